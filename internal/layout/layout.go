@@ -1,0 +1,102 @@
+// Package layout is the legend of the store: every key that Keyfold writes,
+// built here and nowhere else.
+//
+// Server store:
+//
+//	org:<org>                                      org: name, plan
+//	user:<user>                                    user: org, email
+//	apikey:<sha256 hex of the key>                 who a bearer key is; the key itself is never stored
+//	vault:<vault>:meta                             vault: org, owner, name, KEK ID, CMEK fingerprint
+//	orgvault:<org>:<vault>                         index: the vaults of an org (empty value)
+//	vault:<vault>:head:<path>                      a secret's newest version and what is listed of it
+//	vault:<vault>:version:<path>:<n>               one version: attributes and envelope; never rewritten but to rewrap or re-encrypt
+//	vault:<vault>:state:<path>:<n>                 what changes of a version: disabled, reads (absent until needed)
+//	vaultpurge:<vault>                             the vault was deleted and its rows are being removed
+//	thread:<thread>:meta                           thread: org, author, title, the four kms fields
+//	thread:<thread>:msg:<ts>-<seq>                 nonce | ciphertext | tag of a message, nothing else
+//	orgthread:<org>:<author>:<created>-<thread>    index: the threads of an author (empty value)
+//
+// KMS store:
+//
+//	kek:<kek>                                      keyring: all versions, each wrapped by the root key
+//	dek:<key id>                                   a thread's DEK, wrapped by a KEK version
+//
+// <n> is 10 decimal digits, <ts> and <created> 20 (nanoseconds since 1970), <seq> 6.
+// <author> is escaped as in a URL path segment, since user IDs may hold ':' and '/'.
+// Paths hold no ':' (see vault.ValidatePath).
+package layout
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// Org is the key of an org.
+func Org(org string) string { return "org:" + org }
+
+// User is the key of a user.
+func User(user string) string { return "user:" + user }
+
+// APIKey is the key of a bearer key, named by the hex SHA-256 of the key.
+func APIKey(hash string) string { return "apikey:" + hash }
+
+// VaultMeta is the key of a vault.
+func VaultMeta(vault string) string { return "vault:" + vault + ":meta" }
+
+// VaultRows begins the key of every row of a vault, its meta included.
+func VaultRows(vault string) string { return "vault:" + vault + ":" }
+
+// OrgVault is the index entry of a vault; with an empty vault it begins all of the org's.
+func OrgVault(org, vault string) string { return "orgvault:" + org + ":" + vault }
+
+// SecretHead is the key of a secret's head; with a prefix of a path it begins the heads under it.
+func SecretHead(vault, path string) string { return "vault:" + vault + ":head:" + path }
+
+// SecretVersion is the key of version n of a secret.
+func SecretVersion(vault, path string, n int) string {
+	return fmt.Sprintf("%s%010d", SecretVersions(vault, path), n)
+}
+
+// SecretVersions begins the keys of all versions of a secret.
+func SecretVersions(vault, path string) string { return "vault:" + vault + ":version:" + path + ":" }
+
+// SecretState is the key of what changes of version n of a secret.
+func SecretState(vault, path string, n int) string {
+	return fmt.Sprintf("%s%010d", SecretStates(vault, path), n)
+}
+
+// SecretStates begins the keys of all states of a secret's versions.
+func SecretStates(vault, path string) string { return "vault:" + vault + ":state:" + path + ":" }
+
+// VaultPurge marks a deleted vault whose rows may remain; with an empty vault it begins all such marks.
+func VaultPurge(vault string) string { return "vaultpurge:" + vault }
+
+// ThreadMeta is the key of a thread.
+func ThreadMeta(thread string) string { return "thread:" + thread + ":meta" }
+
+// Message is the key of a message; id is "<ts>-<seq>" as MessageID makes it.
+func Message(thread, id string) string { return Messages(thread) + id }
+
+// Messages begins the keys of all messages of a thread.
+func Messages(thread string) string { return "thread:" + thread + ":msg:" }
+
+// MessageID is "<ts>-<seq>": its order as text is the order of the messages.
+func MessageID(ts int64, seq int) string { return fmt.Sprintf("%020d-%06d", ts, seq) }
+
+// OrgThread is the index entry of a thread of an author.
+func OrgThread(org, author string, created int64, thread string) string {
+	return fmt.Sprintf("%s%020d-%s", OrgThreads(org, author), created, thread)
+}
+
+// OrgThreads begins the index entries of all threads of an author.
+func OrgThreads(org, author string) string { return "orgthread:" + org + ":" + escape(author) + ":" }
+
+// KEK is the key of a keyring.
+func KEK(id string) string { return "kek:" + id }
+
+// DEK is the key of a thread's DEK.
+func DEK(keyID string) string { return "dek:" + keyID }
+
+// escape makes a user ID one part of a key. url.PathEscape leaves ':' alone.
+func escape(s string) string { return strings.ReplaceAll(url.PathEscape(s), ":", "%3A") }

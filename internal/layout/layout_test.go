@@ -1,0 +1,36 @@
+package layout
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestAnAuthorCannotReachIntoAnotherAuthorsThreads(t *testing.T) {
+	for _, c := range [][2]string{{"a", "a:b"}, {"a:", "a"}, {"a/b", "a%2Fb"}, {"", "a"}, {"ü", "%C3%BC"}} {
+		p, q := OrgThreads("o", c[0]), OrgThreads("o", c[1])
+		if strings.HasPrefix(p, q) || strings.HasPrefix(q, p) {
+			t.Errorf("authors %q and %q share a range: %q, %q", c[0], c[1], p, q)
+		}
+	}
+}
+
+func TestASecretsVersionsAreItsOwn(t *testing.T) {
+	for _, c := range [][2]string{{"a", "a/b"}, {"a", "ab"}, {"a/b", "a/b/c"}} {
+		p, q := SecretVersions("v", c[0]), SecretVersions("v", c[1])
+		if strings.HasPrefix(p, q) || strings.HasPrefix(q, p) {
+			t.Errorf("paths %q and %q share a range: %q, %q", c[0], c[1], p, q)
+		}
+	}
+}
+
+func TestOrderAsTextIsOrderInTime(t *testing.T) {
+	ids := []string{MessageID(0, 0), MessageID(9, 999_999), MessageID(10, 0), MessageID(10, 1), MessageID(1<<63-1, 0)}
+	for i := 1; i < len(ids); i++ {
+		if ids[i-1] >= ids[i] {
+			t.Errorf("%s >= %s", ids[i-1], ids[i])
+		}
+	}
+	if SecretVersion("v", "p", 9) >= SecretVersion("v", "p", 10) {
+		t.Error("version 9 must come before 10")
+	}
+}
