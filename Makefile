@@ -1,0 +1,41 @@
+# make test     every test, installing what it needs
+# make check    formatting, vet, staticcheck, freshness of generated files
+# make long     the long forms of the crash, fuzz and model campaigns
+# make bench    the figures of bench/RESULTS.md
+# make build    both binaries into bin/
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+GO ?= go
+# Packages that must work when only FIPS 140 approved cryptography is allowed.
+FIPS := ./internal/aead ./internal/keyring ./internal/kms ./cmek
+FUZZTIME ?= 3s
+
+.PHONY: test check long bench build deps fuzz
+test: deps
+	$(GO) test ./...
+	KEYFOLD_SKIP_DEMO=1 $(GO) test -race $$($(GO) list ./... | grep -v /test/demo)
+	GODEBUG=fips140=only $(GO) test -count=1 $(FIPS)
+	cd test/wycheproof && $(GO) test -count=1 ./...
+	scripts/fuzz.sh $(FUZZTIME)
+
+check:
+	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "run: gofmt -w ." >&2; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+	$(GO) mod tidy -diff
+	scripts/fresh.sh
+
+long: deps
+	KEYFOLD_LONG=1 $(GO) test -timeout 2h ./...
+	scripts/fuzz.sh 5m
+
+bench:
+	bench/run.sh
+
+build:
+	mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/ ./cmd/...
+
+deps:
+	@scripts/deps.sh

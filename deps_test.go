@@ -1,0 +1,130 @@
+// The drawing of Keyfold's rooms as a test: who may import whom. Change this
+// list, docs/architecture.md and the code in one commit.
+package keyfold
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/keyfold/keyfold"
+
+// room is one package: its floor, what it imports of ours, and what it imports
+// of others beyond the standard library. Both lists are exact: an import that
+// is not listed fails the test, and so does an entry that is not imported.
+type room struct {
+	floor  int
+	ours   string
+	others string
+}
+
+// rooms lists every package of the module. A package may import only rooms of
+// lower floors.
+var rooms = map[string]room{
+	"internal/fault":  {floor: 0},
+	"internal/aead":   {floor: 0},
+	"internal/layout": {floor: 0},
+
+	"internal/store":  {floor: 1},
+	"internal/access": {floor: 1, ours: "internal/fault"},
+	"internal/kmsapi": {floor: 1},
+	"api":             {floor: 1},
+}
+
+// keyMakers are the packages that may build a cipher. Everybody else seals
+// through internal/aead.
+var keyMakers = []string{"internal/aead"}
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+	Standard   bool
+}
+
+func packages(t *testing.T) map[string][]string {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	pkgs := map[string][]string{}
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if name, ok := strings.CutPrefix(p.ImportPath, module+"/"); ok {
+			pkgs[name] = p.Imports
+		}
+	}
+	return pkgs
+}
+
+// split sorts imports into ours (short names) and those of other modules.
+func split(imports []string) (ours, others []string) {
+	for _, imp := range imports {
+		name, mine := strings.CutPrefix(imp, module+"/")
+		switch first, _, _ := strings.Cut(imp, "/"); {
+		case mine:
+			ours = append(ours, name)
+		case strings.Contains(first, "."):
+			others = append(others, imp)
+		}
+	}
+	return ours, others
+}
+
+func TestEveryRoomImportsWhatTheDrawingSays(t *testing.T) {
+	pkgs := packages(t)
+	for name := range rooms {
+		if _, ok := pkgs[name]; !ok {
+			t.Errorf("%s is in the drawing and not in the module", name)
+		}
+	}
+	for name, imports := range pkgs {
+		r, ok := rooms[name]
+		if !ok {
+			t.Errorf("%s is not in the drawing: add it to rooms and to docs/architecture.md", name)
+			continue
+		}
+		ours, others := split(imports)
+		compare(t, name, "of ours", ours, strings.Fields(r.ours))
+		compare(t, name, "of others", others, strings.Fields(r.others))
+		for _, imp := range ours {
+			if rooms[imp].floor >= r.floor {
+				t.Errorf("%s (floor %d) imports %s (floor %d): imports point down", name, r.floor, imp, rooms[imp].floor)
+			}
+		}
+	}
+}
+
+func compare(t *testing.T, name, which string, got, want []string) {
+	t.Helper()
+	for _, g := range got {
+		if !slices.Contains(want, g) {
+			t.Errorf("%s imports %s (%s), which the drawing does not allow", name, g, which)
+		}
+	}
+	for _, w := range want {
+		if !slices.Contains(got, w) {
+			t.Errorf("%s no longer imports %s (%s): take it out of the drawing", name, w, which)
+		}
+	}
+}
+
+func TestOnlyAEADBuildsCiphers(t *testing.T) {
+	for name, imports := range packages(t) {
+		for _, imp := range imports {
+			if (imp == "crypto/cipher" || imp == "crypto/aes") && !slices.Contains(keyMakers, name) {
+				t.Errorf("%s imports %s: seal through internal/aead", name, imp)
+			}
+		}
+	}
+}
