@@ -24,6 +24,8 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"sync/atomic"
 )
@@ -112,6 +114,9 @@ func (k *Key) String() string { return "[redacted]" }
 
 // GoString hides the key from %#v.
 func (k *Key) GoString() string { return "[redacted]" }
+
+// Format hides the key from every other verb: without it %d would print the fields.
+func (k *Key) Format(s fmt.State, _ rune) { io.WriteString(s, k.String()) }
 
 // LogValue hides the key from slog.
 func (k *Key) LogValue() slog.Value { return slog.StringValue("[redacted]") }
