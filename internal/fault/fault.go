@@ -26,6 +26,7 @@ const (
 	Gone               Code = "gone"                // 410: deleted, disabled, expired or read out
 	PreconditionFailed Code = "precondition_failed" // 412: If-Match names a version that is no longer the newest
 	TooLarge           Code = "too_large"           // 413: over a stated size limit
+	Unopenable         Code = "does_not_open"       // 422: what the caller gave does not open under the key it names; one answer for every cause
 	Damaged            Code = "damaged"             // 500: what is stored does not open or does not parse
 	Internal           Code = "internal"            // 500: our fault
 	Unavailable        Code = "unavailable"         // 503: a part that we need is away; try again
