@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Measures the server and prints the table of bench/RESULTS.md; what it found
+# goes to bench/out/*.json as well. Every operation gets a server of its own on
+# a fresh data directory under bench/out, on the disk of this checkout. The
+# references (one fsync, a bare HTTP handler) are measured in the same run,
+# since figures of another day or machine compare to nothing.
+# usage: bench/run.sh [OPERATION...]
+# env: BENCH_DURATION (10s), BENCH_WARMUP (2s)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+out=bench/out
+mkdir -p $out
+for cmd in cmd/*/; do
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o "$out/$(basename "$cmd")" "./$cmd"
+done
+go build -o $out/load ./bench/load
+
+ops=("$@")
+[ ${#ops[@]} -gt 0 ] || ops=(fsync echo healthz secret-put secret-get message-post message-list start)
+results=()
+for op in "${ops[@]}"; do
+	echo "measuring $op" >&2
+	$out/load -op "$op" -serve $out/keyfold -dir $out -json \
+		-duration "${BENCH_DURATION:-10s}" -warmup "${BENCH_WARMUP:-2s}" >"$out/$op.json"
+	results+=("$out/$op.json")
+done
+
+$out/load -table "${results[@]}"
+for cmd in cmd/*/; do
+	bin=$out/$(basename "$cmd")
+	echo "binary $(basename "$cmd"): $(stat -c %s "$bin" 2>/dev/null || stat -f %z "$bin") bytes"
+done
