@@ -1,0 +1,90 @@
+package thread
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/kmsapi"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// Create makes a thread of p's, with a DEK of its own that is there before
+// the thread is. The title has 0 to MaxTitle characters, none of them control
+// characters. Errors: Unauthenticated, Invalid, Unavailable (nothing stored).
+func (s *Service) Create(ctx context.Context, p access.Principal, req api.CreateThread) (api.Thread, error) {
+	if err := access.Allow(p, access.ThreadCreate, access.Resource{OrgID: p.OrgID}); err != nil {
+		return api.Thread{}, err
+	}
+	if !isText(req.Title, MaxTitle) {
+		return api.Thread{}, fault.New(fault.Invalid, "title must be at most %d characters of UTF-8, without control characters", MaxTitle)
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return api.Thread{}, fault.Wrap(fault.Internal, err, "no ID could be made for the thread")
+	}
+	now := s.tick()
+	m := meta{ID: id.String(), Org: p.OrgID, Author: p.ID, Title: req.Title, CreatedTS: now, UpdatedTS: now}
+	if m.KMS, err = s.provision(ctx, m.ID); err != nil {
+		return api.Thread{}, err
+	}
+	// A crash here leaves a DEK that no thread names and nothing else.
+	var b store.Batch
+	if err := m.put(&b); err != nil {
+		return api.Thread{}, err
+	}
+	b.Put(m.index(), nil)
+	if _, err := s.store.Commit(ctx, &b); err != nil {
+		return api.Thread{}, storeFault(err)
+	}
+	return m.api(), nil
+}
+
+// provision has the KMS make the thread's DEK.
+func (s *Service) provision(ctx context.Context, threadID string) (kmsMeta, error) {
+	res, err := s.kms.CreateDEK(ctx, []kmsapi.CreateDEKItem{{ThreadID: threadID}})
+	if err := kmsFault(err, len(res), 1); err != nil {
+		return kmsMeta{}, err
+	}
+	if err := kmsFault(res[0].Err, 1, 1); err != nil {
+		return kmsMeta{}, err
+	}
+	d := res[0].DEK
+	if d.KeyID == "" {
+		return kmsMeta{}, errNoKey
+	}
+	return kmsMeta{KeyID: d.KeyID, WrappedDEK: d.WrappedDEK, KEKID: d.KEKID, KEKVersion: d.KEKVersion}, nil
+}
+
+// Get returns a thread. Errors: Unauthenticated, NotFound, Forbidden.
+func (s *Service) Get(ctx context.Context, p access.Principal, threadID string) (api.Thread, error) {
+	m, err := s.gate(ctx, p, access.ThreadRead, threadID)
+	if err != nil {
+		return api.Thread{}, err
+	}
+	return m.api(), nil
+}
+
+// Delete makes a thread unreachable. Its record, key facts included, and its
+// messages stay until they are purged. A post that meets the deletion either
+// is stored before it or answers NotFound. Errors: Unauthenticated, NotFound
+// (also when it was deleted before), Forbidden.
+func (s *Service) Delete(ctx context.Context, p access.Principal, threadID string) error {
+	err := store.Retry(ctx, func() error {
+		m, err := s.gate(ctx, p, access.ThreadDelete, threadID)
+		if err != nil {
+			return err
+		}
+		var b store.Batch
+		b.Delete(m.index())
+		m.Deleted, m.DeletedTS = true, s.tick()
+		if err := m.put(&b); err != nil {
+			return err
+		}
+		_, err = s.store.Commit(ctx, &b)
+		return err
+	})
+	return storeFault(err)
+}

@@ -1,0 +1,138 @@
+package thread
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+
+	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/kmsapi"
+	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// MessageQuery selects a page of a thread's messages. At most one of Before
+// and After may be set.
+type MessageQuery struct {
+	Limit  int    // 1 to MaxPage; 0: MaxPage
+	Before string // a message ID: the newest Limit messages older than it
+	After  string // a message ID: the oldest Limit messages newer than it
+}
+
+// ListMessages returns the newest messages, or those that q names, oldest
+// first: the api.Messages as JSON. It costs one scan of the page and one call
+// of the KMS, however many messages the thread has. A row that does not open
+// fails the whole page. Errors: Unauthenticated, NotFound, Forbidden, Invalid,
+// Unavailable, Damaged.
+func (s *Service) ListMessages(ctx context.Context, p access.Principal, threadID string, q MessageQuery) (json.RawMessage, error) {
+	m, err := s.gate(ctx, p, access.MessageRead, threadID)
+	if err != nil {
+		return nil, err
+	}
+	rng, opt, err := q.window(m.ID)
+	if err != nil {
+		return nil, err
+	}
+	recs, err := s.store.Scan(ctx, rng, opt)
+	if err != nil {
+		return nil, storeFault(err)
+	}
+	if opt.Reverse {
+		slices.Reverse(recs)
+	}
+	opened, err := s.decrypt(ctx, m, recs)
+	if err != nil {
+		return nil, err
+	}
+	return encodeMessages(m.ID, opened), nil
+}
+
+// window checks q and turns it into what to scan.
+func (q MessageQuery) window(threadID string) (store.Range, store.ScanOptions, error) {
+	rng := store.Prefix(layout.Messages(threadID))
+	limit, err := pageSize(q.Limit)
+	opt := store.ScanOptions{Limit: limit, Reverse: q.After == ""}
+	switch {
+	case err != nil:
+	case q.Before != "" && q.After != "":
+		err = fault.New(fault.Invalid, "send before or after, not both")
+	case q.Before != "":
+		err = checkMessageID("before", q.Before)
+		rng.End = layout.Message(threadID, q.Before)
+	case q.After != "":
+		err = checkMessageID("after", q.After)
+		rng.Start = layout.Message(threadID, q.After) + "\x00"
+	}
+	return rng, opt, err
+}
+
+// GetMessage returns one message: the api.Message as JSON. Errors:
+// Unauthenticated, NotFound (the thread or the message), Forbidden,
+// Unavailable, Damaged.
+func (s *Service) GetMessage(ctx context.Context, p access.Principal, threadID, messageID string) (json.RawMessage, error) {
+	m, err := s.gate(ctx, p, access.MessageRead, threadID)
+	if err != nil {
+		return nil, err
+	}
+	if _, _, ok := parseMessageID(messageID); !ok {
+		return nil, errNoMessage
+	}
+	rec, err := s.store.Get(ctx, layout.Message(m.ID, messageID))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, errNoMessage
+	} else if err != nil {
+		return nil, storeFault(err)
+	}
+	opened, err := s.decrypt(ctx, m, []store.Record{rec})
+	if err != nil {
+		return nil, err
+	}
+	return opened[0].Plaintext, nil
+}
+
+// decrypt opens rows of m in one call. All open, or the answer is an error
+// that names the first that does not, and no cause.
+func (s *Service) decrypt(ctx context.Context, m meta, recs []store.Record) ([]kmsapi.DecryptResult, error) {
+	if len(recs) == 0 {
+		return nil, nil
+	}
+	if m.KMS.KeyID == "" {
+		return nil, errNoKey
+	}
+	prefix := len(layout.Messages(m.ID))
+	items := make([]kmsapi.DecryptItem, len(recs))
+	for i, rec := range recs {
+		items[i] = kmsapi.DecryptItem{KeyID: m.KMS.KeyID, Ciphertext: rec.Value, AAD: messageAAD(m.ID, rec.Key[prefix:])}
+	}
+	res, err := s.kms.Decrypt(ctx, items)
+	if err := kmsFault(err, len(res), len(items)); err != nil {
+		return nil, err
+	}
+	for i, r := range res {
+		if r.Err != nil {
+			return nil, openFault(r.Err, recs[i].Key[prefix:])
+		}
+	}
+	return res, nil
+}
+
+// encodeMessages is the page as JSON, each message as it was opened.
+func encodeMessages(threadID string, opened []kmsapi.DecryptResult) []byte {
+	n := len(threadID) + 64
+	for _, r := range opened {
+		n += len(r.Plaintext) + 1
+	}
+	out := make([]byte, 0, n)
+	out = append(out, `{"thread":"`...)
+	out = append(out, threadID...)
+	out = append(out, `","messages":[`...)
+	for i, r := range opened {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, r.Plaintext...)
+	}
+	return append(out, "]}"...)
+}

@@ -1,0 +1,130 @@
+// Package thread owns threads and their messages: who may touch them, their
+// order, and what is written of them.
+//
+// It trusts the store to keep what it committed and the KMS to hold DEKs. It
+// never sees a DEK: it names one by the key ID that the thread's metadata
+// holds. It trusts the metadata, too: whoever can write to the store can name
+// another owner or title there. What he cannot do is move a message: a row
+// opens only under its own thread's DEK, in its own thread, under its own ID.
+//
+// What is encrypted is the message's JSON as the API answers it (package api,
+// Message), so that a read passes it through unchanged. In clear lie titles,
+// authors and times of threads, and times and sizes of messages. Bodies,
+// roles, authors and replies of messages never do, in no store byte, error or
+// log line: without a key ID or without the KMS a post fails.
+//
+// Everything answered without error is on stable storage. Each change is one
+// commit, so a crash leaves none of them half done; all it can leave is a DEK
+// in the KMS that no thread names, when it comes between the making of the
+// DEK and the commit of the thread. Such a DEK has sealed nothing.
+package thread
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/kmsapi"
+	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// Limits of what a caller may send and ask.
+const (
+	MaxTitle = 500     // characters of a title
+	MaxRole  = 64      // characters of a role
+	MaxBody  = 4 << 20 // bytes of a message's body
+	MaxPage  = 1000    // threads or messages of one page; also the default
+)
+
+// KMS is what threads need of the key process. Every method answers one
+// result per item, in order; errors are *fault.Error.
+type KMS interface {
+	// CreateDEK makes a fresh DEK per item.
+	CreateDEK(context.Context, []kmsapi.CreateDEKItem) ([]kmsapi.CreateDEKResult, error)
+	// Encrypt seals each plaintext under the DEK named by its key ID.
+	Encrypt(context.Context, []kmsapi.EncryptItem) ([]kmsapi.EncryptResult, error)
+	// Decrypt opens what Encrypt made with the same key ID and AAD.
+	Decrypt(context.Context, []kmsapi.DecryptItem) ([]kmsapi.DecryptResult, error)
+}
+
+// Config is what a Service stands on.
+type Config struct {
+	Store store.Store
+	KMS   KMS
+	Now   func() time.Time // nil: time.Now
+}
+
+// Service is the thread store. It may be used by many goroutines, and many
+// servers may share one store.
+type Service struct {
+	store store.Store
+	kms   KMS
+	now   func() time.Time
+	last  atomic.Int64 // the last time that tick gave out
+}
+
+// New returns a Service. It reads nothing yet.
+func New(c Config) *Service {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return &Service{store: c.Store, kms: c.KMS, now: c.Now}
+}
+
+// tick returns the time in nanoseconds since 1970, at least 1 and greater than
+// every time it gave out before in this process.
+func (s *Service) tick() int64 {
+	for {
+		last := s.last.Load()
+		now := max(s.now().UnixNano(), last+1)
+		if s.last.CompareAndSwap(last, now) {
+			return now
+		}
+	}
+}
+
+// gate is the one way to a thread: it loads the metadata and asks access.Allow
+// before anything else is read or written. A thread that is unknown, deleted
+// or another org's is the same NotFound, to the byte.
+func (s *Service) gate(ctx context.Context, p access.Principal, action access.Action, threadID string) (meta, error) {
+	m, err := s.load(ctx, threadID)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return meta{}, storeFault(err)
+	}
+	// The zero meta of what is not there belongs to no org, which Allow takes for another one.
+	if err := access.Allow(p, action, access.Resource{OrgID: m.Org, OwnerID: m.Author}); err != nil {
+		return meta{}, err
+	}
+	if m.ID == "" {
+		return meta{}, fault.New(fault.NotFound, "there is no such thread; check the ID")
+	}
+	return m, nil
+}
+
+// load reads a thread that is there, or answers the zero meta and store.ErrNotFound.
+func (s *Service) load(ctx context.Context, threadID string) (meta, error) {
+	if !isThreadID(threadID) {
+		return meta{}, store.ErrNotFound
+	}
+	rec, err := s.store.Get(ctx, layout.ThreadMeta(threadID))
+	if err != nil {
+		return meta{}, err
+	}
+	m, err := parseMeta(threadID, rec)
+	if err != nil {
+		return meta{}, err
+	}
+	if m.Deleted {
+		return meta{}, store.ErrNotFound
+	}
+	return m, nil
+}
+
+// isThreadID reports whether id has the form of a thread's ID, a UUID of 36
+// characters. Nothing else gets into a key of the store.
+func isThreadID(id string) bool { return len(id) == 36 && uuid.Validate(id) == nil }
