@@ -1,0 +1,77 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// The answers that do not depend on the request.
+var (
+	errNoSecret  = fault.New(fault.NotFound, "there is no secret at this path; check the path, it is case-sensitive")
+	errNoVersion = fault.New(fault.NotFound, "the secret has no such version; list its versions to see which there are")
+	errDeleted   = fault.New(fault.Gone, "this secret was deleted; write a new value to the path to use it again")
+	errDisabled  = fault.New(fault.Gone, "this version is disabled; read another version or write a new value")
+	errReadOut   = fault.New(fault.Gone, "this version was read as often as its max_access_count allows; write a new value")
+)
+
+// damaged is the one answer to a row that does not parse or does not open,
+// whatever the cause.
+func damaged(cause error) error {
+	return fault.Wrap(fault.Damaged, cause, "what is stored here is damaged and does not open; write a new value or restore a backup")
+}
+
+// givenUp reports whether err means that somebody did not wait, or is away.
+func givenUp(err error) bool {
+	return errors.Is(err, fault.Unavailable) || errors.Is(err, store.ErrClosed) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// storeFault names a failure of the store. ErrConflict passes: it is for retry.
+func storeFault(doing string, err error) error {
+	switch {
+	case errors.Is(err, store.ErrConflict):
+		return err
+	case errors.Is(err, store.ErrDamaged):
+		return damaged(err)
+	case givenUp(err):
+		return fault.Wrap(fault.Unavailable, err, "the store did not answer in time; try again")
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// sealFault names a failed CreateKEK or Seal. Nothing was stored.
+func sealFault(err error) error {
+	if givenUp(err) {
+		return fault.Wrap(fault.Unavailable, err, "the key process is not reachable, nothing was stored; try again")
+	}
+	return fault.Wrap(fault.Internal, err, "the key process could not seal, nothing was stored; the log has the request ID")
+}
+
+// openFault names a failed Open. A KMS that is away says nothing about the row.
+func openFault(err error) error {
+	if givenUp(err) {
+		return fault.Wrap(fault.Unavailable, err, "the key process is not reachable; try again")
+	}
+	return damaged(err)
+}
+
+// commit applies b.
+func (s *Service) commit(ctx context.Context, b *store.Batch) error {
+	if _, err := s.store.Commit(ctx, b); err != nil {
+		return storeFault("committing", err)
+	}
+	return nil
+}
+
+// retry runs try until its commit meets no other.
+func (s *Service) retry(ctx context.Context, try func() error) error {
+	err := store.Retry(ctx, try)
+	if err != nil && err == ctx.Err() {
+		return storeFault("retrying", err)
+	}
+	return err
+}

@@ -1,0 +1,122 @@
+package vault
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"strings"
+
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// ListSecrets returns the newest version of every secret whose path begins
+// with prefix, as plain text, and that p may read, in the order of paths.
+// Deleted secrets are left out; expired, disabled and read out ones are not. A
+// listing counts as no read. It comes from the heads alone.
+func (s *Service) ListSecrets(ctx context.Context, p access.Principal, vaultID, prefix string) (api.Secrets, error) {
+	v, err := s.gate(ctx, p, access.VaultRead, vaultID, "")
+	if err != nil {
+		return api.Secrets{}, err
+	}
+	out := api.Secrets{Secrets: []api.SecretMetadata{}}
+	heads := layout.SecretHead(v.id, "")
+	for rec, err := range store.All(ctx, s.store, store.Prefix(heads+prefix)) {
+		if err != nil {
+			return api.Secrets{}, storeFault("listing secrets", err)
+		}
+		h, err := decodeRow[secretHead](rec.Key, rec.Value)
+		if err != nil {
+			return api.Secrets{}, damaged(err)
+		}
+		path := strings.TrimPrefix(rec.Key, heads)
+		if h.live() && v.allow(p, access.SecretRead, path) == nil {
+			out.Secrets = append(out.Secrets, h.wire(path))
+		}
+	}
+	return out, nil
+}
+
+// Versions returns the versions of a secret that were not deleted, newest
+// first. fault.NotFound when there are none.
+func (s *Service) Versions(ctx context.Context, p access.Principal, vaultID, path string) (api.Versions, error) {
+	v, err := s.gate(ctx, p, access.SecretRead, vaultID, path)
+	if err != nil {
+		return api.Versions{}, err
+	}
+	h, _, err := load[secretHead](ctx, s, layout.SecretHead(v.id, path))
+	if err != nil {
+		return api.Versions{}, err
+	}
+	if !h.live() {
+		return api.Versions{}, errNoSecret
+	}
+	disabled, err := s.disabledVersions(ctx, v.id, path)
+	if err != nil {
+		return api.Versions{}, err
+	}
+	var out api.Versions
+	for n := h.Version; n > h.DeletedThrough; n-- {
+		r, err := s.loadVersion(ctx, p, v.id, path, n)
+		if err != nil {
+			return api.Versions{}, err
+		}
+		out.Versions = append(out.Versions, api.VersionMetadata{SecretMetadata: r.metadata(path, n), IsDisabled: disabled[n]})
+	}
+	return out, nil
+}
+
+// disabledVersions returns which versions of a secret are disabled.
+func (s *Service) disabledVersions(ctx context.Context, vaultID, path string) (map[int]bool, error) {
+	states := layout.SecretStates(vaultID, path)
+	out := map[int]bool{}
+	for rec, err := range store.All(ctx, s.store, store.Prefix(states)) {
+		if err != nil {
+			return nil, storeFault("listing versions", err)
+		}
+		state, err := decodeRow[versionState](rec.Key, rec.Value)
+		if err != nil {
+			return nil, damaged(err)
+		}
+		n, err := strconv.Atoi(strings.TrimPrefix(rec.Key, states))
+		if err != nil {
+			return nil, damaged(err)
+		}
+		out[n] = state.Disabled
+	}
+	return out, nil
+}
+
+// wire is what a listing shows of a head.
+func (h secretHead) wire(path string) api.SecretMetadata {
+	return api.SecretMetadata{
+		ID: h.ID, Path: path, Type: h.Type, Version: h.Version, CreatedAt: h.CreatedAt,
+		Metadata: rawJSON(h.Metadata), ExpiresAt: h.ExpiresAt,
+	}
+}
+
+// metadata is what a listing shows of a version.
+func (a attributes) metadata(path string, n int) api.SecretMetadata {
+	return api.SecretMetadata{
+		ID: a.SecretID, Path: path, Type: a.Type, Version: n, CreatedAt: a.CreatedAt,
+		Metadata: rawJSON(a.Metadata), ExpiresAt: a.ExpiresAt,
+	}
+}
+
+// secret is what a read shows of a version.
+func (a attributes) secret(path string, n int, value string) api.Secret {
+	return api.Secret{
+		ID: a.SecretID, Path: path, Type: a.Type, Value: value, Version: n, CreatedAt: a.CreatedAt,
+		Metadata: rawJSON(a.Metadata), CreatedBy: a.CreatedBy, ExpiresAt: a.ExpiresAt, CMEKEncrypted: a.Fingerprint != "",
+	}
+}
+
+// rawJSON is text as a JSON value, nil when there is none.
+func rawJSON(text string) json.RawMessage {
+	if text == "" {
+		return nil
+	}
+	return json.RawMessage(text)
+}

@@ -1,0 +1,112 @@
+package vault
+
+import (
+	"context"
+
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// PutOptions are what a write says beside its body.
+type PutOptions struct {
+	DeclaredFingerprint string // of the CMEK key that the value was sealed with; empty: not said
+	IfMatch             int    // write only if this is the newest version; 0: write in any case
+}
+
+// Put writes a new version of a secret, the first one if there is none.
+// Versions of a path are 1, 2, 3 and so on, without gaps. When it fails,
+// nothing was stored; only a failing store leaves that open.
+//
+// fault.Invalid: the path or a field of req is wrong, or the vault wants a
+// blob (type cmek_blob_required). fault.TooLarge: the value is over MaxValue.
+// fault.Conflict: the declared key is not the vault's (type
+// cmek_key_mismatch). fault.PreconditionFailed: see PutOptions.IfMatch.
+func (s *Service) Put(ctx context.Context, p access.Principal, vaultID, path string, req api.PutSecret, opt PutOptions) (api.SecretMetadata, error) {
+	return s.write(ctx, p, vaultID, path, func(v vault, h secretHead) (draft, error) {
+		d, err := newDraft(req)
+		if err != nil {
+			return draft{}, err
+		}
+		if err := v.checkDeclared(opt.DeclaredFingerprint); err != nil {
+			return draft{}, err
+		}
+		if err := v.checkShape(d.value); err != nil {
+			return draft{}, err
+		}
+		return d, checkMatch(h, opt.IfMatch)
+	})
+}
+
+func checkMatch(h secretHead, ifMatch int) error {
+	if ifMatch == 0 || ifMatch == h.Version && h.live() {
+		return nil
+	}
+	return fault.New(fault.PreconditionFailed, "version %d is not the newest; read the secret again and decide anew", ifMatch)
+}
+
+// draft is a version before it has a number.
+type draft struct {
+	attributes
+	value string
+}
+
+// write commits one new version. compose says what it holds; it may be asked
+// again when another write came first.
+func (s *Service) write(ctx context.Context, p access.Principal, vaultID, path string, compose func(vault, secretHead) (draft, error)) (out api.SecretMetadata, err error) {
+	err = s.retry(ctx, func() error {
+		v, err := s.gate(ctx, p, access.SecretWrite, vaultID, path)
+		if err != nil {
+			return err
+		}
+		h, rev, err := load[secretHead](ctx, s, layout.SecretHead(v.id, path))
+		if err != nil {
+			return err
+		}
+		d, err := compose(v, h)
+		if err != nil {
+			return err
+		}
+		d.CreatedAt, d.CreatedBy, d.Fingerprint = s.time(), p.Ref(), v.Fingerprint
+		h = h.next(&d.attributes)
+		out = h.wire(path)
+		return s.commitVersion(ctx, v, path, h, rev, d)
+	})
+	return out, err
+}
+
+// next returns the head after a, which gets the secret's ID.
+func (h secretHead) next(a *attributes) secretHead {
+	if h.ID == "" {
+		h.ID = newID()
+	}
+	a.SecretID = h.ID
+	h.Version++
+	h.Type, h.CreatedAt, h.Metadata, h.ExpiresAt = a.Type, a.CreatedAt, a.Metadata, a.ExpiresAt
+	return h
+}
+
+// commitVersion seals d and commits it as the version that h names. It
+// requires the vault as the gate saw it, so that the version is plain or sealed
+// as the vault says and no row outlives its vault, and the head at rev, so that
+// no two writes take one number.
+func (s *Service) commitVersion(ctx context.Context, v vault, path string, h secretHead, rev store.Revision, d draft) error {
+	if err := s.checkVacant(ctx, v.id, path, h.Version); err != nil {
+		return err
+	}
+	row, err := s.seal(ctx, v, path, h.Version, d.attributes, d.value)
+	if err != nil {
+		return err
+	}
+	headKey := layout.SecretHead(v.id, path)
+	b := new(store.Batch)
+	b.RequireRevision(layout.VaultMeta(v.id), v.rev)
+	b.RequireRevision(headKey, rev)
+	b.Put(layout.SecretVersion(v.id, path, h.Version), row)
+	if err := put(b, headKey, h); err != nil {
+		return err
+	}
+	return s.commit(ctx, b)
+}

@@ -1,0 +1,173 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// Read is a version of a secret with its value.
+type Read struct {
+	Secret          api.Secret
+	CMEKFingerprint string // of the key that the client sealed the value with; empty when it did not
+}
+
+// Read returns the newest version of a secret. fault.NotFound: there never was
+// one. fault.Gone: the secret is deleted, or its newest version is disabled,
+// expired or read out; older ones are not tried. fault.Damaged: the row does
+// not open.
+func (s *Service) Read(ctx context.Context, p access.Principal, vaultID, path string) (Read, error) {
+	return s.read(ctx, p, vaultID, path, func(h secretHead) (int, error) {
+		switch {
+		case h.Version == 0:
+			return 0, errNoSecret
+		case !h.live():
+			return 0, errDeleted
+		}
+		return h.Version, nil
+	})
+}
+
+// ReadVersion returns version n of a secret. Errors as for Read.
+func (s *Service) ReadVersion(ctx context.Context, p access.Principal, vaultID, path string, n int) (Read, error) {
+	return s.read(ctx, p, vaultID, path, func(h secretHead) (int, error) {
+		switch {
+		case h.Version == 0:
+			return 0, errNoSecret
+		case n < 1 || n > h.Version:
+			return 0, errNoVersion
+		case n <= h.DeletedThrough:
+			return 0, errDeleted
+		}
+		return n, nil
+	})
+}
+
+// read answers the version that choose takes from the head. The value is
+// opened first and the read counted after, so that a value that does not open
+// uses up no read; an answer with the value is given only after its count is
+// on stable storage.
+func (s *Service) read(ctx context.Context, p access.Principal, vaultID, path string, choose func(secretHead) (int, error)) (Read, error) {
+	v, err := s.gate(ctx, p, access.SecretRead, vaultID, path)
+	if err != nil {
+		return Read{}, err
+	}
+	h, _, err := load[secretHead](ctx, s, layout.SecretHead(v.id, path))
+	if err != nil {
+		return Read{}, err
+	}
+	n, err := choose(h)
+	if err != nil {
+		return Read{}, err
+	}
+	r, err := s.loadVersion(ctx, p, v.id, path, n)
+	if err != nil {
+		return Read{}, err
+	}
+	if err := s.checkReadable(ctx, v.id, path, n, r.attributes); err != nil {
+		return Read{}, err
+	}
+	value, err := s.open(ctx, v.id, path, n, r)
+	if err != nil {
+		return Read{}, err
+	}
+	if r.MaxAccessCount > 0 {
+		if err := s.countRead(ctx, p, v.id, path, n, r.MaxAccessCount); err != nil {
+			return Read{}, err
+		}
+	}
+	return Read{Secret: r.secret(path, n, value), CMEKFingerprint: r.Fingerprint}, nil
+}
+
+// loadVersion returns the row of a version that the head says is there.
+func (s *Service) loadVersion(ctx context.Context, p access.Principal, vaultID, path string, n int) (versionRow, error) {
+	rec, err := s.store.Get(ctx, layout.SecretVersion(vaultID, path, n))
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return versionRow{}, s.vanished(ctx, p, access.SecretRead, vaultID, path)
+	case err != nil:
+		return versionRow{}, storeFault("reading", err)
+	}
+	return decodeVersion(rec.Value)
+}
+
+// checkVacant makes sure that no row lies where a new version goes. There is
+// one only when the head was put back, and then it must not be overwritten.
+func (s *Service) checkVacant(ctx context.Context, vaultID, path string, n int) error {
+	_, err := s.store.Get(ctx, layout.SecretVersion(vaultID, path, n))
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err != nil:
+		return storeFault("reading", err)
+	}
+	return damaged(errors.New("the head is older than the versions"))
+}
+
+// checkReadable refuses a version that is expired, disabled or read out.
+func (s *Service) checkReadable(ctx context.Context, vaultID, path string, n int, a attributes) error {
+	if a.ExpiresAt != nil && !s.now().Before(*a.ExpiresAt) {
+		return fault.New(fault.Gone, "this version expired at %s; write a new value", a.ExpiresAt.Format(time.RFC3339))
+	}
+	state, _, err := load[versionState](ctx, s, layout.SecretState(vaultID, path, n))
+	if err != nil {
+		return err
+	}
+	return state.check(a.MaxAccessCount)
+}
+
+func (t versionState) check(maxReads int) error {
+	switch {
+	case t.Disabled:
+		return errDisabled
+	case maxReads > 0 && t.Reads >= maxReads:
+		return errReadOut
+	}
+	return nil
+}
+
+// countRead counts one read on stable storage, or refuses it.
+func (s *Service) countRead(ctx context.Context, p access.Principal, vaultID, path string, n, maxReads int) error {
+	return s.retry(ctx, func() error {
+		v, err := s.load(ctx, vaultID)
+		if err != nil {
+			return err
+		}
+		if v.rev == 0 {
+			return s.vanished(ctx, p, access.SecretRead, vaultID, path)
+		}
+		return s.changeState(ctx, v, path, n, func(t *versionState) error {
+			if err := t.check(maxReads); err != nil {
+				return err
+			}
+			t.Reads++
+			return nil
+		})
+	})
+}
+
+// changeState applies change to the state row of a version in one commit, of
+// which store.ErrConflict may come.
+func (s *Service) changeState(ctx context.Context, v vault, path string, n int, change func(*versionState) error) error {
+	key := layout.SecretState(v.id, path, n)
+	state, rev, err := load[versionState](ctx, s, key)
+	if err != nil {
+		return err
+	}
+	if err := change(&state); err != nil {
+		return err
+	}
+	b := new(store.Batch)
+	b.RequireRevision(layout.VaultMeta(v.id), v.rev)
+	b.RequireRevision(key, rev)
+	if err := put(b, key, state); err != nil {
+		return err
+	}
+	return s.commit(ctx, b)
+}

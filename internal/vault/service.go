@@ -1,0 +1,73 @@
+// Package vault owns vaults, the secrets in them, every version of a secret,
+// and the state of a vault's customer-managed key (CMEK).
+//
+// What it trusts. The KMS seals and opens; a value leaves this package only in
+// a KMS call, and comes back only from one. The store is not trusted with
+// anything that the AAD of a version binds: a version row that was edited or
+// moved does not open. It is trusted with the rest: who owns a vault, which
+// version is the newest, what is disabled, how often a version was read.
+//
+// What survives a crash. Every change is one commit, and every commit requires
+// the revision of the vault's meta row, so nothing is ever written into a vault
+// that was deleted. A vault's deletion leaves a purge mark in the same commit;
+// Recover removes the rows that a crash left behind. A KEK whose vault was
+// never written is left in the KMS and harms nothing.
+//
+// Formats of all rows: rows.go. Keys of all rows: package layout.
+package vault
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/keyfold/keyfold/internal/kmsapi"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// KMS is what this package uses of the key process. Errors are *fault.Error; a
+// KMS that is away answers fault.Unavailable.
+type KMS interface {
+	// CreateKEK makes KEKs under ids. An ID that exists answers its info.
+	CreateKEK(ctx context.Context, ids []string) ([]kmsapi.KEKInfo, error)
+	Seal(ctx context.Context, items []kmsapi.SealItem) ([]kmsapi.SealResult, error)
+	Open(ctx context.Context, items []kmsapi.OpenItem) ([]kmsapi.OpenResult, error)
+}
+
+// Config says what a Service works with.
+type Config struct {
+	Store store.Store
+	KMS   KMS
+	Now   func() time.Time // nil: time.Now
+	Log   *slog.Logger     // nil: slog.Default
+}
+
+// Service does everything with vaults and secrets. Its methods may be called
+// by many goroutines, and many Services may share a store.
+//
+// Every method takes the caller first and asks the gate before it looks at
+// anything that the caller named. A vault that is unknown or another org's is
+// fault.NotFound, alike; a caller who may not is fault.Forbidden, whether the
+// secret exists or not. Errors are *fault.Error or wrap one; those that nobody
+// named are fault.Internal.
+type Service struct {
+	store store.Store
+	kms   KMS
+	now   func() time.Time
+	log   *slog.Logger
+}
+
+// New returns a Service. Call Recover once before it takes requests.
+func New(c Config) *Service {
+	s := &Service{store: c.Store, kms: c.KMS, now: c.Now, log: c.Log}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	return s
+}
+
+// time is the present as rows and answers hold it: UTC, whole microseconds.
+func (s *Service) time() time.Time { return s.now().UTC().Truncate(time.Microsecond) }

@@ -1,0 +1,109 @@
+package vault
+
+import (
+	"context"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// Limits of a vault's own texts, in characters.
+const (
+	MaxName        = 200
+	MaxDescription = 2000
+)
+
+// Create makes a vault in p's org, owned by p. The name has 1 to MaxName
+// characters, any text; names need not differ. fault.Invalid when a text does
+// not fit.
+func (s *Service) Create(ctx context.Context, p access.Principal, req api.CreateVault) (api.Vault, error) {
+	v := vault{id: newID(), vaultMeta: vaultMeta{OrgID: p.OrgID}}
+	if err := v.allow(p, access.VaultCreate, ""); err != nil {
+		return api.Vault{}, err
+	}
+	if err := checkVault(req); err != nil {
+		return api.Vault{}, err
+	}
+	v.OwnerKind, v.OwnerID = p.Kind, p.ID
+	v.Name, v.Description, v.CreatedAt = req.Name, req.Description, s.time()
+	v.KEKID = "vault-" + v.id
+	if _, err := s.kms.CreateKEK(ctx, []string{v.KEKID}); err != nil {
+		return api.Vault{}, sealFault(err)
+	}
+	b := new(store.Batch)
+	b.Put(layout.OrgVault(v.OrgID, v.id), nil)
+	return v.wire(), s.commitMeta(ctx, b, v)
+}
+
+func checkVault(req api.CreateVault) error {
+	switch {
+	case req.Name == "":
+		return invalid("the vault needs a name: {\"name\": \"production\"}")
+	case utf8.RuneCountInString(req.Name) > MaxName:
+		return fault.New(fault.Invalid, "the name is longer than %d characters", MaxName)
+	case utf8.RuneCountInString(req.Description) > MaxDescription:
+		return fault.New(fault.Invalid, "the description is longer than %d characters", MaxDescription)
+	case !utf8.ValidString(req.Name) || !utf8.ValidString(req.Description):
+		return invalid("name and description must be valid UTF-8")
+	}
+	return nil
+}
+
+// commitMeta commits b with v's meta row, at the revision that v was read at.
+func (s *Service) commitMeta(ctx context.Context, b *store.Batch, v vault) error {
+	key := layout.VaultMeta(v.id)
+	b.RequireRevision(key, v.rev)
+	if err := put(b, key, v.vaultMeta); err != nil {
+		return err
+	}
+	return s.commit(ctx, b)
+}
+
+// List returns the vaults of p's org that p may read, oldest first.
+func (s *Service) List(ctx context.Context, p access.Principal) (api.Vaults, error) {
+	if err := (vault{vaultMeta: vaultMeta{OrgID: p.OrgID}}).allow(p, access.VaultCreate, ""); err != nil {
+		return api.Vaults{}, err
+	}
+	out := api.Vaults{Vaults: []api.Vault{}}
+	index := layout.OrgVault(p.OrgID, "")
+	for rec, err := range store.All(ctx, s.store, store.Prefix(index)) {
+		if err != nil {
+			return api.Vaults{}, storeFault("listing vaults", err)
+		}
+		v, err := s.load(ctx, strings.TrimPrefix(rec.Key, index))
+		if err != nil {
+			return api.Vaults{}, err
+		}
+		if v.allow(p, access.VaultRead, "") == nil { // a vault deleted since is of no org
+			out.Vaults = append(out.Vaults, v.wire())
+		}
+	}
+	return out, nil
+}
+
+// Get returns a vault.
+func (s *Service) Get(ctx context.Context, p access.Principal, vaultID string) (api.Vault, error) {
+	v, err := s.gate(ctx, p, access.VaultRead, vaultID, "")
+	if err != nil {
+		return api.Vault{}, err
+	}
+	return v.wire(), nil
+}
+
+func (v vault) wire() api.Vault {
+	return api.Vault{
+		ID: v.id, Name: v.Name, Description: v.Description,
+		CreatedBy: v.OwnerID, CreatedByType: string(v.OwnerKind), CreatedAt: v.CreatedAt,
+		CMEKEnabled: v.Fingerprint != "", CMEKFingerprint: v.Fingerprint,
+	}
+}
+
+// newID returns a fresh UUID. Those made later sort later.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
