@@ -1,0 +1,159 @@
+// Package keyring keeps KEKs: all versions of one KEK make a Keyring, which
+// wraps and unwraps DEKs. It owns the row that the store keeps of a keyring,
+// and the roots that protect KEKs at rest.
+//
+// It trusts the root and the memory of this process, and not the store: a row
+// that was edited, shortened, moved to another KEK or put together from others
+// does not parse. An older row of the same KEK, put back whole, does; only the
+// audit can tell.
+//
+// A Keyring never changes: Rotate and Destroy return another one. What
+// survives a crash is the row that the caller committed.
+package keyring
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/keyfold/keyfold/internal/aead"
+	"github.com/keyfold/keyfold/internal/fault"
+)
+
+// Keyring is all versions of one KEK. It may be used by many goroutines.
+type Keyring struct {
+	redacted
+	id       string
+	versions []version // version n is at n-1; the last one is the primary
+	row      []byte
+}
+
+// New makes the keyring of a new KEK, whose version 1 is primary.
+func New(ctx context.Context, root Root, id string, now time.Time) (*Keyring, error) {
+	return grow(ctx, root, id, nil, now)
+}
+
+// Rotate returns a keyring with a new primary; the present versions become
+// decrypt-only. Its keys are its own: r stays usable and is wiped by itself.
+func (r *Keyring) Rotate(ctx context.Context, root Root, now time.Time) (*Keyring, error) {
+	old := r.unloaded()
+	old[len(old)-1].State = decryptOnly
+	return grow(ctx, root, r.id, old, now)
+}
+
+// grow appends a fresh primary to versions.
+func grow(ctx context.Context, root Root, id string, versions []version, now time.Time) (*Keyring, error) {
+	name := Name{KEKID: id, Version: uint32(len(versions) + 1)}
+	stored, err := root.MakeKEK(ctx, name)
+	if err != nil {
+		return nil, fault.Wrap(fault.Unavailable, err, "the root key did not make a KEK; try again")
+	}
+	v := version{Number: name.Version, State: enabled, Created: now.UTC(), Stored: stored}
+	return build(ctx, root, id, append(versions, v))
+}
+
+// Destroy returns a keyring without the material of version number, which then
+// opens nothing any more. The primary cannot be destroyed. Whether the version
+// is still in use is the caller's to know.
+func (r *Keyring) Destroy(ctx context.Context, root Root, number uint32) (*Keyring, error) {
+	if number == 0 || number >= r.Primary() {
+		return nil, fault.New(fault.Conflict, "only a decrypt-only version can be destroyed; rotate the KEK first")
+	}
+	versions := r.unloaded()
+	versions[number-1].State, versions[number-1].Stored = destroyed, nil
+	return build(ctx, root, r.id, versions)
+}
+
+// unloaded returns a copy of r's versions without their keys, for another keyring.
+func (r *Keyring) unloaded() []version {
+	versions := slices.Clone(r.versions)
+	for i := range versions {
+		versions[i].kek = nil
+	}
+	return versions
+}
+
+// ID returns the KEK's ID.
+func (r *Keyring) ID() string { return r.id }
+
+// Primary returns the number of the version that wraps.
+func (r *Keyring) Primary() uint32 { return uint32(len(r.versions)) }
+
+// Wrap wraps a DEK of 32 bytes under the primary, bound to aad, and returns it
+// (60 bytes) with the primary's number.
+func (r *Keyring) Wrap(dek, aad []byte) (wrapped []byte, number uint32, err error) {
+	if len(dek) != aead.KeySize {
+		return nil, 0, aead.ErrKeySize
+	}
+	number = r.Primary()
+	wrapped, err = r.versions[number-1].kek.Wrap(dek, r.dekAAD(number, aad))
+	return wrapped, number, err
+}
+
+// Unwrap returns the 32 bytes of the DEK that version number wrapped with the
+// same aad; the caller wipes them with clear. It fails with aead.ErrOpen, or
+// with another error when the root cannot be reached.
+func (r *Keyring) Unwrap(number uint32, wrapped, aad []byte) ([]byte, error) {
+	if number == 0 || number > r.Primary() || r.versions[number-1].State == destroyed {
+		return nil, fmt.Errorf("unwrap a DEK: no such KEK version: %w", aead.ErrOpen)
+	}
+	dek, err := r.versions[number-1].kek.Unwrap(wrapped, r.dekAAD(number, aad))
+	if err == nil && len(dek) != aead.KeySize {
+		clear(dek)
+		err = aead.ErrOpen
+	}
+	if err != nil {
+		return nil, fmt.Errorf("unwrap a DEK: %w", err)
+	}
+	return dek, nil
+}
+
+// Rewrap unwraps a DEK under version number and wraps it under the primary.
+func (r *Keyring) Rewrap(number uint32, wrapped, aad []byte) ([]byte, uint32, error) {
+	dek, err := r.Unwrap(number, wrapped, aad)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer clear(dek)
+	return r.Wrap(dek, aad)
+}
+
+// Wipe makes the keyring unusable and lets go of its keys.
+func (r *Keyring) Wipe() {
+	for _, v := range r.versions {
+		if v.kek != nil {
+			v.kek.Wipe()
+		}
+	}
+}
+
+// dekAAD is the AAD of a wrapped DEK: kind, KEK ID, KEK version and the caller's AAD.
+func (r *Keyring) dekAAD(number uint32, aad []byte) []byte {
+	return aead.AAD("keyfold/wrapped-dek/v1", r.id, decimal(number), string(aad))
+}
+
+func decimal(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
+
+// load gives every version its KEK. On failure nothing stays loaded.
+func (r *Keyring) load(ctx context.Context, root Root) error {
+	for i := range r.versions {
+		v := &r.versions[i]
+		if v.State == destroyed {
+			continue
+		}
+		kek, err := root.LoadKEK(ctx, Name{KEKID: r.id, Version: v.Number}, v.Stored)
+		switch {
+		case errors.Is(err, aead.ErrOpen):
+			r.Wipe()
+			return damaged(err)
+		case err != nil:
+			r.Wipe()
+			return fault.Wrap(fault.Unavailable, err, "the root key did not load a KEK; try again")
+		}
+		v.kek = kek
+	}
+	return nil
+}
