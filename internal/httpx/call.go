@@ -1,0 +1,110 @@
+package httpx
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/fault"
+)
+
+// Call is one request as a handler sees it. It belongs to one goroutine.
+type Call struct {
+	Principal access.Principal // zero on a public row
+
+	w         http.ResponseWriter
+	r         *http.Request
+	row       *Row // nil until routed
+	names     []string
+	values    [maxParams]string
+	body      *bytes.Buffer // nil when the row takes no body or none came
+	requestID [1]string // an array, so that it can be a header's value as it is
+	start     time.Time
+	status    int   // as answered; 0 before
+	err       error // what was answered with a problem
+}
+
+// Param returns the decoded part of the path that the row's pattern names.
+func (c *Call) Param(name string) string {
+	for i, n := range c.names {
+		if n == name {
+			return c.values[i]
+		}
+	}
+	panic("httpx: " + c.row.Pattern + " has no {" + name + "}")
+}
+
+// Query returns the query parameters; malformed ones are Invalid.
+func (c *Call) Query() (url.Values, error) {
+	if c.r.URL.RawQuery == "" {
+		return nil, nil
+	}
+	q, err := url.ParseQuery(c.r.URL.RawQuery)
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "the query of the URL is malformed; percent-encode its values")
+	}
+	return q, nil
+}
+
+// Header returns the request's header of that name, "" when absent.
+func (c *Call) Header(name string) string { return c.r.Header.Get(name) }
+
+// SetHeader sets a header of the answer. name is in its canonical form.
+func (c *Call) SetHeader(name, value string) { c.w.Header()[name] = []string{value} }
+
+// Shared by all answers; never written to.
+var (
+	noStore     = []string{"no-store"}
+	noSniff     = []string{"nosniff"}
+	jsonType    = []string{"application/json"}
+	problemType = []string{"application/problem+json"}
+)
+
+// commonHeaders go out with every answer, problems included.
+func (c *Call) commonHeaders() {
+	h := c.w.Header()
+	h["Cache-Control"] = noStore
+	h["X-Content-Type-Options"] = noSniff
+	h["X-Request-Id"] = c.requestID[:]
+}
+
+// principal authenticates the bearer of r.
+func (m *Mux) principal(r *http.Request) (access.Principal, error) {
+	bearer := bearer(r)
+	if bearer == "" {
+		return access.Principal{}, fault.New(fault.Unauthenticated, "send an API key: Authorization: Bearer 1ck_...")
+	}
+	return m.authenticate(r.Context(), bearer)
+}
+
+// bearer returns the credential of r, "" when it has none.
+func bearer(r *http.Request) string {
+	auth := r.Header.Get("Authorization")
+	if auth == "" {
+		return r.Header.Get("X-Api-Key")
+	}
+	scheme, credential, _ := strings.Cut(auth, " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(credential)
+}
+
+// named gives the errors of a context their meaning here: the client went
+// away, or the row's time was up.
+func (c *Call) named(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, context.Canceled) && c.r.Context().Err() != nil:
+		return fault.Wrap(fault.Timeout, err, "the request was cancelled before it was done")
+	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil:
+		return fault.Wrap(fault.Unavailable, err, "this took longer than %v; look whether it took effect, then try again", c.row.timeout())
+	}
+	return err
+}

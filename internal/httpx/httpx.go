@@ -1,0 +1,148 @@
+// Package httpx is the HTTP edge that Keyfold's processes share: routes as
+// rows of a table, one pipeline for all of them, and the one place where a
+// fault becomes a problem body.
+//
+// It trusts nothing of a request. A row says how large a body may be, how long
+// it may take to arrive, and who may call; the pipeline holds it to that
+// before the handler runs: path, route, method, principal, body, in this
+// order. What a client does wrong is answered 4xx, always with a problem, and
+// never with a redirect: a client that follows one would silently use another
+// path than the one it named.
+//
+// It keeps nothing, so a crash loses only the answers under way. It logs one
+// line per request, which holds no header, no query, no body and no path but
+// the row's pattern.
+package httpx
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/fault"
+)
+
+// Who may call a row.
+type Who int
+
+// The zero Who is Principal, so that a row which says nothing is closed.
+const (
+	Principal Who = iota // a caller that the Authenticator knows
+	Public               // anybody; credentials that come along are not looked at
+)
+
+// DefaultTimeout is the Timeout of a row that names none.
+const DefaultTimeout = 30 * time.Second
+
+// Row is one route.
+type Row struct {
+	Method string
+	// Pattern is a path whose segments are literals, {name} for one segment, or
+	// a last {name...} for all that is left. A raw slash and %2F in the latter
+	// are the same.
+	Pattern string
+	// MaxBody bounds the body, in bytes; over it is 413. 0: the row takes no
+	// body, and one that comes is not read.
+	MaxBody int64
+	// OptionalBody lets the body be empty.
+	OptionalBody bool
+	// FreeForm lets values inside json.RawMessage members name a member twice.
+	FreeForm bool
+	// Timeout bounds first the arrival of the body (408), then the handler's
+	// work (503). 0: DefaultTimeout.
+	Timeout time.Duration
+	Who     Who
+	Handler Handler
+}
+
+// Handler answers one call; Body, NoBody and Empty make the usual ones. It
+// must not keep c, and must either return an error or have answered.
+type Handler func(ctx context.Context, c *Call) error
+
+// Authenticator finds the principal of a bearer credential. Its error is a
+// *fault.Error, Unauthenticated when the credential is not a live one.
+type Authenticator func(ctx context.Context, bearer string) (access.Principal, error)
+
+// Config makes a Mux.
+type Config struct {
+	Rows         []Row
+	Authenticate Authenticator // nil: nobody is known, only public rows answer
+	CORSOrigins  []string      // as a browser sends them ("https://app.example.com"), or "*" for any; empty: none
+	Log          *slog.Logger  // nil: nothing is logged
+}
+
+// Mux serves the rows of a table.
+type Mux struct {
+	routes       *node
+	authenticate Authenticator
+	cors         cors
+	log          *slog.Logger
+}
+
+// New builds a Mux. It panics when two rows claim the same method and path or
+// a pattern is malformed, which are mistakes of the program.
+func New(cfg Config) *Mux {
+	m := &Mux{routes: newNode(), authenticate: cfg.Authenticate, cors: newCORS(cfg.CORSOrigins), log: cfg.Log}
+	for i := range cfg.Rows {
+		m.routes.add(&cfg.Rows[i])
+	}
+	if m.authenticate == nil {
+		m.authenticate = func(context.Context, string) (access.Principal, error) {
+			return access.Principal{}, fault.New(fault.Unauthenticated, "this server knows no callers")
+		}
+	}
+	if m.log == nil {
+		m.log = slog.New(slog.DiscardHandler)
+	}
+	return m
+}
+
+// ServeHTTP answers one request and logs it.
+func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &Call{w: w, r: r, start: time.Now(), requestID: [1]string{requestID(r)}}
+	defer func() {
+		if v := recover(); v != nil {
+			c.fail(panicked(v))
+		}
+		m.logCall(c)
+	}()
+	c.commonHeaders()
+	if m.cors.apply(w, r) {
+		c.status = http.StatusNoContent
+		w.WriteHeader(c.status)
+		return
+	}
+	if err := m.serve(c); err != nil {
+		c.fail(err)
+	}
+}
+
+// serve is the pipeline: each step may refuse, none has an effect before the
+// handler's.
+func (m *Mux) serve(c *Call) error {
+	if err := m.route(c); err != nil {
+		return err
+	}
+	if c.row.Who != Public {
+		var err error
+		if c.Principal, err = m.principal(c.r); err != nil {
+			return err
+		}
+	}
+	if err := c.readBody(); err != nil {
+		return err
+	}
+	defer c.freeBody()
+	ctx, cancel := context.WithTimeout(c.r.Context(), c.row.timeout())
+	defer cancel()
+	return c.named(ctx, c.row.Handler(ctx, c))
+}
+
+func (row *Row) timeout() time.Duration {
+	if row.Timeout > 0 {
+		return row.Timeout
+	}
+	return DefaultTimeout
+}

@@ -1,0 +1,124 @@
+package httpx
+
+import (
+	"context"
+	stdjson "encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/keyfold/keyfold/internal/fault"
+)
+
+// Body makes a handler that decodes the JSON body into an In, calls once, and
+// answers status with what call returns. Members that In does not have are
+// passed over; what the row's options and In's types do not admit is Invalid.
+func Body[In, Out any](status int, call func(ctx context.Context, c *Call, in In) (Out, error)) Handler {
+	return func(ctx context.Context, c *Call) error {
+		var in In
+		if err := c.decode(&in); err != nil {
+			return err
+		}
+		out, err := call(ctx, c, in)
+		if err != nil {
+			return err
+		}
+		return c.answer(status, out)
+	}
+}
+
+// NoBody is Body for a call that takes none.
+func NoBody[Out any](status int, call func(ctx context.Context, c *Call) (Out, error)) Handler {
+	return func(ctx context.Context, c *Call) error {
+		out, err := call(ctx, c)
+		if err != nil {
+			return err
+		}
+		return c.answer(status, out)
+	}
+}
+
+// Empty makes a handler that takes no body and answers 204.
+func Empty(call func(ctx context.Context, c *Call) error) Handler {
+	return func(ctx context.Context, c *Call) error {
+		if err := call(ctx, c); err != nil {
+			return err
+		}
+		c.status = http.StatusNoContent
+		c.w.WriteHeader(c.status)
+		return nil
+	}
+}
+
+// freeForm lets a json.RawMessage hold what the strict rules refuse of the
+// members around it: one name twice.
+var freeForm = json.WithUnmarshalers(json.UnmarshalFromFunc(func(d *jsontext.Decoder, v *stdjson.RawMessage) error {
+	return json.UnmarshalDecode(d, (*jsontext.Value)(v), jsontext.AllowDuplicateNames(true))
+}))
+
+// decode reads the body into in, a pointer.
+func (c *Call) decode(in any) error {
+	if c.body == nil || c.body.Len() == 0 {
+		if c.row.OptionalBody {
+			return nil
+		}
+		return fault.New(fault.Invalid, "send a JSON object as the body")
+	}
+	var err error
+	if c.row.FreeForm {
+		err = json.Unmarshal(c.body.Bytes(), in, freeForm)
+	} else {
+		err = json.Unmarshal(c.body.Bytes(), in)
+	}
+	if err != nil {
+		return jsonFault(err)
+	}
+	return nil
+}
+
+// jsonFault tells where a body is wrong, by member and offset, and never what
+// it holds there.
+func jsonFault(err error) error {
+	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		switch {
+		case errors.Is(e.Err, io.ErrUnexpectedEOF):
+			return fault.New(fault.Invalid, "the JSON of the body ends too early%s; send all of it", member(e.JSONPointer))
+		case errors.Is(e.Err, jsontext.ErrDuplicateName):
+			return fault.New(fault.Invalid, "the body names a member twice%s; name it once", member(e.JSONPointer))
+		}
+		return fault.New(fault.Invalid, "the body is not valid JSON in UTF-8 at byte %d%s; mend it there", e.ByteOffset, member(e.JSONPointer))
+	}
+	if e, ok := errors.AsType[*json.SemanticError](err); ok {
+		return fault.New(fault.Invalid, "the body has a value of the wrong kind at byte %d%s; see the API's description of it", e.ByteOffset, member(e.JSONPointer))
+	}
+	return fault.New(fault.Invalid, "the body is not the JSON that this call takes")
+}
+
+// member names the top-level member of p. A name that is not like one of ours may
+// be data that slipped; it stays unsaid.
+func member(p jsontext.Pointer) string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(string(p), "/"), "/")
+	if name == "" || len(name) > 32 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz_") != "" {
+		return ""
+	}
+	return ` (member "` + name + `")`
+}
+
+// answer sends out as JSON. A json.RawMessage goes out as it is.
+func (c *Call) answer(status int, out any) error {
+	if raw, ok := out.(stdjson.RawMessage); ok {
+		c.write(status, jsonType, raw)
+		return nil
+	}
+	b := getBuffer()
+	defer putBuffer(b)
+	if err := json.MarshalWrite(b, out); err != nil {
+		return fault.Wrap(fault.Internal, err, "the answer could not be written as JSON; the log has the request ID")
+	}
+	c.write(status, jsonType, b.Bytes())
+	return nil
+}
