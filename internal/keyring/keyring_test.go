@@ -119,6 +119,41 @@ func root2(r *Keyring, roots ...*FileRoot) *FileRoot {
 	return nil
 }
 
+// sameRoot gives every KEK the same key, so that AAD alone tells them apart.
+type sameRoot struct{}
+
+func (sameRoot) MakeKEK(context.Context, Name) ([]byte, error) { return []byte("x"), nil }
+
+func (sameRoot) LoadKEK(context.Context, Name, []byte) (KEK, error) {
+	key, err := aead.NewKey(dek)
+	return fileKEK{key}, err
+}
+
+func TestAADAloneKeepsKEKsOfOneMaterialApart(t *testing.T) {
+	a1, b1 := newRing(t, sameRoot{}, "a"), newRing(t, sameRoot{}, "b")
+	a2 := must(a1.Rotate(ctx, sameRoot{}, day))(t)
+	w, n := wrap(t, a1)
+	mustUnwrap(t, a2, n, w)
+	mustNotUnwrap(t, b1, 1, w, aad)
+	mustNotUnwrap(t, a2, 2, w, aad)
+	mustNotUnwrap(t, a2, 1, w, nil)
+	r, err := Parse(ctx, sameRoot{}, "b", a1.Marshal())
+	mustBeDamaged(t, "row of another ID", r, err)
+}
+
+func TestARootLoadsAKEKUnderItsOwnNameAlone(t *testing.T) {
+	root := newRoot(t)
+	names := []Name{{"a", 1}, {"a", 2}, {"a", 12}, {"a1", 2}, {"b", 1}, {"", 1}}
+	for _, made := range names {
+		stored := must(root.MakeKEK(ctx, made))(t)
+		for _, name := range names {
+			if _, err := root.LoadKEK(ctx, name, stored); (err == nil) != (name == made) {
+				t.Errorf("made as %v, loaded as %v: %v", made, name, err)
+			}
+		}
+	}
+}
+
 func TestAFlippedOrShortenedWrappedDEKDoesNotUnwrap(t *testing.T) {
 	r := newRing(t, newRoot(t), "a")
 	w, n := wrap(t, r)
@@ -291,7 +326,7 @@ func TestARowOfWrongShapeIsRefusedThoughSealed(t *testing.T) {
 		body := must(json.Marshal(v))(t)
 		sum := sha256.Sum256(body)
 		kek := r2.versions[len(v)-1].kek
-		return append(must(kek.Wrap(sum[:], rowAAD("a", uint32(len(v)))))(t), body...)
+		return append(must(kek.Wrap(sum[:], rowAAD("a")))(t), body...)
 	}
 	if _, err := Parse(ctx, root, "a", seal(r2.unloaded())); err != nil {
 		t.Fatalf("the test's own seal is wrong: %v", err)
@@ -312,12 +347,12 @@ func TestARowOfWrongShapeIsRefusedThoughSealed(t *testing.T) {
 func TestARowsSealIsNoWrappedDEKAndTheReverse(t *testing.T) {
 	root := newRoot(t)
 	r := newRing(t, root, "a")
-	for _, a := range [][]byte{nil, aad, rowAAD("a", 1)} {
+	for _, a := range [][]byte{nil, aad, rowAAD("a")} {
 		mustNotUnwrap(t, r, 1, r.row[:sealSize], a)
 	}
 	body := r.row[sealSize:]
 	sum := sha256.Sum256(body)
-	w, _, err := r.Wrap(sum[:], rowAAD("a", 1))
+	w, _, err := r.Wrap(sum[:], rowAAD("a"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -358,10 +393,11 @@ func TestAnyLifeOfAKeyringSurvivesTheStore(t *testing.T) {
 	})
 }
 
-// awayRoot answers as a token that was pulled out, after some calls.
+// awayRoot answers as a token that is pulled out after some calls, and counts
+// the KEKs that are loaded and not wiped.
 type awayRoot struct {
 	Root
-	calls int
+	calls, loaded int
 }
 
 var errAway = errors.New("token away")
@@ -370,7 +406,11 @@ func (a *awayRoot) LoadKEK(ctx context.Context, n Name, stored []byte) (KEK, err
 	if a.calls--; a.calls < 0 {
 		return nil, errAway
 	}
-	return a.Root.LoadKEK(ctx, n, stored)
+	kek, err := a.Root.LoadKEK(ctx, n, stored)
+	if err == nil {
+		a.loaded++
+	}
+	return countedKEK{kek, a}, err
 }
 
 func (a *awayRoot) MakeKEK(ctx context.Context, n Name) ([]byte, error) {
@@ -380,11 +420,21 @@ func (a *awayRoot) MakeKEK(ctx context.Context, n Name) ([]byte, error) {
 	return a.Root.MakeKEK(ctx, n)
 }
 
-func TestARootThatIsAwayIsNotDamage(t *testing.T) {
+type countedKEK struct {
+	KEK
+	root *awayRoot
+}
+
+func (k countedKEK) Wipe() {
+	k.root.loaded--
+	k.KEK.Wipe()
+}
+
+func TestARootThatIsAwayIsNotDamageAndNothingStaysLoaded(t *testing.T) {
 	root := newRoot(t)
 	r2 := must(newRing(t, root, "a").Rotate(ctx, root, day))(t)
 	for calls := range 4 {
-		away := &awayRoot{Root: root, calls: calls}
+		away := &awayRoot{Root: root}
 		steps := map[string]func() (*Keyring, error){
 			"New":    func() (*Keyring, error) { return New(ctx, away, "a", day) },
 			"Rotate": func() (*Keyring, error) { return r2.Rotate(ctx, away, day) },
@@ -392,13 +442,40 @@ func TestARootThatIsAwayIsNotDamage(t *testing.T) {
 		}
 		for name, step := range steps {
 			away.calls = calls
-			if r, err := step(); err != nil && (r != nil || !errors.Is(err, fault.Unavailable) || !errors.Is(err, errAway)) {
+			r, err := step()
+			if err != nil && (r != nil || !errors.Is(err, fault.Unavailable) || !errors.Is(err, errAway)) {
 				t.Errorf("%s after %d calls: %v, %v", name, calls, r, err)
+			}
+			if r != nil {
+				r.Wipe()
+			}
+			if away.loaded != 0 {
+				t.Errorf("%s after %d calls leaves %d KEKs loaded", name, calls, away.loaded)
 			}
 		}
 	}
 	w, _ := wrap(t, r2)
 	mustUnwrap(t, r2, 2, w) // a failed step wipes nothing of the keyring it began from
+}
+
+func TestADamagedRowLeavesNothingLoaded(t *testing.T) {
+	root := &awayRoot{Root: newRoot(t), calls: 1 << 30}
+	r2 := must(newRing(t, root, "a").Rotate(ctx, root, day))(t)
+	edits := map[string]func(v []version){
+		"its second KEK": func(v []version) { v[1].Stored[0] ^= 1 },
+		"its seal":       func(v []version) { v[1].Created = day.Add(1) },
+	}
+	for name, edit := range edits {
+		v := r2.unloaded()
+		v[1].Stored = bytes.Clone(v[1].Stored)
+		edit(v)
+		root.loaded = 0
+		r, err := Parse(ctx, root, "a", append(bytes.Clone(r2.row[:sealSize]), must(json.Marshal(v))(t)...))
+		mustBeDamaged(t, name, r, err)
+		if root.loaded != 0 {
+			t.Errorf("damage of %s leaves %d KEKs loaded", name, root.loaded)
+		}
+	}
 }
 
 func TestNoKeyMaterialIsPrinted(t *testing.T) {

@@ -45,9 +45,7 @@ type version struct {
 const sealSize = sha256.Size + aead.Overhead
 
 // rowAAD is the AAD of a row's seal.
-func rowAAD(id string, primary uint32) []byte {
-	return aead.AAD("keyfold/keyring/v1", id, decimal(primary))
-}
+func rowAAD(id string) []byte { return aead.AAD("keyfold/keyring/v1", id) }
 
 // Marshal returns the row. It is the caller's to keep, not to change.
 func (r *Keyring) Marshal() []byte { return r.row }
@@ -98,8 +96,7 @@ func check(versions []version) error {
 
 // verify opens the row's seal.
 func (r *Keyring) verify(body []byte) error {
-	primary := r.Primary()
-	sum, err := r.versions[primary-1].kek.Unwrap(r.row[:sealSize], rowAAD(r.id, primary))
+	sum, err := r.versions[r.Primary()-1].kek.Unwrap(r.row[:sealSize], rowAAD(r.id))
 	if err != nil {
 		return err
 	}
@@ -120,8 +117,8 @@ func build(ctx context.Context, root Root, id string, versions []version) (*Keyr
 		r.Wipe()
 		return nil, fault.Wrap(fault.Internal, err, "the keyring could not be written")
 	}
-	sum, primary := sha256.Sum256(body), r.Primary()
-	seal, err := versions[primary-1].kek.Wrap(sum[:], rowAAD(id, primary))
+	sum := sha256.Sum256(body)
+	seal, err := versions[r.Primary()-1].kek.Wrap(sum[:], rowAAD(id))
 	if err != nil {
 		r.Wipe()
 		return nil, fault.Wrap(fault.Unavailable, err, "the root key did not seal a keyring; try again")
