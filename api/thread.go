@@ -15,8 +15,8 @@ type Thread struct {
 	Slug      string `json:"slug"` // slug of the title, a dash, the ID
 	CreatedTS int64  `json:"created_ts"`
 	UpdatedTS int64  `json:"updated_ts"`
-	Deleted   bool   `json:"deleted,omitempty"`
-	DeletedTS int64  `json:"deleted_ts,omitempty"`
+	Deleted   bool   `json:"deleted,omitzero"`
+	DeletedTS int64  `json:"deleted_ts,omitzero"`
 }
 
 // Threads is the body of GET /v1/threads, newest first.
@@ -30,7 +30,7 @@ type PostMessage struct {
 	Body    json.RawMessage `json:"body"`               // any JSON value but null
 	Role    string          `json:"role,omitempty"`     // "user" when absent
 	ReplyTo string          `json:"reply_to,omitempty"` // ID of a message
-	TS      int64           `json:"ts,omitempty"`       // nanoseconds since 1970; now when absent
+	TS      int64           `json:"ts,omitzero"`        // nanoseconds since 1970; now when absent
 }
 
 // Message is an entry of a thread.

@@ -3,7 +3,9 @@
 // the bodies marked strict carry exactly these members, since a published
 // client refuses any other.
 //
-// Times are RFC 3339. IDs are opaque strings. Absent members are left out.
+// Times are RFC 3339. IDs are opaque strings. Absent members are left out: by
+// omitzero where omitempty would mean one thing to encoding/json and another
+// to its second version, which would leave out {} and send false.
 package api
 
 import (
@@ -49,12 +51,12 @@ type EnableCMEK struct {
 
 // PutSecret is the body of PUT /v1/vaults/{id}/secrets/{path}.
 type PutSecret struct {
-	Type           string          `json:"type,omitempty"`     // see SecretTypes; "generic" when absent
-	Value          *string         `json:"value"`              // any string; a blob when the vault is sealed
-	Metadata       json.RawMessage `json:"metadata,omitempty"` // a JSON object
-	ExpiresAt      *time.Time      `json:"expires_at,omitempty"`
-	RotationPolicy json.RawMessage `json:"rotation_policy,omitempty"`
-	MaxAccessCount *int            `json:"max_access_count,omitempty"` // 1 or more
+	Type           string          `json:"type,omitempty"`    // see SecretTypes; "generic" when absent
+	Value          *string         `json:"value"`             // any string; a blob when the vault is sealed
+	Metadata       json.RawMessage `json:"metadata,omitzero"` // a JSON object
+	ExpiresAt      *time.Time      `json:"expires_at,omitzero"`
+	RotationPolicy json.RawMessage `json:"rotation_policy,omitzero"`
+	MaxAccessCount *int            `json:"max_access_count,omitzero"` // 1 or more
 }
 
 // SecretTypes are the accepted types of a secret.
@@ -68,9 +70,9 @@ type Secret struct {
 	Value         string          `json:"value"`
 	Version       int             `json:"version"`
 	CreatedAt     time.Time       `json:"created_at"`
-	Metadata      json.RawMessage `json:"metadata,omitempty"`
+	Metadata      json.RawMessage `json:"metadata,omitzero"`
 	CreatedBy     string          `json:"created_by"` // "user:<uuid>" or "agent:<uuid>"
-	ExpiresAt     *time.Time      `json:"expires_at,omitempty"`
+	ExpiresAt     *time.Time      `json:"expires_at,omitzero"`
 	CMEKEncrypted bool            `json:"cmek_encrypted"`
 }
 
@@ -81,8 +83,8 @@ type SecretMetadata struct {
 	Type      string          `json:"type"`
 	Version   int             `json:"version"`
 	CreatedAt time.Time       `json:"created_at"`
-	Metadata  json.RawMessage `json:"metadata,omitempty"`
-	ExpiresAt *time.Time      `json:"expires_at,omitempty"`
+	Metadata  json.RawMessage `json:"metadata,omitzero"`
+	ExpiresAt *time.Time      `json:"expires_at,omitzero"`
 }
 
 // Secrets is the body of GET /v1/vaults/{id}/secrets.
@@ -103,7 +105,7 @@ type Versions struct {
 
 // GenerateSecret is the body of POST /v1/vaults/{id}/secret-rotate/{path}.
 type GenerateSecret struct {
-	Length  *int   `json:"length,omitempty"`  // 8 to 1024 characters; 32 when absent
+	Length  *int   `json:"length,omitzero"`   // 8 to 1024 characters; 32 when absent
 	Charset string `json:"charset,omitempty"` // hex, base64, alphanumeric or ascii; hex when absent
 	Type    string `json:"type,omitempty"`    // kept when absent
 }

@@ -23,7 +23,7 @@ type Call struct {
 	names     []string
 	values    [maxParams]string
 	body      *bytes.Buffer // nil when the row takes no body or none came
-	requestID [1]string // an array, so that it can be a header's value as it is
+	requestID [1]string     // an array, so that it can be a header's value as it is
 	start     time.Time
 	status    int   // as answered; 0 before
 	err       error // what was answered with a problem

@@ -48,7 +48,8 @@ type Row struct {
 	MaxBody int64
 	// OptionalBody lets the body be empty.
 	OptionalBody bool
-	// FreeForm lets values inside json.RawMessage members name a member twice.
+	// FreeForm lets values inside json.RawMessage members be any JSON in UTF-8:
+	// with names that come twice and lone surrogates. They are kept to the byte.
 	FreeForm bool
 	// Timeout bounds first the arrival of the body (408), then the handler's
 	// work (503). 0: DefaultTimeout.

@@ -272,7 +272,10 @@ func TestBodiesAreHeldToTheirShape(t *testing.T) {
 		{"free form keeps null", "/free", `{"free":null}`, 200, `null`},
 		{"free form around", "/free", `{"free":{},"free":{}}`, 400, "twice"},
 		{"free form, not UTF-8", "/free", "{\"free\":\"\xff\"}", 400, `UTF-8`},
-		{"free form, lone surrogate", "/free", `{"free":"\ud800"}`, 400, `UTF-8`},
+		{"free form, lone surrogate", "/free", `{"free":["\ud800"]}`, 200, `["\ud800"]`},
+		{"free form, lone surrogate around", "/free", `{"free":1, "name":"\ud800"}`, 400, `(member "name")`},
+		{"free form, no JSON", "/free", `{"free":{"a":1,}}`, 400, `(member "free")`},
+		{"free form, cut", "/free", `{"free":{"a":1`, 400, "too early"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := do(m, "POST", c.target, c.body)

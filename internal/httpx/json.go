@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -55,10 +56,17 @@ func Empty(call func(ctx context.Context, c *Call) error) Handler {
 }
 
 // freeForm lets a json.RawMessage hold what the strict rules refuse of the
-// members around it: one name twice.
+// members around it: one name twice, and half of a surrogate pair in its
+// escaped form, as a text that was cut in the middle of an emoji has it.
 var freeForm = json.WithUnmarshalers(json.UnmarshalFromFunc(func(d *jsontext.Decoder, v *stdjson.RawMessage) error {
-	return json.UnmarshalDecode(d, (*jsontext.Value)(v), jsontext.AllowDuplicateNames(true))
+	err := json.UnmarshalDecode(d, (*jsontext.Value)(v), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	if err == nil && !utf8.Valid(*v) {
+		return errNotUTF8
+	}
+	return err
 }))
+
+var errNotUTF8 = errors.New("not UTF-8")
 
 // decode reads the body into in, a pointer.
 func (c *Call) decode(in any) error {
@@ -93,6 +101,9 @@ func jsonFault(err error) error {
 		return fault.New(fault.Invalid, "the body is not valid JSON in UTF-8 at byte %d%s; mend it there", e.ByteOffset, member(e.JSONPointer))
 	}
 	if e, ok := errors.AsType[*json.SemanticError](err); ok {
+		if errors.Is(e.Err, errNotUTF8) {
+			return fault.New(fault.Invalid, "the body is not UTF-8%s; send it as UTF-8", member(e.JSONPointer))
+		}
 		return fault.New(fault.Invalid, "the body has a value of the wrong kind at byte %d%s; see the API's description of it", e.ByteOffset, member(e.JSONPointer))
 	}
 	return fault.New(fault.Invalid, "the body is not the JSON that this call takes")
