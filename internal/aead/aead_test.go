@@ -225,9 +225,11 @@ func TestWipeMayRunBesideUse(t *testing.T) {
 	mustNotOpen(t, k, sealed, nil, "after Wipe")
 }
 
+var verbs = []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%d", "%b", "%o", "%c", "%U", "%t", "%e", "%z", "%50v", "%.3s"}
+
 func TestAKeyPrintsRedacted(t *testing.T) {
 	k := newKey(t, rawKey())
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%d", "%b", "%o", "%c", "%U", "%t", "%e", "%z", "%50v", "%.3s"} {
+	for _, verb := range verbs {
 		if got := fmt.Sprintf(verb, k); got != "[redacted]" {
 			t.Errorf("%s prints %q", verb, got)
 		}
@@ -251,7 +253,10 @@ func TestNoPrinterShowsTheRawKey(t *testing.T) {
 	}
 	for _, v := range []any{k, struct{ K *Key }{k}, unexported{k}} {
 		b, err := json.Marshal(v)
-		fmt.Fprintf(&out, "%s %v %v %+v %#v %x %d\n", b, err, v, v, v, v, v)
+		fmt.Fprintf(&out, "%s %v\n", b, err)
+		for _, verb := range verbs {
+			fmt.Fprintf(&out, verb+"\n", v)
+		}
 	}
 	for _, form := range rawForms(rawKey()) {
 		if strings.Contains(out.String(), form) {
