@@ -1,0 +1,54 @@
+package server
+
+import (
+	"context"
+
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/httpx"
+)
+
+// Check asks a part that the server needs whether it works.
+type Check struct {
+	Name string // as callers read it: "store", "key process"
+	Do   func(ctx context.Context) error
+}
+
+type health struct {
+	checks  []Check
+	version string
+}
+
+type healthAnswer struct {
+	Status  string `json:"status"`
+	Version string `json:"version,omitzero"`
+}
+
+// alive says that the process answers, and nothing of what it needs.
+func (h health) alive(context.Context, *httpx.Call) (healthAnswer, error) {
+	return healthAnswer{Status: "ok"}, nil
+}
+
+// ready is Unavailable while a part is away, so that a balancer looks elsewhere.
+func (h health) ready(ctx context.Context, _ *httpx.Call) (healthAnswer, error) {
+	if err := h.check(ctx); err != nil {
+		return healthAnswer{}, err
+	}
+	return healthAnswer{Status: "ok", Version: h.version}, nil
+}
+
+// status tells people and clients what ready tells machines, always with 200.
+func (h health) status(ctx context.Context, _ *httpx.Call) (healthAnswer, error) {
+	if h.check(ctx) != nil {
+		return healthAnswer{Status: "degraded", Version: h.version}, nil
+	}
+	return healthAnswer{Status: "healthy", Version: h.version}, nil
+}
+
+func (h health) check(ctx context.Context) error {
+	for _, c := range h.checks {
+		if err := c.Do(ctx); err != nil {
+			return fault.Wrap(fault.Unavailable, err, "the %s does not answer; try again", c.Name)
+		}
+	}
+	return nil
+}

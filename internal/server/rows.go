@@ -1,0 +1,56 @@
+package server
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/keyfold/keyfold/internal/httpx"
+	"github.com/keyfold/keyfold/internal/thread"
+)
+
+// Limits of request bodies, in bytes. A secret's leaves room for 5 MB that
+// were sealed and base64-coded; a message's for the members around the body.
+const (
+	maxSmall   = 64 << 10
+	maxSecret  = 8 << 20
+	maxMessage = thread.MaxBody + maxSmall
+)
+
+// rows is the table of all routes. A row that does not say Public needs a
+// principal.
+func rows(cfg Config) []httpx.Row {
+	h := health{cfg.Ready, cfg.Version}
+	v := vaults{cfg.Vaults}
+	s := secrets{cfg.Vaults}
+	t := threads{cfg.Threads}
+	return []httpx.Row{
+		{Method: "GET", Pattern: "/healthz", Who: httpx.Public, Handler: httpx.NoBody(http.StatusOK, h.alive)},
+		{Method: "GET", Pattern: "/readyz", Who: httpx.Public, Timeout: 5 * time.Second, Handler: httpx.NoBody(http.StatusOK, h.ready)},
+		{Method: "GET", Pattern: "/v1/health", Who: httpx.Public, Timeout: 5 * time.Second, Handler: httpx.NoBody(http.StatusOK, h.status)},
+
+		{Method: "POST", Pattern: "/v1/vaults", MaxBody: maxSmall, Handler: httpx.Body(http.StatusCreated, v.create)},
+		{Method: "GET", Pattern: "/v1/vaults", Handler: httpx.NoBody(http.StatusOK, v.list)},
+		{Method: "GET", Pattern: "/v1/vaults/{vault}", Handler: httpx.NoBody(http.StatusOK, v.get)},
+		{Method: "DELETE", Pattern: "/v1/vaults/{vault}", Handler: httpx.Empty(v.delete)},
+		{Method: "POST", Pattern: "/v1/vaults/{vault}/cmek", MaxBody: maxSmall, Handler: httpx.Body(http.StatusOK, v.enableCMEK)},
+		{Method: "DELETE", Pattern: "/v1/vaults/{vault}/cmek", Handler: httpx.NoBody(http.StatusOK, v.disableCMEK)},
+
+		{Method: "GET", Pattern: "/v1/vaults/{vault}/secrets", Handler: httpx.NoBody(http.StatusOK, s.list)},
+		{Method: "PUT", Pattern: "/v1/vaults/{vault}/secrets/{path...}", MaxBody: maxSecret, Timeout: time.Minute, Handler: httpx.Body(http.StatusCreated, s.put)},
+		{Method: "GET", Pattern: "/v1/vaults/{vault}/secrets/{path...}", Handler: httpx.NoBody(http.StatusOK, s.get)},
+		{Method: "DELETE", Pattern: "/v1/vaults/{vault}/secrets/{path...}", Handler: httpx.Empty(s.delete)},
+		{Method: "GET", Pattern: "/v1/vaults/{vault}/secret-versions/{path...}", Handler: httpx.NoBody(http.StatusOK, s.versions)},
+		// In these two the last segment of {path...} is the version.
+		{Method: "GET", Pattern: "/v1/vaults/{vault}/secret-version/{path...}", Handler: httpx.NoBody(http.StatusOK, s.version)},
+		{Method: "POST", Pattern: "/v1/vaults/{vault}/secret-version-disable/{path...}", Handler: httpx.Empty(s.disable)},
+		{Method: "POST", Pattern: "/v1/vaults/{vault}/secret-rotate/{path...}", MaxBody: maxSmall, OptionalBody: true, Handler: httpx.Body(http.StatusCreated, s.generate)},
+
+		{Method: "POST", Pattern: "/v1/threads", MaxBody: maxSmall, OptionalBody: true, Handler: httpx.Body(http.StatusOK, t.create)},
+		{Method: "GET", Pattern: "/v1/threads", Handler: httpx.NoBody(http.StatusOK, t.list)},
+		{Method: "GET", Pattern: "/v1/threads/{thread}", Handler: httpx.NoBody(http.StatusOK, t.get)},
+		{Method: "DELETE", Pattern: "/v1/threads/{thread}", Handler: httpx.Empty(t.delete)},
+		{Method: "POST", Pattern: "/v1/threads/{thread}/messages", MaxBody: maxMessage, FreeForm: true, Timeout: time.Minute, Handler: httpx.Body(http.StatusOK, t.post)},
+		{Method: "GET", Pattern: "/v1/threads/{thread}/messages", Handler: httpx.NoBody(http.StatusOK, t.messages)},
+		{Method: "GET", Pattern: "/v1/threads/{thread}/messages/{message}", Handler: httpx.NoBody(http.StatusOK, t.message)},
+	}
+}

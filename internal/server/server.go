@@ -1,0 +1,57 @@
+// Package server is the HTTP face of Keyfold's server process: the table of
+// its routes, and handlers that decode, make one call of a domain package, and
+// encode.
+//
+// It trusts the domain packages with every decision: a row says only that
+// there must be a principal, and the domain's gate says what that principal
+// may do. It holds no state and no copy of a rule of the domain's, so there is
+// nothing here for a crash to break.
+package server
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/keyfold/keyfold/internal/httpx"
+	"github.com/keyfold/keyfold/internal/thread"
+	"github.com/keyfold/keyfold/internal/vault"
+)
+
+// Config is what the server stands on.
+type Config struct {
+	Vaults       *vault.Service
+	Threads      *thread.Service
+	Authenticate httpx.Authenticator
+	Ready        []Check      // what /readyz and /v1/health look at
+	Version      string       // of the program, as health answers show it
+	CORSOrigins  []string     // whose pages may call; see httpx.Config
+	Log          *slog.Logger // nil: nothing is logged
+}
+
+// New returns the handler of all routes.
+func New(cfg Config) http.Handler {
+	return httpx.New(httpx.Config{
+		Rows:         rows(cfg),
+		Authenticate: cfg.Authenticate,
+		CORSOrigins:  cfg.CORSOrigins,
+		Log:          cfg.Log,
+	})
+}
+
+// NewHTTPServer returns a server for h with our limits. Bodies and handlers
+// are bounded per row; what is bounded here is the rest of a connection's
+// life. What net/http itself refuses, before there is a request to route (a
+// head over the limit, a head that is no HTTP), it answers 4xx in plain text.
+func NewHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		WriteTimeout:      5 * time.Minute, // from the end of the head: body, work and answer
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		// "OPTIONS *" is a request like any other.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}

@@ -1,0 +1,70 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"net/url"
+	"strconv"
+
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/httpx"
+	"github.com/keyfold/keyfold/internal/thread"
+)
+
+// threads answers the calls on threads and their messages.
+type threads struct{ service *thread.Service }
+
+func (h threads) create(ctx context.Context, c *httpx.Call, req api.CreateThread) (api.Thread, error) {
+	return h.service.Create(ctx, c.Principal, req)
+}
+
+func (h threads) list(ctx context.Context, c *httpx.Call) (api.Threads, error) {
+	q, limit, err := page(c)
+	if err != nil {
+		return api.Threads{}, err
+	}
+	return h.service.List(ctx, c.Principal, thread.ListQuery{
+		Title: q.Get("title"), Slug: q.Get("slug"), Limit: limit, Cursor: q.Get("cursor"),
+	})
+}
+
+func (h threads) get(ctx context.Context, c *httpx.Call) (api.Thread, error) {
+	return h.service.Get(ctx, c.Principal, c.Param("thread"))
+}
+
+func (h threads) delete(ctx context.Context, c *httpx.Call) error {
+	return h.service.Delete(ctx, c.Principal, c.Param("thread"))
+}
+
+func (h threads) post(ctx context.Context, c *httpx.Call, req api.PostMessage) (json.RawMessage, error) {
+	return h.service.Post(ctx, c.Principal, c.Param("thread"), req)
+}
+
+func (h threads) messages(ctx context.Context, c *httpx.Call) (json.RawMessage, error) {
+	q, limit, err := page(c)
+	if err != nil {
+		return nil, err
+	}
+	return h.service.ListMessages(ctx, c.Principal, c.Param("thread"), thread.MessageQuery{
+		Limit: limit, Before: q.Get("before"), After: q.Get("after"),
+	})
+}
+
+func (h threads) message(ctx context.Context, c *httpx.Call) (json.RawMessage, error) {
+	return h.service.GetMessage(ctx, c.Principal, c.Param("thread"), c.Param("message"))
+}
+
+// page reads the query and its limit, which is 0 when absent. The domain knows
+// how great a limit may be.
+func page(c *httpx.Call) (url.Values, int, error) {
+	q, err := c.Query()
+	if err != nil || !q.Has("limit") {
+		return q, 0, err
+	}
+	limit, err := strconv.Atoi(q.Get("limit"))
+	if err != nil || limit < 1 {
+		return nil, 0, fault.New(fault.Invalid, "limit must be a number from 1")
+	}
+	return q, limit, nil
+}
