@@ -45,7 +45,7 @@ func (s *Service) Recover(ctx context.Context) error {
 	marks := layout.VaultPurge("")
 	for rec, err := range store.All(ctx, s.store, store.Prefix(marks)) {
 		if err != nil {
-			return storeFault("looking for deleted vaults", err)
+			return readFault(err)
 		}
 		if err := s.purge(ctx, strings.TrimPrefix(rec.Key, marks)); err != nil {
 			return err
@@ -61,7 +61,7 @@ func (s *Service) purge(ctx context.Context, vaultID string) error {
 	for {
 		recs, err := s.store.Scan(ctx, rows, store.ScanOptions{Limit: purgeBatch})
 		if err != nil {
-			return storeFault("purging", err)
+			return readFault(err)
 		}
 		b := new(store.Batch)
 		for _, rec := range recs {

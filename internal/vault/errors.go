@@ -3,7 +3,6 @@ package vault
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/store"
@@ -30,17 +29,27 @@ func givenUp(err error) bool {
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// storeFault names a failure of the store. ErrConflict passes: it is for retry.
-func storeFault(doing string, err error) error {
+// readFault names a failed read of the store.
+func readFault(err error) error {
 	switch {
-	case errors.Is(err, store.ErrConflict):
-		return err
 	case errors.Is(err, store.ErrDamaged):
 		return damaged(err)
 	case givenUp(err):
-		return fault.Wrap(fault.Unavailable, err, "the store did not answer in time; try again")
+		return fault.Wrap(fault.Unavailable, err, "the store did not answer; try again")
 	}
-	return fmt.Errorf("%s: %w", doing, err)
+	return fault.Of(err)
+}
+
+// commitFault names a failed commit. ErrConflict passes: it is for retry.
+func commitFault(err error) error {
+	const unknown = "the store failed and it is not known whether the change was made; read before you try again"
+	switch {
+	case errors.Is(err, store.ErrConflict):
+		return err
+	case givenUp(err):
+		return fault.Wrap(fault.Unavailable, err, unknown)
+	}
+	return fault.Wrap(fault.Internal, err, unknown)
 }
 
 // sealFault names a failed CreateKEK or Seal. Nothing was stored.
@@ -62,7 +71,7 @@ func openFault(err error) error {
 // commit applies b.
 func (s *Service) commit(ctx context.Context, b *store.Batch) error {
 	if _, err := s.store.Commit(ctx, b); err != nil {
-		return storeFault("committing", err)
+		return commitFault(err)
 	}
 	return nil
 }
@@ -71,7 +80,7 @@ func (s *Service) commit(ctx context.Context, b *store.Batch) error {
 func (s *Service) retry(ctx context.Context, try func() error) error {
 	err := store.Retry(ctx, try)
 	if err != nil && err == ctx.Err() {
-		return storeFault("retrying", err)
+		return fault.Wrap(fault.Unavailable, err, "too many writes met; nothing was changed; try again")
 	}
 	return err
 }

@@ -25,7 +25,7 @@ func (s *Service) ListSecrets(ctx context.Context, p access.Principal, vaultID, 
 	heads := layout.SecretHead(v.id, "")
 	for rec, err := range store.All(ctx, s.store, store.Prefix(heads+prefix)) {
 		if err != nil {
-			return api.Secrets{}, storeFault("listing secrets", err)
+			return api.Secrets{}, readFault(err)
 		}
 		h, err := decodeRow[secretHead](rec.Key, rec.Value)
 		if err != nil {
@@ -74,7 +74,7 @@ func (s *Service) disabledVersions(ctx context.Context, vaultID, path string) (m
 	out := map[int]bool{}
 	for rec, err := range store.All(ctx, s.store, store.Prefix(states)) {
 		if err != nil {
-			return nil, storeFault("listing versions", err)
+			return nil, readFault(err)
 		}
 		state, err := decodeRow[versionState](rec.Key, rec.Value)
 		if err != nil {

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"errors"
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
@@ -93,7 +94,7 @@ func (h secretHead) next(a *attributes) secretHead {
 // as the vault says and no row outlives its vault, and the head at rev, so that
 // no two writes take one number.
 func (s *Service) commitVersion(ctx context.Context, v vault, path string, h secretHead, rev store.Revision, d draft) error {
-	if err := s.checkVacant(ctx, v.id, path, h.Version); err != nil {
+	if err := s.checkVacant(ctx, v.id, path, h.Version, rev); err != nil {
 		return err
 	}
 	row, err := s.seal(ctx, v, path, h.Version, d.attributes, d.value)
@@ -109,4 +110,25 @@ func (s *Service) commitVersion(ctx context.Context, v vault, path string, h sec
 		return err
 	}
 	return s.commit(ctx, b)
+}
+
+// checkVacant makes sure that no row lies where version n goes, after the head
+// at rev. When one does, either another writer was faster, or the head was put
+// back by hand; then the row must not be overwritten.
+func (s *Service) checkVacant(ctx context.Context, vaultID, path string, n int, rev store.Revision) error {
+	_, err := s.store.Get(ctx, layout.SecretVersion(vaultID, path, n))
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err != nil:
+		return readFault(err)
+	}
+	_, now, err := load[secretHead](ctx, s, layout.SecretHead(vaultID, path))
+	switch {
+	case err != nil:
+		return err
+	case now != rev:
+		return store.ErrConflict
+	}
+	return damaged(errors.New("the head is older than its versions"))
 }

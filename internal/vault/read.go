@@ -92,22 +92,9 @@ func (s *Service) loadVersion(ctx context.Context, p access.Principal, vaultID, 
 	case errors.Is(err, store.ErrNotFound):
 		return versionRow{}, s.vanished(ctx, p, access.SecretRead, vaultID, path)
 	case err != nil:
-		return versionRow{}, storeFault("reading", err)
+		return versionRow{}, readFault(err)
 	}
 	return decodeVersion(rec.Value)
-}
-
-// checkVacant makes sure that no row lies where a new version goes. There is
-// one only when the head was put back, and then it must not be overwritten.
-func (s *Service) checkVacant(ctx context.Context, vaultID, path string, n int) error {
-	_, err := s.store.Get(ctx, layout.SecretVersion(vaultID, path, n))
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return nil
-	case err != nil:
-		return storeFault("reading", err)
-	}
-	return damaged(errors.New("the head is older than the versions"))
 }
 
 // checkReadable refuses a version that is expired, disabled or read out.

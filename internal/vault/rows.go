@@ -143,7 +143,7 @@ func load[T any](ctx context.Context, s *Service, key string) (v T, rev store.Re
 		return v, 0, nil
 	}
 	if err != nil {
-		return v, 0, storeFault("reading", err)
+		return v, 0, readFault(err)
 	}
 	if v, err = decodeRow[T](key, rec.Value); err != nil {
 		return v, 0, damaged(err)

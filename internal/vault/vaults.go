@@ -75,7 +75,7 @@ func (s *Service) List(ctx context.Context, p access.Principal) (api.Vaults, err
 	index := layout.OrgVault(p.OrgID, "")
 	for rec, err := range store.All(ctx, s.store, store.Prefix(index)) {
 		if err != nil {
-			return api.Vaults{}, storeFault("listing vaults", err)
+			return api.Vaults{}, readFault(err)
 		}
 		v, err := s.load(ctx, strings.TrimPrefix(rec.Key, index))
 		if err != nil {

@@ -1,0 +1,195 @@
+package vault
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// limited writes a version that may be read n times.
+func (r *rig) limited(vaultID, path string, n int) {
+	r.t.Helper()
+	if _, err := r.Put(r.t.Context(), owner, vaultID, path, api.PutSecret{Value: ptr("limited"), MaxAccessCount: &n}, PutOptions{}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func TestWhatNeverWasIsNotFoundAndWhatWasIsGone(t *testing.T) {
+	r := newRig(t)
+	v := r.vault()
+	r.put(v, "a", "one")
+	r.put(v, "a", "two")
+	version := func(n int) error { _, err := r.ReadVersion(t.Context(), owner, v, "a", n); return err }
+	newest := func(path string) error { _, err := r.read(v, path); return err }
+
+	want(t, "no such path", newest("b"), fault.NotFound)
+	want(t, "a path under it", newest("a/b"), fault.NotFound)
+	for _, n := range []int{3, 0, -1, 1 << 40} {
+		want(t, "no such version", version(n), fault.NotFound)
+	}
+	if err := r.DisableVersion(t.Context(), owner, v, "a", 2); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "disabled", version(2), fault.Gone)
+	want(t, "newest is disabled", newest("a"), fault.Gone)
+	if err := version(1); err != nil {
+		t.Errorf("an older version: %v", err)
+	}
+	if err := r.DeleteSecret(t.Context(), owner, v, "a"); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "deleted", newest("a"), fault.Gone)
+	want(t, "deleted version", version(1), fault.Gone)
+	want(t, "no such version of a deleted secret", version(3), fault.NotFound)
+
+	r.put(v, "a", "three")
+	r.wantValue(v, "a", "three")
+	want(t, "still deleted", version(2), fault.Gone)
+	if err := version(3); err != nil {
+		t.Errorf("the new version: %v", err)
+	}
+}
+
+func TestAnExpiredVersionIsGoneAndANewOneIsNot(t *testing.T) {
+	r := newRig(t)
+	v := r.vault()
+	at := r.present().Add(time.Minute)
+	if _, err := r.Put(t.Context(), owner, v, "a", api.PutSecret{Value: ptr("x"), ExpiresAt: &at}, PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r.advance(time.Minute - 1)
+	r.wantValue(v, "a", "x")
+	r.advance(1)
+	_, err := r.read(v, "a")
+	want(t, "at its end", err, fault.Gone)
+	_, err = r.ReadVersion(t.Context(), owner, v, "a", 1)
+	want(t, "by version", err, fault.Gone)
+	if list, err := r.ListSecrets(t.Context(), owner, v, ""); err != nil || len(list.Secrets) != 1 {
+		t.Errorf("an expired secret is listed: %v, %v", list, err)
+	}
+	r.put(v, "a", "y")
+	r.wantValue(v, "a", "y")
+
+	if _, err := r.Put(t.Context(), owner, v, "b", api.PutSecret{Value: ptr("x"), ExpiresAt: &at}, PutOptions{}); err != nil {
+		t.Errorf("a version that is expired from the start: %v", err)
+	}
+	_, err = r.read(v, "b")
+	want(t, "expired from the start", err, fault.Gone)
+}
+
+func TestALimitHoldsOverAllReadPathsAnd32Readers(t *testing.T) {
+	r := newRig(t)
+	v := r.vault()
+	r.limited(v, "a", 7)
+	var answered atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 32 {
+		wg.Go(func() {
+			read := func() (Read, error) { return r.Read(t.Context(), owner, v, "a") }
+			if i%2 == 0 {
+				read = func() (Read, error) { return r.ReadVersion(t.Context(), owner, v, "a", 1) }
+			}
+			switch got, err := read(); {
+			case err == nil && got.Secret.Value == "limited":
+				answered.Add(1)
+			case !errors.Is(err, fault.Gone) || got.Secret.Value != "":
+				t.Errorf("%+v, %v", got, err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := answered.Load(); n != 7 {
+		t.Errorf("%d answers, the limit is 7", n)
+	}
+	_, err := r.read(v, "a")
+	want(t, "after all reads", err, fault.Gone)
+	state, _, err := load[versionState](t.Context(), r.Service, layout.SecretState(v, "a", 1))
+	if err != nil || state.Reads != 7 {
+		t.Errorf("state %+v, %v", state, err)
+	}
+	r.put(v, "a", "free")
+	r.wantValue(v, "a", "free")
+}
+
+func TestAListingIsNoRead(t *testing.T) {
+	r := newRig(t)
+	v := r.vault()
+	r.limited(v, "a", 1)
+	if _, err := r.ListSecrets(t.Context(), owner, v, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Versions(t.Context(), owner, v, "a"); err != nil {
+		t.Fatal(err)
+	}
+	r.wantValue(v, "a", "limited")
+}
+
+func TestAReadThatDoesNotOpenUsesUpNothing(t *testing.T) {
+	r := newRig(t)
+	v := r.vault()
+	r.limited(v, "a", 1)
+	r.kms.beforeOpen = func() error { return fault.New(fault.Unavailable, "socket") }
+	_, err := r.read(v, "a")
+	want(t, "KMS away", err, fault.Unavailable)
+	r.kms.beforeOpen = nil
+	r.kms.itemErr = fault.New(fault.Damaged, "does not open")
+	_, err = r.read(v, "a")
+	want(t, "does not open", err, fault.Damaged)
+	r.kms.itemErr = nil
+	r.wantValue(v, "a", "limited")
+	_, err = r.read(v, "a")
+	want(t, "read out", err, fault.Gone)
+}
+
+func TestAReadWhoseCountIsNotStoredIsNotAnswered(t *testing.T) {
+	r := newRig(t)
+	v := r.vault()
+	r.limited(v, "a", 2)
+	r.hooks.beforeCommit = failing(errors.New("disk full"))
+	got, err := r.read(v, "a")
+	want(t, "Read", err, fault.Internal)
+	if got.Secret.Value != "" {
+		t.Error("the value was answered")
+	}
+}
+
+func TestAVersionReadOutIsNotOpenedAgain(t *testing.T) {
+	r := newRig(t)
+	v := r.vault()
+	r.limited(v, "a", 1)
+	r.wantValue(v, "a", "limited")
+	opens := r.kms.opens.Load()
+	_, err := r.read(v, "a")
+	want(t, "read out", err, fault.Gone)
+	if r.kms.opens.Load() != opens {
+		t.Error("it went to the KMS")
+	}
+}
+
+func TestAVersionDisabledDuringALimitedReadIsNotAnswered(t *testing.T) {
+	r := newRig(t)
+	v := r.vault()
+	r.limited(v, "a", 9)
+	r.kms.beforeOpen = once(func() {
+		if err := r.DisableVersion(t.Context(), owner, v, "a", 1); err != nil {
+			t.Error(err)
+		}
+	})
+	_, err := r.read(v, "a")
+	want(t, "Read", err, fault.Gone)
+}
+
+func TestAReadWritesNothingUnlessItIsCounted(t *testing.T) {
+	r := newRig(t)
+	v := r.vault()
+	r.put(v, "a", "x")
+	r.hooks.beforeCommit = func(*store.Batch) error { t.Error("a commit"); return nil }
+	r.wantValue(v, "a", "x")
+}
