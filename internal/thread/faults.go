@@ -38,7 +38,7 @@ func kmsFault(err error, got, want int) error {
 		return nil
 	case err == nil:
 		return fault.New(fault.Unavailable, "the KMS left questions unanswered; try again")
-	case errors.Is(err, fault.NotFound), errors.Is(err, fault.Damaged):
+	case errors.Is(err, fault.NotFound), errors.Is(err, fault.Damaged), errors.Is(err, fault.Unopenable):
 		return fault.Wrap(fault.Damaged, err, "the thread's key is not in the KMS; restore the KMS from a backup")
 	}
 	return fault.Wrap(fault.Unavailable, err, "the KMS is away; nothing was stored or read, try again")

@@ -1,0 +1,182 @@
+package thread
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// shut fails the test unless every read of the message is the one error of a
+// row that does not open, and answers nothing.
+func (w *world) shut(t *testing.T, what, thread, id string) {
+	t.Helper()
+	raw, errList := w.ListMessages(t.Context(), owner, thread, MessageQuery{})
+	one, errGet := w.GetMessage(t.Context(), owner, thread, id)
+	for _, err := range []error{errList, errGet} {
+		if !errorIs(err, fault.Damaged) || !strings.HasSuffix(err.Error(), " does not open: what is stored is not what was written; restore it from a backup") {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	if raw != nil || one != nil {
+		t.Fatalf("%s: answered %q, %q", what, raw, one)
+	}
+}
+
+func TestAMovedRowDoesNotOpen(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.thread(t, owner, "a"), w.thread(t, owner, "b")
+	a1, a2, b1 := w.say(t, a.ID, "a1"), w.say(t, a.ID, "a2"), w.say(t, b.ID, "b1")
+	rowA1, rowA2, rowB1 := layout.Message(a.ID, a1), layout.Message(a.ID, a2), layout.Message(b.ID, b1)
+	A1, A2, B1 := w.get(t, rowA1), w.get(t, rowA2), w.get(t, rowB1)
+
+	w.overwrite(t, rowA1, A2)
+	w.overwrite(t, rowA2, A1)
+	w.shut(t, "swapped within a thread", a.ID, a1)
+	w.shut(t, "swapped within a thread", a.ID, a2)
+	w.overwrite(t, rowA1, B1)
+	w.overwrite(t, rowA2, A2)
+	w.overwrite(t, rowB1, A1)
+	w.shut(t, "swapped between threads", a.ID, a1)
+	w.shut(t, "swapped between threads", b.ID, b1)
+	w.overwrite(t, rowA1, A1)
+	w.overwrite(t, rowB1, B1)
+	w.overwrite(t, layout.Message(b.ID, a1), A1)
+	w.shut(t, "copied to another thread under its ID", b.ID, a1)
+	w.overwrite(t, layout.Message(a.ID, layout.MessageID(1, 0)), A1)
+	w.shut(t, "copied to another ID", a.ID, layout.MessageID(1, 0))
+}
+
+// Under one DEK it is the AAD alone that holds a row in its place.
+func TestARowDoesNotOpenInAnotherThreadOfTheSameDEK(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.thread(t, owner, "a"), w.thread(t, owner, "b")
+	w.editMeta(t, b.ID, func(m *meta) { m.KMS.KeyID = "key-1" })
+	id := w.say(t, a.ID, "a")
+	w.overwrite(t, layout.Message(b.ID, id), w.get(t, layout.Message(a.ID, id)))
+	w.shut(t, "same DEK, same ID, other thread", b.ID, id)
+}
+
+func TestSwappedKeyIDsOpenNothing(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.thread(t, owner, "a"), w.thread(t, owner, "b")
+	a1, b1 := w.say(t, a.ID, "a1"), w.say(t, b.ID, "b1")
+	w.editMeta(t, a.ID, func(m *meta) { m.KMS.KeyID = "key-2" })
+	w.editMeta(t, b.ID, func(m *meta) { m.KMS.KeyID = "key-1" })
+	w.shut(t, "swapped key IDs", a.ID, a1)
+	w.shut(t, "swapped key IDs", b.ID, b1)
+	w.editMeta(t, a.ID, func(m *meta) { m.KMS.KeyID = "key-9" })
+	w.shut(t, "unknown key ID", a.ID, a1)
+	w.editMeta(t, a.ID, func(m *meta) { m.KMS.KeyID = "" })
+	if _, err := w.ListMessages(t.Context(), owner, a.ID, MessageQuery{}); !errorIs(err, fault.Damaged) {
+		t.Errorf("no key ID: %v", err)
+	}
+}
+
+func TestAFlippedOrCutOffRowDoesNotOpen(t *testing.T) {
+	w := newWorld(t)
+	th := w.thread(t, owner, "t")
+	w.say(t, th.ID, "before")
+	id := w.say(t, th.ID, "hello")
+	w.say(t, th.ID, "after")
+	key := layout.Message(th.ID, id)
+	row := w.get(t, key)
+	for i := range row {
+		bad := bytes.Clone(row)
+		bad[i] ^= 1 << (i % 8)
+		w.overwrite(t, key, bad)
+		w.shut(t, fmt.Sprintf("bit of byte %d flipped", i), th.ID, id)
+		w.overwrite(t, key, row[:i])
+		w.shut(t, fmt.Sprintf("cut off at %d", i), th.ID, id)
+	}
+	w.overwrite(t, key, append(bytes.Clone(row), 0))
+	w.shut(t, "one byte longer", th.ID, id)
+	w.overwrite(t, key, row)
+	if got := w.list(t, owner, th.ID, MessageQuery{}).Messages; len(got) != 3 {
+		t.Errorf("mended: %v", got)
+	}
+}
+
+func TestAReadWithoutTheKMSIsUnavailable(t *testing.T) {
+	for name, arrange := range map[string]func(*twinKMS){
+		"away":       func(k *twinKMS) { k.fail = fault.New(fault.Unavailable, "away") },
+		"broken":     func(k *twinKMS) { k.fail = errors.New("broken pipe") },
+		"too little": func(k *twinKMS) { k.shorten = true },
+	} {
+		w := newWorld(t)
+		th := w.thread(t, owner, "t")
+		id := w.say(t, th.ID, "x")
+		arrange(w.kms)
+		for _, err := range []error{
+			second(w.ListMessages(t.Context(), owner, th.ID, MessageQuery{})),
+			second(w.GetMessage(t.Context(), owner, th.ID, id)),
+		} {
+			if !errorIs(err, fault.Unavailable) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}
+
+const canary = "canary-7c0ffee7-tweet"
+
+// chain is everything that a log line of err could hold.
+func chain(err error) string {
+	var b strings.Builder
+	for ; err != nil; err = errors.Unwrap(err) {
+		fmt.Fprintf(&b, "%v\n%+v\n%#v\n", err, err, err)
+	}
+	return b.String()
+}
+
+func TestABodyIsInNoStoreByteNoErrorAndNoLog(t *testing.T) {
+	var logged bytes.Buffer
+	log.SetOutput(&logged)
+	defer log.SetOutput(log.Default().Writer())
+	slog.SetDefault(slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug})))
+
+	w := newWorld(t)
+	th := w.thread(t, owner, "a title lies in clear")
+	id := w.post(t, owner, th.ID, api.PostMessage{Body: quoted(canary), Role: canary}).ID
+	post := func(p access.Principal, req api.PostMessage) error { return second(w.Post(t.Context(), p, th.ID, req)) }
+	errs := []error{
+		post(stranger, api.PostMessage{Body: quoted(canary)}),
+		post(mate, api.PostMessage{Body: quoted(canary)}),
+		post(owner, api.PostMessage{Body: []byte(canary)}),
+		post(owner, api.PostMessage{Body: []byte(`{"` + canary)}),
+		post(owner, api.PostMessage{Body: quoted(canary), Role: canary + "\n"}),
+		post(owner, api.PostMessage{Body: quoted(canary), ReplyTo: canary}),
+		post(owner, api.PostMessage{Body: quoted(canary), TS: -1}),
+	}
+	w.store.beforeCommit = func() error { return errors.New("disk full") }
+	errs = append(errs, post(owner, api.PostMessage{Body: quoted(canary)}))
+	w.store.beforeCommit = nil
+	w.kms.fail = errors.New("away")
+	errs = append(errs, post(owner, api.PostMessage{Body: quoted(canary)}), second(w.GetMessage(t.Context(), owner, th.ID, id)))
+	w.kms.fail = nil
+	w.overwrite(t, layout.Message(th.ID, id), []byte("gone"))
+	errs = append(errs, second(w.GetMessage(t.Context(), owner, th.ID, id)), second(w.ListMessages(t.Context(), owner, th.ID, MessageQuery{})))
+
+	for i, err := range errs {
+		if err == nil || strings.Contains(chain(err), canary) {
+			t.Errorf("error %d is %v, or holds the canary", i, err)
+		}
+	}
+	for rec, err := range store.All(t.Context(), w.store, store.Range{Start: "\x00"}) {
+		if err != nil || strings.Contains(rec.Key+string(rec.Value), canary) {
+			t.Errorf("the canary lies under %q, %v", rec.Key, err)
+		}
+	}
+	if logged.Len() != 0 {
+		t.Errorf("logged: %s", &logged)
+	}
+}
