@@ -154,8 +154,9 @@ func want(t testing.TB, what string, err error, code fault.Code) {
 // hookStore lets a test stand between two steps, or fail one.
 type hookStore struct {
 	store.Store
-	beforeCommit func(*store.Batch) error
-	sawRead      func(key string) // of a Get or the start of a Scan
+	beforeCommit func(*store.Batch) error // an error fails the commit
+	afterCommit  func() error             // an error is answered though the commit took effect
+	sawRead      func(key string)         // of a Get or the start of a Scan
 }
 
 func (h *hookStore) Get(ctx context.Context, key string) (store.Record, error) {
@@ -178,7 +179,11 @@ func (h *hookStore) Commit(ctx context.Context, b *store.Batch) (store.Revision,
 			return 0, err
 		}
 	}
-	return h.Store.Commit(ctx, b)
+	rev, err := h.Store.Commit(ctx, b)
+	if err == nil && h.afterCommit != nil {
+		err = h.afterCommit()
+	}
+	return rev, err
 }
 
 // hookKMS does the same for the KMS, and counts.
