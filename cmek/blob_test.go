@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 )
@@ -250,32 +249,4 @@ func BenchmarkValue1KiB(b *testing.B) {
 			}
 		})
 	}
-}
-
-func ExampleEncryptValue() {
-	key := Generate()
-	value, err := EncryptValue(key, []byte("my-secret-value"))
-	if err != nil {
-		panic(err)
-	}
-	plaintext, err := DecryptValue(key, value)
-	fmt.Println(len(value), string(plaintext), err)
-	// Output: 60 my-secret-value <nil>
-}
-
-func ExampleDecryptValue() {
-	value, _ := EncryptValue(Generate(), []byte("my-secret-value"))
-	_, err := DecryptValue(Generate(), value) // another key
-	fmt.Println(errors.Is(err, ErrDecrypt))
-	// Output: true
-}
-
-func ExampleInspect() {
-	info, err := Inspect("AQECAwQFBgcICQoLDGiTd6aJ94LjOI8VJnxmj7xT6QmJI/izlA7zW+fshR0=")
-	fmt.Println(info.Form, info.Version, info.PlaintextSize, err)
-	_, err = Inspect("my-secret-value")
-	fmt.Println(errors.Is(err, ErrNotBlob))
-	// Output:
-	// base64 1 15 <nil>
-	// true
 }

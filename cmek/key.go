@@ -20,7 +20,6 @@ const KeySize = aead.KeySize
 // Key is a customer's AES-256 key, ready for use by many goroutines. Generate,
 // NewKey, ParseKeyText, ParseKeyFile and ReadKeyFile make one; the zero Key is
 // of no use.
-//
 type Key struct{ m *material }
 
 type material struct {

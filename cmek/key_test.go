@@ -146,15 +146,3 @@ func TestParseKeyTextShowsNothingOfTheKey(t *testing.T) {
 		}
 	}
 }
-
-func ExampleKey_Fingerprint() {
-	key, err := ParseKeyText("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
-	if err != nil {
-		panic(err)
-	}
-	fmt.Println(key.Fingerprint())
-	fmt.Println(key)
-	// Output:
-	// 630dcd2966c4336691125448bbb25b4ff412a49c732db2c8abc1b8581bd710dd
-	// [redacted]
-}

@@ -2,7 +2,6 @@ package cmek
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -151,19 +150,4 @@ func TestReadKeyFileNamesThePathAndNoKey(t *testing.T) {
 	if !errors.Is(err, ErrKeyEncoding) || !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), text[:8]) {
 		t.Errorf("garbage: %v", err)
 	}
-}
-
-func ExampleWriteKeyFile() {
-	dir, err := os.MkdirTemp("", "")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	key, path := Generate(), filepath.Join(dir, "vault.key")
-	if err := WriteKeyFile(path, key, KeyFileInfo{Created: time.Now()}); err != nil {
-		panic(err)
-	}
-	again, err := ReadKeyFile(path)
-	fmt.Println(again.Fingerprint() == key.Fingerprint(), err)
-	// Output: true <nil>
 }
