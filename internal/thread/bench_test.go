@@ -1,6 +1,7 @@
 package thread
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -11,29 +12,67 @@ import (
 // kib is a body of 1 KiB.
 var kib = json.RawMessage(`"` + strings.Repeat("k", 1022) + `"`)
 
-func BenchmarkPost(b *testing.B) {
-	w := newWorld(b)
-	thread := w.thread(b, owner, "t").ID
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := w.Post(b.Context(), owner, thread, api.PostMessage{Body: kib}); err != nil {
-			b.Fatal(err)
+// benchSites runs f on the twins in memory and on the real KMS and engine.
+func benchSites(b *testing.B, f func(*testing.B, *Service)) {
+	b.Run("memory", func(b *testing.B) { f(b, newWorld(b).Service) })
+	b.Run("disk", func(b *testing.B) {
+		s := openSite(b, b.TempDir())
+		defer s.close()
+		f(b, s.Service)
+	})
+}
+
+func benchThread(b *testing.B, s *Service, messages int) string {
+	th, err := s.Create(b.Context(), owner, api.CreateThread{Title: "t"})
+	for range messages {
+		if err == nil {
+			_, err = s.Post(b.Context(), owner, th.ID, api.PostMessage{Body: kib})
 		}
 	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	return th.ID
+}
+
+func BenchmarkPost(b *testing.B) {
+	benchSites(b, func(b *testing.B, s *Service) {
+		thread := benchThread(b, s, 0)
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := s.Post(b.Context(), owner, thread, api.PostMessage{Body: kib}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func BenchmarkPostByManyAtOnce(b *testing.B) {
+	benchSites(b, func(b *testing.B, s *Service) {
+		thread := benchThread(b, s, 0)
+		b.ReportAllocs()
+		b.SetParallelism(16)
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				if _, err := s.Post(context.Background(), owner, thread, api.PostMessage{Body: kib}); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	})
 }
 
 func BenchmarkListMessages50(b *testing.B) {
-	w := newWorld(b)
-	thread := w.thread(b, owner, "t").ID
-	for range 200 {
-		w.post(b, owner, thread, api.PostMessage{Body: kib})
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := w.ListMessages(b.Context(), owner, thread, MessageQuery{Limit: 50}); err != nil {
-			b.Fatal(err)
+	benchSites(b, func(b *testing.B, s *Service) {
+		thread := benchThread(b, s, 200)
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := s.ListMessages(b.Context(), owner, thread, MessageQuery{Limit: 50}); err != nil {
+				b.Fatal(err)
+			}
 		}
-	}
+	})
 }
 
 func BenchmarkListThreads50(b *testing.B) {

@@ -31,13 +31,16 @@ func storeFault(err error) error {
 
 // kmsFault names an error of a KMS call that should have answered want
 // results, or of one item of it. A key that the KMS does not have or cannot
-// unwrap is Damaged; everything else may pass and is Unavailable.
+// unwrap is Damaged; a key that is worn out and an item that is too large are
+// the caller's to hear of; everything else may pass and is Unavailable.
 func kmsFault(err error, got, want int) error {
 	switch {
 	case err == nil && got == want:
 		return nil
 	case err == nil:
 		return fault.New(fault.Unavailable, "the KMS left questions unanswered; try again")
+	case errors.Is(err, fault.Conflict), errors.Is(err, fault.TooLarge):
+		return err
 	case errors.Is(err, fault.NotFound), errors.Is(err, fault.Damaged), errors.Is(err, fault.Unopenable):
 		return fault.Wrap(fault.Damaged, err, "the thread's key is not in the KMS; restore the KMS from a backup")
 	}

@@ -168,6 +168,9 @@ func TestAPostWithoutCiphertextStoresNothing(t *testing.T) {
 		"the item fails": {result(func(_ kmsapi.EncryptItem, r *kmsapi.EncryptResult) {
 			*r = kmsapi.EncryptResult{Err: fault.New(fault.Internal, "no")}
 		}), fault.Unavailable},
+		"the key is worn out": {result(func(_ kmsapi.EncryptItem, r *kmsapi.EncryptResult) {
+			*r = kmsapi.EncryptResult{Err: fault.New(fault.Conflict, "rotate it")}
+		}), fault.Conflict},
 		"the key is gone": {func(w *world) { clear(w.kms.keys) }, fault.Damaged},
 		"the metadata names no key": {func(w *world) {
 			for key := range w.dump(t) {
