@@ -1,6 +1,8 @@
 package vault
 
 import (
+	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"reflect"
 	"testing"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/kmsapi"
+	"github.com/keyfold/keyfold/internal/layout"
 )
 
 func mustJSON(t testing.TB, v any) []byte {
@@ -103,5 +106,51 @@ func again[T any](t *testing.T, row []byte) {
 	}
 	if w, err := decodeRow[T]("k", back); err != nil || !reflect.DeepEqual(v, w) {
 		t.Errorf("%+v came back as %+v, %v", v, w, err)
+	}
+}
+
+// seenKMS keeps the last seal's AAD.
+type seenKMS struct {
+	KMS
+	aad []byte
+}
+
+func (k *seenKMS) Seal(ctx context.Context, items []kmsapi.SealItem) ([]kmsapi.SealResult, error) {
+	k.aad = items[0].AAD
+	return k.KMS.Seal(ctx, items)
+}
+
+func TestTheAADIsKindVaultPathVersionAndTheDigestOfTheAttributes(t *testing.T) {
+	r := newRig(t)
+	v := r.vault()
+	seen := &seenKMS{KMS: r.kms}
+	r.Service = New(Config{Store: r.mem, KMS: seen})
+	r.put(v, "a/b", "x")
+	r.put(v, "a/b", "y")
+	row, err := decodeVersion([]byte(r.rows()[layout.SecretVersion(v, "a/b", 2)]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := sha256.Sum256(row.raw)
+	want := []byte{1}
+	for _, field := range []string{"keyfold/secret/v1", v, "a/b", "2", string(digest[:])} {
+		want = append(binary.BigEndian.AppendUint64(want, uint64(len(field))), field...)
+	}
+	if string(seen.aad) != string(want) {
+		t.Errorf("the AAD is %q, want %q", seen.aad, want)
+	}
+}
+
+func TestARowOfANewerProgramIsNotAnsweredFrom(t *testing.T) {
+	newer := []byte("\x01" + `{"id":"i","version":1,"locked":true}`)
+	if _, err := decodeRow[secretHead]("k", binary.BigEndian.AppendUint32(newer, checksum("k", newer))); err == nil {
+		t.Error("a head with an unknown member was decoded")
+	}
+	row, err := encodeVersion([]byte(`{"id":"i","locked":true}`), kmsapi.Envelope{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := decodeVersion(row); err == nil {
+		t.Error("a version with an unknown attribute was decoded")
 	}
 }
