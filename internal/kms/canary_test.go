@@ -1,0 +1,134 @@
+package kms
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/keyfold/keyfold/internal/aead"
+	"github.com/keyfold/keyfold/internal/kmsapi"
+	"github.com/keyfold/keyfold/internal/layout"
+)
+
+// forms are the ways in which raw could turn up.
+func forms(raw []byte) map[string][]byte {
+	return map[string][]byte{
+		"raw":     raw,
+		"half":    raw[:16],
+		"hex":     []byte(hex.EncodeToString(raw)),
+		"HEX":     []byte(strings.ToUpper(hex.EncodeToString(raw))),
+		"base64":  []byte(base64.StdEncoding.EncodeToString(raw)[:40]),
+		"url":     []byte(base64.URLEncoding.EncodeToString(raw)[:40]),
+		"decimal": []byte(strings.Trim(fmt.Sprint(raw), "[]")),
+	}
+}
+
+func TestNoKeyMaterialIsStoredPrintedOrInAnError(t *testing.T) {
+	r := newRig(t)
+	s := r.start()
+	const plain = "the canary of a plaintext, longer than a key"
+	r.createKEK(s, "v")
+	key := r.createDEK(s, "t").KeyID
+	e := r.seal(s, "v", plain, "aad")
+	c := r.encrypt(s, key, plain, "aad")
+
+	secrets := map[string][]byte{"plaintext": []byte(plain), "root": rootKey(t, r.rootPath), "DEK": r.rawDEK(s, key)}
+	for _, id := range []string{"v", kmsapi.ThreadsKEK} {
+		secrets["KEK "+id] = kekMaterial(r, secrets["root"], id)
+	}
+	ring, err := s.kek(ctx, "v")
+	r.must(err)
+	secrets["envelope's DEK"], err = ring.key.Unwrap(1, e.WrappedDEK, envelopeAAD("v", []byte("aad")))
+	r.must(err)
+
+	var out bytes.Buffer
+	log := slog.New(slog.NewJSONHandler(&out, nil))
+	show := func(v any) {
+		log.Info("x", "v", v)
+		fmt.Fprintf(&out, "%v %+v %#v %s %d %x\n", v, v, v, v, v, v)
+	}
+	show(s)
+	show(r.root)
+	show(ring)
+	show(ring.key)
+	d := s.deks.take(key)
+	for _, v := range []any{d, d.key, d.key.key, e, c} {
+		show(v)
+	}
+	for _, err := range failures(r, s, key, c, e) {
+		for ; err != nil; err = errors.Unwrap(err) {
+			show(err)
+		}
+	}
+	for k, v := range r.dump() {
+		out.WriteString(k + "\n" + v + "\n")
+	}
+	if out.Len() < 5000 {
+		t.Fatalf("only %d bytes to search", out.Len())
+	}
+	for name, secret := range secrets {
+		for form, canary := range forms(secret) {
+			if bytes.Contains(out.Bytes(), canary) {
+				t.Errorf("%s turns up as %s", name, form)
+			}
+		}
+	}
+}
+
+// failures is the errors of every kind, rows damaged at every byte included;
+// some calls succeed.
+func failures(r *rig, s *Service, key string, c []byte, e kmsapi.Envelope) []error {
+	var errs []error
+	add := func(_ string, err error) { errs = append(errs, err) }
+	add(decryptOne(s, key, c, "other"))
+	add(decryptOne(s, "none", c, ""))
+	add(openOne(s, e, "other"))
+	e.KEKVersion = 9
+	add(openOne(s, e, "aad"))
+	for _, name := range []string{layout.DEK(key), layout.KEK("v")} {
+		good := r.get(name).Value
+		for i := range good {
+			bad := bytes.Clone(good)
+			bad[i] ^= 1
+			r.put(name, bad)
+			s := r.start()
+			_, err := encryptOne(s, key, "x", "")
+			add("", err)
+			add(openOne(s, e, "aad"))
+		}
+		r.put(name, good)
+	}
+	return errs
+}
+
+func rootKey(t testing.TB, path string) []byte {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Fields(string(text))
+	raw, err := base64.StdEncoding.DecodeString(lines[len(lines)-1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// kekMaterial opens version 1 of a KEK by hand, as documented.
+func kekMaterial(r *rig, root []byte, id string) []byte {
+	r.Helper()
+	var versions []struct {
+		Stored []byte `json:"stored"`
+	}
+	r.must(json.Unmarshal(r.get(layout.KEK(id)).Value[60:], &versions))
+	raw, err := newKey(r, root).Open(versions[0].Stored, aead.AAD("keyfold/kek/v1", id, "1"))
+	r.must(err)
+	return raw
+}
