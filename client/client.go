@@ -1,0 +1,130 @@
+// Package client is the Go client of a Keyfold server. Given a CMEK key it
+// seals values before they leave the process and opens them when they return;
+// the server sees blobs and fingerprints only.
+//
+// # Values
+//
+// A value is bytes everywhere, up to about 6 MB (the server takes a body of
+// 8 MiB). In a sealed vault the blob holds the raw bytes. In a vault that is
+// not sealed the wire carries text, so a value that is not valid UTF-8 travels
+// as standard base64, marked by the metadata member
+//
+//	{"keyfold_encoding": "base64"}
+//
+// which [Client.Put] adds and [Client.Get] undoes. Callers cannot set that
+// member themselves.
+//
+// # Sealed vaults
+//
+// Before the first write to a vault the client asks whether it is sealed, and
+// remembers the answer: a sealed vault until the server contradicts, an open
+// one for a minute. A write to a sealed vault needs the key whose fingerprint
+// the vault has and declares it; without that key the write fails with a
+// [*KeyError] and the value never leaves. A vault that this client has seen
+// sealed is never written in the clear again, unless the same client disabled
+// CMEK ([ErrUnsealed]).
+//
+// # Trust
+//
+// The client trusts its transport (use https beyond loopback) for the API key
+// and for values in vaults that are not sealed. Values of sealed vaults it
+// trusts to nobody: a blob that was changed, or sealed with another key, does
+// not open. A blob is not bound to its path: a server can answer with another
+// blob sealed under the same key.
+//
+// A Client keeps nothing on disk. It is safe for concurrent use.
+package client
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+
+	"github.com/keyfold/keyfold/cmek"
+)
+
+// Client calls one server with one API key.
+type Client struct {
+	base   string // scheme, host and path, no trailing slash
+	apiKey string
+	agent  string
+	keys   KeySource
+	http   *http.Client
+	wait   waiter
+
+	mu     sync.Mutex
+	sealed map[string]vaultState // by vault ID; owned by mu
+}
+
+// Option changes a Client that New makes.
+type Option func(*Client)
+
+// WithCMEKKey gives the client CMEK keys; each value uses the one whose
+// fingerprint fits.
+func WithCMEKKey(keys ...*cmek.Key) Option {
+	return WithKeySource(fixedKeys(keys))
+}
+
+// WithKeySource gives the client CMEK keys through a function, which is asked
+// once for each value that is sealed or opened.
+func WithKeySource(source KeySource) Option {
+	return func(c *Client) { c.keys = source }
+}
+
+// WithTransport replaces the HTTP transport, for a Unix socket or client
+// certificates. NewTransport is what is used otherwise.
+func WithTransport(rt http.RoundTripper) Option {
+	return func(c *Client) { c.http.Transport = rt }
+}
+
+// WithUserAgent replaces the User-Agent header.
+func WithUserAgent(agent string) Option {
+	return func(c *Client) { c.agent = agent }
+}
+
+// New returns a client of the server at serverURL, such as
+// "http://127.0.0.1:7420", which sends apiKey ("1ck_...") with every call.
+// It makes no call itself.
+func New(serverURL, apiKey string, options ...Option) (*Client, error) {
+	base, err := parseBase(serverURL)
+	if err != nil {
+		return nil, err
+	}
+	if strings.ContainsFunc(apiKey, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, fmt.Errorf("client: the API key holds a space or another character that no key has")
+	}
+	c := &Client{
+		base: base, apiKey: apiKey, agent: "keyfold-go/1", keys: fixedKeys(nil),
+		http: &http.Client{CheckRedirect: noRedirect}, wait: sleep,
+		sealed: map[string]vaultState{},
+	}
+	for _, option := range options {
+		option(c)
+	}
+	if c.http.Transport == nil {
+		c.http.Transport = NewTransport()
+	}
+	return c, nil
+}
+
+// String tells the server and not the key.
+func (c *Client) String() string { return "client of " + c.base }
+
+// GoString is String: %#v must not print the key either.
+func (c *Client) GoString() string { return c.String() }
+
+// Close ends idle connections. The client can be used again afterwards.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+func parseBase(s string) (string, error) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "":
+		return "", fmt.Errorf("client: a server's URL looks like http://127.0.0.1:7420")
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		return "", fmt.Errorf("client: a server's URL holds no user, query or fragment")
+	}
+	return strings.TrimRight(u.String(), "/"), nil
+}

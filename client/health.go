@@ -1,0 +1,16 @@
+package client
+
+import "context"
+
+// Health is what the server says of itself.
+type Health struct {
+	Status  string `json:"status"`  // "healthy" or "degraded"
+	Version string `json:"version"` // of the server
+}
+
+// Health asks whether the server works. It needs no API key.
+func (c *Client) Health(ctx context.Context) (Health, error) {
+	var h Health
+	_, err := c.do(ctx, call{method: "GET", path: "/v1/health", out: &h})
+	return h, err
+}

@@ -1,0 +1,132 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/cmek"
+)
+
+// KeySource returns the CMEK key with this fingerprint. A source that has no
+// such key returns any key that it has, so that the error can tell which, or
+// nil. The fingerprint is empty when the server did not say which key it was;
+// the source then returns the key to try.
+type KeySource func(ctx context.Context, fingerprint string) (*cmek.Key, error)
+
+func fixedKeys(keys []*cmek.Key) KeySource {
+	return func(_ context.Context, fingerprint string) (*cmek.Key, error) {
+		for _, k := range keys {
+			if k.Fingerprint() == fingerprint {
+				return k, nil
+			}
+		}
+		if len(keys) > 0 {
+			return keys[0], nil
+		}
+		return nil, nil
+	}
+}
+
+// KeyError says that a value needs a CMEK key that the client was not given.
+type KeyError struct {
+	Fingerprint string // of the key that is needed; empty when the server did not say
+	Given       string // of the key that was given; empty when there was none
+}
+
+// Error names both keys by their fingerprints.
+func (e *KeyError) Error() string {
+	need := "with a CMEK key"
+	if e.Fingerprint != "" {
+		need = "with the CMEK key " + e.Fingerprint
+	}
+	if e.Given == "" {
+		return fmt.Sprintf("the value is sealed %s and no key was given", need)
+	}
+	return fmt.Sprintf("the value is sealed %s; the key that was given is %s", need, e.Given)
+}
+
+// ErrUnsealed is the answer to a write to a vault that this client has seen
+// sealed and that is not sealed any more: somebody else disabled CMEK, or the
+// server pretends so. A new Client accepts the new state.
+var ErrUnsealed = errors.New("client: the vault was sealed and now is not; the value was not sent in the clear")
+
+// key returns the key with the fingerprint, and a *KeyError when the source has another or none.
+func (c *Client) key(ctx context.Context, fingerprint string) (*cmek.Key, error) {
+	k, err := c.keys(ctx, fingerprint)
+	if err != nil {
+		return nil, fmt.Errorf("client: getting the CMEK key: %w", err)
+	}
+	if k == nil {
+		return nil, &KeyError{Fingerprint: fingerprint}
+	}
+	if fingerprint != "" && k.Fingerprint() != fingerprint {
+		return nil, &KeyError{Fingerprint: fingerprint, Given: k.Fingerprint()}
+	}
+	return k, nil
+}
+
+// vaultState is what a write must know of a vault.
+type vaultState struct {
+	fingerprint string // of the vault's CMEK key; empty when it is not sealed
+	until       time.Time
+	stale       bool // the server contradicted; ask again
+}
+
+// openStateLives bounds how long a vault is believed not to be sealed.
+const openStateLives = time.Minute
+
+func (s vaultState) usable(now time.Time) bool {
+	return !s.stale && (s.fingerprint != "" || now.Before(s.until))
+}
+
+// state returns the vault's state, remembered or asked for.
+func (c *Client) state(ctx context.Context, vaultID string) (vaultState, error) {
+	c.mu.Lock()
+	old := c.sealed[vaultID]
+	c.mu.Unlock()
+	if old.usable(time.Now()) {
+		return old, nil
+	}
+	v, err := c.GetVault(ctx, vaultID)
+	if err != nil {
+		return vaultState{}, err
+	}
+	if old.fingerprint != "" && !v.CMEKEnabled {
+		return vaultState{}, ErrUnsealed
+	}
+	return c.remember(v)
+}
+
+// remember keeps what the server says of a vault.
+func (c *Client) remember(v api.Vault) (vaultState, error) {
+	s := vaultState{until: time.Now().Add(openStateLives)}
+	if v.CMEKEnabled {
+		if s.fingerprint = strings.ToLower(v.CMEKFingerprint); s.fingerprint == "" {
+			return s, errors.New("client: the server says that the vault is sealed and not with which key")
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sealed[v.ID] = s
+	return s, nil
+}
+
+// doubt marks what is remembered of a vault as contradicted; that it was
+// sealed is not forgotten.
+func (c *Client) doubt(vaultID string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.sealed[vaultID]
+	s.stale = true
+	c.sealed[vaultID] = s
+}
+
+// contradicts reports an answer that shows the remembered state to be wrong.
+// Nothing was stored then.
+func contradicts(err error) bool {
+	return hasType(err, api.ProblemCMEKKeyMismatch) || hasType(err, api.ProblemCMEKBlobRequired)
+}

@@ -1,0 +1,188 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/keyfold/keyfold/api"
+)
+
+// Secret is one version of a secret with its value.
+type Secret struct {
+	api.SecretMetadata
+	CreatedBy       string // "user:<uuid>" or "agent:<uuid>"
+	Value           []byte // the exact bytes that were put, opened where they were sealed
+	CMEKEncrypted   bool   // the server holds a blob
+	CMEKFingerprint string // of the key that opened it; empty when it was not sealed or the server did not say
+}
+
+// String names the version without its value.
+func (s Secret) String() string { return fmt.Sprintf("%s version %d [redacted]", s.Path, s.Version) }
+
+// GoString is String: %#v must not print the value either.
+func (s Secret) GoString() string { return s.String() }
+
+// PutOptions are the attributes of a new version. The zero value is a generic
+// secret that neither expires nor counts its reads.
+type PutOptions struct {
+	Type           string         // one of api.SecretTypes; "generic" when empty
+	Metadata       map[string]any // stored in the clear, listed without the value
+	ExpiresAt      time.Time      // not readable from then on; zero: never
+	MaxAccessCount int            // not readable after so many reads; 0: no limit
+	IfMatch        int            // write only if this is the newest version (IsConflict otherwise); 0: always
+}
+
+// Put writes value as the next version of the secret at path, sealed when the
+// vault is sealed.
+func (c *Client) Put(ctx context.Context, vaultID, path string, value []byte, opt PutOptions) (api.SecretMetadata, error) {
+	url, err := secretPath(vaultID, "secrets", path)
+	if err != nil {
+		return api.SecretMetadata{}, err
+	}
+	m, err := c.putOnce(ctx, vaultID, url, value, opt)
+	if contradicts(err) {
+		c.doubt(vaultID)
+		m, err = c.putOnce(ctx, vaultID, url, value, opt)
+	}
+	return m, err
+}
+
+func (c *Client) putOnce(ctx context.Context, vaultID, url string, value []byte, opt PutOptions) (m api.SecretMetadata, err error) {
+	state, err := c.state(ctx, vaultID)
+	if err != nil {
+		return m, err
+	}
+	w, err := c.encode(ctx, state, value, opt.Metadata)
+	if err != nil {
+		return m, err
+	}
+	req := api.PutSecret{Type: opt.Type, Value: &w.text, Metadata: w.metadata}
+	if !opt.ExpiresAt.IsZero() {
+		req.ExpiresAt = &opt.ExpiresAt
+	}
+	if opt.MaxAccessCount != 0 {
+		req.MaxAccessCount = &opt.MaxAccessCount
+	}
+	if opt.IfMatch != 0 {
+		if w.header == nil {
+			w.header = http.Header{}
+		}
+		w.header.Set("If-Match", strconv.Quote(strconv.Itoa(opt.IfMatch)))
+	}
+	_, err = c.do(ctx, call{method: "PUT", path: url, header: w.header, in: req, out: &m})
+	return m, err
+}
+
+// Get returns the newest version of a secret and its value. A read counts
+// where the version has a limit of reads.
+func (c *Client) Get(ctx context.Context, vaultID, path string) (*Secret, error) {
+	url, err := secretPath(vaultID, "secrets", path)
+	if err != nil {
+		return nil, err
+	}
+	return c.read(ctx, url)
+}
+
+// GetVersion returns version n of a secret and its value.
+func (c *Client) GetVersion(ctx context.Context, vaultID, path string, n int) (*Secret, error) {
+	url, err := secretPath(vaultID, "secret-version", path)
+	if err != nil {
+		return nil, err
+	}
+	return c.read(ctx, url+"/"+strconv.Itoa(n))
+}
+
+func (c *Client) read(ctx context.Context, url string) (*Secret, error) {
+	var s api.Secret
+	header, err := c.do(ctx, call{method: "GET", path: url, out: &s})
+	if err != nil {
+		return nil, err
+	}
+	fingerprint := strings.ToLower(header.Get(api.HeaderCMEKFingerprint))
+	value, err := c.decode(ctx, &s, fingerprint)
+	if err != nil {
+		return nil, err
+	}
+	return &Secret{
+		SecretMetadata: api.SecretMetadata{
+			ID: s.ID, Path: s.Path, Type: s.Type, Version: s.Version,
+			CreatedAt: s.CreatedAt, Metadata: s.Metadata, ExpiresAt: s.ExpiresAt,
+		},
+		CreatedBy: s.CreatedBy, Value: value,
+		CMEKEncrypted: s.CMEKEncrypted, CMEKFingerprint: fingerprint,
+	}, nil
+}
+
+// List returns the newest version of every secret whose path begins with
+// prefix, without values, by path.
+func (c *Client) List(ctx context.Context, vaultID, prefix string) ([]api.SecretMetadata, error) {
+	path, err := escape("vaults", vaultID, "secrets")
+	if err != nil {
+		return nil, err
+	}
+	cl := call{method: "GET", path: path, out: new(api.Secrets)}
+	if prefix != "" {
+		cl.query = url.Values{"prefix": {prefix}}
+	}
+	_, err = c.do(ctx, cl)
+	return cl.out.(*api.Secrets).Secrets, err
+}
+
+// Versions returns all versions of a secret, newest first, without values.
+func (c *Client) Versions(ctx context.Context, vaultID, path string) ([]api.VersionMetadata, error) {
+	url, err := secretPath(vaultID, "secret-versions", path)
+	if err != nil {
+		return nil, err
+	}
+	var out api.Versions
+	_, err = c.do(ctx, call{method: "GET", path: url, out: &out})
+	return out.Versions, err
+}
+
+// Disable makes version n unreadable, for good.
+func (c *Client) Disable(ctx context.Context, vaultID, path string, n int) error {
+	url, err := secretPath(vaultID, "secret-version-disable", path)
+	if err != nil {
+		return err
+	}
+	_, err = c.do(ctx, call{method: "POST", path: url + "/" + strconv.Itoa(n)})
+	return err
+}
+
+// Delete makes all versions of a secret unreadable. The path can be written
+// again.
+func (c *Client) Delete(ctx context.Context, vaultID, path string) error {
+	url, err := secretPath(vaultID, "secrets", path)
+	if err != nil {
+		return err
+	}
+	_, err = c.do(ctx, call{method: "DELETE", path: url})
+	return err
+}
+
+// Generate lets the server make the next version's value at random. A sealed
+// vault refuses: the server has no key.
+func (c *Client) Generate(ctx context.Context, vaultID, path string, req api.GenerateSecret) (api.SecretMetadata, error) {
+	var m api.SecretMetadata
+	url, err := secretPath(vaultID, "secret-rotate", path)
+	if err != nil {
+		return m, err
+	}
+	_, err = c.do(ctx, call{method: "POST", path: url, in: req, out: &m})
+	return m, err
+}
+
+// secretPath is the URL path of a route of a secret; each segment of its path
+// is escaped, slashes stay.
+func secretPath(vaultID, route, path string) (string, error) {
+	if path == "" {
+		return "", errors.New("client: the secret's path is empty")
+	}
+	return escape(append([]string{"vaults", vaultID, route}, strings.Split(path, "/")...)...)
+}

@@ -1,0 +1,96 @@
+package client
+
+import (
+	"context"
+	"iter"
+	"net/url"
+	"strconv"
+
+	"github.com/keyfold/keyfold/api"
+)
+
+// CreateThread makes a thread; its DEK exists when the call returns.
+func (c *Client) CreateThread(ctx context.Context, req api.CreateThread) (api.Thread, error) {
+	var t api.Thread
+	_, err := c.do(ctx, call{method: "POST", path: "/v1/threads", in: req, out: &t})
+	return t, err
+}
+
+// ThreadQuery selects threads. The zero value selects all.
+type ThreadQuery struct {
+	Title  string // part of the title, case-blind
+	Slug   string // the whole slug
+	Limit  int    // of one page; 0: all
+	Cursor string // api.Threads.NextCursor of the page before
+}
+
+// ListThreads returns a page of the caller's threads, newest first.
+func (c *Client) ListThreads(ctx context.Context, q ThreadQuery) (api.Threads, error) {
+	query := url.Values{}
+	set(query, "title", q.Title)
+	set(query, "slug", q.Slug)
+	set(query, "cursor", q.Cursor)
+	setInt(query, "limit", q.Limit)
+	var out api.Threads
+	_, err := c.do(ctx, call{method: "GET", path: "/v1/threads", query: query, out: &out})
+	return out, err
+}
+
+// Threads iterates over all threads that q selects, page by page. It ends at
+// the first error, which it yields.
+func (c *Client) Threads(ctx context.Context, q ThreadQuery) iter.Seq2[api.Thread, error] {
+	if q.Limit == 0 {
+		q.Limit = pageSize
+	}
+	return func(yield func(api.Thread, error) bool) {
+		for {
+			page, err := c.ListThreads(ctx, q)
+			if err != nil {
+				yield(api.Thread{}, err)
+				return
+			}
+			for _, t := range page.Threads {
+				if !yield(t, nil) {
+					return
+				}
+			}
+			if page.NextCursor == "" {
+				return
+			}
+			q.Cursor = page.NextCursor
+		}
+	}
+}
+
+// GetThread returns a thread.
+func (c *Client) GetThread(ctx context.Context, threadID string) (api.Thread, error) {
+	var t api.Thread
+	path, err := escape("threads", threadID)
+	if err != nil {
+		return t, err
+	}
+	_, err = c.do(ctx, call{method: "GET", path: path, out: &t})
+	return t, err
+}
+
+// DeleteThread deletes a thread; its messages are no longer readable.
+func (c *Client) DeleteThread(ctx context.Context, threadID string) error {
+	path, err := escape("threads", threadID)
+	if err != nil {
+		return err
+	}
+	_, err = c.do(ctx, call{method: "DELETE", path: path})
+	return err
+}
+
+func set(q url.Values, name, value string) {
+	if value != "" {
+		q.Set(name, value)
+	}
+}
+
+func setInt(q url.Values, name string, n int) {
+	if n != 0 {
+		q.Set(name, strconv.Itoa(n))
+	}
+}

@@ -1,0 +1,67 @@
+package client
+
+import (
+	"context"
+
+	"github.com/keyfold/keyfold/api"
+)
+
+// CreateVault makes a vault. Its name is any text of 1 to 200 characters.
+func (c *Client) CreateVault(ctx context.Context, req api.CreateVault) (api.Vault, error) {
+	var v api.Vault
+	_, err := c.do(ctx, call{method: "POST", path: "/v1/vaults", in: req, out: &v})
+	return v, err
+}
+
+// ListVaults returns the vaults that the caller may see.
+func (c *Client) ListVaults(ctx context.Context) ([]api.Vault, error) {
+	var out api.Vaults
+	_, err := c.do(ctx, call{method: "GET", path: "/v1/vaults", out: &out})
+	return out.Vaults, err
+}
+
+// GetVault returns a vault, with its CMEK state.
+func (c *Client) GetVault(ctx context.Context, vaultID string) (api.Vault, error) {
+	return c.vaultCall(ctx, "GET", nil, vaultID)
+}
+
+// DeleteVault deletes a vault and all its secrets, for good.
+func (c *Client) DeleteVault(ctx context.Context, vaultID string) error {
+	path, err := escape("vaults", vaultID)
+	if err != nil {
+		return err
+	}
+	_, err = c.do(ctx, call{method: "DELETE", path: path})
+	return err
+}
+
+// EnableCMEK says that from now on values of the vault are sealed with the
+// CMEK key of this fingerprint (64 hex). Only the fingerprint is sent: whoever
+// loses the key loses the values. Values stored before stay as they are.
+func (c *Client) EnableCMEK(ctx context.Context, vaultID, fingerprint string) (api.Vault, error) {
+	return c.changeCMEK(ctx, "POST", api.EnableCMEK{Fingerprint: fingerprint}, vaultID)
+}
+
+// DisableCMEK says that from now on values of the vault are not sealed by the
+// client. Values stored before still need their key.
+func (c *Client) DisableCMEK(ctx context.Context, vaultID string) (api.Vault, error) {
+	return c.changeCMEK(ctx, "DELETE", nil, vaultID)
+}
+
+func (c *Client) changeCMEK(ctx context.Context, method string, in any, vaultID string) (api.Vault, error) {
+	v, err := c.vaultCall(ctx, method, in, vaultID, "cmek")
+	if err == nil {
+		_, err = c.remember(v)
+	}
+	return v, err
+}
+
+func (c *Client) vaultCall(ctx context.Context, method string, in any, parts ...string) (api.Vault, error) {
+	var v api.Vault
+	path, err := escape(append([]string{"vaults"}, parts...)...)
+	if err != nil {
+		return v, err
+	}
+	_, err = c.do(ctx, call{method: method, path: path, in: in, out: &v})
+	return v, err
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyfold/keyfold/cmek"
+)
+
+func (a *app) cmekCmd() *cobra.Command {
+	return group("cmek", "The key that only you hold",
+		a.cmekKeygenCmd(), a.cmekFingerprintCmd(), a.cmekEnableCmd(), a.cmekDisableCmd(), a.cmekStatusCmd(),
+		a.cmekEncryptCmd(), a.cmekDecryptCmd())
+}
+
+func (a *app) cmekKeygenCmd() *cobra.Command {
+	var out, vault string
+	cmd := &cobra.Command{
+		Use: "keygen", Short: "Make a CMEK key, here, and write its key file", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			k := cmek.Generate()
+			defer k.Wipe()
+			info := cmek.KeyFileInfo{VaultID: vault, Created: time.Now()}
+			if out == "" {
+				return a.printKeyFile(k, info)
+			}
+			if err := cmek.WriteKeyFile(out, k, info); err != nil {
+				if errors.Is(err, os.ErrExist) {
+					return advise(err, "keyfold cmek keygen --out ANOTHER-NAME")
+				}
+				return err
+			}
+			a.warnOfLoss()
+			return a.answer(keyMade{k.Fingerprint(), out}, fmt.Sprintf("%s has the key %s", out, k.Fingerprint()))
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", "", "write to this file, mode 0600; an existing file is not replaced (stdout)")
+	cmd.Flags().StringVar(&vault, "vault", "", "ID of the vault that the key is for, as a comment in the file")
+	return cmd
+}
+
+// keyMade is what keygen --out prints with --json.
+type keyMade struct {
+	Fingerprint string `json:"fingerprint"`
+	File        string `json:"file"`
+}
+
+func (a *app) printKeyFile(k *cmek.Key, info cmek.KeyFileInfo) error {
+	if a.json {
+		return advise(usagef("--json needs --out: a key is printed as a key file only"), "keyfold cmek keygen --json --out FILE")
+	}
+	text, err := cmek.MarshalKeyFile(k, info)
+	if err != nil {
+		return err
+	}
+	defer clear(text)
+	_, err = a.out.Write(text)
+	return err
+}
+
+// warnOfLoss says what a CMEK key means.
+func (a *app) warnOfLoss() {
+	a.warn("nobody can open what this key seals without it: not the server, not its operator. Keep a copy in a second place")
+}
+
+func (a *app) cmekFingerprintCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "fingerprint [FILE]", Short: "Print the fingerprint of a CMEK key", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				a.cmekKeyFile = args[0]
+			}
+			k, err := a.needKey(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer k.Wipe()
+			return a.answer(keyNamed{k.Fingerprint()}, k.Fingerprint())
+		},
+	}
+	a.keyFlag(cmd)
+	return cmd
+}
+
+// keyNamed is what fingerprint prints with --json.
+type keyNamed struct {
+	Fingerprint string `json:"fingerprint"`
+}
+
+func (a *app) cmekEncryptCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "encrypt", Short: "Seal stdin under the CMEK key and print the blob as text", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			k, err := a.needKey(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer k.Wipe()
+			plaintext, err := a.readStdin("the plaintext")
+			if err != nil {
+				return err
+			}
+			value, err := cmek.EncryptValue(k, plaintext)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(a.out, value)
+			return err
+		},
+	}
+	a.keyFlag(cmd)
+	return cmd
+}
+
+func (a *app) cmekDecryptCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "decrypt", Short: "Open a blob from stdin and write its exact bytes", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			k, err := a.needKey(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer k.Wipe()
+			value, err := a.readStdin("the blob")
+			if err != nil {
+				return err
+			}
+			plaintext, err := cmek.DecryptValue(k, string(bytes.TrimSpace(value)))
+			if err != nil {
+				return err
+			}
+			_, err = a.out.Write(plaintext)
+			return err
+		},
+	}
+	a.keyFlag(cmd)
+	return cmd
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/keyfold/keyfold/client"
+)
+
+const (
+	defaultData = "./keyfold-data"
+	devFileName = "dev.json"
+)
+
+// devFile is DIR/dev.json, which the development server writes: where it is
+// and how to get in.
+type devFile struct {
+	URL    string `json:"url"`
+	Email  string `json:"email"` // of the owner
+	APIKey string `json:"api_key"`
+	OrgID  string `json:"org_id"`
+}
+
+// connect returns a client of the server that flags or environment name, and
+// without both URL and key of the development server of the data directory.
+func (a *app) connect() (*client.Client, error) {
+	url, key := first(a.url, a.getenv("KEYFOLD_URL")), first(a.apiKey, a.getenv("KEYFOLD_API_KEY"))
+	switch {
+	case url == "" && key == "":
+		dev, err := a.devServer()
+		if err != nil {
+			return nil, err
+		}
+		url, key = dev.URL, dev.APIKey
+	case url == "":
+		return nil, advise(errors.New("there is an API key and no server to send it to"), "export KEYFOLD_URL=http://127.0.0.1:7420")
+	case key == "":
+		return nil, advise(errors.New("there is a server and no API key"), "export KEYFOLD_API_KEY=1ck_...")
+	}
+	return client.New(url, key, client.WithKeySource(a.cmekKey), client.WithUserAgent("keyfold-cli/1"))
+}
+
+// devServer reads the file that the development server has left.
+func (a *app) devServer() (devFile, error) {
+	path := filepath.Join(first(a.getenv("KEYFOLD_DATA"), defaultData), devFileName)
+	dev, err := readDevFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return dev, advise(fmt.Errorf("no server is given, and no development server has left %s", path),
+			"start one with: keyfold dev; or set KEYFOLD_URL and KEYFOLD_API_KEY")
+	}
+	return dev, err
+}
+
+// readDevFile reads a dev.json that belongs to this user and nobody else can
+// read: whoever writes it decides where values are sent.
+func readDevFile(path string) (dev devFile, err error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return dev, err
+	}
+	if !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 || !isOurs(info) {
+		return dev, advise(fmt.Errorf("%s is not used: it must be a file of yours with mode 0600", path),
+			"set KEYFOLD_URL and KEYFOLD_API_KEY")
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return dev, err
+	}
+	if json.Unmarshal(data, &dev) != nil || dev.URL == "" || dev.APIKey == "" {
+		return dev, advise(fmt.Errorf("%s is not what the development server writes", path), "start it again: keyfold dev")
+	}
+	return dev, nil
+}
+
+func first(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyfold/keyfold/client"
+	"github.com/keyfold/keyfold/internal/allinone"
+)
+
+// closeTime is how long requests that are under way may take after a signal.
+const closeTime = 10 * time.Second
+
+type devFlags struct {
+	addr, data string
+	keep       bool
+}
+
+func (a *app) devCmd() *cobra.Command {
+	var d devFlags
+	cmd := &cobra.Command{
+		Use: "dev", Short: "Run all of Keyfold in one process, for trying it",
+		Long: `Run all of Keyfold in one process, for trying it: server, key process and store.
+What is missing in the data directory is made: root key, org, owner, API key. The
+API key is the same at every start; it is in DIR/dev.json while the server runs.
+
+KEYFOLD_ADDR, KEYFOLD_DATA and KEYFOLD_LOG (debug, info, warn or error; "info,json"
+for JSON) set what the flags do not.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), d) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&d.addr, "addr", first(a.getenv("KEYFOLD_ADDR"), "127.0.0.1:7420"), "where to listen (env KEYFOLD_ADDR)")
+	f.StringVar(&d.data, "data", first(a.getenv("KEYFOLD_DATA"), defaultData), "data directory (env KEYFOLD_DATA)")
+	f.BoolVar(&d.keep, "keep", false, "leave DIR/dev.json at the end")
+	return cmd
+}
+
+// dev serves until ctx ends, and then returns nil when everything was closed
+// in order.
+func (a *app) dev(ctx context.Context, d devFlags) (err error) {
+	log, err := newLogger(a.err, a.getenv("KEYFOLD_LOG"))
+	if err != nil {
+		return err
+	}
+	ln, err := listen(d.addr)
+	if err != nil {
+		return err
+	}
+	defer ln.Close() // a second close, after the node's, does nothing
+	node, err := allinone.Open(ctx, allinone.Config{DataDir: d.data, Version: version(), Log: log})
+	if err != nil {
+		return openAdvice(err, d.data)
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.Background(), closeTime)
+		defer cancel()
+		err = errors.Join(err, node.Close(closing))
+	}()
+	dev, err := a.devOwner(ctx, node.Identity, d.data)
+	if err != nil {
+		return err
+	}
+	dev.URL = "http://" + reachable(ln.Addr())
+	served := make(chan error, 1)
+	go func() { served <- node.Serve(ln) }()
+	if err := a.announce(ctx, d, dev); err != nil {
+		return err
+	}
+	if !d.keep {
+		defer os.Remove(filepath.Join(d.data, devFileName))
+	}
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+		fmt.Fprintln(a.err, "keyfold: closing")
+		return nil
+	}
+}
+
+// announce leaves dev.json and prints the banner, once the server answers.
+func (a *app) announce(ctx context.Context, d devFlags, dev devFile) error {
+	c, err := client.New(dev.URL, dev.APIKey)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := c.Health(ctx); err != nil {
+		return err
+	}
+	if err := writeDevFile(filepath.Join(d.data, devFileName), dev); err != nil {
+		return err
+	}
+	return a.banner(d, dev)
+}
+
+func listen(addr string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", addr)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, advise(fmt.Errorf("%s is in use, perhaps by another development server", addr),
+			"end that one, or take another port: keyfold dev --addr 127.0.0.1:0")
+	case err != nil:
+		return nil, advise(fmt.Errorf("cannot listen on %s: %w", addr, err), "keyfold dev --addr 127.0.0.1:7420")
+	}
+	return ln, nil
+}
+
+// openAdvice helps where the data directory belongs to another server.
+func openAdvice(err error, data string) error {
+	if errors.Is(err, syscall.EAGAIN) || strings.Contains(err.Error(), "lock") {
+		return advise(fmt.Errorf("another development server uses %s: %w", data, err),
+			"end that one, or take another directory: keyfold dev --data DIR")
+	}
+	return err
+}
+
+// reachable is the address that a client on this machine dials.
+func reachable(addr net.Addr) string {
+	host, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return addr.String()
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// version is that of the module, as the build has it.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
+	}
+	return "unknown"
+}

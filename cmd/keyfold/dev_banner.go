@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// banner says what runs where and what to do next. It does not print the API
+// key: what is printed ends up in logs.
+func (a *app) banner(d devFlags, dev devFile) error {
+	if a.json {
+		return a.printJSON(struct {
+			URL  string `json:"url"`
+			Data string `json:"data"`
+			File string `json:"dev_json"`
+		}{dev.URL, d.data, filepath.Join(d.data, devFileName)})
+	}
+	keyfold := program()
+	next := ""
+	if d.data != defaultData {
+		abs, err := filepath.Abs(d.data)
+		if err != nil {
+			abs = d.data
+		}
+		next = fmt.Sprintf("  export KEYFOLD_DATA=%s\n", abs)
+	}
+	_, err := fmt.Fprintf(a.out, `Keyfold runs.
+
+  Server     %s
+  Data       %s
+  API key    api_key in %s, readable by you alone; the commands below find it there
+  Owner      %s, org %s on the enterprise plan
+  Stop       Ctrl-C; the data stays
+
+For trying it only: whoever can read the data directory has all keys but the CMEK keys.
+%s
+Next, in another terminal in this directory:
+
+%s  %s vault create payments
+  %s cmek keygen --out payments.key
+  %s cmek enable VAULT_ID --cmek-key-file payments.key
+  %s secret put VAULT_ID api-keys/stripe --cmek-key-file payments.key
+  %s secret get VAULT_ID api-keys/stripe --cmek-key-file payments.key
+`, dev.URL, d.data, filepath.Join(d.data, devFileName), dev.Email, dev.OrgID, exposed(d.addr),
+		next, keyfold, keyfold, keyfold, keyfold, keyfold)
+	return err
+}
+
+// exposed warns of an address that other machines reach.
+func exposed(addr string) string {
+	host, _, err := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	if err != nil || host == "localhost" || ip != nil && ip.IsLoopback() {
+		return ""
+	}
+	return "It listens beyond this machine, over plain HTTP.\n"
+}
+
+// program is how this command was started.
+func program() string {
+	if strings.Contains(os.Args[0], "go-build") {
+		return "go run ./cmd/keyfold"
+	}
+	return os.Args[0]
+}

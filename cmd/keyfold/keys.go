@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyfold/keyfold/cmek"
+)
+
+// keyFlag gives cmd the flag of the CMEK key.
+func (a *app) keyFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&a.cmekKeyFile, "cmek-key-file", "", "file of the CMEK key (env KEYFOLD_CMEK_KEY_FILE)")
+	_ = cmd.MarkFlagFilename("cmek-key-file")
+}
+
+// cmekKey is the client's KeySource: the key that flag or environment give, or
+// nil. It is read when a value needs it, so that other commands do not fail for
+// a key file that is away.
+func (a *app) cmekKey(context.Context, string) (*cmek.Key, error) {
+	file, env := a.getenv("KEYFOLD_CMEK_KEY_FILE"), a.getenv("KEYFOLD_CMEK_KEY")
+	switch {
+	case a.cmekKeyFile != "":
+		return cmek.ReadKeyFile(a.cmekKeyFile)
+	case env != "":
+		return parseKeyEnv("KEYFOLD_CMEK_KEY", env)
+	case file != "":
+		return cmek.ReadKeyFile(file)
+	case a.getenv("ONECLAW_CMEK_KEY") != "":
+		return parseKeyEnv("ONECLAW_CMEK_KEY", a.getenv("ONECLAW_CMEK_KEY"))
+	}
+	return nil, nil
+}
+
+func parseKeyEnv(name, value string) (*cmek.Key, error) {
+	k, err := cmek.ParseKeyText(value)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return k, nil
+}
+
+// needKey is cmekKey for commands that can do nothing without one.
+func (a *app) needKey(ctx context.Context) (*cmek.Key, error) {
+	k, err := a.cmekKey(ctx, "")
+	if err == nil && k == nil {
+		err = advise(errors.New("this needs a CMEK key and none is given"),
+			"export KEYFOLD_CMEK_KEY_FILE=FILE; make a new key with: keyfold cmek keygen --out FILE")
+	}
+	return k, err
+}

@@ -1,0 +1,24 @@
+// Command keyfold is Keyfold's command line: a development server and every
+// user's call.
+//
+// It owns flags, environment and output; each command is one or a few calls of
+// package client, which seals and opens. It trusts its environment and the
+// files that the user names. CMEK keys and values are written only where they
+// are asked for: to stdout, or to the file of --out, with mode 0600. Errors go
+// to stderr as what went wrong and then a hint. Exit codes: 0 done, 1 failed,
+// 2 wrong usage.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv}
+	os.Exit(a.run(ctx, os.Args[1:]))
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyfold/keyfold/client"
+)
+
+func (a *app) messageImportCmd() *cobra.Command {
+	var file string
+	var plain, again bool
+	cmd := &cobra.Command{
+		Use: "import THREAD --file F.jsonl", Short: "Post every line of a file as a message; safe to run again",
+		Long: `Post every line of a file as a message, in the order of the file. The whole file
+is checked before the first message is posted. A line is a JSON object in UTF-8:
+
+  {"body": any JSON value but null, "role": "user", "ts": 1790000000000000000, "reply_to": "ID", "id": "ID"}
+
+Only body is needed. ts is nanoseconds since 1970 and decides the order. id is
+what other lines call this message in reply_to; the server gives it a new one.
+"message export" writes this form. With --plain each line is the text of one
+message.
+
+A message that the thread has already, with the same time, role and body, is not
+posted again. Lines without ts get times of their own, which begin at a time that
+is kept in F.keyfold-import: with it, an import that was interrupted is finished
+by the same command. Keep it beside the file.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if file == "" {
+				return usagef("--file is missing")
+			}
+			plan, err := planImport(file, plain)
+			if err != nil {
+				return err
+			}
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			p := &poster{c: c, thread: args[0], plan: plan}
+			if err := p.lookUp(cmd.Context(), again); err != nil {
+				return onNotFound(err, listThreads)
+			}
+			return a.runPosts(cmd.Context(), p)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&file, "file", "", "the file to import")
+	f.BoolVar(&plain, "plain", false, "each line is the text of a message, blank lines included")
+	f.BoolVar(&again, "again", false, "import the lines without ts once more, as new messages")
+	return cmd
+}
+
+// lookUp settles the times of the import and finds what the thread has of it.
+func (p *poster) lookUp(ctx context.Context, again bool) error {
+	newest, err := p.c.ListMessages(ctx, p.thread, client.MessageQuery{Limit: 1})
+	if err != nil {
+		return err
+	}
+	var newestTS int64
+	if len(newest) > 0 {
+		newestTS = newest[0].TS
+	}
+	if err := p.plan.chooseBase(p.thread, newestTS, time.Now(), again); err != nil {
+		return err
+	}
+	from, to := p.plan.window()
+	if from > newestTS {
+		return nil // all of the thread is older
+	}
+	p.present, err = findPresent(ctx, p.c, p.thread, from, to)
+	return err
+}
+
+// postSummary is what the import prints with --json.
+type postSummary struct {
+	Written int `json:"written"`
+	Already int `json:"already_there"`
+	Left    int `json:"left"` // not reached, after an interrupt or an error
+}
+
+func (a *app) runPosts(ctx context.Context, p *poster) error {
+	p.bar = a.progress(p.plan.lines, "importing")
+	stopped := p.run(ctx)
+	p.bar.end()
+	s := postSummary{Written: p.written, Already: p.already, Left: p.plan.lines - p.written - p.already}
+	if err := a.answer(s, fmt.Sprintf("%d written, %d already there", s.Written, s.Already)); err != nil {
+		return err
+	}
+	const goOn = "run the same command again to go on; no message is posted twice"
+	switch {
+	case errors.Is(stopped, context.Canceled):
+		return advise(fmt.Errorf("interrupted with %d left", s.Left), goOn)
+	case stopped != nil:
+		return advise(fmt.Errorf("stopped with %d left: %s: %w", s.Left, p.plan.file, stopped), goOn)
+	}
+	return nil
+}

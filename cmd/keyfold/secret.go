@@ -1,0 +1,161 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyfold/keyfold/api"
+)
+
+const listSecrets = "see which there are: keyfold secret list VAULT"
+
+func (a *app) secretCmd() *cobra.Command {
+	return group("secret", "Secrets and their versions",
+		a.secretPutCmd(), a.secretGetCmd(), a.secretListCmd(), a.secretVersionsCmd(),
+		a.secretDisableCmd(), a.secretDeleteCmd(), a.secretGenerateCmd(), a.secretImportCmd())
+}
+
+func (a *app) secretListCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "list [VAULT] [PREFIX]", Short: "List secrets, without values", Args: cobra.MaximumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			vault, prefix, err := a.vaultAndPrefix(args)
+			if err != nil {
+				return err
+			}
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			secrets, err := c.List(cmd.Context(), vault, prefix)
+			if err != nil {
+				return onNotFound(err, listVaults)
+			}
+			if a.json {
+				return a.printJSON(api.Secrets{Secrets: append([]api.SecretMetadata{}, secrets...)})
+			}
+			var rows [][]string
+			for _, s := range secrets {
+				rows = append(rows, []string{s.Path, s.Type, strconv.Itoa(s.Version), when(s.CreatedAt), whenOrNever(s.ExpiresAt)})
+			}
+			return a.table([]string{"PATH", "TYPE", "VERSION", "CREATED", "EXPIRES"}, rows)
+		},
+	}
+}
+
+func (a *app) secretVersionsCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "versions [VAULT] PATH", Short: "List the versions of a secret, newest first", Args: a.vaultArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			vault, path := a.vaultAndPath(args)
+			versions, err := c.Versions(cmd.Context(), vault, path)
+			if err != nil {
+				return onNotFound(err, listSecrets)
+			}
+			if a.json {
+				return a.printJSON(api.Versions{Versions: append([]api.VersionMetadata{}, versions...)})
+			}
+			var rows [][]string
+			for _, v := range versions {
+				rows = append(rows, []string{strconv.Itoa(v.Version), v.Type, when(v.CreatedAt), whenOrNever(v.ExpiresAt), versionState(v)})
+			}
+			return a.table([]string{"VERSION", "TYPE", "CREATED", "EXPIRES", "STATE"}, rows)
+		},
+	}
+}
+
+func versionState(v api.VersionMetadata) string {
+	if v.IsDisabled {
+		return "disabled"
+	}
+	return "enabled"
+}
+
+func (a *app) secretDisableCmd() *cobra.Command {
+	var version int
+	cmd := &cobra.Command{
+		Use: "disable [VAULT] PATH --version N", Short: "Make a version unreadable, for good", Args: a.vaultArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			vault, path := a.vaultAndPath(args)
+			if version < 1 {
+				return advise(usagef("say which version: --version N"), "the versions are listed by: keyfold secret versions VAULT PATH")
+			}
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			if err := c.Disable(cmd.Context(), vault, path, version); err != nil {
+				return onNotFound(err, "see which there are: keyfold secret versions VAULT PATH")
+			}
+			return a.answer(disabled{path, version, true}, fmt.Sprintf("disabled %s version %d", path, version))
+		},
+	}
+	cmd.Flags().IntVar(&version, "version", 0, "the version to disable")
+	return cmd
+}
+
+// disabled is what disabling prints with --json.
+type disabled struct {
+	Path     string `json:"path"`
+	Version  int    `json:"version"`
+	Disabled bool   `json:"is_disabled"`
+}
+
+func (a *app) secretDeleteCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "delete [VAULT] PATH", Short: "Make all versions of a secret unreadable", Args: a.vaultArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			vault, path := a.vaultAndPath(args)
+			if err := c.Delete(cmd.Context(), vault, path); err != nil {
+				return onNotFound(err, listSecrets)
+			}
+			return a.answer(deletedPath{Path: path, Deleted: true}, "deleted "+path)
+		},
+	}
+}
+
+// deletedPath is what the deletion of a secret prints with --json.
+type deletedPath struct {
+	Path    string `json:"path"`
+	Deleted bool   `json:"deleted"`
+}
+
+func (a *app) secretGenerateCmd() *cobra.Command {
+	var length int
+	var req api.GenerateSecret
+	cmd := &cobra.Command{
+		Use: "generate [VAULT] PATH", Short: "Let the server make the next version at random", Args: a.vaultArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			if cmd.Flags().Changed("length") {
+				req.Length = &length
+			}
+			vault, path := a.vaultAndPath(args)
+			m, err := c.Generate(cmd.Context(), vault, path, req)
+			if err != nil {
+				return onNotFound(err, listVaults)
+			}
+			return a.answer(m, versionLine(m))
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&length, "length", 32, "characters, 8 to 1024")
+	f.StringVar(&req.Charset, "charset", "", "hex, base64, alphanumeric or ascii (hex)")
+	f.StringVar(&req.Type, "type", "", "type of the secret (kept from the version before)")
+	return cmd
+}
+
+func versionLine(m api.SecretMetadata) string { return fmt.Sprintf("%s version %d", m.Path, m.Version) }

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/client"
+)
+
+// maxInput bounds what is read as one value, in bytes. The server's limit is
+// lower and its answer says what it is; this keeps a wrong file from filling
+// the memory first.
+const maxInput = 64 << 20
+
+// putFlags are the flags of secret put.
+type putFlags struct {
+	file, value, expires string
+	metadata             []string
+	opt                  client.PutOptions
+}
+
+func (a *app) secretPutCmd() *cobra.Command {
+	var p putFlags
+	cmd := &cobra.Command{
+		Use: "put [VAULT] PATH", Short: "Write the next version of a secret; the value comes from stdin, --file or --value",
+		Long: `Write the next version of a secret. The value is the exact bytes of stdin, of
+--file or of --value. In a sealed vault it is sealed here with the CMEK key.`,
+		Example: `  printf %s "$TOKEN" | keyfold secret put VAULT api-keys/stripe --type api_key
+  keyfold secret put VAULT tls/server-key --file server.key --type private_key`,
+		Args: a.vaultArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := p.parse(cmd); err != nil {
+				return err
+			}
+			value, err := a.valueToPut(cmd, p)
+			if err != nil {
+				return err
+			}
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			vault, path := a.vaultAndPath(args)
+			m, err := c.Put(cmd.Context(), vault, path, value, p.opt)
+			if err != nil {
+				return onNotFound(err, listVaults)
+			}
+			return a.answer(m, versionLine(m))
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&p.opt.Type, "type", "", "one of "+strings.Join(api.SecretTypes, ", ")+" (generic)")
+	f.StringVar(&p.file, "file", "", "read the value from this file")
+	f.StringVar(&p.value, "value", "", "the value itself; arguments can be seen by others, prefer stdin")
+	f.StringVar(&p.expires, "expires", "", "when it expires: a time like 2027-01-31T12:00:00Z, or a duration like 720h")
+	f.IntVar(&p.opt.MaxAccessCount, "max-reads", 0, "how often it can be read (no limit)")
+	f.IntVar(&p.opt.IfMatch, "if-version", 0, "write only if this is the newest version")
+	f.StringArrayVar(&p.metadata, "metadata", nil, "NAME=TEXT, listed without the value; may be repeated")
+	a.keyFlag(cmd)
+	return cmd
+}
+
+func (p *putFlags) parse(cmd *cobra.Command) error {
+	if p.file != "" && cmd.Flags().Changed("value") {
+		return usagef("--file and --value are two values; give one")
+	}
+	for _, m := range p.metadata {
+		name, text, ok := strings.Cut(m, "=")
+		if !ok || name == "" {
+			return usagef("--metadata wants NAME=TEXT")
+		}
+		if p.opt.Metadata == nil {
+			p.opt.Metadata = map[string]any{}
+		}
+		p.opt.Metadata[name] = text
+	}
+	var err error
+	p.opt.ExpiresAt, err = parseExpiry(p.expires, time.Now())
+	return err
+}
+
+// parseExpiry reads a time or a duration from now.
+func parseExpiry(s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if t, err := time.Parse(time.RFC3339, s); err == nil {
+		return t, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 {
+		return time.Time{}, usagef("--expires wants a time like 2027-01-31T12:00:00Z or a duration like 720h")
+	}
+	return now.Add(d), nil
+}
+
+func (a *app) valueToPut(cmd *cobra.Command, p putFlags) ([]byte, error) {
+	switch {
+	case cmd.Flags().Changed("value"):
+		a.warn("--value can be seen in the list of processes and in the shell's history; prefer stdin or --file")
+		return []byte(p.value), nil
+	case p.file != "":
+		f, err := os.Open(p.file)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		return readAll(f, maxInput)
+	}
+	return a.readStdin("the value")
+}
+
+// readStdin reads all of stdin, and tells a person at a terminal so.
+func (a *app) readStdin(what string) ([]byte, error) {
+	if isTerminal(a.in) {
+		fmt.Fprintf(a.err, "reading %s from the terminal; end it with Ctrl-D\n", what)
+	}
+	return readAll(a.in, maxInput)
+}
+
+func readAll(r io.Reader, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("the value is over %d bytes", limit)
+	}
+	return data, err
+}
+
+func (a *app) secretGetCmd() *cobra.Command {
+	var out string
+	var version int
+	cmd := &cobra.Command{
+		Use: "get [VAULT] PATH", Short: "Write the exact bytes of a secret to stdout or --out", Args: a.vaultArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if version < 0 {
+				return usagef("--version wants a number from 1")
+			}
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			vault, path := a.vaultAndPath(args)
+			s, err := getSecret(cmd.Context(), c, vault, path, version)
+			if err != nil {
+				return onNotFound(err, listSecrets)
+			}
+			return a.writeSecret(s, out)
+		},
+	}
+	cmd.Flags().IntVar(&version, "version", 0, "which version (the newest)")
+	cmd.Flags().StringVar(&out, "out", "", "write to this file, mode 0600")
+	a.keyFlag(cmd)
+	return cmd
+}
+
+func getSecret(ctx context.Context, c *client.Client, vault, path string, version int) (*client.Secret, error) {
+	if version == 0 {
+		return c.Get(ctx, vault, path)
+	}
+	return c.GetVersion(ctx, vault, path, version)
+}
+
+// secretJSON is what get prints with --json: a value that is not text is in
+// base64, and says so.
+type secretJSON struct {
+	api.SecretMetadata
+	Value           string `json:"value"`
+	Encoding        string `json:"encoding,omitempty"` // "base64", or absent for text
+	CMEKEncrypted   bool   `json:"cmek_encrypted"`
+	CMEKFingerprint string `json:"cmek_fingerprint,omitempty"`
+}
+
+func (a *app) writeSecret(s *client.Secret, out string) error {
+	if a.json && out != "" {
+		return usagef("--json prints the value and --out writes it to a file; give one")
+	}
+	if a.json {
+		v := secretJSON{SecretMetadata: s.SecretMetadata, Value: string(s.Value), CMEKEncrypted: s.CMEKEncrypted, CMEKFingerprint: s.CMEKFingerprint}
+		if !utf8.Valid(s.Value) {
+			v.Value, v.Encoding = base64.StdEncoding.EncodeToString(s.Value), "base64"
+		}
+		return a.printJSON(v)
+	}
+	return a.writeOut(out, func(w io.Writer) error {
+		_, err := w.Write(s.Value)
+		return err
+	})
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/client"
+)
+
+const listThreads = "see which there are: keyfold thread list"
+
+func (a *app) threadCmd() *cobra.Command {
+	return group("thread", "Conversations", a.threadCreateCmd(), a.threadListCmd(), a.threadGetCmd(), a.threadDeleteCmd())
+}
+
+func (a *app) threadCreateCmd() *cobra.Command {
+	var req api.CreateThread
+	cmd := &cobra.Command{
+		Use: "create", Short: "Make a thread and print its ID", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			t, err := c.CreateThread(cmd.Context(), req)
+			if err != nil {
+				return err
+			}
+			return a.answer(t, t.ID)
+		},
+	}
+	cmd.Flags().StringVar(&req.Title, "title", "", "what it is about")
+	return cmd
+}
+
+func (a *app) threadListCmd() *cobra.Command {
+	var title string
+	cmd := &cobra.Command{
+		Use: "list", Short: "List your threads, newest first", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			threads := []api.Thread{}
+			for t, err := range c.Threads(cmd.Context(), client.ThreadQuery{Title: title}) {
+				if err != nil {
+					return err
+				}
+				threads = append(threads, t)
+			}
+			if a.json {
+				return a.printJSON(api.Threads{Threads: threads})
+			}
+			var rows [][]string
+			for _, t := range threads {
+				rows = append(rows, []string{t.ID, t.Title, nanos(t.CreatedTS)})
+			}
+			return a.table([]string{"ID", "TITLE", "CREATED"}, rows)
+		},
+	}
+	cmd.Flags().StringVar(&title, "title", "", "only those with this in their title")
+	return cmd
+}
+
+func (a *app) threadGetCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "get THREAD", Short: "Show a thread", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			t, err := c.GetThread(cmd.Context(), args[0])
+			if err != nil {
+				return onNotFound(err, listThreads)
+			}
+			if a.json {
+				return a.printJSON(t)
+			}
+			return a.table(nil, [][]string{
+				{"ID", t.ID}, {"Title", t.Title}, {"Author", t.Author}, {"Slug", t.Slug},
+				{"Created", nanos(t.CreatedTS)}, {"Updated", nanos(t.UpdatedTS)},
+			})
+		},
+	}
+}
+
+func (a *app) threadDeleteCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "delete THREAD", Short: "Delete a thread and its messages", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			if err := c.DeleteThread(cmd.Context(), args[0]); err != nil {
+				return onNotFound(err, listThreads)
+			}
+			return a.answer(deleted{ID: args[0], Deleted: true}, "deleted "+args[0])
+		},
+	}
+}
+
+// nanos prints a time of the thread API: nanoseconds since 1970.
+func nanos(ts int64) string { return when(time.Unix(0, ts)) }

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/keyfold/keyfold/api"
+)
+
+const listVaults = "see which there are: keyfold vault list"
+
+func (a *app) vaultCmd() *cobra.Command {
+	return group("vault", "Containers of secrets",
+		a.vaultCreateCmd(), a.vaultListCmd(), a.vaultGetCmd(), a.vaultDeleteCmd())
+}
+
+func (a *app) vaultCreateCmd() *cobra.Command {
+	var description string
+	cmd := &cobra.Command{
+		Use: "create NAME", Short: "Make a vault and print its ID", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			v, err := c.CreateVault(cmd.Context(), api.CreateVault{Name: args[0], Description: description})
+			if err != nil {
+				return err
+			}
+			return a.answer(v, v.ID)
+		},
+	}
+	cmd.Flags().StringVar(&description, "description", "", "what it is for")
+	return cmd
+}
+
+func (a *app) vaultListCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List vaults", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			vaults, err := c.ListVaults(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(api.Vaults{Vaults: append([]api.Vault{}, vaults...)})
+			}
+			var rows [][]string
+			for _, v := range vaults {
+				rows = append(rows, []string{v.ID, v.Name, cmekState(v), when(v.CreatedAt)})
+			}
+			return a.table([]string{"ID", "NAME", "CMEK", "CREATED"}, rows)
+		},
+	}
+}
+
+func (a *app) vaultGetCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "get [VAULT]", Short: "Show a vault and its CMEK state", Args: a.vaultArgs(0),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			vault, _, err := a.splitVault(args, 0)
+			if err != nil {
+				return err
+			}
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			v, err := c.GetVault(cmd.Context(), vault)
+			if err != nil {
+				return onNotFound(err, listVaults)
+			}
+			return a.printVault(v)
+		},
+	}
+}
+
+func (a *app) vaultDeleteCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "delete VAULT", Short: "Delete a vault and all its secrets, for good", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			if err := c.DeleteVault(cmd.Context(), args[0]); err != nil {
+				return onNotFound(err, listVaults)
+			}
+			return a.answer(deleted{ID: args[0], Deleted: true}, "deleted "+args[0])
+		},
+	}
+}
+
+// deleted is what a deletion prints with --json.
+type deleted struct {
+	ID      string `json:"id"`
+	Deleted bool   `json:"deleted"`
+}
+
+func (a *app) printVault(v api.Vault) error {
+	if a.json {
+		return a.printJSON(v)
+	}
+	rows := [][]string{{"ID", v.ID}, {"Name", v.Name}, {"Description", v.Description}, {"Created", when(v.CreatedAt)}, {"CMEK", cmekState(v)}}
+	if v.CMEKEnabled {
+		rows = append(rows, []string{"Fingerprint", v.CMEKFingerprint})
+	}
+	return a.table(nil, rows)
+}
+
+func cmekState(v api.Vault) string {
+	if v.CMEKEnabled {
+		return "enabled"
+	}
+	return "disabled"
+}
