@@ -1,0 +1,180 @@
+// Package allinone assembles a whole Keyfold in one process: two stores, the
+// root key, the KMS, identity, vaults, threads, and the HTTP server over them.
+// "keyfold dev" and package keyfoldtest run it.
+//
+// It owns the data directory:
+//
+//	DIR/root.key   the root key (mode 0600); without it nothing in DIR opens
+//	DIR/kms/       the key process's store: KEKs and thread DEKs, wrapped
+//	DIR/server/    the server's store: everything else, sealed under those
+//
+// It trusts whoever can read DIR/root.key and DIR/kms together, and the
+// directory's owner. A root key is made once, on the first start of an empty
+// directory; whenever there is something that a missing key protects, Open
+// fails and says which file to bring back.
+//
+// Everything that the stores committed survives a crash; what a crash left half
+// done Open finishes (see vault.Recover).
+package allinone
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/keyfold/keyfold/internal/identity"
+	"github.com/keyfold/keyfold/internal/keyring"
+	"github.com/keyfold/keyfold/internal/kms"
+	"github.com/keyfold/keyfold/internal/server"
+	"github.com/keyfold/keyfold/internal/store"
+	"github.com/keyfold/keyfold/internal/thread"
+	"github.com/keyfold/keyfold/internal/vault"
+)
+
+// KMS is the key process as vaults and threads use it.
+type KMS interface {
+	vault.KMS
+	thread.KMS
+}
+
+// Config says what to assemble. The zero Config is a whole Keyfold in memory.
+type Config struct {
+	DataDir     string           // made when missing; "": in memory, gone with the process
+	CORSOrigins []string         // see server.Config
+	Version     string           // of the program, for health answers
+	Log         *slog.Logger     // nil: nothing is logged
+	Now         func() time.Time // nil: time.Now
+	OnFailure   func(error)      // see pebblestore.Options: ends the process when a store cannot go on; nil: nothing does
+	WrapKMS     func(KMS) KMS    // for tests: puts something between the server and the KMS; nil: nothing
+}
+
+// Node is a running Keyfold. Its fields are the parts of it, for what has no
+// call in the API yet and for tests.
+type Node struct {
+	Handler  http.Handler
+	Identity *identity.Service
+	Store    store.Store // the server's
+	KeyStore store.Store // the KMS's
+
+	root     *keyring.FileRoot
+	kms      *kms.Service
+	http     *http.Server
+	close    sync.Once
+	closeErr error
+}
+
+// Open assembles a Node and recovers what a crash left half done. It listens
+// nowhere yet. Its errors are for the operator and name paths.
+func Open(ctx context.Context, cfg Config) (*Node, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	n := new(Node)
+	if err := n.open(ctx, cfg); err != nil {
+		return nil, errors.Join(err, n.closeParts())
+	}
+	return n, nil
+}
+
+// open fills n from the bottom up. On an error n holds what was opened so far.
+func (n *Node) open(ctx context.Context, cfg Config) (err error) {
+	dir := dataDir(cfg.DataDir)
+	if n.Store, err = dir.store("server", cfg); err != nil {
+		return err
+	}
+	if n.KeyStore, err = dir.store("kms", cfg); err != nil {
+		return err
+	}
+	if n.root, err = dir.root(ctx, n.Store, n.KeyStore); err != nil {
+		return err
+	}
+	if n.kms, err = kms.New(ctx, kms.Config{Store: n.KeyStore, Root: n.root, Now: cfg.Now}); err != nil {
+		return err
+	}
+	return n.assemble(ctx, cfg)
+}
+
+// assemble builds the domain and the server over open stores and KMS.
+func (n *Node) assemble(ctx context.Context, cfg Config) error {
+	var keys KMS = n.kms
+	if cfg.WrapKMS != nil {
+		keys = cfg.WrapKMS(keys)
+	}
+	n.Identity = identity.New(identity.Config{Store: n.Store, Now: cfg.Now})
+	vaults := vault.New(vault.Config{Store: n.Store, KMS: keys, Now: cfg.Now, Log: cfg.Log})
+	if err := vaults.Recover(ctx); err != nil {
+		return err
+	}
+	n.Handler = server.New(server.Config{
+		Vaults:       vaults,
+		Threads:      thread.New(thread.Config{Store: n.Store, KMS: keys, Now: cfg.Now}),
+		Authenticate: n.Identity.Authenticate,
+		Ready:        []server.Check{{Name: "store", Do: answers(n.Store)}, {Name: "key process", Do: n.keysAnswer(keys)}},
+		Version:      cfg.Version,
+		CORSOrigins:  cfg.CORSOrigins,
+		Log:          cfg.Log,
+	})
+	n.http = server.NewHTTPServer(n.Handler, cfg.Log)
+	return nil
+}
+
+// answers asks s for a row that is not there.
+func answers(s store.Store) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if _, err := s.Get(ctx, "ready"); !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		return nil
+	}
+}
+
+func (n *Node) keysAnswer(keys KMS) func(context.Context) error {
+	return func(ctx context.Context) error {
+		_, err := keys.Decrypt(ctx, nil)
+		return errors.Join(err, answers(n.KeyStore)(ctx))
+	}
+}
+
+// Serve answers connections of ln until Close, and then returns nil. It may be
+// called for several listeners.
+func (n *Node) Serve(ln net.Listener) error {
+	if err := n.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Close stops listening, lets the requests under way finish until ctx is done,
+// and closes the stores. Further calls wait for the first and answer as it did.
+func (n *Node) Close(ctx context.Context) error {
+	n.close.Do(func() {
+		err := n.http.Shutdown(ctx)
+		if err != nil { // ctx is done; the rest is cut off
+			err = errors.Join(err, n.http.Close())
+		}
+		n.closeErr = errors.Join(err, n.closeParts())
+	})
+	return n.closeErr
+}
+
+// closeParts closes what was opened, the last first. A store waits for its
+// running calls.
+func (n *Node) closeParts() error {
+	var errs []error
+	if n.kms != nil {
+		n.kms.Close()
+	}
+	if n.root != nil {
+		n.root.Wipe()
+	}
+	for _, s := range []store.Store{n.KeyStore, n.Store} {
+		if s != nil {
+			errs = append(errs, s.Close())
+		}
+	}
+	return errors.Join(errs...)
+}

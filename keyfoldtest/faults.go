@@ -1,0 +1,81 @@
+package keyfoldtest
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/keyfold/keyfold/internal/allinone"
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/kmsapi"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// SetKMSDown takes the key process away, or gives it back. Without it the
+// server answers 503 to whatever needs a key.
+func (s *Server) SetKMSDown(down bool) { s.faults.down.Store(down) }
+
+// MustNotHold fails the test when any text is in the server's log or in what
+// it stored, as a key or as a value.
+func (s *Server) MustNotHold(t testing.TB, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		if strings.Contains(s.Log(), text) {
+			t.Errorf("the server's log holds %q", text)
+		}
+		for name, st := range map[string]store.Store{"server": s.node.Store, "kms": s.node.KeyStore} {
+			for rec, err := range store.All(t.Context(), st, store.Range{}) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if strings.Contains(rec.Key, text) || strings.Contains(string(rec.Value), text) {
+					t.Errorf("the %s store holds %q in row %q", name, text, rec.Key)
+				}
+			}
+		}
+	}
+}
+
+// faults is the KMS with a switch in front.
+type faults struct {
+	allinone.KMS
+	down atomic.Bool
+}
+
+func (f *faults) wrap(keys allinone.KMS) allinone.KMS {
+	f.KMS = keys
+	return f
+}
+
+// pass makes one call, unless the KMS is down.
+func pass[In, Out any](ctx context.Context, f *faults, call func(context.Context, []In) ([]Out, error), items []In) ([]Out, error) {
+	if f.down.Load() {
+		return nil, fault.New(fault.Unavailable, "the key process does not answer; try again")
+	}
+	return call(ctx, items)
+}
+
+func (f *faults) CreateKEK(ctx context.Context, items []string) ([]kmsapi.KEKInfo, error) {
+	return pass(ctx, f, f.KMS.CreateKEK, items)
+}
+
+func (f *faults) Seal(ctx context.Context, items []kmsapi.SealItem) ([]kmsapi.SealResult, error) {
+	return pass(ctx, f, f.KMS.Seal, items)
+}
+
+func (f *faults) Open(ctx context.Context, items []kmsapi.OpenItem) ([]kmsapi.OpenResult, error) {
+	return pass(ctx, f, f.KMS.Open, items)
+}
+
+func (f *faults) CreateDEK(ctx context.Context, items []kmsapi.CreateDEKItem) ([]kmsapi.CreateDEKResult, error) {
+	return pass(ctx, f, f.KMS.CreateDEK, items)
+}
+
+func (f *faults) Encrypt(ctx context.Context, items []kmsapi.EncryptItem) ([]kmsapi.EncryptResult, error) {
+	return pass(ctx, f, f.KMS.Encrypt, items)
+}
+
+func (f *faults) Decrypt(ctx context.Context, items []kmsapi.DecryptItem) ([]kmsapi.DecryptResult, error) {
+	return pass(ctx, f, f.KMS.Decrypt, items)
+}
