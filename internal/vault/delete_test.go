@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -123,41 +124,67 @@ func TestAPurgeThatFailsIsLoggedAndLeftToRecover(t *testing.T) {
 }
 
 // Every change is tried with the vault's deletion between its last look and
-// its commit: it must find no vault, and leave no row.
+// its commit, with the purge done and with the purge still to come: it must
+// find no vault, and leave no row.
 func TestAChangeThatMeetsADeleteLeavesNoRow(t *testing.T) {
-	verbs := newRig(t).verbs()
-	verbs["secret Read of a limited secret"] = nil
-	for name := range verbs {
-		r := newRig(t)
-		v := r.vault()
-		switch name {
-		case "DisableCMEK":
-			if _, err := r.EnableCMEK(t.Context(), owner, v, strings.Repeat("a", 64)); err != nil {
-				t.Fatal(err)
+	changes := []string{
+		"Delete", "EnableCMEK", "DisableCMEK", "secret Put", "secret Put of a new path", "secret Generate",
+		"secret DeleteSecret", "secret Disable", "secret Read of a limited secret",
+	}
+	for _, name := range changes {
+		for _, purged := range []bool{true, false} {
+			r := newRig(t)
+			v, path := r.vault(), "a"
+			switch name {
+			case "DisableCMEK":
+				if _, err := r.EnableCMEK(t.Context(), owner, v, strings.Repeat("a", 64)); err != nil {
+					t.Fatal(err)
+				}
+			case "secret Put of a new path":
+				path = "new"
+			case "secret Read of a limited secret":
+				r.limited(v, "a", 9)
+			default:
+				r.put(v, "a", "x")
 			}
-		case "secret Read of a limited secret":
-			r.limited(v, "a", 9)
-		default:
-			r.put(v, "a", "x")
+			verb, _, _ := strings.Cut(name, " of ")
+			met := false
+			r.hooks.beforeCommit = func(*store.Batch) error {
+				met = true
+				r.hooks.beforeCommit = nil
+				if !purged {
+					r.hooks.afterCommit = func() error { // the mark is set; then nothing goes on
+						r.hooks.afterCommit = nil
+						r.hooks.beforeCommit = failing(errors.New("stuck"))
+						return nil
+					}
+				}
+				err := r.Delete(t.Context(), owner, v)
+				r.hooks.beforeCommit = nil
+				return err
+			}
+			err := r.verbs()[verb](owner, v, path)
+			if a, b := answer(err), answer(r.verbs()[verb](owner, noVault, path)); !met || a != b {
+				t.Errorf("%s, purged %v: %s, of a vault that never was: %s", name, purged, a, b)
+			}
+			r.restart()
+			if rows := r.rowsOf(v); len(rows) != 0 {
+				t.Errorf("%s, purged %v, left rows: %q", name, purged, rows)
+			}
 		}
-		do := r.verbs()[strings.TrimSuffix(name, " of a limited secret")]
-		met := false
-		r.hooks.beforeCommit = func(*store.Batch) error {
-			r.hooks.beforeCommit = nil
-			met = true
-			return r.Delete(t.Context(), owner, v)
-		}
-		err := do(owner, v, "a")
-		r.hooks.beforeCommit = nil
-		if !met {
-			continue // a verb that only reads
-		}
-		if a, b := answer(err), answer(do(owner, noVault, "a")); a != b {
-			t.Errorf("%s: %s, of a vault that never was: %s", name, a, b)
-		}
-		if rows := r.rowsOf(v); len(rows) != 0 {
-			t.Errorf("%s left rows: %q", name, rows)
-		}
+	}
+}
+
+func TestAPurgeGoesOnWhenTheCallerGivesUp(t *testing.T) {
+	r := newRig(t)
+	v := r.fill()
+	ctx, giveUp := context.WithCancel(t.Context())
+	r.hooks.afterCommit = func() error { giveUp(); return nil }
+	if err := r.Delete(ctx, owner, v); err != nil {
+		t.Fatal(err)
+	}
+	if rows := r.rowsOf(v); len(rows) != 0 {
+		t.Errorf("rows: %q", rows)
 	}
 }
 
@@ -183,17 +210,21 @@ func TestAReadThatMeetsADeleteFindsNoVault(t *testing.T) {
 
 func TestWritersWhoMeetADeleteLeaveNothing(t *testing.T) {
 	r := newRig(t)
-	for range 20 {
+	for range 8 {
 		v := r.vault()
-		r.limited(v, "limited", 1000)
-		var wg sync.WaitGroup
+		r.limited(v, "limited", 1<<30)
+		var all, atWork sync.WaitGroup
 		for w := range 8 {
-			wg.Go(func() {
+			atWork.Add(1)
+			all.Go(func() {
 				path := fmt.Sprintf("p/%d", w%3)
-				for {
+				for i := 0; ; i++ {
 					_, err := r.Put(t.Context(), owner, v, path, api.PutSecret{Value: ptr("x")}, PutOptions{})
 					if err == nil {
 						_, err = r.Read(t.Context(), owner, v, "limited")
+					}
+					if i == 2 {
+						atWork.Done()
 					}
 					if err != nil {
 						want(t, "a writer", err, fault.NotFound)
@@ -202,14 +233,11 @@ func TestWritersWhoMeetADeleteLeaveNothing(t *testing.T) {
 				}
 			})
 		}
-		wg.Go(func() {
-			for len(r.rowsOf(v)) < 40 {
-			}
-			if err := r.Delete(t.Context(), owner, v); err != nil {
-				t.Error(err)
-			}
-		})
-		wg.Wait()
+		atWork.Wait()
+		if err := r.Delete(t.Context(), owner, v); err != nil {
+			t.Error(err)
+		}
+		all.Wait()
 		if rows := r.rowsOf(v); len(rows) != 0 {
 			t.Fatalf("rows: %q", rows)
 		}

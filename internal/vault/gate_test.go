@@ -73,6 +73,16 @@ func TestAnotherOrgsVaultAndNoVaultAreAnsweredAlike(t *testing.T) {
 	}
 }
 
+func TestWhatIsNoIDIsNotLookedUp(t *testing.T) {
+	r := newRig(t)
+	v := r.vault()
+	r.hooks.sawRead = func(key string) { t.Errorf("it looked at %q", key) }
+	for _, id := range []string{"", v[1:], v + "0", strings.ToUpper(v), "v:" + v[2:], v[:35] + "\x00"} {
+		_, err := r.Get(t.Context(), owner, id)
+		want(t, id, err, fault.NotFound)
+	}
+}
+
 func TestTheDecisionComesBeforeTheLookUp(t *testing.T) {
 	r := newRig(t)
 	v := r.vault()

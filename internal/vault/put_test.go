@@ -256,6 +256,42 @@ func TestOfManyWhoMatchTheSameVersionOneWins(t *testing.T) {
 	}
 }
 
+// A writer meets another one between its last look and its commit.
+func TestChangesThatMeetAPutLoseNothing(t *testing.T) {
+	for verb, versions := range map[string][]int{
+		"secret Put": {3, 2, 1}, "secret Generate": {3, 2, 1}, "secret DeleteSecret": nil, "secret Disable": {2, 1},
+	} {
+		r := newRig(t)
+		v := r.vault()
+		r.put(v, "a", "one")
+		r.hooks.beforeCommit = func(*store.Batch) error {
+			r.hooks.beforeCommit = nil
+			r.put(v, "a", "two")
+			return nil
+		}
+		if err := r.verbs()[verb](owner, v, "a"); err != nil {
+			t.Fatalf("%s: %v", verb, err)
+		}
+		got, err := r.Versions(t.Context(), owner, v, "a")
+		var numbers []int
+		for _, e := range got.Versions {
+			numbers = append(numbers, e.Version)
+		}
+		if !slices.Equal(numbers, versions) {
+			t.Errorf("%s: versions %v, want %v (%v)", verb, numbers, versions, err)
+		}
+		if verb == "secret DeleteSecret" {
+			if n := r.put(v, "a", "three"); n != 3 {
+				t.Errorf("after the deletion comes version %d, want 3", n)
+			}
+			continue
+		}
+		if two, err := r.ReadVersion(t.Context(), owner, v, "a", 2); err != nil || two.Secret.Value != "two" {
+			t.Errorf("%s: version 2 is %+v, %v", verb, two, err)
+		}
+	}
+}
+
 func TestAPutNeverOverwritesAVersionUnderAHeadThatWasPutBack(t *testing.T) {
 	r := newRig(t)
 	v := r.vault()

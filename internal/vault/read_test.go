@@ -186,6 +186,39 @@ func TestAVersionDisabledDuringALimitedReadIsNotAnswered(t *testing.T) {
 	want(t, "Read", err, fault.Gone)
 }
 
+// Two readers of a version that may be read once: the second comes between the
+// first one's last look and its commit.
+func TestOfTwoReadersWhoMeetOneIsAnswered(t *testing.T) {
+	r := newRig(t)
+	v := r.vault()
+	r.limited(v, "a", 1)
+	r.hooks.beforeCommit = func(*store.Batch) error {
+		r.hooks.beforeCommit = nil
+		r.wantValue(v, "a", "limited")
+		return nil
+	}
+	_, err := r.read(v, "a")
+	want(t, "the first one", err, fault.Gone)
+}
+
+func TestADisableThatMeetsACountKeepsBoth(t *testing.T) {
+	r := newRig(t)
+	v := r.vault()
+	r.limited(v, "a", 5)
+	r.hooks.beforeCommit = func(*store.Batch) error {
+		r.hooks.beforeCommit = nil
+		r.wantValue(v, "a", "limited")
+		return nil
+	}
+	if err := r.DisableVersion(t.Context(), owner, v, "a", 1); err != nil {
+		t.Fatal(err)
+	}
+	state, _, err := load[versionState](t.Context(), r.Service, layout.SecretState(v, "a", 1))
+	if want := (versionState{Disabled: true, Reads: 1}); err != nil || state != want {
+		t.Errorf("state %+v, %v, want %+v", state, err, want)
+	}
+}
+
 func TestAReadWritesNothingUnlessItIsCounted(t *testing.T) {
 	r := newRig(t)
 	v := r.vault()

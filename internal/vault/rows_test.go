@@ -63,6 +63,7 @@ func FuzzDecodeVersion(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(good)
+	f.Add(good[:len(good)-60]) // in the midst of the wrapped DEK
 	f.Add([]byte{})
 	f.Add([]byte("\x01\xff\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, row []byte) {
