@@ -1,0 +1,153 @@
+package server_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/httpx"
+	"github.com/keyfold/keyfold/internal/server"
+)
+
+// things are what the owner has, by the name of a row's parameter.
+func (w *world) things() *strings.Replacer {
+	w.t.Helper()
+	vault, thread := w.vault(false), w.thread()
+	w.do(scenario{call: "PUT " + vault + "/secrets/db/1", body: `{"value":"` + canary + `"}`, status: 201})
+	w.do(scenario{call: "PUT " + vault + "/secrets/db", body: `{"value":"` + canary + `"}`, status: 201}) // so that db/1 is a version, too
+	m := w.do(scenario{call: "POST " + thread + "/messages", body: `{"body":"` + canary + `"}`, status: 200, reads: true})
+	return strings.NewReplacer(
+		"/v1/vaults/{vault}", vault, "{path...}", "db/1",
+		"/v1/threads/{thread}", thread, "{message}", decode[api.Message](w.t, m).ID)
+}
+
+// goodBody is a body that the row takes.
+func goodBody(row httpx.Row) string {
+	switch {
+	case row.MaxBody == 0:
+		return ""
+	case strings.HasSuffix(row.Pattern, "/cmek"):
+		return `{"fingerprint":"` + fingerprint + `"}`
+	}
+	return `{"name":"n","title":"t","value":"v","body":1}`
+}
+
+// private is the rows that are not public, those that delete last.
+func private() (rows []httpx.Row) {
+	var last []httpx.Row
+	for _, row := range server.Rows() {
+		switch {
+		case row.Who == httpx.Public:
+		case row.Method == http.MethodDelete:
+			last = append(last, row)
+		default:
+			rows = append(rows, row)
+		}
+	}
+	return append(rows, last...)
+}
+
+func TestEveryPrivateRowRefusesARequestWithoutALiveKey(t *testing.T) {
+	w := newWorld(t)
+	things := w.things()
+	rows := private()
+	if len(rows) < 20 {
+		t.Fatalf("only %d rows", len(rows))
+	}
+	w.unchanged(func() {
+		for _, row := range rows {
+			call := row.Method + " " + things.Replace(row.Pattern)
+			for _, header := range [][]string{nil,
+				{"Authorization", "Bearer 1ck_" + strings.Repeat("A", 43)},
+				{"Authorization", "Bearer " + w.APIKey + "x"},
+				{"Authorization", "Bearer " + strings.ToUpper(w.APIKey)},
+				{"Authorization", "Basic " + w.APIKey},
+				{"Authorization", "Bearer user:" + w.Owner.ID},
+				{"Authorization", "Bearer plt_" + strings.Repeat("A", 43)},
+				{"X-API-Key", "1ck_" + strings.Repeat("A", 43)},
+				{"X-User-ID", w.Owner.ID},
+				{"Cookie", "Authorization=" + w.APIKey},
+			} {
+				w.do(scenario{key: "-", call: call, header: header, body: goodBody(row), status: 401, headers: []string{"Www-Authenticate: Bearer"}})
+			}
+			w.do(scenario{key: "-", call: call + "?access_token=" + w.APIKey, body: goodBody(row), status: 401})
+		}
+	})
+}
+
+func TestPublicRowsIgnoreAStaleKey(t *testing.T) {
+	w := newWorld(t)
+	for _, row := range server.Rows() {
+		if row.Who == httpx.Public {
+			w.do(scenario{key: "1ck_stale", call: row.Method + " " + row.Pattern, status: 200, want: []string{`"status"`}})
+		}
+	}
+}
+
+// The owner's own calls come first, so that no refusal below is for a request
+// that nobody could make.
+func TestEveryRowAnswersItsOwner(t *testing.T) {
+	w := newWorld(t)
+	for _, row := range private() {
+		things := w.things()
+		call := row.Method + " " + things.Replace(row.Pattern)
+		if call == "DELETE "+things.Replace("/v1/vaults/{vault}/cmek") {
+			w.do(scenario{call: "POST " + things.Replace("/v1/vaults/{vault}/cmek"), body: `{"fingerprint":"` + fingerprint + `"}`, status: 200})
+		}
+		want := map[bool]int{true: 204, false: 200}[row.Method == "DELETE" && !strings.HasSuffix(row.Pattern, "/cmek") || strings.Contains(row.Pattern, "disable")]
+		switch row.Method + " " + row.Pattern {
+		case "POST /v1/vaults", "PUT /v1/vaults/{vault}/secrets/{path...}", "POST /v1/vaults/{vault}/secret-rotate/{path...}":
+			want = 201
+		}
+		w.do(scenario{call: call, body: goodBody(row), status: want, reads: true})
+	}
+}
+
+func TestAMateIsForbiddenAndAStrangerSeesNothing(t *testing.T) {
+	w := newWorld(t)
+	things := w.things()
+	own := map[string]bool{"/v1/vaults": true, "/v1/threads": true} // what everybody has of their own
+	w.unchanged(func() {
+		for _, row := range private() {
+			call, body := row.Method+" "+things.Replace(row.Pattern), goodBody(row)
+			if own[row.Pattern] {
+				continue
+			}
+			w.do(scenario{key: w.mate, call: call, body: body, status: 403})
+			w.do(scenario{key: w.stranger, call: call, body: body, status: 404})
+		}
+	})
+	for pattern := range own {
+		for _, key := range []string{w.mate, w.stranger} {
+			w.do(scenario{key: key, call: "GET " + pattern, status: 200, want: []string{`[]`}, forbid: []string{w.Owner.ID}})
+		}
+	}
+}
+
+// Whether a path exists in another's vault, or a vault in another org, shows in
+// no answer.
+func TestARefusalTellsNothingApart(t *testing.T) {
+	w := newWorld(t)
+	vault, thread := w.vault(false), w.thread()
+	w.do(scenario{call: "PUT " + vault + "/secrets/there", body: `{"value":"x"}`, status: 201})
+	nowhere := "/v1/vaults/" + strings.Repeat("0", 8) + vault[len("/v1/vaults/")+8:]
+	for _, pair := range [][3]string{
+		{w.mate, vault + "/secrets/there", vault + "/secrets/not"},
+		{w.mate, vault + "/secret-versions/there", vault + "/secret-versions/not"},
+		{w.mate, vault + "/secret-version/there/1", vault + "/secret-version/there/9"},
+		{w.stranger, vault, nowhere},
+		{w.stranger, vault + "/secrets/there", nowhere + "/secrets/there"},
+		{w.stranger, vault + "/secrets/there", vault + "/secrets/not"},
+		{w.stranger, thread, "/v1/threads/x"},
+		{w.stranger, thread + "/messages", "/v1/threads/x/messages"},
+	} {
+		same := []string{"X-Request-Id", "same"}
+		status := map[bool]int{true: 403, false: 404}[pair[0] == w.mate]
+		a := w.do(scenario{key: pair[0], call: "GET " + pair[1], header: same, status: status})
+		b := w.do(scenario{key: pair[0], call: "GET " + pair[2], header: same, status: status})
+		if a.body != b.body {
+			t.Errorf("%s and %s are told apart:\n%s\n%s", pair[1], pair[2], a.body, b.body)
+		}
+	}
+}
