@@ -95,16 +95,31 @@ type ScanOptions struct {
 // MaxScan is the greatest number of records that one Scan returns.
 const MaxScan = 10_000
 
-// Store is the contract of every engine; package storetest is its suite.
+// Max is the number of records to return at most: Limit, or MaxScan where
+// Limit says nothing or too much.
+func (o ScanOptions) Max() int {
+	if o.Limit <= 0 {
+		return MaxScan
+	}
+	return min(o.Limit, MaxScan)
+}
+
+// Store is the contract of every engine; package storetest is its suite. All
+// methods may be called from many goroutines at once.
+//
+// Get and Scan may show a Commit that has not returned yet, and that a power
+// failure could still undo. A Commit with writes that begins after such a read
+// makes what was read durable together with itself.
 type Store interface {
 	// Get returns the record under key, or ErrNotFound.
 	Get(ctx context.Context, key string) (Record, error)
 	// Scan returns the records of r in key order (or its reverse), as they
 	// stood at one moment.
 	Scan(ctx context.Context, r Range, opt ScanOptions) ([]Record, error)
-	// Commit applies b. All records put by b get the revision it returns. On
-	// ErrConflict and ErrLimit nothing changed. After any other error it is not
-	// known whether b took effect.
+	// Commit applies b. All records put by b get the revision it returns; it is
+	// 0 if b writes nothing. On ErrConflict, ErrLimit, ErrClosed and a context
+	// that was done before the call, nothing changed. After any other error it
+	// is not known whether b took effect.
 	Commit(ctx context.Context, b *Batch) (Revision, error)
 	// Close waits for running calls and closes the engine. Later calls answer ErrClosed.
 	Close() error

@@ -1,0 +1,187 @@
+package pebblestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// format is the version of Pebble's files. A store of an older one is brought
+// up to it when it is opened; there is no way back.
+const format = pebble.FormatValueSeparation
+
+// Open opens the store in dir, and makes both if there is none.
+//
+// The error is a fault.Conflict if another process, or another Store of this
+// one, has dir; a fault.Damaged that is also store.ErrDamaged if the files are
+// not what was written; a fault.Unavailable if the system refused something.
+// Its message names dir: it is for the operator, not for callers of the server.
+func Open(dir string, opts Options) (*Store, error) {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	dir, err := prepareDir(dir, &opts)
+	if err != nil {
+		return nil, fault.Wrap(fault.Unavailable, err, "the store's directory %s cannot be used: %v", dir, err)
+	}
+	lock, err := pebble.LockDirectory(dir, opts.fs)
+	if err != nil {
+		return nil, lockError(dir, err)
+	}
+	s := &Store{lock: lock, stripes: newStripes(), logger: opts.Logger, onFail: opts.OnFailure}
+	if err := s.open(dir, opts); err != nil {
+		return nil, errors.Join(openError(dir, err), lock.Close())
+	}
+	return s, nil
+}
+
+// open checks the files and hands them to Pebble, which panics at some kinds of
+// damage.
+func (s *Store) open(dir string, opts Options) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = damaged(fmt.Errorf("panic: %v", r))
+		}
+	}()
+	if err := checkFiles(opts.fs, dir); err != nil {
+		return err
+	}
+	s.db, err = pebble.Open(dir, s.pebbleOptions(opts))
+	return err
+}
+
+func (s *Store) pebbleOptions(opts Options) *pebble.Options {
+	logger := engineLogger{s}
+	events := pebble.MakeLoggingEventListener(logger)
+	o := &pebble.Options{
+		FS:                          opts.fs,
+		Lock:                        s.lock,
+		Logger:                      logger,
+		EventListener:               &events,
+		FormatMajorVersion:          format,
+		CacheSize:                   opts.CacheBytes,
+		MemTableSize:                opts.MemTableBytes,
+		MemTableStopWritesThreshold: 4,
+	}
+	// Bloom filters spare the check that a new key is absent a look at the disk.
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	return o
+}
+
+// Close is [store.Store].Close. A store that failed is not closed, as its engine
+// may wait for ever: Close returns the failure at once, and dir stays locked
+// until the process ends.
+func (s *Store) Close() error {
+	if err := s.failed(); err != nil {
+		return err
+	}
+	s.life.Lock()
+	defer s.life.Unlock()
+	if s.closed {
+		return store.ErrClosed
+	}
+	s.closed = true
+	return errors.Join(s.db.LogData(s.note(), pebble.NoSync), s.db.Close(), s.lock.Close())
+}
+
+// enter begins a call; leave ends it.
+func (s *Store) enter(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := s.failed(); err != nil {
+		return err
+	}
+	s.life.RLock()
+	if s.closed {
+		s.life.RUnlock()
+		return store.ErrClosed
+	}
+	return nil
+}
+
+// leave ends a call that enter began. A panic of the engine becomes the error of
+// the call, and the end of the store, since the engine's locks may still be held.
+func (s *Store) leave(err *error) {
+	if r := recover(); r != nil {
+		*err = s.fail(fmt.Errorf("panic: %v", r))
+	}
+	s.life.RUnlock()
+}
+
+// prepareDir makes dir, with mode 0700, and returns its one true name, by which
+// Pebble knows a directory that this process has locked already.
+func prepareDir(dir string, opts *Options) (string, error) {
+	if opts.fs != nil {
+		return dir, makeDir(opts.fs, dir)
+	}
+	opts.fs = vfs.Default
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return dir, err
+	}
+	if err := makeDir(opts.fs, abs); err != nil {
+		return dir, err
+	}
+	if err := os.Chmod(abs, 0o700); err != nil {
+		return dir, err
+	}
+	return filepath.EvalSymlinks(abs)
+}
+
+// makeDir makes dir and its parents, and syncs each parent, so that a power
+// failure cannot take the directory away from around synced files.
+func makeDir(fs vfs.FS, dir string) error {
+	if info, err := fs.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	parent := fs.PathDir(dir)
+	if parent == dir {
+		return nil
+	}
+	if err := makeDir(fs, parent); err != nil {
+		return err
+	}
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	p, err := fs.OpenDir(parent)
+	if err != nil {
+		return err
+	}
+	return errors.Join(p.Sync(), p.Close())
+}
+
+func lockError(dir string, err error) error {
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return fault.Wrap(fault.Unavailable, err, "the lock file of the store in %s cannot be made: %v", dir, err)
+	}
+	return fault.Wrap(fault.Conflict, err,
+		"another keyfold is using %s (it holds the lock %s); stop it, or name another directory",
+		dir, filepath.Join(dir, "LOCK"))
+}
+
+// openError says whose fault it is that a store did not open. What the system
+// did not refuse must be in the files.
+func openError(dir string, err error) error {
+	_, refused := errors.AsType[syscall.Errno](err)
+	if refused && !errors.Is(err, fs.ErrNotExist) {
+		return fault.Wrap(fault.Unavailable, err, "the store in %s cannot be opened: %v", dir, err)
+	}
+	return fault.Wrap(fault.Damaged, fmt.Errorf("%w: %w", store.ErrDamaged, err),
+		"the store in %s is damaged: %v; keep a copy of it, and restore a backup", dir, err)
+}

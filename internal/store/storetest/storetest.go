@@ -1,0 +1,143 @@
+// Package storetest is the one suite that every engine of package store must
+// pass. Run holds the contract; RunDurable adds what a disk must keep.
+//
+// It trusts nothing but the methods of store.Store, and leaves no state behind:
+// each case opens an empty store of its own.
+package storetest
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// Run checks the contract of store.Store. Each call of open must return a new,
+// empty store; the suite closes it.
+func Run(t *testing.T, open func(t *testing.T) store.Store) {
+	for _, c := range []struct {
+		name string
+		test func(*testing.T, store.Store)
+	}{
+		{"a put record comes back with its revision", putAndGet},
+		{"a missing key is ErrNotFound", missingKey},
+		{"a batch gives one revision to all it puts", oneRevision},
+		{"the last write to a key in a batch wins", lastWriteWins},
+		{"an empty batch does nothing", emptyBatch},
+		{"a failing precondition changes nothing", failingPrecondition},
+		{"a stale revision conflicts", staleRevision},
+		{"require absent conflicts with a record", requireAbsent},
+		{"a precondition may name a key that is not written", preconditionElsewhere},
+		{"a batch of preconditions alone is a check", preconditionsAlone},
+		{"a revision does not come back after a delete", revisionReuse},
+		{"ranges hold what lies between their ends", ranges},
+		{"prefixes end where they should", prefixes},
+		{"reverse scans run downwards from the end", reverseScans},
+		{"a scan stops at its limit", limits},
+		{"a scan stops at MaxScan", scanCap},
+		{"sizes at the limit pass and sizes over it change nothing", sizeLimits},
+		{"values belong to the caller", ownership},
+		{"a call with a done context does nothing", doneContext},
+		{"a closed store answers ErrClosed", closedStore},
+		{"scans see a batch whole or not at all", wholeBatches},
+		{"32 writers count without a gap", counters},
+		{"a blind write does not slip into a conditional one", blindRace},
+		{"two batches that forbid each other do not both pass", writeSkew},
+		{"a check never approves what was never there together", crossCheck},
+		{"a store behaves like a map", func(t *testing.T, s store.Store) { model(t, s, nil) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := open(t)
+			c.test(t, s)
+			if err := s.Close(); err != nil && !errors.Is(err, store.ErrClosed) {
+				t.Errorf("Close: %v", err)
+			}
+		})
+	}
+}
+
+// commit applies what fill puts into a batch and returns the revision.
+func commit(t testing.TB, s store.Store, fill func(*store.Batch)) store.Revision {
+	t.Helper()
+	rev, err := try(s, fill)
+	if err != nil {
+		t.Fatalf("Commit: %v", err)
+	}
+	return rev
+}
+
+// try is commit for batches that may fail.
+func try(s store.Store, fill func(*store.Batch)) (store.Revision, error) {
+	var b store.Batch
+	fill(&b)
+	return s.Commit(context.Background(), &b)
+}
+
+// put writes one record without a precondition.
+func put(t testing.TB, s store.Store, key, value string) store.Revision {
+	t.Helper()
+	return commit(t, s, func(b *store.Batch) { b.Put(key, []byte(value)) })
+}
+
+// wantConflict checks that the batch fails with ErrConflict.
+func wantConflict(t testing.TB, s store.Store, fill func(*store.Batch)) {
+	t.Helper()
+	if _, err := try(s, fill); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("Commit = %v, want ErrConflict", err)
+	}
+}
+
+// wantValue checks the value under key; "" means that there is no record.
+func wantValue(t testing.TB, s store.Store, key, value string) {
+	t.Helper()
+	r, err := s.Get(context.Background(), key)
+	if value == "" {
+		if !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("Get(%q) = %q, %v, want ErrNotFound", key, r.Value, err)
+		}
+		return
+	}
+	if err != nil || string(r.Value) != value || r.Key != key {
+		t.Errorf("Get(%q) = %+v, %v, want value %q", key, r, err, value)
+	}
+}
+
+// scan returns the keys of a scan, each checked to hold the value "v:"+key.
+func scan(t testing.TB, s store.Store, r store.Range, opt store.ScanOptions) []string {
+	t.Helper()
+	recs, err := s.Scan(context.Background(), r, opt)
+	if err != nil {
+		t.Fatalf("Scan(%q): %v", r, err)
+	}
+	keys := []string{}
+	for _, rec := range recs {
+		keys = append(keys, rec.Key)
+		if string(rec.Value) != "v:"+rec.Key || rec.Revision == 0 {
+			t.Errorf("Scan(%q): wrong record %+v", r, rec)
+		}
+	}
+	return keys
+}
+
+// wantKeys checks the keys that a scan returns, in order, given as one
+// string with blanks between.
+func wantKeys(t testing.TB, s store.Store, r store.Range, opt store.ScanOptions, keys string) {
+	t.Helper()
+	if d := cmp.Diff(strings.Fields(keys), scan(t, s, r, opt)); d != "" {
+		t.Errorf("Scan(%q, %+v) (-want +got):\n%s", r, opt, d)
+	}
+}
+
+// fill puts records whose values are "v:" and their key.
+func fill(t testing.TB, s store.Store, keys ...string) {
+	t.Helper()
+	commit(t, s, func(b *store.Batch) {
+		for _, k := range keys {
+			b.Put(k, []byte("v:"+k))
+		}
+	})
+}
