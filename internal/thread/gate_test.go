@@ -128,4 +128,18 @@ func TestUnknownDeletedAndForeignThreadsAnswerAlikeToTheByte(t *testing.T) {
 	}
 }
 
+func TestAMalformedThreadIDBecomesNoKeyOfTheStore(t *testing.T) {
+	w := newWorld(t)
+	for name, call := range onThread {
+		for _, id := range []string{"", "x", "x:msg:1", "../x", strings.Repeat("a", 36), strings.Repeat("a", 1<<20), "urn:uuid:" + uuid.NewString()} {
+			if err := call(w.Service, t.Context(), owner, id); !errorIs(err, fault.NotFound) {
+				t.Errorf("%s of %.40q: %v", name, id, err)
+			}
+		}
+	}
+	if n := w.store.gets.Load() + w.store.scans.Load(); n != 0 {
+		t.Errorf("%d reads of the store", n)
+	}
+}
+
 func errorIs(err error, code fault.Code) bool { return err != nil && fault.Of(err).Code == code }

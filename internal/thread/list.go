@@ -130,11 +130,8 @@ func formatCursor(pos string) string { return base64.RawURLEncoding.EncodeToStri
 
 // parseCursor returns the position; there is one text per position.
 func parseCursor(cursor string) (pos string, ok bool) {
-	if len(cursor) > 128 || strings.ContainsAny(cursor, "\r\n") { // which the decoder would skip
-		return "", false
-	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
-	if err != nil {
+	b, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err != nil || formatCursor(string(b)) != cursor {
 		return "", false
 	}
 	_, ok = parsePosition(string(b))

@@ -173,6 +173,7 @@ func TestAPostWithoutCiphertextStoresNothing(t *testing.T) {
 		}), fault.Conflict},
 		"the key is gone": {func(w *world) { clear(w.kms.keys) }, fault.Damaged},
 		"the metadata names no key": {func(w *world) {
+			w.kms.keys[""] = w.kms.keys["key-1"] // not even when the KMS would
 			for key := range w.dump(t) {
 				if id, ok := strings.CutSuffix(strings.TrimPrefix(key, "thread:"), ":meta"); ok {
 					w.editMeta(t, id, func(m *meta) { m.KMS.KeyID = "" })

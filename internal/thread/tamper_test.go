@@ -76,6 +76,7 @@ func TestSwappedKeyIDsOpenNothing(t *testing.T) {
 	w.shut(t, "swapped key IDs", b.ID, b1)
 	w.editMeta(t, a.ID, func(m *meta) { m.KMS.KeyID = "key-9" })
 	w.shut(t, "unknown key ID", a.ID, a1)
+	w.kms.keys[""] = w.kms.keys["key-1"]
 	w.editMeta(t, a.ID, func(m *meta) { m.KMS.KeyID = "" })
 	if _, err := w.ListMessages(t.Context(), owner, a.ID, MessageQuery{}); !errorIs(err, fault.Damaged) {
 		t.Errorf("no key ID: %v", err)
