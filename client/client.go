@@ -54,6 +54,8 @@ type Client struct {
 	http   *http.Client
 	wait   waiter
 
+	maxAnswer int64 // bytes of a response body
+
 	mu     sync.Mutex
 	sealed map[string]vaultState // by vault ID; owned by mu
 }
@@ -98,7 +100,7 @@ func New(serverURL, apiKey string, options ...Option) (*Client, error) {
 	c := &Client{
 		base: base, apiKey: apiKey, agent: "keyfold-go/1", keys: fixedKeys(nil),
 		http: &http.Client{CheckRedirect: noRedirect}, wait: sleep,
-		sealed: map[string]vaultState{},
+		maxAnswer: maxAnswer, sealed: map[string]vaultState{},
 	}
 	for _, option := range options {
 		option(c)

@@ -68,6 +68,8 @@ const (
 	secondMessageID = "00000000000000000001-000001"
 )
 
+var errNoProgress = errors.New("client: the server answers with a page that was read already")
+
 // Messages iterates over the messages of a thread after the one with the ID
 // after, oldest first, page by page; from the first one when after is empty.
 // Messages that arrive meanwhile are included. It ends at the first error,
@@ -90,6 +92,10 @@ func (c *Client) Messages(ctx context.Context, threadID, after string) iter.Seq2
 				return
 			}
 			for _, m := range page {
+				if m.ID <= q.After {
+					yield(api.Message{}, errNoProgress)
+					return
+				}
 				if !yield(m, nil) {
 					return
 				}

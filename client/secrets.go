@@ -166,13 +166,22 @@ func (c *Client) Delete(ctx context.Context, vaultID, path string) error {
 	return err
 }
 
-// Generate lets the server make the next version's value at random. A sealed
-// vault refuses: the server has no key.
+// Generate lets the server make the next version's value at random; the secret
+// must exist. A sealed vault refuses: the server has no key. So does the client
+// when the newest version is marked as base64 (see Values above): the server
+// carries its metadata over, and the new value would be misread.
 func (c *Client) Generate(ctx context.Context, vaultID, path string, req api.GenerateSecret) (api.SecretMetadata, error) {
 	var m api.SecretMetadata
 	url, err := secretPath(vaultID, "secret-rotate", path)
 	if err != nil {
 		return m, err
+	}
+	versions, err := c.Versions(ctx, vaultID, path)
+	if err != nil {
+		return m, err
+	}
+	if len(versions) > 0 && encodingOf(versions[0].Metadata) == encodingBase64 {
+		return m, fmt.Errorf("client: the newest version of %s is no text; put a text there first", path)
 	}
 	_, err = c.do(ctx, call{method: "POST", path: url, in: req, out: &m})
 	return m, err

@@ -57,6 +57,10 @@ func (c *Client) Threads(ctx context.Context, q ThreadQuery) iter.Seq2[api.Threa
 			if page.NextCursor == "" {
 				return
 			}
+			if page.NextCursor == q.Cursor {
+				yield(api.Thread{}, errNoProgress)
+				return
+			}
 			q.Cursor = page.NextCursor
 		}
 	}

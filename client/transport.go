@@ -17,7 +17,7 @@ import (
 // maxAnswer bounds a response body, in bytes.
 const maxAnswer = 256 << 20
 
-var errTooLong = fmt.Errorf("client: the answer is over %d bytes; ask for less at once", maxAnswer)
+var errTooLong = errors.New("client: the answer is over the limit of 256 MiB; ask for less at once")
 
 // NewTransport returns an HTTP transport tuned for many calls to one server:
 // up to 256 connections are kept alive, nothing is compressed (answers hold
@@ -93,11 +93,11 @@ func (c *Client) once(ctx context.Context, cl call, payload []byte) (*response, 
 		return nil, fmt.Errorf("client: calling %s: %w", c.base, cause(err))
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, c.maxAnswer+1))
 	if err != nil {
 		return nil, fmt.Errorf("client: reading the answer to %s %s: %w", cl.method, cl.path, err)
 	}
-	if len(body) > maxAnswer {
+	if int64(len(body)) > c.maxAnswer {
 		return nil, errTooLong
 	}
 	return &response{resp.StatusCode, resp.Header, body}, nil

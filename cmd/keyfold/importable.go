@@ -106,9 +106,9 @@ func envSource(file, prefix string) (source, error) {
 	return s, nil
 }
 
-// dirSource finds the regular files of dir and the directories below it.
-// Links to files are followed, links to directories are not, and hidden
-// directories are left out.
+// dirSource finds the regular files of dir and the directories below it. Links
+// to files are followed, links to directories are not; what is hidden is left
+// out.
 func dirSource(dir, prefix string) (source, error) {
 	s := source{kind: "file", taken: map[string]string{}}
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -122,9 +122,11 @@ func dirSource(dir, prefix string) (source, error) {
 			if e != nil && e.IsDir() {
 				return fs.SkipDir
 			}
-		case e.IsDir() && strings.HasPrefix(e.Name(), "."):
-			s.skip(name, "a hidden directory")
-			return fs.SkipDir
+		case strings.HasPrefix(e.Name(), "."):
+			s.skip(name, "hidden")
+			if e.IsDir() {
+				return fs.SkipDir
+			}
 		case !e.IsDir():
 			s.addFile(prefix, name, path)
 		}

@@ -22,8 +22,8 @@ A name becomes a path: characters other than letters, digits, _ - / become _, an
 what is no letter or digit is cut at both ends. The name itself is kept in the
 metadata, as "file" or "env". Of two names with one path the first is taken.
 
---dir takes regular files and links to them, also from directories below, except
-hidden ones. --env-file takes lines of
+--dir takes regular files and links to files, also from directories below; hidden
+files and directories are skipped. --env-file takes lines of
 
   NAME=value      to the end of the line or a " #comment"; $NAME is expanded
   NAME="value"    over several lines too; \n \r \t \" \\ \$; $NAME is expanded
