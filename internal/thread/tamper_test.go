@@ -141,9 +141,13 @@ func chain(err error) string {
 
 func TestABodyIsInNoStoreByteNoErrorAndNoLog(t *testing.T) {
 	var logged bytes.Buffer
-	log.SetOutput(&logged)
-	defer log.SetOutput(log.Default().Writer())
+	old, out := slog.Default(), log.Writer()
+	t.Cleanup(func() {
+		slog.SetDefault(old)
+		log.SetOutput(out)
+	})
 	slog.SetDefault(slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	log.SetOutput(&logged)
 
 	w := newWorld(t)
 	th := w.thread(t, owner, "a title lies in clear")
