@@ -36,8 +36,9 @@ func messageAAD(threadID, messageID string) []byte {
 // Of two posts at once the one with the greater time may be stored first.
 //
 // Errors: Unauthenticated, NotFound, Forbidden, Invalid, TooLarge, Conflict
-// (one time is full), Unavailable (KMS or store; nothing stored), Damaged (the
-// thread has lost its key).
+// (the time is full, or the DEK worn out), Damaged (the thread has lost its
+// key), Unavailable (of the KMS: nothing was stored). After another error of
+// the store's it is not known whether the message was stored.
 func (s *Service) Post(ctx context.Context, p access.Principal, threadID string, req api.PostMessage) (json.RawMessage, error) {
 	var wire json.RawMessage
 	again := false
