@@ -208,6 +208,23 @@ func TestAReadThatMeetsADeleteFindsNoVault(t *testing.T) {
 	}
 }
 
+func TestAPutThatMeetsAPurgeFindsNoVault(t *testing.T) {
+	r := newRig(t)
+	v := r.vault()
+	r.put(v, "a", "x")
+	r.hooks.sawRead = func(key string) {
+		if key == layout.SecretHead(v, "a") { // meta and head are gone, the version is still there
+			r.hooks.sawRead = nil
+			r.unset(layout.VaultMeta(v))
+			r.unset(layout.SecretHead(v, "a"))
+		}
+	}
+	err := r.verbs()["secret Put"](owner, v, "a")
+	if a, b := answer(err), answer(r.verbs()["secret Put"](owner, noVault, "a")); a != b {
+		t.Errorf("%s, of a vault that never was: %s", a, b)
+	}
+}
+
 func TestWritersWhoMeetADeleteLeaveNothing(t *testing.T) {
 	r := newRig(t)
 	for range 8 {
@@ -217,14 +234,15 @@ func TestWritersWhoMeetADeleteLeaveNothing(t *testing.T) {
 		for w := range 8 {
 			atWork.Add(1)
 			all.Go(func() {
-				path := fmt.Sprintf("p/%d", w%3)
+				path, ready := fmt.Sprintf("p/%d", w%3), sync.OnceFunc(atWork.Done)
+				defer ready()
 				for i := 0; ; i++ {
 					_, err := r.Put(t.Context(), owner, v, path, api.PutSecret{Value: ptr("x")}, PutOptions{})
 					if err == nil {
 						_, err = r.Read(t.Context(), owner, v, "limited")
 					}
 					if i == 2 {
-						atWork.Done()
+						ready()
 					}
 					if err != nil {
 						want(t, "a writer", err, fault.NotFound)

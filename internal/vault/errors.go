@@ -17,6 +17,9 @@ var (
 	errReadOut   = fault.New(fault.Gone, "this version was read as often as its max_access_count allows; write a new value")
 )
 
+// errTorn is a cause of damaged: see Service.torn.
+var errTorn = errors.New("rows do not fit together")
+
 // damaged is the one answer to a row that does not parse or does not open,
 // whatever the cause.
 func damaged(cause error) error {

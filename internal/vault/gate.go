@@ -58,11 +58,11 @@ func isID(id string) bool {
 	return len(id) == 36 && strings.Trim(id, "0123456789abcdef-") == ""
 }
 
-// vanished answers for a row that must be there and is not: the vault was
-// deleted since the gate, or the row is lost.
-func (s *Service) vanished(ctx context.Context, p access.Principal, action access.Action, vaultID, path string) error {
+// torn answers for rows that do not fit together: the vault was deleted since
+// the gate and its rows are going, or the store lost some or was put back.
+func (s *Service) torn(ctx context.Context, p access.Principal, action access.Action, vaultID, path string) error {
 	if _, err := s.gate(ctx, p, action, vaultID, path); err != nil {
 		return err
 	}
-	return damaged(store.ErrNotFound)
+	return damaged(errTorn)
 }

@@ -72,6 +72,9 @@ func (s *Service) write(ctx context.Context, p access.Principal, vaultID, path s
 		}
 		d.CreatedAt, d.CreatedBy, d.Fingerprint = s.time(), p.Ref(), v.Fingerprint
 		h = h.next(&d.attributes)
+		if err := s.checkVacant(ctx, p, v.id, path, h.Version, rev); err != nil {
+			return err
+		}
 		out = h.wire(path)
 		return s.commitVersion(ctx, v, path, h, rev, d)
 	})
@@ -94,9 +97,6 @@ func (h secretHead) next(a *attributes) secretHead {
 // as the vault says and no row outlives its vault, and the head at rev, so that
 // no two writes take one number.
 func (s *Service) commitVersion(ctx context.Context, v vault, path string, h secretHead, rev store.Revision, d draft) error {
-	if err := s.checkVacant(ctx, v.id, path, h.Version, rev); err != nil {
-		return err
-	}
 	row, err := s.seal(ctx, v, path, h.Version, d.attributes, d.value)
 	if err != nil {
 		return err
@@ -113,9 +113,9 @@ func (s *Service) commitVersion(ctx context.Context, v vault, path string, h sec
 }
 
 // checkVacant makes sure that no row lies where version n goes, after the head
-// at rev. When one does, either another writer was faster, or the head was put
-// back by hand; then the row must not be overwritten.
-func (s *Service) checkVacant(ctx context.Context, vaultID, path string, n int, rev store.Revision) error {
+// at rev. When one does, another writer was faster, or the rows are torn and it
+// must not be overwritten.
+func (s *Service) checkVacant(ctx context.Context, p access.Principal, vaultID, path string, n int, rev store.Revision) error {
 	_, err := s.store.Get(ctx, layout.SecretVersion(vaultID, path, n))
 	switch {
 	case errors.Is(err, store.ErrNotFound):
@@ -130,5 +130,5 @@ func (s *Service) checkVacant(ctx context.Context, vaultID, path string, n int, 
 	case now != rev:
 		return store.ErrConflict
 	}
-	return damaged(errors.New("the head is older than its versions"))
+	return s.torn(ctx, p, access.SecretWrite, vaultID, path)
 }

@@ -90,7 +90,7 @@ func (s *Service) loadVersion(ctx context.Context, p access.Principal, vaultID, 
 	rec, err := s.store.Get(ctx, layout.SecretVersion(vaultID, path, n))
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return versionRow{}, s.vanished(ctx, p, access.SecretRead, vaultID, path)
+		return versionRow{}, s.torn(ctx, p, access.SecretRead, vaultID, path)
 	case err != nil:
 		return versionRow{}, readFault(err)
 	}
@@ -127,7 +127,7 @@ func (s *Service) countRead(ctx context.Context, p access.Principal, vaultID, pa
 			return err
 		}
 		if v.rev == 0 {
-			return s.vanished(ctx, p, access.SecretRead, vaultID, path)
+			return s.torn(ctx, p, access.SecretRead, vaultID, path)
 		}
 		return s.changeState(ctx, v, path, n, func(t *versionState) error {
 			if err := t.check(maxReads); err != nil {

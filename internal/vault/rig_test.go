@@ -3,7 +3,6 @@ package vault
 import (
 	"bytes"
 	"context"
-	"errors"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -139,11 +138,11 @@ func (r *rig) unset(key string) {
 	}
 }
 
-// want fails unless err has the code.
+// want fails unless err has the code itself, and not only a cause of it.
 func want(t testing.TB, what string, err error, code fault.Code) {
 	t.Helper()
-	if !errors.Is(err, code) {
-		t.Errorf("%s: %v (%v), want %s", what, err, errors.Unwrap(err), code)
+	if err == nil || fault.Of(err).Code != code {
+		t.Errorf("%s: %v, want %s", what, err, code)
 		return
 	}
 	if len(err.Error()) < 12 || strings.Contains(err.Error(), "%!") {

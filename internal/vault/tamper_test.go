@@ -206,11 +206,9 @@ func TestAFlippedByteOfAnyOtherRowIsAnErrorOrDoesNoHarm(t *testing.T) {
 			}
 		}
 		for i := range row {
-			for bit := range 8 {
-				flipped := []byte(row)
-				flipped[i] ^= 1 << bit
-				check("flipped", string(flipped))
-			}
+			flipped := []byte(row)
+			flipped[i] ^= 1 << (i % 8)
+			check("flipped", string(flipped))
 			check("truncated", row[:i])
 		}
 		check("extended", row+"\x00")
