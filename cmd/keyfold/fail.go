@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -70,7 +71,7 @@ func (a *app) report(cmd *cobra.Command, err error) int {
 	if hint == "" {
 		hint = a.generalHint(err)
 	}
-	fmt.Fprintf(a.err, "keyfold: %s\n", text(err.Error()))
+	fmt.Fprintf(a.err, "keyfold: %s\n", text(message(err)))
 	if hint != "" {
 		fmt.Fprintf(a.err, "hint: %s\n", text(hint))
 	}
@@ -78,6 +79,15 @@ func (a *app) report(cmd *cobra.Command, err error) int {
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// message is the text of err without the name of the package that it is from.
+func message(err error) string {
+	s := err.Error()
+	for _, name := range []string{"client: ", "cmek: "} {
+		s = strings.TrimPrefix(s, name)
+	}
+	return s
 }
 
 // generalHint knows what helps against errors that any command can meet.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -34,8 +35,8 @@ func (a *app) run(ctx context.Context, args []string) int {
 	if err == nil {
 		return exitDone
 	}
-	if !a.started {
-		err = usagef("%v", err)
+	if _, told := errors.AsType[*failure](err); !told && !a.started {
+		err = usagef("%w", err)
 	}
 	return a.report(cmd, err)
 }
