@@ -6,7 +6,7 @@
 //
 // The first form changes a record, through the store, so that the engine's own
 // checksums hold and only the cryptography is left to notice: the first record
-// of its kind whose key contains TEXT. It prints the record's key. The second
+// of its kind whose key or value contains TEXT. It prints the record's key. The second
 // form changes a file as it lies on the disk, in its middle unless told where.
 package main
 
@@ -26,7 +26,7 @@ import (
 func main() {
 	dir := flag.String("store", "", "directory of a stopped store")
 	row := flag.String("row", "", "kind of record: version-ciphertext, version-dek, message, thread-dek")
-	match := flag.String("match", "", "text that the record's key must contain")
+	match := flag.String("match", "", "text that the record's key or value must contain")
 	file := flag.String("file", "", "file to change as it lies")
 	at := flag.Int64("at", -1, "byte of the file; -1: its middle")
 	flag.Parse()
@@ -56,13 +56,14 @@ type kind struct {
 
 func last(value []byte) (int, error)   { return len(value) - 1, nil }
 func middle(value []byte) (int, error) { return len(value) / 2, nil }
+func first(value []byte) (int, error)  { return 0, nil }
 
 // kinds follow the legend of package layout.
 var kinds = map[string]kind{
 	"version-ciphertext": {"vault:", ":version:", last}, // the ciphertext is the end of the row
 	"version-dek":        {"vault:", ":version:", inWrappedDEK},
 	"message":            {"thread:", ":msg:", middle},
-	"thread-dek":         {"dek:", "", last},
+	"thread-dek":         {"dek:", "", first}, // the row begins with its seal
 }
 
 // inWrappedDEK is a byte of the wrapped DEK in a version row, whose format is
@@ -106,7 +107,7 @@ func flipRow(dir, name, match string) (key string, err error) {
 		if err != nil {
 			return "", err
 		}
-		if strings.Contains(rec.Key, k.infix) && strings.Contains(rec.Key, match) {
+		if strings.Contains(rec.Key, k.infix) && strings.Contains(rec.Key+string(rec.Value), match) {
 			return rec.Key, flipRecord(st, rec, k)
 		}
 	}
