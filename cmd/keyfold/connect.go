@@ -41,7 +41,11 @@ func (a *app) connect() (*client.Client, error) {
 	case key == "":
 		return nil, advise(errors.New("there is a server and no API key"), "export KEYFOLD_API_KEY=1ck_...")
 	}
-	return client.New(url, key, client.WithKeySource(a.cmekKey), client.WithUserAgent("keyfold-cli/1"))
+	c, err := client.New(url, key, client.WithKeySource(a.cmekKey), client.WithUserAgent("keyfold-cli/1"))
+	if err == nil {
+		a.atEnd = c.Close
+	}
+	return c, err
 }
 
 // devServer reads the file that the development server has left.

@@ -79,7 +79,7 @@ func (p *envParser) variable() (envVar, error) {
 	if v.name == "" || strings.ContainsAny(v.name, " \t'\"`") {
 		return v, fmt.Errorf("want NAME=value, with a name of letters, digits and underscores")
 	}
-	p.take(len(p.rest) - len(strings.TrimLeft(p.rest, " \t")))
+	blanks := p.take(len(p.rest) - len(strings.TrimLeft(p.rest, " \t")))
 	var err error
 	switch {
 	case strings.HasPrefix(p.rest, "'"):
@@ -87,19 +87,20 @@ func (p *envParser) variable() (envVar, error) {
 	case strings.HasPrefix(p.rest, `"`):
 		v.value, err = p.doubleQuoted()
 	default:
-		v.value = p.unquoted()
+		v.value = p.unquoted(blanks != "")
 	}
 	return v, err
 }
 
-// unquoted takes the line. A # begins a comment at its start and after a blank.
-func (p *envParser) unquoted() string {
+// unquoted takes the line. A # after a blank begins a comment.
+func (p *envParser) unquoted(afterBlank bool) string {
 	line := p.take(lineLength(p.rest))
 	for i := range line {
-		if line[i] == '#' && (i == 0 || line[i-1] == ' ' || line[i-1] == '\t') {
+		if line[i] == '#' && afterBlank {
 			line = line[:i]
 			break
 		}
+		afterBlank = line[i] == ' ' || line[i] == '\t'
 	}
 	return p.expand(strings.Trim(line, " \t\r"))
 }

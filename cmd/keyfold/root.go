@@ -21,7 +21,8 @@ type app struct {
 	json        bool
 	cmekKeyFile string // of the commands that have --cmek-key-file
 
-	started bool // flags and arguments were right, the command ran
+	started bool   // flags and arguments were right, the command ran
+	atEnd   func() // closes the client's connections; nil: none were made
 }
 
 // run runs args and returns the exit code.
@@ -32,6 +33,9 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	cmd, err := root.ExecuteContextC(ctx)
+	if a.atEnd != nil {
+		a.atEnd()
+	}
 	if err == nil {
 		return exitDone
 	}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/keyfold/keyfold/internal/allinone"
+)
+
+func TestOneDataDirectoryHasOneKey(t *testing.T) {
+	node, err := allinone.Open(t.Context(), allinone.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer node.Close(t.Context())
+	a := &app{}
+	dir := t.TempDir()
+	first, err := a.devOwner(t.Context(), node.Identity, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := a.devOwner(t.Context(), node.Identity, dir)
+	if err != nil || first != second {
+		t.Errorf("%v, then %v, %v", first.OrgID, second.OrgID, err)
+	}
+	other, err := a.devOwner(t.Context(), node.Identity, t.TempDir())
+	if err != nil || other.APIKey == first.APIKey || other.OrgID == first.OrgID {
+		t.Errorf("another directory has the same owner: %v", err)
+	}
+	p, err := node.Identity.Authenticate(t.Context(), first.APIKey)
+	if err != nil || p.OrgID != first.OrgID || !p.Plan.AllowsCMEK() {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
+// The derivation is a format: a change of it would lock data directories.
+func TestKeysAreDerivedAsBefore(t *testing.T) {
+	seed := []byte(strings.Repeat("\x01", seedSize))
+	got, err := deriveAPIKey(seed, ownerKeyInfo)
+	if want := "1ck_EFTAENkDQ4AZ7vOj5MrWHkxZ9pHCP_5rom5PR1gjwFk"; err != nil || got != want {
+		t.Errorf("got %s, %v", got, err)
+	}
+	if other, _ := deriveAPIKey(seed, "another"); other == got {
+		t.Error("the info string does not count")
+	}
+}
+
+func TestADamagedSeedIsNotUsed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), seedFileName)
+	for _, size := range []int{0, seedSize - 1, seedSize + 1} {
+		if err := os.WriteFile(path, make([]byte, size), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := devSeed(path); err == nil || !strings.Contains(err.Error(), "damaged") {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+	}
+}
+
+func TestAnAddressIsToldAsAClientDialsIt(t *testing.T) {
+	for addr, want := range map[string]string{
+		"127.0.0.1:7420": "127.0.0.1:7420", "0.0.0.0:1": "127.0.0.1:1", "[::]:1": "127.0.0.1:1", "[::1]:1": "[::1]:1",
+	} {
+		a, err := net.ResolveTCPAddr("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := reachable(a); got != want {
+			t.Errorf("%s: %s", addr, got)
+		}
+	}
+	for addr, warned := range map[string]bool{"127.0.0.1:1": false, "localhost:1": false, "[::1]:1": false, "0.0.0.0:1": true, ":1": true, "10.0.0.1:1": true} {
+		if (exposed(addr) != "") != warned {
+			t.Errorf("%s: warned %v", addr, !warned)
+		}
+	}
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func linesOf(t *testing.T, text string, plain bool) ([]msgLine, error) {
+	t.Helper()
+	var lines []msgLine
+	err := readLines(strings.NewReader(text), plain, func(l msgLine) error { lines = append(lines, l); return nil })
+	return lines, err
+}
+
+func TestPlainLinesKeepEveryByteButTheLineBreak(t *testing.T) {
+	for text, want := range map[string][]string{
+		"":                nil,
+		"a":               {`"a"`},
+		"a\n":             {`"a"`},
+		"a\n\nb":          {`"a"`, `""`, `"b"`},
+		"\n":              {`""`},
+		" a\t\r\n<&>\f\n": {`" a\t\r"`, `"<&>\f"`},
+		"{\"x\":1}\n":     {`"{\"x\":1}"`},
+	} {
+		lines, err := linesOf(t, text, true)
+		var got []string
+		for _, l := range lines {
+			got = append(got, string(l.Body))
+		}
+		if err != nil || !cmp.Equal(got, want) {
+			t.Errorf("%q: %q, %v", text, got, err)
+		}
+	}
+}
+
+func TestAMistakeInAMessageFileIsNamedByItsLineAndNotQuoted(t *testing.T) {
+	for _, bad := range []string{
+		`canary`, `"canary"`, `["canary"]`, `{"body":"canary"`, `{"body":"canary"}}`, `{"body":"canary","canary":1}`,
+		`{"role":"canary"}`, `{"body":null,"role":"canary"}`, `{"body":"canary","ts":-1}`, `{"body":"canary","ts":"1"}`,
+		`{"Body":"canary"}`, "{\"body\":\"canary\xff\"}", `{"body":"canary","ts":1e300}`, `{"body":canary}`,
+		`{"body":"canary"}{"body":"canary"}`, `{"body":"` + strings.Repeat("canary", maxLine/6) + `"}`,
+	} {
+		_, err := linesOf(t, "{\"body\":1}\n\n"+bad+"\n", false)
+		if err == nil || !strings.HasPrefix(err.Error(), "line 3: ") || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%.60q: %v", bad, err)
+		}
+	}
+	if _, err := linesOf(t, "a\ncanary\xff\n", true); err == nil || err.Error() != "line 2: it is not UTF-8" {
+		t.Errorf("plain: %v", err)
+	}
+}
+
+func TestBodiesThatOnlyAServerTakesPass(t *testing.T) {
+	for _, body := range []string{`{"a":1,"a":2}`, `"\ud800"`, `1e400`, `-0`, `[{"b":[]}]`, `false`, `""`} {
+		lines, err := linesOf(t, `{"body":`+body+`}`, false)
+		if err != nil || string(lines[0].Body) != body {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
+}
+
+func TestReadingAMessageFileEndsWithItsErrors(t *testing.T) {
+	err := readLines(io.MultiReader(strings.NewReader("a\n"), brokenReader{}), true, func(msgLine) error { return nil })
+	if err == nil || !strings.HasPrefix(err.Error(), "line 2: ") {
+		t.Errorf("answered %v", err)
+	}
+}
+
+type brokenReader struct{}
+
+func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+func FuzzParseLine(f *testing.F) {
+	f.Add([]byte(`{"body":1,"ts":2,"id":"a","reply_to":"b"}`), false)
+	f.Add([]byte("text"), true)
+	f.Fuzz(func(t *testing.T, raw []byte, plain bool) {
+		l, err := parseLine(raw, plain)
+		if err == nil && (len(l.Body) == 0 || string(l.Body) == "null" || l.TS < 0) {
+			t.Errorf("%q became %+v", raw, l)
+		}
+	})
+}
