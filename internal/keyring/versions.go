@@ -1,0 +1,19 @@
+package keyring
+
+import "time"
+
+// VersionInfo describes one version of a KEK. It holds no material.
+type VersionInfo struct {
+	Version uint32    `json:"version"`
+	State   string    `json:"state"` // enabled, decrypt-only or destroyed
+	Created time.Time `json:"created"`
+}
+
+// Versions describes all versions, from 1 upwards; the last one is the primary.
+func (r *Keyring) Versions() []VersionInfo {
+	infos := make([]VersionInfo, len(r.versions))
+	for i, v := range r.versions {
+		infos[i] = VersionInfo{Version: v.Number, State: string(v.State), Created: v.Created}
+	}
+	return infos
+}
