@@ -1,9 +1,9 @@
 package kms
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -115,31 +115,18 @@ func TestManyCallersOverMoreKeysThanTheCacheHoldsNeverFail(t *testing.T) {
 		keks = append(keks, fmt.Sprintf("v%d", i))
 	}
 	r.createKEK(s, keks...)
-	rounds := 30
+	rounds := 15
 	if testing.Short() {
 		rounds = 5
 	}
-	var wg sync.WaitGroup
-	for range 32 {
-		wg.Go(func() {
-			for range rounds {
-				n := 1 + rand.IntN(8)
-				items := make([]kmsapi.EncryptItem, n)
-				for i := range items {
-					items[i] = kmsapi.EncryptItem{KeyID: keys[rand.IntN(len(keys))], Plaintext: fmt.Append(nil, rand.Int()), AAD: []byte("a")}
-				}
-				out, err := s.Encrypt(ctx, items)
-				r.must(err)
-				for i, res := range out {
-					r.must(res.Err)
-					r.mustDecrypt(s, items[i].KeyID, res.Ciphertext, "a", string(items[i].Plaintext))
-				}
-				kek := keks[rand.IntN(len(keks))]
-				r.mustOpen(s, r.seal(s, kek, "x", kek), kek, "x")
+	r.together(32, func(int) error {
+		for range rounds {
+			if err := useAtRandom(s, keys, keks); err != nil {
+				return err
 			}
-		})
-	}
-	wg.Wait()
+		}
+		return nil
+	})
 	if n, k := len(s.deks.slots), len(s.keks.slots); n > 5 || k > 5 || s.deks.wiped < 100 || s.keks.wiped < 100 {
 		t.Errorf("%d DEKs and %d KEKs cached, %d and %d wiped", n, k, s.deks.wiped, s.keks.wiped)
 	}
@@ -148,4 +135,32 @@ func TestManyCallersOverMoreKeysThanTheCacheHoldsNeverFail(t *testing.T) {
 			t.Errorf("%d users of an idle key", sl.users)
 		}
 	}
+}
+
+// useAtRandom is one caller's round: a batch encrypted, each item decrypted, and
+// an envelope sealed and opened.
+func useAtRandom(s *Service, keys, keks []string) error {
+	batch := make([]kmsapi.EncryptItem, 1+rand.IntN(8))
+	for i := range batch {
+		batch[i] = kmsapi.EncryptItem{KeyID: keys[rand.IntN(len(keys))], Plaintext: fmt.Append(nil, rand.Int()), AAD: []byte("a")}
+	}
+	out, err := s.Encrypt(ctx, batch)
+	if err != nil {
+		return err
+	}
+	for i, res := range out {
+		got, err := decryptOne(s, batch[i].KeyID, res.Ciphertext, "a")
+		if err := errors.Join(res.Err, err); err != nil || got != string(batch[i].Plaintext) {
+			return fmt.Errorf("item %d comes back as %q: %w", i, got, err)
+		}
+	}
+	kek := keks[rand.IntN(len(keks))]
+	e, err := sealOne(s, kek, "x", kek)
+	if err != nil {
+		return err
+	}
+	if got, err := openOne(s, e, kek); err != nil || got != "x" {
+		return fmt.Errorf("an envelope opens as %q: %w", got, err)
+	}
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/keyfold/keyfold/internal/aead"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
@@ -157,6 +158,47 @@ func TestAnEditedDEKRowOpensNothing(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		r.put(layout.DEK(key), row)
+	}
+}
+
+// What lies in a thread's metadata for recovery opens with the AAD documented at
+// dekAAD, and no other.
+func TestAWrappedDEKIsBoundToItsKeyIDAndThread(t *testing.T) {
+	r := newRig(t)
+	s := r.start()
+	ring, err := s.kek(ctx, kmsapi.ThreadsKEK)
+	r.must(err)
+	type name struct{ key, thread string }
+	var names []name
+	var wrapped [][]byte
+	for _, thread := range []string{"t1", "t1", "t2"} {
+		info := r.createDEK(s, thread)
+		names, wrapped = append(names, name{info.KeyID, thread}), append(wrapped, info.WrappedDEK)
+	}
+	names = append(names, name{names[0].key, "t2"}, name{names[2].key, "t1"}, name{"", ""})
+	for i, n := range names {
+		for j, w := range wrapped {
+			_, err := ring.key.Unwrap(1, w, aead.AAD("keyfold/thread-dek/v1", n.key, n.thread))
+			if (err == nil) != (i == j) {
+				t.Errorf("the DEK of %v as %v: %v", names[j], n, err)
+			}
+		}
+	}
+}
+
+// A row's seal names its key ID, whatever else in the row does.
+func TestARowsSealIsOfItsOwnKeyID(t *testing.T) {
+	r := newRig(t)
+	s := r.start()
+	key := r.createDEK(s, "t").KeyID
+	raw, rec := r.rawDEK(s, key), r.record(key)
+	for _, sealedAs := range []string{key, "dek-other", ""} {
+		row, err := rec.marshal(newKey(t, raw), sealedAs)
+		r.must(err)
+		r.put(layout.DEK(key), row)
+		if _, _, err := s.load(ctx, key); (err == nil) != (sealedAs == key) {
+			t.Errorf("sealed as %q: %v", sealedAs, err)
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 // It counts its seals by reservation: before it seals, it adds a block to the
 // count in its row, durably, and then uses the block up in memory. A crash or
 // an eviction wastes what is left of the block and never counts a seal too few.
+// (The seal of a row that met a conflict goes uncounted; the limit has room.)
 type dek struct {
 	id      string
 	version uint32

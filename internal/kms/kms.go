@@ -4,8 +4,9 @@
 //
 // It owns the rows kek:* and dek:* of its store. It trusts its root key and
 // this process's memory, and not the store: a row that was edited, shortened or
-// moved opens nothing. An older row put back whole does open; it makes a DEK's
-// count of seals too low, which MaxSeals leaves room for.
+// moved opens nothing. An older row put back whole does open, and a DEK's count
+// of seals is then too low: the limit leaves room for a restored backup, not for
+// an attacker who does it again and again.
 //
 // After a crash everything answered is there: a key is answered only when its
 // row is on stable storage. What a crash loses is reserved seals (see dek).
@@ -77,7 +78,6 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		_, err = s.CreateKEK(ctx, []string{kmsapi.ThreadsKEK})
 	}
 	if err != nil {
-		s.Close()
 		return nil, fmt.Errorf("open the KMS: %w", err)
 	}
 	return s, nil

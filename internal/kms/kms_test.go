@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -179,16 +178,13 @@ func TestProcessesThatRaceForAKEKGetTheSame(t *testing.T) {
 		ids := []string{fmt.Sprintf("a%d", round), fmt.Sprintf("b%d", round)}
 		services := []*Service{r.start(), r.start(), r.start(), r.start()}
 		envelopes := make([]kmsapi.Envelope, len(services))
-		var wg sync.WaitGroup
-		for i, s := range services {
-			wg.Go(func() {
-				if _, err := s.CreateKEK(ctx, ids); err != nil {
-					t.Error(err)
-				}
-				envelopes[i] = r.seal(s, ids[i%2], "x", "")
-			})
-		}
-		wg.Wait()
+		r.together(len(services), func(i int) (err error) {
+			if _, err := services[i].CreateKEK(ctx, ids); err != nil {
+				return err
+			}
+			envelopes[i], err = sealOne(services[i], ids[i%2], "x", "")
+			return err
+		})
 		for _, s := range append(services, r.start()) {
 			for _, e := range envelopes {
 				r.mustOpen(s, e, "", "x")
@@ -202,14 +198,12 @@ func TestFirstStartsMayRace(t *testing.T) {
 		r := newRig(t)
 		services := make([]*Service, 4)
 		keys := make([]kmsapi.DEKInfo, 4)
-		var wg sync.WaitGroup
-		for i := range services {
-			wg.Go(func() {
-				services[i] = r.start()
-				keys[i] = r.createDEK(services[i], "t")
-			})
-		}
-		wg.Wait()
+		r.together(len(services), func(i int) (err error) {
+			if services[i], err = r.tryStart(); err == nil {
+				keys[i], err = createDEKOne(services[i], "t")
+			}
+			return err
+		})
 		for _, s := range services {
 			for j, k := range keys {
 				r.mustDecrypt(s, k.KeyID, r.encrypt(services[j], k.KeyID, "x", ""), "", "x")

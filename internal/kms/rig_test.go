@@ -98,10 +98,17 @@ func (r *rig) createKEK(s *Service, ids ...string) []kmsapi.KEKInfo {
 
 func (r *rig) createDEK(s *Service, thread string) kmsapi.DEKInfo {
 	r.Helper()
-	out, err := s.CreateDEK(ctx, []kmsapi.CreateDEKItem{{ThreadID: thread}})
+	dek, err := createDEKOne(s, thread)
 	r.must(err)
-	r.must(out[0].Err)
-	return out[0].DEK
+	return dek
+}
+
+func createDEKOne(s *Service, thread string) (kmsapi.DEKInfo, error) {
+	out, err := s.CreateDEK(ctx, []kmsapi.CreateDEKItem{{ThreadID: thread}})
+	if err != nil {
+		return kmsapi.DEKInfo{}, err
+	}
+	return out[0].DEK, out[0].Err
 }
 
 func (r *rig) encrypt(s *Service, keyID, plaintext, aad string) []byte {
@@ -143,10 +150,17 @@ func (r *rig) mustNotDecrypt(s *Service, keyID string, ciphertext []byte, aad st
 
 func (r *rig) seal(s *Service, kekID, plaintext, aad string) kmsapi.Envelope {
 	r.Helper()
-	out, err := s.Seal(ctx, []kmsapi.SealItem{{KEKID: kekID, Plaintext: []byte(plaintext), AAD: []byte(aad)}})
+	e, err := sealOne(s, kekID, plaintext, aad)
 	r.must(err)
-	r.must(out[0].Err)
-	return out[0].Envelope
+	return e
+}
+
+func sealOne(s *Service, kekID, plaintext, aad string) (kmsapi.Envelope, error) {
+	out, err := s.Seal(ctx, []kmsapi.SealItem{{KEKID: kekID, Plaintext: []byte(plaintext), AAD: []byte(aad)}})
+	if err != nil {
+		return kmsapi.Envelope{}, err
+	}
+	return out[0].Envelope, out[0].Err
 }
 
 func openOne(s *Service, e kmsapi.Envelope, aad string) (string, error) {
@@ -218,6 +232,20 @@ func eachFlip(b []byte, f func(bad []byte)) {
 		f(b[:i])
 	}
 	f(append(bytes.Clone(b), 0))
+}
+
+// together runs f n times at once, and reports what fails.
+func (r *rig) together(n int, f func(i int) error) {
+	r.Helper()
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			if err := f(i); err != nil {
+				r.Error(err)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // faultyStore fails commits, and counts those that it lets through.

@@ -3,7 +3,6 @@ package kms
 import (
 	"errors"
 	"math/rand/v2"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -135,6 +134,23 @@ func TestMostSealsCostNoWriteOfTheStore(t *testing.T) {
 	}
 }
 
+func TestTwoProcessesThatReserveAtOnceAreBothCounted(t *testing.T) {
+	r := newRig(t)
+	st := &faultyStore{Store: r.store}
+	r.store = st
+	key := r.createDEK(r.start(small(4, 100)), "t").KeyID
+	one, two := r.start(small(4, 100)), r.start(small(4, 100))
+	st.failing(func(*store.Batch) (error, bool) { // one has read the row and is about to commit
+		st.failing(nil)
+		r.encrypt(two, key, "x", "")
+		return nil, false
+	})
+	r.encrypt(one, key, "x", "")
+	if got := r.record(key).Seals; got != 12 {
+		t.Errorf("the row counts %d seals, want 12 for three blocks", got)
+	}
+}
+
 // Whatever the store does, the seals that were made never exceed the limit.
 func TestSealsNeverExceedTheLimitUnderCrashesFailuresAndRaces(t *testing.T) {
 	const most = 300
@@ -151,34 +167,28 @@ func TestSealsNeverExceedTheLimitUnderCrashesFailuresAndRaces(t *testing.T) {
 		}
 		return nil, false
 	})
-	var made, rows atomic.Int64
-	rows.Store(int64(st.commits))
-	var wg sync.WaitGroup
-	for range 3 { // processes
-		wg.Go(func() {
-			for range 8 { // lives
-				s, err := r.tryStart(small(5, most))
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				var users sync.WaitGroup
-				for range 4 {
-					users.Go(func() {
-						for range 6 {
-							if _, err := encryptOne(s, key, "x", ""); err == nil {
-								made.Add(1)
-							} else if !wornOut(err) && !errors.Is(err, fault.Unavailable) {
-								t.Error(err)
-							}
-						}
-					})
-				}
-				users.Wait()
+	var made atomic.Int64
+	r.together(3, func(int) error { // processes
+		for range 8 { // lives
+			s, err := r.tryStart(small(5, most))
+			if err != nil {
+				return err
 			}
-		})
-	}
-	wg.Wait()
+			r.together(4, func(int) error {
+				for range 6 {
+					_, err := encryptOne(s, key, "x", "")
+					switch {
+					case err == nil:
+						made.Add(1)
+					case !wornOut(err) && !errors.Is(err, fault.Unavailable):
+						return err
+					}
+				}
+				return nil
+			})
+		}
+		return nil
+	})
 	if counted := r.record(key).Seals; made.Load() == 0 || made.Load() > counted || counted > most {
 		t.Errorf("%d seals made, %d counted, %d allowed", made.Load(), counted, most)
 	}

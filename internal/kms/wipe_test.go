@@ -1,0 +1,70 @@
+package kms
+
+import (
+	"bytes"
+	"context"
+	"testing"
+
+	"github.com/keyfold/keyfold/internal/aead"
+	"github.com/keyfold/keyfold/internal/keyring"
+)
+
+// spyRoot keeps every raw DEK that passes its KEKs, as the slice that it was in.
+type spyRoot struct {
+	keyring.Root
+	raw [][]byte
+}
+
+func (s *spyRoot) LoadKEK(ctx context.Context, name keyring.Name, stored []byte) (keyring.KEK, error) {
+	kek, err := s.Root.LoadKEK(ctx, name, stored)
+	return spyKEK{kek, s}, err
+}
+
+type spyKEK struct {
+	keyring.KEK
+	spy *spyRoot
+}
+
+func (k spyKEK) Wrap(dek, aad []byte) ([]byte, error) {
+	k.spy.keep(dek, aad)
+	return k.KEK.Wrap(dek, aad)
+}
+
+func (k spyKEK) Unwrap(wrapped, aad []byte) ([]byte, error) {
+	dek, err := k.KEK.Unwrap(wrapped, aad)
+	k.spy.keep(dek, aad)
+	return dek, err
+}
+
+// keep keeps dek, unless it is the digest of a keyring's row.
+func (s *spyRoot) keep(dek, aad []byte) {
+	if len(dek) > 0 && !bytes.Contains(aad, []byte("keyfold/keyring/")) {
+		s.raw = append(s.raw, dek)
+	}
+}
+
+func TestARawDEKIsClearedBeforeTheCallReturns(t *testing.T) {
+	r := newRig(t)
+	spy := &spyRoot{Root: r.root}
+	r.root = spy
+	s := r.start()
+	r.createKEK(s, "v")
+	key := r.createDEK(s, "t").KeyID
+	c := r.encrypt(s, key, "x", "")
+	e := r.seal(s, "v", "x", "")
+	r.mustOpen(s, e, "", "x")
+	e.Ciphertext = nil
+	openOne(s, e, "")
+	s = r.start()
+	r.mustDecrypt(s, key, c, "", "x")
+	_, err := s.GetWrapped(ctx, key)
+	r.must(err)
+	if len(spy.raw) != 6 {
+		t.Errorf("%d raw DEKs seen, want 6", len(spy.raw))
+	}
+	for i, raw := range spy.raw {
+		if !bytes.Equal(raw, make([]byte, aead.KeySize)) {
+			t.Errorf("raw DEK %d of %d is still in memory", i, len(spy.raw))
+		}
+	}
+}
