@@ -47,8 +47,9 @@ func (s *Service) DisableCMEK(ctx context.Context, p access.Principal, vaultID s
 }
 
 // changeCMEK applies change to the vault's meta row in one commit.
-func (s *Service) changeCMEK(ctx context.Context, p access.Principal, vaultID string, change func(*vault) error) (out api.Vault, err error) {
-	err = s.retry(ctx, func() error {
+func (s *Service) changeCMEK(ctx context.Context, p access.Principal, vaultID string, change func(*vault) error) (api.Vault, error) {
+	var out api.Vault
+	err := s.retry(ctx, func() error {
 		v, err := s.gate(ctx, p, access.VaultCMEK, vaultID, "")
 		if err != nil {
 			return err
@@ -62,7 +63,10 @@ func (s *Service) changeCMEK(ctx context.Context, p access.Principal, vaultID st
 		out = v.wire()
 		return s.commitMeta(ctx, new(store.Batch), v)
 	})
-	return out, err
+	if err != nil {
+		return api.Vault{}, err
+	}
+	return out, nil
 }
 
 // checkDeclared refuses a write that was sealed with a key that is not the

@@ -55,7 +55,7 @@ func (s *Service) Recover(ctx context.Context) error {
 }
 
 // purge removes the rows of a deleted vault and then the mark. No row can
-// appear meanwhile: every commit into a vault requires its meta row.
+// appear behind it: every commit into a vault requires its meta row.
 func (s *Service) purge(ctx context.Context, vaultID string) error {
 	rows := store.Prefix(layout.VaultRows(vaultID))
 	for {
@@ -66,15 +66,14 @@ func (s *Service) purge(ctx context.Context, vaultID string) error {
 		b := new(store.Batch)
 		for _, rec := range recs {
 			b.Delete(rec.Key)
+			rows.Start = rec.Key + "\x00" // not again over what was just deleted
 		}
-		if len(recs) == 0 {
+		done := len(recs) < purgeBatch
+		if done {
 			b.Delete(layout.VaultPurge(vaultID))
 		}
-		if err := s.commit(ctx, b); err != nil {
+		if err := s.commit(ctx, b); err != nil || done {
 			return err
-		}
-		if len(recs) == 0 {
-			return nil
 		}
 	}
 }

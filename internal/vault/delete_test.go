@@ -65,7 +65,7 @@ func TestADeletedVaultIsNotFoundAndLeavesNoRow(t *testing.T) {
 func TestADeleteThatCrashesAnywhereIsAllOrFinishedByRecover(t *testing.T) {
 	crash := errors.New("power cut")
 	for _, persisted := range []bool{false, true} {
-		for step := range 6 { // commits: the deletion, three batches, the mark, one more
+		for step := range 6 { // commits: the deletion, three batches, the last with the mark, and two more
 			r := newRig(t)
 			before := r.rows()
 			v := r.fill()

@@ -56,8 +56,9 @@ type draft struct {
 
 // write commits one new version. compose says what it holds; it may be asked
 // again when another write came first.
-func (s *Service) write(ctx context.Context, p access.Principal, vaultID, path string, compose func(vault, secretHead) (draft, error)) (out api.SecretMetadata, err error) {
-	err = s.retry(ctx, func() error {
+func (s *Service) write(ctx context.Context, p access.Principal, vaultID, path string, compose func(vault, secretHead) (draft, error)) (api.SecretMetadata, error) {
+	var out api.SecretMetadata
+	err := s.retry(ctx, func() error {
 		v, err := s.gate(ctx, p, access.SecretWrite, vaultID, path)
 		if err != nil {
 			return err
@@ -78,7 +79,10 @@ func (s *Service) write(ctx context.Context, p access.Principal, vaultID, path s
 		out = h.wire(path)
 		return s.commitVersion(ctx, v, path, h, rev, d)
 	})
-	return out, err
+	if err != nil {
+		return api.SecretMetadata{}, err
+	}
+	return out, nil
 }
 
 // next returns the head after a, which gets the secret's ID.

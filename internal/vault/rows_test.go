@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"reflect"
+	"strconv"
 	"testing"
 	"time"
 
@@ -55,6 +56,20 @@ func TestAnEnvelopeThatDoesNotFitIsAnError(t *testing.T) {
 			t.Error("it was encoded, cut")
 		}
 	}
+}
+
+// The shortest rows that pass for one by their checksum.
+func TestARowOfAChecksumAloneIsNone(t *testing.T) {
+	for i := range 2000 {
+		key := strconv.Itoa(i)
+		if row := binary.BigEndian.AppendUint32(nil, checksum(key, nil)); row[0] == rowFormat {
+			if _, err := decodeRow[secretHead](key, row); err == nil {
+				t.Error("it was decoded")
+			}
+			return
+		}
+	}
+	t.Fatal("no key in 2000 has a checksum that begins with the format")
 }
 
 func FuzzDecodeVersion(f *testing.F) {

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"unicode/utf8"
 
@@ -39,7 +40,10 @@ func (s *Service) Create(ctx context.Context, p access.Principal, req api.Create
 	}
 	b := new(store.Batch)
 	b.Put(layout.OrgVault(v.OrgID, v.id), nil)
-	return v.wire(), s.commitMeta(ctx, b, v)
+	if err := s.commitMeta(ctx, b, v); err != nil {
+		return api.Vault{}, err
+	}
+	return v.wire(), nil
 }
 
 func checkVault(req api.CreateVault) error {
@@ -68,7 +72,8 @@ func (s *Service) commitMeta(ctx context.Context, b *store.Batch, v vault) error
 
 // List returns the vaults of p's org that p may read, oldest first.
 func (s *Service) List(ctx context.Context, p access.Principal) (api.Vaults, error) {
-	if err := (vault{vaultMeta: vaultMeta{OrgID: p.OrgID}}).allow(p, access.VaultCreate, ""); err != nil {
+	org := vault{vaultMeta: vaultMeta{OrgID: p.OrgID}}
+	if err := org.allow(p, access.VaultRead, ""); errors.Is(err, fault.Unauthenticated) {
 		return api.Vaults{}, err
 	}
 	out := api.Vaults{Vaults: []api.Vault{}}
