@@ -71,6 +71,10 @@ func rows() []Row {
 			}
 			return "", nil
 		})},
+		{Method: "GET", Pattern: "/panic/late", Handler: func(_ context.Context, c *Call) error {
+			c.write(200, jsonType, []byte("{}"))
+			panic("late")
+		}},
 		{Method: "GET", Pattern: "/fail/{code}", Handler: NoBody(200, func(_ context.Context, c *Call) (string, error) {
 			return "", fault.Wrap(fault.Code(c.Param("code")), errors.New("cause of "+c.Param("code")), "said so").WithType(c.Header("X-Type"))
 		})},
@@ -440,8 +444,11 @@ func TestAPanicIsOneLineWithoutItsValue(t *testing.T) {
 	if strings.Contains(log.String(), canary) {
 		t.Errorf("the log shows the panic's value:\n%s", log)
 	}
-	if w := do(m, "GET", "/things", ""); w.Code != 200 {
-		t.Errorf("after a panic: %d", w.Code)
+	if w := do(m, "GET", "/panic/late", ""); w.Code != 200 || w.Body.String() != "{}" {
+		t.Errorf("a panic after the answer changes it: %d %s", w.Code, w.Body)
+	}
+	if strings.Count(log.String(), `"level":"ERROR"`) != 2 {
+		t.Errorf("a panic after the answer is not logged:\n%s", log)
 	}
 }
 

@@ -34,10 +34,10 @@ func isNotIDChar(r rune) bool {
 	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-')
 }
 
-// logCall writes the one line of c: error for 5xx, debug for all else.
+// logCall writes the one line of c: error for our own failures, debug for all else.
 func (m *Mux) logCall(c *Call) {
 	ctx, level := c.r.Context(), slog.LevelDebug
-	if c.status >= http.StatusInternalServerError {
+	if c.status >= http.StatusInternalServerError || errors.Is(c.err, fault.Internal) { // a panic may come after the answer
 		level = slog.LevelError
 	}
 	if !m.log.Enabled(ctx, level) {
