@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/keyfold/keyfold/internal/fault"
 )
 
 func TestEveryFaultHasItsStatus(t *testing.T) {

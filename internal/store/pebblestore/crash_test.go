@@ -98,7 +98,7 @@ func TestAKillLosesNoAcknowledgedCommit(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	dir, acked := t.TempDir(), map[string]int{}
 	for kill := range kills {
-		lines := 1 + r.IntN(600)
+		lines := 1 + r.IntN(300)
 		if kill%4 == 1 {
 			lines = r.IntN(2) // within or right after the recovery
 		}
@@ -164,12 +164,12 @@ func TestAPowerFailureLosesNoAcknowledgedCommit(t *testing.T) {
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	fs, acked := vfs.NewCrashableMem(), map[string]int{}
-	for round := range 9 {
+	for round := range 6 {
 		opts := crashOptions()
 		opts.fs = fs
 		s := open(t, "/data/store", opts)
 		verify(t, s, acked)
-		fs = runAndCrash(t, s, fs, 100+r.IntN(400), vfs.CrashCloneCfg{UnsyncedDataPercent: round % 3 * 50, RNG: r}, acked)
+		fs = runAndCrash(t, s, fs, 50+r.IntN(200), vfs.CrashCloneCfg{UnsyncedDataPercent: round % 3 * 50, RNG: r}, acked)
 		mustClose(t, s)
 		if t.Failed() {
 			t.Fatalf("round %d", round)

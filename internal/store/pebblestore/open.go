@@ -75,9 +75,12 @@ func (s *Store) pebbleOptions(opts Options) *pebble.Options {
 		MemTableSize:                opts.MemTableBytes,
 		MemTableStopWritesThreshold: 4,
 	}
-	// Bloom filters spare the check that a new key is absent a look at the disk.
+	// Bloom filters spare many checks that a new key is absent a look at the disk.
+	// Blocks of 8 KiB hold several records of the usual size; with the default of
+	// 4 KiB, conditional commits and scans take some 10% more CPU.
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		o.Levels[i].BlockSize = 8 << 10
 	}
 	return o
 }

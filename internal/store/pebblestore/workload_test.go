@@ -36,9 +36,9 @@ func contents(w, number int) []store.Record {
 		size := r.IntN(300)
 		switch r.IntN(40) {
 		case 0:
-			size = r.IntN(300_000)
+			size = r.IntN(150_000)
 		case 1, 2, 3:
-			size = r.IntN(40_000)
+			size = r.IntN(20_000)
 		}
 		recs[i] = store.Record{Key: fmt.Sprintf("batch/%d/%06d/%d", w, number, i), Value: random(r, size)}
 	}
