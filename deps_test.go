@@ -65,6 +65,7 @@ var rooms = map[string]room{
 	"scripts/canary":   {floor: 6, ours: "internal/store internal/store/pebblestore"},
 	"scripts/flipbyte": {floor: 6, ours: "internal/store internal/store/pebblestore"},
 	"scripts/lines":    {floor: 6},
+	"test/demo":        {floor: 6},
 }
 
 const (
