@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/keyfold/keyfold/internal/keyring"
@@ -36,7 +35,7 @@ func (d dataDir) store(name string, cfg Config) (store.Store, error) {
 // could protect.
 func (d dataDir) root(ctx context.Context, data, keys store.Store) (*keyring.FileRoot, error) {
 	if d == "" {
-		return memoryRoot()
+		return keyring.MemoryRoot()
 	}
 	path := d.path("root.key")
 	hasData, err := hasRows(ctx, data)
@@ -64,14 +63,4 @@ func (d dataDir) root(ctx context.Context, data, keys store.Store) (*keyring.Fil
 func hasRows(ctx context.Context, s store.Store) (bool, error) {
 	recs, err := s.Scan(ctx, store.Range{}, store.ScanOptions{Limit: 1})
 	return len(recs) > 0, err
-}
-
-// memoryRoot is a root key that is in a file only while it is made.
-func memoryRoot() (_ *keyring.FileRoot, err error) {
-	dir, err := os.MkdirTemp("", "keyfold-root-")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	return keyring.CreateFileRoot(filepath.Join(dir, "root.key"))
 }

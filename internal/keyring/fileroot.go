@@ -57,6 +57,18 @@ func CreateFileRoot(path string) (*FileRoot, error) {
 	return OpenFileRoot(path)
 }
 
+// MemoryRoot returns a FileRoot without a file: its fresh key is written
+// nowhere, and what it protects is gone with the process.
+func MemoryRoot() (*FileRoot, error) {
+	raw := aead.GenerateRaw()
+	defer clear(raw)
+	key, err := aead.NewKey(raw)
+	if err != nil {
+		return nil, err
+	}
+	return &FileRoot{key: key}, nil
+}
+
 func writeRoot(f *os.File) error {
 	raw := aead.GenerateRaw()
 	defer clear(raw)
