@@ -44,7 +44,8 @@ type Message struct {
 	ReplyTo string          `json:"reply_to,omitempty"`
 }
 
-// Messages is the body of GET /v1/threads/{thread}/messages, oldest first.
+// Messages is the body of GET /v1/threads/{thread}/messages, oldest first. A
+// page ends before its limit when it holds 16 MiB; only an empty one is the end.
 type Messages struct {
 	Thread   string    `json:"thread"`
 	Messages []Message `json:"messages"`

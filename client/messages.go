@@ -36,7 +36,8 @@ type MessageQuery struct {
 	After  string // ID of a message: the oldest ones newer than it
 }
 
-// ListMessages returns a page of a thread's messages, oldest first.
+// ListMessages returns a page of a thread's messages, oldest first. The page
+// ends early at 16 MiB; only an empty page is the end of the thread.
 func (c *Client) ListMessages(ctx context.Context, threadID string, q MessageQuery) ([]api.Message, error) {
 	path, err := escape("threads", threadID, "messages")
 	if err != nil {
@@ -103,7 +104,7 @@ func (c *Client) Messages(ctx context.Context, threadID, after string) iter.Seq2
 			switch {
 			case q.Before != "":
 				q = MessageQuery{Limit: pageSize, After: firstMessageID}
-			case len(page) < q.Limit:
+			case len(page) == 0: // a page of large messages may be short, and is not the end
 				return
 			default:
 				q.After = page[len(page)-1].ID

@@ -247,6 +247,21 @@ func TestARequestIsWhatTheWireSays(t *testing.T) {
 	}
 }
 
+func TestAnIDThatWouldChangeTheCallIsNotSent(t *testing.T) {
+	for _, id := range []string{"", ".", ".."} {
+		f := &fake{answers: []any{answer(200, "{}")}}
+		c, _ := newFake(t, f)
+		_, err1 := c.GetVault(t.Context(), id)
+		_, err2 := c.Get(t.Context(), "v", "a/"+id+"/b")
+		_, err3 := c.List(t.Context(), id, "")
+		_, err4 := c.GetMessage(t.Context(), "t", id)
+		err5 := c.DeleteVault(t.Context(), id)
+		if err1 == nil || err2 == nil || err3 == nil || err4 == nil || err5 == nil || len(f.calls) != 0 {
+			t.Errorf("%q was sent %d times", id, len(f.calls))
+		}
+	}
+}
+
 func TestABadURLOrKeyIsRefusedAndNotQuoted(t *testing.T) {
 	for _, url := range []string{"", "localhost:7420", "ftp://x", "http://", "http://u:canary@x", "http://x?a=canary", "http://x#canary", "http://x\x00canary"} {
 		if _, err := New(url, "k"); err == nil || strings.Contains(err.Error(), "canary") {
@@ -262,7 +277,7 @@ func TestABadURLOrKeyIsRefusedAndNotQuoted(t *testing.T) {
 
 func TestAPageThatIsTooLongIsAskedForInParts(t *testing.T) {
 	long := func() *http.Response { r := answer(200, ""); r.Body = io.NopCloser(zeros{}); return r }
-	f := &fake{answers: []any{answer(200, `{"messages":[]}`), long(), answer(200, `{"messages":[{"id":"x","body":1}]}`)}}
+	f := &fake{answers: []any{answer(200, `{"messages":[]}`), long(), answer(200, `{"messages":[{"id":"x","body":1}]}`), answer(200, `{"messages":[]}`)}}
 	c, _ := newFake(t, f)
 	c.maxAnswer = 1000
 	n := 0
@@ -276,7 +291,7 @@ func TestAPageThatIsTooLongIsAskedForInParts(t *testing.T) {
 	for _, r := range f.calls {
 		limits = append(limits, r.URL.Query().Get("limit"))
 	}
-	if n != 1 || !cmp.Equal(limits, []string{"1", "200", "100"}) {
+	if n != 1 || !cmp.Equal(limits, []string{"1", "200", "100", "100"}) {
 		t.Errorf("%d messages by pages of %v", n, limits)
 	}
 }

@@ -90,6 +90,10 @@ func prefixEnd(p string) string {
 type ScanOptions struct {
 	Limit   int  // at most so many records; 0 or less: MaxScan
 	Reverse bool // from the end of the range downwards
+
+	// MaxBytes ends the scan after the record with which the values make so
+	// many bytes. A scan that finds a record returns at least one. 0: no bound.
+	MaxBytes int
 }
 
 // MaxScan is the greatest number of records that one Scan returns.
@@ -102,6 +106,12 @@ func (o ScanOptions) Max() int {
 		return MaxScan
 	}
 	return min(o.Limit, MaxScan)
+}
+
+// Full reports whether a scan ends that has collected so many records, with
+// values of so many bytes.
+func (o ScanOptions) Full(records, bytes int) bool {
+	return records >= o.Max() || o.MaxBytes > 0 && bytes >= o.MaxBytes
 }
 
 // Store is the contract of every engine; package storetest is its suite. All

@@ -2,6 +2,7 @@ package thread
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -252,4 +253,19 @@ func TestAnIndexEntryShowsNobodyAnothersThread(t *testing.T) {
 	w.overwrite(t, layout.OrgThreads(owner.OrgID, owner.ID)+"junk", nil)
 	_, err := w.List(t.Context(), owner, ListQuery{})
 	wantCode(t, err, fault.Damaged)
+}
+
+func TestAPageOfLargeMessagesEndsEarlyAndLosesNone(t *testing.T) {
+	w := newWorld(t)
+	th := w.thread(t, owner, "t")
+	body := quoted(strings.Repeat("x", maxPageBytes/4-100))
+	var all []string
+	for range 6 {
+		all = append(all, w.post(t, owner, th.ID, api.PostMessage{Body: body}).ID)
+	}
+	newest := ids(w.list(t, owner, th.ID, MessageQuery{}).Messages)
+	older := ids(w.list(t, owner, th.ID, MessageQuery{Before: newest[0]}).Messages)
+	if diff := cmp.Diff(all, append(older, newest...)); diff != "" || len(newest) != 4 {
+		t.Errorf("pages of %d and %d messages: %s", len(newest), len(older), diff)
+	}
 }

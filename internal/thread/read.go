@@ -21,10 +21,15 @@ type MessageQuery struct {
 	After  string // a message ID: the oldest Limit messages newer than it
 }
 
+// maxPageBytes is the size, in bytes, at which a page ends before its limit:
+// pages of large messages must not fill the server's memory.
+const maxPageBytes = 16 << 20
+
 // ListMessages returns the newest messages, or those that q names, oldest
 // first: the api.Messages as JSON. It costs one scan of the page and one call
-// of the KMS, however many messages the thread has. A row that does not open
-// fails the whole page. Errors: Unauthenticated, NotFound, Forbidden, Invalid,
+// of the KMS, however many messages the thread has. A page of large messages
+// may hold fewer than the limit; only an empty page is the end. A row that does
+// not open fails the whole page. Errors: Unauthenticated, NotFound, Forbidden, Invalid,
 // Unavailable, Damaged.
 func (s *Service) ListMessages(ctx context.Context, p access.Principal, threadID string, q MessageQuery) (json.RawMessage, error) {
 	m, err := s.gate(ctx, p, access.MessageRead, threadID)
@@ -53,7 +58,7 @@ func (s *Service) ListMessages(ctx context.Context, p access.Principal, threadID
 func (q MessageQuery) window(threadID string) (store.Range, store.ScanOptions, error) {
 	rng := store.Prefix(layout.Messages(threadID))
 	limit, err := pageSize(q.Limit)
-	opt := store.ScanOptions{Limit: limit, Reverse: q.After == ""}
+	opt := store.ScanOptions{Limit: limit, MaxBytes: maxPageBytes, Reverse: q.After == ""}
 	switch {
 	case err != nil:
 	case q.Before != "" && q.After != "":

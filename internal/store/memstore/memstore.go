@@ -48,14 +48,17 @@ func (s *Store) Scan(ctx context.Context, r store.Range, opt store.ScanOptions) 
 		return nil, err
 	}
 	keys := s.within(r)
-	n := min(len(keys), opt.Max())
-	out := make([]store.Record, n)
-	for i := range out {
+	out, size := make([]store.Record, 0, min(len(keys), opt.Max())), 0
+	for i := range keys {
+		if opt.Full(len(out), size) {
+			break
+		}
 		k := keys[i]
 		if opt.Reverse {
 			k = keys[len(keys)-1-i]
 		}
-		out[i] = clone(s.records[k])
+		out = append(out, clone(s.records[k]))
+		size += len(out[i].Value)
 	}
 	return out, nil
 }
