@@ -84,10 +84,6 @@ func (c *Client) Messages(ctx context.Context, threadID, after string) iter.Seq2
 		}
 		for {
 			page, err := c.ListMessages(ctx, threadID, q)
-			if errors.Is(err, errTooLong) && q.Limit > 1 {
-				q.Limit /= 2
-				continue
-			}
 			if err != nil {
 				yield(api.Message{}, err)
 				return

@@ -275,27 +275,6 @@ func TestABadURLOrKeyIsRefusedAndNotQuoted(t *testing.T) {
 	}
 }
 
-func TestAPageThatIsTooLongIsAskedForInParts(t *testing.T) {
-	long := func() *http.Response { r := answer(200, ""); r.Body = io.NopCloser(zeros{}); return r }
-	f := &fake{answers: []any{answer(200, `{"messages":[]}`), long(), answer(200, `{"messages":[{"id":"x","body":1}]}`), answer(200, `{"messages":[]}`)}}
-	c, _ := newFake(t, f)
-	c.maxAnswer = 1000
-	n := 0
-	for _, err := range c.Messages(t.Context(), "t", "") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		n++
-	}
-	var limits []string
-	for _, r := range f.calls {
-		limits = append(limits, r.URL.Query().Get("limit"))
-	}
-	if n != 1 || !cmp.Equal(limits, []string{"1", "200", "100", "100"}) {
-		t.Errorf("%d messages by pages of %v", n, limits)
-	}
-}
-
 func TestAServerThatRepeatsItselfEndsAnIteration(t *testing.T) {
 	page := func(body string) *http.Response { return answer(200, body) }
 	messages := `{"messages":[` + strings.TrimSuffix(strings.Repeat(`{"id":"1"},`, pageSize), ",") + `]}`

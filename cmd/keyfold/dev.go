@@ -67,6 +67,8 @@ func (a *app) dev(ctx context.Context, d devFlags) (err error) {
 		defer cancel()
 		err = errors.Join(err, node.Close(closing))
 	}()
+	// What a killed server left would send commands to where nobody answers.
+	os.Remove(filepath.Join(d.data, devFileName))
 	dev, err := a.devOwner(ctx, node.Identity, d.data)
 	if err != nil {
 		return err

@@ -25,7 +25,7 @@ func (a *app) banner(d devFlags, dev devFile) error {
 		if err != nil {
 			abs = d.data
 		}
-		next = fmt.Sprintf("  export KEYFOLD_DATA=%s\n", abs)
+		next = fmt.Sprintf("  export KEYFOLD_DATA='%s'\n", abs)
 	}
 	_, err := fmt.Fprintf(a.out, `Keyfold runs.
 

@@ -17,9 +17,14 @@ func (a *app) keyFlag(cmd *cobra.Command) {
 }
 
 // cmekKey is the client's KeySource: the key that flag or environment give, or
-// nil. It is read when a value needs it, so that other commands do not fail for
-// a key file that is away.
+// nil. It is read once, when a value needs it, so that other commands do not
+// fail for a key file that is away.
 func (a *app) cmekKey(context.Context, string) (*cmek.Key, error) {
+	a.keyOnce.Do(func() { a.key, a.keyErr = a.readKey() })
+	return a.key, a.keyErr
+}
+
+func (a *app) readKey() (*cmek.Key, error) {
 	file, env := a.getenv("KEYFOLD_CMEK_KEY_FILE"), a.getenv("KEYFOLD_CMEK_KEY")
 	switch {
 	case a.cmekKeyFile != "":

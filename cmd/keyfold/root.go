@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
+
+	"github.com/keyfold/keyfold/cmek"
 )
 
 // app is one run of the command line.
@@ -20,6 +23,10 @@ type app struct {
 	url, apiKey string
 	json        bool
 	cmekKeyFile string // of the commands that have --cmek-key-file
+
+	keyOnce sync.Once // guards the making of key and keyErr
+	key     *cmek.Key
+	keyErr  error
 
 	started bool   // flags and arguments were right, the command ran
 	atEnd   func() // closes the client's connections; nil: none were made
@@ -58,6 +65,7 @@ Default vault:     KEYFOLD_VAULT, used where VAULT is left out
 The CMEK key:      --cmek-key-file, KEYFOLD_CMEK_KEY (base64), KEYFOLD_CMEK_KEY_FILE
                    or ONECLAW_CMEK_KEY, the first that is set
 Exit codes:        0 done, 1 failed, 2 wrong usage`,
+		Version:          version(),
 		SilenceUsage:     true,
 		SilenceErrors:    true,
 		PersistentPreRun: func(*cobra.Command, []string) { a.started = true; a.warnOfFlags() },

@@ -29,6 +29,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("KEYFOLD_URL", s.URL)
 			env.Setenv("KEYFOLD_API_KEY", s.APIKey)
 			env.Setenv("FREE_API_KEY", free.APIKey)
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // or each command takes a second under -race
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){

@@ -16,7 +16,8 @@ func (a *app) secretImportCmd() *cobra.Command {
 		Use: "import [VAULT] (--env-file F | --dir D)", Short: "Write many secrets at once; safe to run again",
 		Long: `Write the variables of an .env file, or the files of a directory, as secrets. A
 value that the vault has already is left alone, so an import that was interrupted
-is finished by the same command.
+is finished by the same command. To compare, values are read; that counts where a
+secret has a limit of reads.
 
 A name becomes a path: characters other than letters, digits, _ - / become _, and
 what is no letter or digit is cut at both ends. The name itself is kept in the

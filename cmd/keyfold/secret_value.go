@@ -65,6 +65,7 @@ func (a *app) secretPutCmd() *cobra.Command {
 	f.IntVar(&p.opt.MaxAccessCount, "max-reads", 0, "how often it can be read (no limit)")
 	f.IntVar(&p.opt.IfMatch, "if-version", 0, "write only if this is the newest version")
 	f.StringArrayVar(&p.metadata, "metadata", nil, "NAME=TEXT, listed without the value; may be repeated")
+	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(api.SecretTypes, cobra.ShellCompDirectiveNoFileComp))
 	a.keyFlag(cmd)
 	return cmd
 }
