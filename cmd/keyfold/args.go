@@ -9,32 +9,37 @@ import (
 // out when KEYFOLD_VAULT is set.
 func (a *app) vaultArgs(want int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		_, _, err := a.splitVault(args, want)
+		_, err := a.pickVault(args, want)
 		return err
 	}
 }
 
-// splitVault takes the vault off args, or off the environment.
-func (a *app) splitVault(args []string, want int) (vault string, rest []string, err error) {
+// pickVault takes the vault off args, or off the environment.
+func (a *app) pickVault(args []string, want int) (string, error) {
 	fallback := a.getenv("KEYFOLD_VAULT")
 	switch {
 	case len(args) == want+1:
-		return args[0], args[1:], nil
+		return args[0], nil
 	case len(args) == want && fallback != "":
-		return fallback, args, nil
+		return fallback, nil
 	case len(args) == want:
-		return "", nil, advise(usagef("VAULT is missing"), "export KEYFOLD_VAULT=ID; the IDs are listed by: keyfold vault list")
+		return "", errNoVault
 	}
-	return "", nil, usagef("wrong number of arguments: %d", len(args))
+	return "", usagef("wrong number of arguments: %d", len(args))
 }
 
-// vaultAndPath is splitVault of arguments that vaultArgs(1) has accepted.
+var errNoVault = advise(usagef("VAULT is missing"), "export KEYFOLD_VAULT=ID; the IDs are listed by: keyfold vault list")
+
+// vault is the vault of arguments that vaultArgs(0) has accepted.
+func (a *app) vault(args []string) string {
+	vault, _ := a.pickVault(args, 0)
+	return vault
+}
+
+// vaultAndPath splits arguments that vaultArgs(1) has accepted.
 func (a *app) vaultAndPath(args []string) (vault, path string) {
-	vault, rest, err := a.splitVault(args, 1)
-	if err != nil {
-		return "", ""
-	}
-	return vault, rest[0]
+	vault, _ = a.pickVault(args, 1)
+	return vault, args[len(args)-1]
 }
 
 // vaultAndPrefix splits [VAULT] [PREFIX]. One argument is the vault, unless
@@ -51,5 +56,5 @@ func (a *app) vaultAndPrefix(args []string) (vault, prefix string, err error) {
 	case fallback != "":
 		return fallback, "", nil
 	}
-	return "", "", advise(usagef("VAULT is missing"), "export KEYFOLD_VAULT=ID; the IDs are listed by: keyfold vault list")
+	return "", "", errNoVault
 }

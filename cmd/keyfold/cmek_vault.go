@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 
 	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/client"
 )
 
 func (a *app) cmekEnableCmd() *cobra.Command {
@@ -13,10 +16,7 @@ func (a *app) cmekEnableCmd() *cobra.Command {
 written from now on are sealed with it by the client. Values written before stay
 as they are: write them again to seal them.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			vault, _, err := a.splitVault(args, 0)
-			if err != nil {
-				return err
-			}
+			vault := a.vault(args)
 			k, err := a.needKey(cmd.Context())
 			if err != nil {
 				return err
@@ -41,43 +41,29 @@ as they are: write them again to seal them.`,
 func (a *app) cmekDisableCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "disable [VAULT]", Short: "Stop sealing a vault: values written from now on are not sealed by the client", Args: a.vaultArgs(0),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			vault, _, err := a.splitVault(args, 0)
-			if err != nil {
-				return err
-			}
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
-			v, err := c.DisableCMEK(cmd.Context(), vault)
+		RunE: a.calls(func(ctx context.Context, c *client.Client, args []string) error {
+			vault := a.vault(args)
+			v, err := c.DisableCMEK(ctx, vault)
 			if err != nil {
 				return onNotFound(err, listVaults)
 			}
 			a.warn("values written before still need their key: keep it")
 			return a.printVault(v)
-		},
+		}),
 	}
 }
 
 func (a *app) cmekStatusCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "status [VAULT]", Short: "Show whether a vault is sealed, and whether the key at hand fits", Args: a.vaultArgs(0),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			vault, _, err := a.splitVault(args, 0)
-			if err != nil {
-				return err
-			}
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
-			v, err := c.GetVault(cmd.Context(), vault)
+		RunE: a.calls(func(ctx context.Context, c *client.Client, args []string) error {
+			vault := a.vault(args)
+			v, err := c.GetVault(ctx, vault)
 			if err != nil {
 				return onNotFound(err, listVaults)
 			}
 			s := sealState{VaultID: v.ID, Enabled: v.CMEKEnabled, Fingerprint: v.CMEKFingerprint}
-			k, err := a.cmekKey(cmd.Context(), "")
+			k, err := a.cmekKey(ctx, "")
 			if err != nil {
 				return err
 			}
@@ -86,7 +72,7 @@ func (a *app) cmekStatusCmd() *cobra.Command {
 				k.Wipe()
 			}
 			return a.printSealState(s, v)
-		},
+		}),
 	}
 	a.keyFlag(cmd)
 	return cmd

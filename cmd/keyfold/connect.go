@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/spf13/cobra"
 
 	"github.com/keyfold/keyfold/client"
 )
@@ -46,6 +49,17 @@ func (a *app) connect() (*client.Client, error) {
 		a.atEnd = c.Close
 	}
 	return c, err
+}
+
+// calls makes the RunE of a command that does nothing without the server.
+func (a *app) calls(run func(ctx context.Context, c *client.Client, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		c, err := a.connect()
+		if err != nil {
+			return err
+		}
+		return run(cmd.Context(), c, args)
+	}
 }
 
 // devServer reads the file that the development server has left.

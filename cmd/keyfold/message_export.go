@@ -17,14 +17,10 @@ func (a *app) messageExportCmd() *cobra.Command {
 		Long: `Write all messages of a thread, oldest first, one JSON object per line. Bodies
 are in the clear. "message import" reads this form.`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
-			err = a.writeOut(out, func(w io.Writer) error { return export(cmd.Context(), c, args[0], w) })
+		RunE: a.calls(func(ctx context.Context, c *client.Client, args []string) error {
+			err := a.writeOut(out, func(w io.Writer) error { return export(ctx, c, args[0], w) })
 			return onNotFound(err, listThreads)
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&out, "out", "", "write to this file, mode 0600 (stdout)")
 	return cmd

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/client"
 )
 
 const listSecrets = "see which there are: keyfold secret list VAULT"
@@ -48,13 +50,9 @@ func (a *app) secretListCmd() *cobra.Command {
 func (a *app) secretVersionsCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "versions [VAULT] PATH", Short: "List the versions of a secret, newest first", Args: a.vaultArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.calls(func(ctx context.Context, c *client.Client, args []string) error {
 			vault, path := a.vaultAndPath(args)
-			versions, err := c.Versions(cmd.Context(), vault, path)
+			versions, err := c.Versions(ctx, vault, path)
 			if err != nil {
 				return onNotFound(err, listSecrets)
 			}
@@ -66,7 +64,7 @@ func (a *app) secretVersionsCmd() *cobra.Command {
 				rows = append(rows, []string{strconv.Itoa(v.Version), v.Type, when(v.CreatedAt), whenOrNever(v.ExpiresAt), versionState(v)})
 			}
 			return a.table([]string{"VERSION", "TYPE", "CREATED", "EXPIRES", "STATE"}, rows)
-		},
+		}),
 	}
 }
 
@@ -110,17 +108,13 @@ type disabled struct {
 func (a *app) secretDeleteCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "delete [VAULT] PATH", Short: "Make all versions of a secret unreadable", Args: a.vaultArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.calls(func(ctx context.Context, c *client.Client, args []string) error {
 			vault, path := a.vaultAndPath(args)
-			if err := c.Delete(cmd.Context(), vault, path); err != nil {
+			if err := c.Delete(ctx, vault, path); err != nil {
 				return onNotFound(err, listSecrets)
 			}
 			return a.answer(deletedPath{Path: path, Deleted: true}, "deleted "+path)
-		},
+		}),
 	}
 }
 
@@ -131,28 +125,21 @@ type deletedPath struct {
 }
 
 func (a *app) secretGenerateCmd() *cobra.Command {
-	var length int
-	var req api.GenerateSecret
+	length := 32
+	req := api.GenerateSecret{Length: &length}
 	cmd := &cobra.Command{
 		Use: "generate [VAULT] PATH", Short: "Let the server make the next version at random", Args: a.vaultArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
-			if cmd.Flags().Changed("length") {
-				req.Length = &length
-			}
+		RunE: a.calls(func(ctx context.Context, c *client.Client, args []string) error {
 			vault, path := a.vaultAndPath(args)
-			m, err := c.Generate(cmd.Context(), vault, path, req)
+			m, err := c.Generate(ctx, vault, path, req)
 			if err != nil {
 				return onNotFound(err, listVaults)
 			}
 			return a.answer(m, versionLine(m))
-		},
+		}),
 	}
 	f := cmd.Flags()
-	f.IntVar(&length, "length", 32, "characters, 8 to 1024")
+	f.IntVar(&length, "length", length, "characters, 8 to 1024")
 	f.StringVar(&req.Charset, "charset", "", "hex, base64, alphanumeric or ascii (hex)")
 	f.StringVar(&req.Type, "type", "", "type of the secret (kept from the version before)")
 	return cmd

@@ -37,10 +37,7 @@ as it is, and the environment is not looked at.`,
 			if (envFile == "") == (dir == "") {
 				return usagef("give one of --env-file and --dir")
 			}
-			vault, _, err := a.splitVault(args, 0)
-			if err != nil {
-				return err
-			}
+			vault := a.vault(args)
 			src, err := readSource(envFile, dir, prefix)
 			if err != nil {
 				return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,17 +20,13 @@ func (a *app) threadCreateCmd() *cobra.Command {
 	var req api.CreateThread
 	cmd := &cobra.Command{
 		Use: "create", Short: "Make a thread and print its ID", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
-			t, err := c.CreateThread(cmd.Context(), req)
+		RunE: a.calls(func(ctx context.Context, c *client.Client, _ []string) error {
+			t, err := c.CreateThread(ctx, req)
 			if err != nil {
 				return err
 			}
 			return a.answer(t, t.ID)
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&req.Title, "title", "", "what it is about")
 	return cmd
@@ -39,13 +36,9 @@ func (a *app) threadListCmd() *cobra.Command {
 	var title string
 	cmd := &cobra.Command{
 		Use: "list", Short: "List your threads, newest first", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.calls(func(ctx context.Context, c *client.Client, _ []string) error {
 			threads := []api.Thread{}
-			for t, err := range c.Threads(cmd.Context(), client.ThreadQuery{Title: title}) {
+			for t, err := range c.Threads(ctx, client.ThreadQuery{Title: title}) {
 				if err != nil {
 					return err
 				}
@@ -59,7 +52,7 @@ func (a *app) threadListCmd() *cobra.Command {
 				rows = append(rows, []string{t.ID, t.Title, nanos(t.CreatedTS)})
 			}
 			return a.table([]string{"ID", "TITLE", "CREATED"}, rows)
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&title, "title", "", "only those with this in their title")
 	return cmd
@@ -68,12 +61,8 @@ func (a *app) threadListCmd() *cobra.Command {
 func (a *app) threadGetCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "get THREAD", Short: "Show a thread", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
-			t, err := c.GetThread(cmd.Context(), args[0])
+		RunE: a.calls(func(ctx context.Context, c *client.Client, args []string) error {
+			t, err := c.GetThread(ctx, args[0])
 			if err != nil {
 				return onNotFound(err, listThreads)
 			}
@@ -84,23 +73,19 @@ func (a *app) threadGetCmd() *cobra.Command {
 				{"ID", t.ID}, {"Title", t.Title}, {"Author", t.Author}, {"Slug", t.Slug},
 				{"Created", nanos(t.CreatedTS)}, {"Updated", nanos(t.UpdatedTS)},
 			})
-		},
+		}),
 	}
 }
 
 func (a *app) threadDeleteCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "delete THREAD", Short: "Delete a thread and its messages", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
-			if err := c.DeleteThread(cmd.Context(), args[0]); err != nil {
+		RunE: a.calls(func(ctx context.Context, c *client.Client, args []string) error {
+			if err := c.DeleteThread(ctx, args[0]); err != nil {
 				return onNotFound(err, listThreads)
 			}
 			return a.answer(deleted{ID: args[0], Deleted: true}, "deleted "+args[0])
-		},
+		}),
 	}
 }
 

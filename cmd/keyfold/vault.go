@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 
 	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/client"
 )
 
 const listVaults = "see which there are: keyfold vault list"
@@ -17,17 +20,13 @@ func (a *app) vaultCreateCmd() *cobra.Command {
 	var description string
 	cmd := &cobra.Command{
 		Use: "create NAME", Short: "Make a vault and print its ID", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
-			v, err := c.CreateVault(cmd.Context(), api.CreateVault{Name: args[0], Description: description})
+		RunE: a.calls(func(ctx context.Context, c *client.Client, args []string) error {
+			v, err := c.CreateVault(ctx, api.CreateVault{Name: args[0], Description: description})
 			if err != nil {
 				return err
 			}
 			return a.answer(v, v.ID)
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&description, "description", "", "what it is for")
 	return cmd
@@ -36,12 +35,8 @@ func (a *app) vaultCreateCmd() *cobra.Command {
 func (a *app) vaultListCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List vaults", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
-			vaults, err := c.ListVaults(cmd.Context())
+		RunE: a.calls(func(ctx context.Context, c *client.Client, _ []string) error {
+			vaults, err := c.ListVaults(ctx)
 			if err != nil {
 				return err
 			}
@@ -53,44 +48,33 @@ func (a *app) vaultListCmd() *cobra.Command {
 				rows = append(rows, []string{v.ID, v.Name, cmekState(v), when(v.CreatedAt)})
 			}
 			return a.table([]string{"ID", "NAME", "CMEK", "CREATED"}, rows)
-		},
+		}),
 	}
 }
 
 func (a *app) vaultGetCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "get [VAULT]", Short: "Show a vault and its CMEK state", Args: a.vaultArgs(0),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			vault, _, err := a.splitVault(args, 0)
-			if err != nil {
-				return err
-			}
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
-			v, err := c.GetVault(cmd.Context(), vault)
+		RunE: a.calls(func(ctx context.Context, c *client.Client, args []string) error {
+			vault := a.vault(args)
+			v, err := c.GetVault(ctx, vault)
 			if err != nil {
 				return onNotFound(err, listVaults)
 			}
 			return a.printVault(v)
-		},
+		}),
 	}
 }
 
 func (a *app) vaultDeleteCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "delete VAULT", Short: "Delete a vault and all its secrets, for good", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
-			if err := c.DeleteVault(cmd.Context(), args[0]); err != nil {
+		RunE: a.calls(func(ctx context.Context, c *client.Client, args []string) error {
+			if err := c.DeleteVault(ctx, args[0]); err != nil {
 				return onNotFound(err, listVaults)
 			}
 			return a.answer(deleted{ID: args[0], Deleted: true}, "deleted "+args[0])
-		},
+		}),
 	}
 }
 

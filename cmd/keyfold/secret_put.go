@@ -1,14 +1,11 @@
 package main
 
 import (
-	"context"
-	"encoding/base64"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -134,65 +131,4 @@ func readAll(r io.Reader, limit int64) ([]byte, error) {
 		err = fmt.Errorf("the value is over %d bytes", limit)
 	}
 	return data, err
-}
-
-func (a *app) secretGetCmd() *cobra.Command {
-	var out string
-	var version int
-	cmd := &cobra.Command{
-		Use: "get [VAULT] PATH", Short: "Write the exact bytes of a secret to stdout or --out", Args: a.vaultArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if version < 0 {
-				return usagef("--version wants a number from 1")
-			}
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
-			vault, path := a.vaultAndPath(args)
-			s, err := getSecret(cmd.Context(), c, vault, path, version)
-			if err != nil {
-				return onNotFound(err, listSecrets)
-			}
-			return a.writeSecret(s, out)
-		},
-	}
-	cmd.Flags().IntVar(&version, "version", 0, "which version (the newest)")
-	cmd.Flags().StringVar(&out, "out", "", "write to this file, mode 0600")
-	a.keyFlag(cmd)
-	return cmd
-}
-
-func getSecret(ctx context.Context, c *client.Client, vault, path string, version int) (*client.Secret, error) {
-	if version == 0 {
-		return c.Get(ctx, vault, path)
-	}
-	return c.GetVersion(ctx, vault, path, version)
-}
-
-// secretJSON is what get prints with --json: a value that is not text is in
-// base64, and says so.
-type secretJSON struct {
-	api.SecretMetadata
-	Value           string `json:"value"`
-	Encoding        string `json:"encoding,omitempty"` // "base64", or absent for text
-	CMEKEncrypted   bool   `json:"cmek_encrypted"`
-	CMEKFingerprint string `json:"cmek_fingerprint,omitempty"`
-}
-
-func (a *app) writeSecret(s *client.Secret, out string) error {
-	if a.json && out != "" {
-		return usagef("--json prints the value and --out writes it to a file; give one")
-	}
-	if a.json {
-		v := secretJSON{SecretMetadata: s.SecretMetadata, Value: string(s.Value), CMEKEncrypted: s.CMEKEncrypted, CMEKFingerprint: s.CMEKFingerprint}
-		if !utf8.Valid(s.Value) {
-			v.Value, v.Encoding = base64.StdEncoding.EncodeToString(s.Value), "base64"
-		}
-		return a.printJSON(v)
-	}
-	return a.writeOut(out, func(w io.Writer) error {
-		_, err := w.Write(s.Value)
-		return err
-	})
 }
