@@ -195,25 +195,27 @@ func (b *Batch) Validate() error {
 }
 
 // All yields every record of r in key order, a page at a time: each page is
-// one moment's state, the whole is not.
+// one moment's state, the whole is not. A page is bounded in bytes too.
 func All(ctx context.Context, s Store, r Range) iter.Seq2[Record, error] {
-	const page = 256
+	page := ScanOptions{Limit: 256, MaxBytes: 8 << 20}
 	return func(yield func(Record, error) bool) {
 		for {
-			recs, err := s.Scan(ctx, r, ScanOptions{Limit: page})
+			recs, err := s.Scan(ctx, r, page)
 			if err != nil {
 				yield(Record{}, err)
 				return
 			}
+			size := 0
 			for _, rec := range recs {
 				if !yield(rec, nil) {
 					return
 				}
+				size += len(rec.Value)
+				r.Start = rec.Key + "\x00"
 			}
-			if len(recs) < page {
+			if !page.Full(len(recs), size) {
 				return
 			}
-			r.Start = recs[len(recs)-1].Key + "\x00"
 		}
 	}
 }

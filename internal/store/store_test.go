@@ -56,6 +56,21 @@ func TestAScanIsBoundedWhateverTheOptionsSay(t *testing.T) {
 	}
 }
 
+func TestAScanIsFullAtTheFirstBoundItMeets(t *testing.T) {
+	opt := store.ScanOptions{Limit: 3, MaxBytes: 10}
+	for _, c := range []struct {
+		records, bytes int
+		full           bool
+	}{{0, 0, false}, {2, 9, false}, {2, 10, true}, {3, 0, true}, {1, 11, true}} {
+		if got := opt.Full(c.records, c.bytes); got != c.full {
+			t.Errorf("Full(%d, %d) = %v", c.records, c.bytes, got)
+		}
+	}
+	if (store.ScanOptions{}).Full(store.MaxScan-1, 1<<40) {
+		t.Error("no bound of bytes is a bound")
+	}
+}
+
 func TestRevisionsAreNeverZeroAndDoNotRepeat(t *testing.T) {
 	seen := map[store.Revision]bool{0: true}
 	for range 10_000 {
@@ -120,6 +135,39 @@ func TestAllYieldsEveryRecordInOrder(t *testing.T) {
 			t.Errorf("All yields %d of %d records, in order %v", len(got), n, slices.IsSorted(got))
 		}
 	}
+}
+
+func TestAllTakesLargeValuesAFewAtATime(t *testing.T) {
+	ctx, s := context.Background(), &pageStore{}
+	var b store.Batch
+	for i := range 20 {
+		b.Put(fmt.Sprintf("%02d", i), make([]byte, 3<<20))
+	}
+	if _, err := s.Commit(ctx, &b); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, err := range store.All(ctx, s, store.Range{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	if n != 20 || s.largest > 4 {
+		t.Errorf("All yields %d of 20 records of 3 MiB, up to %d in a page", n, s.largest)
+	}
+}
+
+// pageStore notes the largest number of records that a Scan returned.
+type pageStore struct {
+	memstore.Store
+	largest int
+}
+
+func (s *pageStore) Scan(ctx context.Context, r store.Range, opt store.ScanOptions) ([]store.Record, error) {
+	recs, err := s.Store.Scan(ctx, r, opt)
+	s.largest = max(s.largest, len(recs))
+	return recs, err
 }
 
 func TestAllStopsWhenItsCallerDoes(t *testing.T) {

@@ -1,9 +1,8 @@
 package pebblestore
 
 import (
-	"encoding/binary"
+	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -28,76 +27,17 @@ import (
 // Manifest: it is read up to the first bad record. The rest is dropped, and the
 // tables that it names are deleted.
 //
-// So checkFiles reads both before Pebble does. In the log it looks, behind the
-// first bad place, for any whole chunk whose note (see the package comment) says
-// that a batch that is not readable was already on stable storage. A manifest is
-// synced after each record and never used twice, so only its last record can
-// be torn, and that by being too short; any other bad place is damage.
+// So checkFiles reads both before Pebble does, in the format described in
+// chunk.go. In each log that recovery will read it looks, behind the first bad
+// place, for a whole chunk whose note (see the package comment) says that a batch
+// that cannot be read was already on stable storage. A manifest is synced after
+// each record and never used twice, so only its last record can be torn, and that
+// by being too short; any other bad place is damage.
 //
 // What remains unseen: after an unclean stop, damage in the last records of the
 // log, those that no later one speaks for, cannot be told from a torn write. It
 // then looks as if these commits had never been made. A clean Close ends the log
 // with a note, so that after it this cannot happen.
-
-// The log and the manifest are 32 KiB blocks of chunks:
-//
-//	checksum (4) | length (2) | kind (1) | header by kind | payload
-//
-// Numbers are little endian. Checksums are masked CRC-32C over kind, header and
-// payload. No chunk crosses a block; what is left of a block that is too short
-// for a chunk is zero. A record is one chunk (full) or several (first, middle...,
-// last). Kinds:
-//
-//	1 ...  4   full, first, middle, last; no header           manifest
-//	5 ...  8   the same; log number (4)                       log
-//	9 ... 12   the same; log number (4) | synced offset (8)   log
-//
-// A log file that is used again may hold old chunks behind the new ones, with
-// smaller log numbers. A log that was closed ends with checksum 0, length 0,
-// kind 5 and the next log number.
-//
-// A record of the log is a batch: sequence number of its first write (8), count
-// of writes (4), writes. Ours begin with the note: 3 (log data) | 8 | note
-// (8, big endian).
-const (
-	blockSize  = 32 << 10
-	chunkStart = 7 // checksum, length, kind
-	noteSize   = 8
-	headSize   = 12 + 2 + noteSize // of a batch, up to the end of the note
-)
-
-type chunk struct {
-	kind    byte
-	payload []byte
-	end     int // offset of what follows
-}
-
-func (c chunk) first() bool { return c.kind%4 == 1 || c.kind%4 == 2 }
-func (c chunk) last() bool  { return c.kind%4 == 1 || c.kind%4 == 0 }
-
-// headerSizes are the lengths of the chunk headers, by (kind-1)/4.
-var headerSizes = [3]int{chunkStart, chunkStart + 4, chunkStart + 12}
-
-// logChunk returns the chunk at off, if there is a whole one of this log.
-func logChunk(data []byte, off int, log uint32) (c chunk, ok bool) {
-	block := data[off:min(len(data), off-off%blockSize+blockSize)]
-	if len(block) < headerSizes[1] || block[6] < 5 || block[6] > 12 || binary.LittleEndian.Uint32(block[7:]) != log {
-		return chunk{}, false
-	}
-	header := headerSizes[(block[6]-1)/4]
-	size := header + int(binary.LittleEndian.Uint16(block[4:]))
-	if size > len(block) || checksum(block[6:size]) != binary.LittleEndian.Uint32(block) {
-		return chunk{}, false
-	}
-	return chunk{block[6], block[header:size], off + size}, true
-}
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-func checksum(b []byte) uint32 {
-	c := crc32.Checksum(b, castagnoli)
-	return (c>>15 | c<<17) + 0xa282ead8
-}
 
 // checkFiles returns an error if the manifest or a log in dir is damaged.
 func checkFiles(fs vfs.FS, dir string) error {
@@ -105,153 +45,194 @@ func checkFiles(fs vfs.FS, dir string) error {
 	if err != nil || !desc.Exists {
 		return err
 	}
-	data, err := readFile(fs, desc.ManifestFilename)
+	firstLog := uint64(0)
+	err = inFile(fs, desc.ManifestFilename, func(f io.Reader) (at int64, err error) {
+		at, firstLog, err = manifestDamage(f)
+		return at, err
+	})
 	if err != nil {
 		return err
 	}
-	if at := manifestDamage(data); at >= 0 {
-		return fmt.Errorf("%s at offset %d", fs.PathBase(desc.ManifestFilename), at)
-	}
-	return checkLogs(fs, dir)
-}
-
-func checkLogs(fs vfs.FS, dir string) error {
 	names, err := fs.List(dir)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
 		number, _, ok := wal.ParseLogFilename(name)
-		if !ok {
+		if !ok || uint64(number) < firstLog {
 			continue
 		}
-		data, err := readFile(fs, fs.PathJoin(dir, name))
+		err := inFile(fs, fs.PathJoin(dir, name), func(f io.Reader) (int64, error) {
+			return logDamage(f, uint32(number))
+		})
 		if err != nil {
 			return err
-		}
-		if at := logDamage(data, uint32(number)); at >= 0 {
-			return fmt.Errorf("%s at offset %d, before commits that were acknowledged", name, at)
 		}
 	}
 	return nil
 }
 
-func readFile(fs vfs.FS, name string) ([]byte, error) {
+// inFile runs check on a file. The offset that it returns is that of the damage, or -1.
+func inFile(fs vfs.FS, name string, check func(io.Reader) (int64, error)) error {
 	f, err := fs.Open(name)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
+	at, err := check(f)
+	if err == nil && at >= 0 {
+		err = fmt.Errorf("%s is damaged at offset %d, before what was acknowledged", fs.PathBase(name), at)
 	}
-	data := make([]byte, info.Size())
-	_, err = io.ReadFull(f, data)
-	return data, err
+	return err
 }
 
-// manifestDamage returns the offset of the damage in a manifest, or -1.
-func manifestDamage(data []byte) int {
-	for off := 0; ; {
-		left := blockSize - off%blockSize
-		if left < chunkStart {
-			off += left
-			continue
+// blocks calls each with the blocks of r and their offsets, until it says stop.
+func blocks(r io.Reader, each func(b []byte, at int64) (stop bool)) error {
+	b := make([]byte, blockSize)
+	for at := int64(0); ; at += blockSize {
+		n, err := io.ReadFull(r, b)
+		if n > 0 && each(b[:n], at) {
+			return nil
 		}
-		if off+chunkStart > len(data) {
-			return -1 // the end, or half a header
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil
 		}
-		size := chunkStart + int(binary.LittleEndian.Uint16(data[off+4:]))
-		kind := data[off+6]
-		switch {
-		case isZero(data[off:]):
-			return -1 // room that was never written
-		case kind < 1 || kind > 4 || size > left:
-			return off
-		case off+size > len(data):
-			return -1 // half a record
-		case checksum(data[off+6:off+size]) != binary.LittleEndian.Uint32(data[off:]):
-			return off
+		if err != nil {
+			return err
 		}
-		off += size
 	}
 }
 
-// logDamage returns the offset of the damage in a log, or -1.
-func logDamage(data []byte, log uint32) int {
-	var head []byte // of the record that is being read
-	next := uint64(0)
-	off := 0
-	for {
-		off = skipPadding(data, off)
-		c, ok := logChunk(data, min(off, len(data)), log)
-		if !ok {
-			break
-		}
-		if c.first() {
-			head = head[:0]
-		}
-		if room := headSize - len(head); room > 0 {
-			head = append(head, c.payload[:min(room, len(c.payload))]...)
-		}
-		if len(head) >= headSize {
-			next = sequence(head)
-			if c.last() {
-				next += uint64(binary.LittleEndian.Uint32(head[8:]))
+// manifestDamage returns the offset of the damage in a manifest, or -1, and the
+// number of the first log that recovery reads.
+func manifestDamage(r io.Reader) (damage int64, firstLog uint64, err error) {
+	damage = -1
+	var edit head
+	err = blocks(r, func(b []byte, at int64) bool {
+		for off := 0; ; {
+			rest := b[off:]
+			size, torn, bad := manifestChunk(rest, blockSize-off)
+			if bad {
+				damage = at + int64(off)
 			}
+			if size == 0 {
+				return torn || bad
+			}
+			c := chunk{rest[6], rest[chunkStart:size], size}
+			edit.add(c, editHead)
+			if n := edit.firstLog(); c.last() && n != 0 {
+				firstLog = n
+			}
+			off += size
 		}
-		off = c.end
-	}
-	if off < len(data) && (isFalseTrailer(data[off:], log) || provenSynced(data, off, log, next)) {
-		return off
-	}
-	return -1
+	})
+	return damage, firstLog, err
 }
 
-// skipPadding returns off, or the start of the next block if the rest of this
-// one is zero and too short for a chunk.
-func skipPadding(data []byte, off int) int {
-	end := off - off%blockSize + blockSize
-	if end-off < chunkStart || end <= len(data) && end-off < headerSizes[2] && isZero(data[off:end]) {
-		return end
+// manifestChunk returns the size of the chunk at the start of b, where room bytes
+// are left of a block. If there is no whole one, the size is 0, and the block
+// ends here, or the file is torn here, or the chunk is bad.
+func manifestChunk(b []byte, room int) (size int, torn, bad bool) {
+	short := len(b) < room // the file ends within the block
+	switch {
+	case room < chunkStart:
+		return 0, false, false
+	case short && (len(b) < chunkStart || isZero(b)):
+		return 0, true, false
+	case b[6] < 1 || b[6] > 4 || chunkStart+payloadSize(b) > room:
+		return 0, false, true
 	}
-	return off
+	size = chunkStart + payloadSize(b)
+	switch {
+	case size > len(b) && !anySound(b[1:]):
+		return 0, true, false
+	case size > len(b) || !sound(b[:size]):
+		return 0, false, true
+	}
+	return size, false, false
 }
 
-// isFalseTrailer says whether Pebble takes what is here for the regular end of
-// the log although it is not: it looks at the log number only.
-func isFalseTrailer(data []byte, log uint32) bool {
-	return len(data) >= headerSizes[1] && data[6] >= 5 && data[6] <= 12 &&
-		binary.LittleEndian.Uint32(data[7:]) == log+1 && !isZero(data[:6])
-}
-
-// provenSynced says whether a chunk behind off notes that the batch with the
-// sequence number next was on stable storage. If next is 0, no record is
-// readable before off, and it is a batch before the first one found.
-func provenSynced(data []byte, off int, log uint32, next uint64) bool {
-	for off++; off+headerSizes[1] <= len(data); off++ {
-		c, ok := logChunk(data, off, log)
-		if !ok || !c.first() || len(c.payload) < headSize || c.payload[12] != byte(pebble.InternalKeyKindLogData) || c.payload[13] != noteSize {
-			continue
-		}
-		if next == 0 {
-			next = sequence(c.payload) - 1
-		}
-		if binary.BigEndian.Uint64(c.payload[14:]) > next {
+// anySound says whether there is a whole chunk of a manifest anywhere in b.
+func anySound(b []byte) bool {
+	for ; len(b) >= chunkStart; b = b[1:] {
+		size := chunkStart + payloadSize(b)
+		if b[6] >= 1 && b[6] <= 4 && size <= len(b) && sound(b[:size]) {
 			return true
 		}
 	}
 	return false
 }
 
-func sequence(batch []byte) uint64 { return binary.LittleEndian.Uint64(batch) }
+// logDamage returns the offset of the damage in a log, or -1.
+func logDamage(r io.Reader, log uint32) (int64, error) {
+	c := logCheck{log: log, bad: -1}
+	proven := false
+	err := blocks(r, func(b []byte, at int64) bool {
+		proven = c.block(b, at)
+		return proven
+	})
+	if err != nil || !proven {
+		return -1, err
+	}
+	return c.bad, nil
+}
 
-func isZero(b []byte) bool {
-	for _, c := range b {
-		if c != 0 {
+// logCheck reads a log block by block: the chunks up to the first bad place, and
+// from there on a proof that it was once good.
+type logCheck struct {
+	log   uint32
+	batch head
+	next  uint64 // sequence number of the batch that is read next, or now; 0 if unknown
+	bad   int64  // offset of the first place without a whole chunk; -1 before it
+}
+
+// block reads the block b at offset at, and says whether damage is proven.
+func (c *logCheck) block(b []byte, at int64) bool {
+	if c.bad < 0 {
+		off := c.read(b)
+		if b = b[off:]; isPadding(b) {
 			return false
 		}
+		if c.bad = at + int64(off); isFalseTrailer(b, c.log) {
+			return true
+		}
 	}
-	return true
+	for ; len(b) > 0; b = b[1:] {
+		if found, ok := logChunk(b, c.log); ok && found.first() && c.proof(found) {
+			return true
+		}
+	}
+	return false
+}
+
+// read reads the whole chunks of b and returns the offset of what follows.
+func (c *logCheck) read(b []byte) int {
+	for off := 0; ; {
+		found, ok := logChunk(b[off:], c.log)
+		if !ok {
+			return off
+		}
+		c.batch.add(found, batchHead)
+		if sequence, count, _, ok := c.batch.batch(); ok {
+			c.next = sequence
+			if found.last() {
+				c.next += count
+			}
+		}
+		off += found.size
+	}
+}
+
+// proof says whether a chunk behind the bad place notes that the batch which
+// should have been read there was on stable storage. If no batch could be read
+// before, it is some batch before the first one found.
+func (c *logCheck) proof(found chunk) bool {
+	sequence, _, note, ok := head(found.payload).batch()
+	if !ok {
+		return false
+	}
+	if c.next == 0 {
+		c.next = sequence - 1
+	}
+	return note > c.next
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,18 +19,13 @@ import (
 	"github.com/keyfold/keyfold/internal/store"
 )
 
-// breakable is a file system whose operations on files with a certain ending,
-// or with a certain beginning, fail once broken is set.
+// breakable is a file system in which these operations on files with name in
+// their names fail once broken is set.
 func breakable(fs vfs.FS, name string, kinds ...errorfs.OpKind) (vfs.FS, *atomic.Bool) {
 	broken := new(atomic.Bool)
 	return errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if !broken.Load() || !strings.Contains(filepath.Base(op.Path), name) {
-			return nil
-		}
-		for _, k := range kinds {
-			if op.Kind == k {
-				return errors.New("broken on purpose")
-			}
+		if broken.Load() && strings.Contains(filepath.Base(op.Path), name) && slices.Contains(kinds, op.Kind) {
+			return errors.New("broken on purpose")
 		}
 		return nil
 	})), broken
@@ -70,6 +66,47 @@ func TestAFailedSyncIsNotAcknowledgedAndEndsTheStore(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestACommitReturnsAndIsNotedOnlyAfterItsSync holds the sync of a commit.
+func TestACommitReturnsAndIsNotedOnlyAfterItsSync(t *testing.T) {
+	var armed atomic.Bool
+	begun, release := make(chan struct{}), make(chan struct{})
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if slices.Contains(syncs, op.Kind) && strings.HasSuffix(op.Path, ".log") && armed.CompareAndSwap(true, false) {
+			close(begun)
+			<-release
+		}
+		return nil
+	}))
+	s := open(t, "/store", Options{fs: fs})
+	put(t, s, "k", nil)
+	before := s.synced.Load()
+	armed.Store(true)
+	returned := make(chan struct{})
+	go func() {
+		put(t, s, "l", nil)
+		close(returned)
+	}()
+	select {
+	case <-begun:
+	case <-returned:
+		t.Fatal("a commit returned without a sync")
+	}
+	select {
+	case <-returned:
+		t.Error("a commit returned before it was synced")
+	default:
+	}
+	if s.synced.Load() != before {
+		t.Error("a commit was noted as synced before it was")
+	}
+	close(release)
+	<-returned
+	if s.synced.Load() == before {
+		t.Error("a synced commit was not noted")
+	}
+	mustClose(t, s)
 }
 
 // badManifestRole breaks the manifest, so that Pebble fails in its background.

@@ -123,8 +123,8 @@ func collect(ctx context.Context, it *pebble.Iterator, opt store.ScanOptions) ([
 		start, step = it.Last, it.Prev
 	}
 	const often = 256 // records between looks at the context
-	recs := make([]store.Record, 0, min(opt.Max(), 64))
-	for more := start(); more && len(recs) < opt.Max(); more = step() {
+	recs, size := make([]store.Record, 0, min(opt.Max(), 64)), 0
+	for more := start(); more && !opt.Full(len(recs), size); more = step() {
 		v, err := it.ValueAndErr()
 		if err != nil {
 			return nil, readError(err)
@@ -133,6 +133,7 @@ func collect(ctx context.Context, it *pebble.Iterator, opt store.ScanOptions) ([
 		if err != nil {
 			return nil, err
 		}
+		size += len(rec.Value)
 		if recs = append(recs, rec); len(recs)%often == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
 		}

@@ -64,6 +64,15 @@ func limits(t *testing.T, s store.Store) {
 	}
 }
 
+func byteBounds(t *testing.T, s store.Store) {
+	fill(t, s, "a", "b", "c") // values of 3 bytes
+	for bound, want := range map[int]string{1: "a", 3: "a", 4: "a b", 6: "a b", 7: "a b c", 1000: "a b c", 0: "a b c"} {
+		wantKeys(t, s, store.Range{}, store.ScanOptions{MaxBytes: bound}, want)
+	}
+	wantKeys(t, s, store.Range{}, store.ScanOptions{MaxBytes: 4, Reverse: true}, "c b")
+	wantKeys(t, s, store.Range{}, store.ScanOptions{MaxBytes: 1000, Limit: 2}, "a b")
+}
+
 func scanCap(t *testing.T, s store.Store) {
 	const n = store.MaxScan + 5
 	commit(t, s, func(b *store.Batch) {

@@ -38,6 +38,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"prefixes end where they should", prefixes},
 		{"reverse scans run downwards from the end", reverseScans},
 		{"a scan stops at its limit", limits},
+		{"a scan stops at its bound of bytes", byteBounds},
 		{"a scan stops at MaxScan", scanCap},
 		{"sizes at the limit pass and sizes over it change nothing", sizeLimits},
 		{"values belong to the caller", ownership},
