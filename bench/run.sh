@@ -5,7 +5,7 @@
 # references (one fsync, a bare HTTP handler) are measured in the same run,
 # since figures of another day or machine compare to nothing.
 # usage: bench/run.sh [OPERATION...]
-# env: BENCH_DURATION (10s), BENCH_WARMUP (2s)
+# env: BENCH_ROUNDS (3; the median one counts), BENCH_DURATION (10s), BENCH_WARMUP (2s)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,7 +21,7 @@ ops=("$@")
 results=()
 for op in "${ops[@]}"; do
 	echo "measuring $op" >&2
-	$out/load -op "$op" -serve $out/keyfold -dir $out -json \
+	$out/load -op "$op" -serve $out/keyfold -dir $out -json -rounds "${BENCH_ROUNDS:-3}" \
 		-duration "${BENCH_DURATION:-10s}" -warmup "${BENCH_WARMUP:-2s}" >"$out/$op.json"
 	results+=("$out/$op.json")
 done

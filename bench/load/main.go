@@ -18,6 +18,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -34,7 +35,7 @@ type options struct {
 	shape
 	target
 	op, devJSON, serve, dir, echoAddr string
-	pid                               int
+	pid, rounds                       int
 	duration, warmup                  time.Duration
 	json, table                       bool
 }
@@ -59,6 +60,7 @@ func parse() options {
 	flag.IntVar(&o.threads, "threads", 16, "message-post, message-list: threads")
 	flag.IntVar(&o.messages, "messages", 2000, "message-list: messages in each thread")
 	flag.IntVar(&o.page, "page", 50, "message-list: messages in a page")
+	flag.IntVar(&o.rounds, "rounds", 1, "measure so often and report the median round; with -serve each has a server of its own")
 	flag.BoolVar(&o.json, "json", false, "print the result as JSON")
 	flag.BoolVar(&o.table, "table", false, "print a table of the results in the files given")
 	flag.StringVar(&o.echoAddr, "echo-server", "", "only serve the echo reference on this address")
@@ -82,7 +84,7 @@ func run(o options) error {
 	case o.echoAddr != "":
 		return echoServer(o.echoAddr)
 	}
-	r, err := measure(o)
+	r, err := median(o)
 	if err != nil {
 		return fmt.Errorf("%s: %w", o.op, err)
 	}
@@ -97,6 +99,28 @@ func run(o options) error {
 		err = fmt.Errorf("%s: %d errors; the first: %s", o.op, r.Errors, r.FirstError)
 	}
 	return err
+}
+
+// median measures o.rounds times and returns the round of median throughput.
+// A round with errors is returned at once.
+func median(o options) (*result, error) {
+	var all []*result
+	var rates []float64
+	rounds := max(1, o.rounds)
+	if o.op == "start" { // which starts often enough by itself
+		rounds = 1
+	}
+	for range rounds {
+		r, err := measure(o)
+		if err != nil || r.Errors > 0 {
+			return r, err
+		}
+		all, rates = append(all, r), append(rates, r.PerSecond)
+	}
+	slices.SortFunc(all, func(a, b *result) int { return cmp.Compare(a.PerSecond, b.PerSecond) })
+	r := all[len(all)/2]
+	r.Rounds = rates
+	return r, nil
 }
 
 func measure(o options) (*result, error) {

@@ -22,16 +22,17 @@ type result struct {
 	Size        int     `json:"size"` // bytes
 	Seconds     float64 `json:"seconds"`
 
-	Requests   uint64  `json:"requests"`
-	PerSecond  float64 `json:"per_second"`
-	P50        float64 `json:"p50_us"`
-	P90        float64 `json:"p90_us"`
-	P99        float64 `json:"p99_us"`
-	Max        float64 `json:"max_us"`
-	Errors     int     `json:"errors"`
-	FirstError string  `json:"first_error,omitempty"`
-	Sent       int64   `json:"bytes_sent"`
-	Received   int64   `json:"bytes_received"`
+	Rounds     []float64 `json:"rounds_per_second,omitempty"` // of every round; the rest is of the median one
+	Requests   uint64    `json:"requests"`
+	PerSecond  float64   `json:"per_second"`
+	P50        float64   `json:"p50_us"`
+	P90        float64   `json:"p90_us"`
+	P99        float64   `json:"p99_us"`
+	Max        float64   `json:"max_us"`
+	Errors     int       `json:"errors"`
+	FirstError string    `json:"first_error,omitempty"`
+	Sent       int64     `json:"bytes_sent"`
+	Received   int64     `json:"bytes_received"`
 
 	ServerCPU    float64 `json:"server_cpu_us_per_request,omitempty"`
 	ServerCores  float64 `json:"server_cores,omitempty"` // CPU time of the server over the time measured
@@ -90,13 +91,13 @@ func readResults(paths []string) ([]*result, error) {
 // table prints results for people.
 func table(w io.Writer, all []*result) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(tw, "op\trequests/s\tp50 us\tp90 us\tp99 us\tmax us\terrors\tserver us/req\tserver cores\tserver MB\tgenerator us/req\tload\t")
+	fmt.Fprintln(tw, "op\trequests/s\tp50 us\tp90 us\tp99 us\tmax us\terrors\tserver us/req\tserver cores\tserver MB\tgenerator us/req\tload\trounds, requests/s\t")
 	for _, r := range all {
 		if r.Op == "start" {
 			continue
 		}
-		fmt.Fprintf(tw, "%s\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%d\t%.1f\t%.2f\t%.0f\t%.1f\t%s\t\n",
-			r.Op, r.PerSecond, r.P50, r.P90, r.P99, r.Max, r.Errors, r.ServerCPU, r.ServerCores, mb(r.ServerRSS), r.GeneratorCPU, r.Load)
+		fmt.Fprintf(tw, "%s\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%d\t%.1f\t%.2f\t%.0f\t%.1f\t%s\t%.0f\t\n",
+			r.Op, r.PerSecond, r.P50, r.P90, r.P99, r.Max, r.Errors, r.ServerCPU, r.ServerCores, mb(r.ServerRSS), r.GeneratorCPU, r.Load, r.Rounds)
 	}
 	tw.Flush()
 	for _, r := range all {
