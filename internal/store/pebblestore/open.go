@@ -1,6 +1,7 @@
 package pebblestore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,11 @@ import (
 // format is the version of Pebble's files. A store of an older one is brought
 // up to it when it is opened; there is no way back.
 const format = pebble.FormatValueSeparation
+
+// defaultCache leaves room for the index and data blocks that busy readers come
+// back to: Pebble takes the memory of its memtables out of the cache, and with
+// its own default of 8 MiB hardly anything else stays. It is taken as it fills.
+const defaultCache = 32 << 20
 
 // Open opens the store in dir, and makes both if there is none.
 //
@@ -48,11 +54,13 @@ func Open(dir string, opts Options) (*Store, error) {
 }
 
 // open checks the files and hands them to Pebble, which panics at some kinds of
-// damage.
+// damage, and by our logger if it cannot write.
 func (s *Store) open(dir string, opts Options) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = damaged(fmt.Errorf("panic: %v", r))
+			if err = s.failed(); err == nil {
+				err = damaged(fmt.Errorf("panic: %v", r))
+			}
 		}
 	}()
 	if err := checkFiles(opts.fs, dir); err != nil {
@@ -71,7 +79,7 @@ func (s *Store) pebbleOptions(opts Options) *pebble.Options {
 		Logger:                      logger,
 		EventListener:               &events,
 		FormatMajorVersion:          format,
-		CacheSize:                   opts.CacheBytes,
+		CacheSize:                   cmp.Or(opts.CacheBytes, defaultCache),
 		MemTableSize:                opts.MemTableBytes,
 		MemTableStopWritesThreshold: 4,
 	}
@@ -88,7 +96,7 @@ func (s *Store) pebbleOptions(opts Options) *pebble.Options {
 // Close is [store.Store].Close. A store that failed is not closed, as its engine
 // may wait for ever: Close returns the failure at once, and dir stays locked
 // until the process ends.
-func (s *Store) Close() error {
+func (s *Store) Close() (err error) {
 	if err := s.failed(); err != nil {
 		return err
 	}
@@ -98,6 +106,11 @@ func (s *Store) Close() error {
 		return store.ErrClosed
 	}
 	s.closed = true
+	defer func() {
+		if r := recover(); r != nil {
+			err = s.fail(fmt.Errorf("panic: %v", r))
+		}
+	}()
 	return errors.Join(s.db.LogData(s.note(), pebble.NoSync), s.db.Close(), s.lock.Close())
 }
 
@@ -169,9 +182,12 @@ func makeDir(fs vfs.FS, dir string) error {
 	return errors.Join(p.Sync(), p.Close())
 }
 
+// lockError tells a lock that is held from one that cannot be had.
 func lockError(dir string, err error) error {
-	if _, ok := errors.AsType[*fs.PathError](err); ok {
-		return fault.Wrap(fault.Unavailable, err, "the lock file of the store in %s cannot be made: %v", dir, err)
+	_, noFile := errors.AsType[*fs.PathError](err)
+	errno, refused := errors.AsType[syscall.Errno](err)
+	if noFile || refused && errno != syscall.EAGAIN && errno != syscall.EACCES {
+		return fault.Wrap(fault.Unavailable, err, "the lock file of the store in %s cannot be had: %v", dir, err)
 	}
 	return fault.Wrap(fault.Conflict, err,
 		"another keyfold is using %s (it holds the lock %s); stop it, or name another directory",
@@ -182,7 +198,7 @@ func lockError(dir string, err error) error {
 // did not refuse must be in the files.
 func openError(dir string, err error) error {
 	_, refused := errors.AsType[syscall.Errno](err)
-	if refused && !errors.Is(err, fs.ErrNotExist) {
+	if refused && !errors.Is(err, fs.ErrNotExist) || errors.Is(err, fault.Unavailable) {
 		return fault.Wrap(fault.Unavailable, err, "the store in %s cannot be opened: %v", dir, err)
 	}
 	return fault.Wrap(fault.Damaged, fmt.Errorf("%w: %w", store.ErrDamaged, err),

@@ -35,7 +35,7 @@ import (
 // Options are the settings of one store. The zero value is a good default.
 type Options struct {
 	Logger        *slog.Logger // nil: no log
-	CacheBytes    int64        // blocks of tables kept in memory; 0: 8 MiB
+	CacheBytes    int64        // blocks of tables kept in memory, and memtables; 0: 32 MiB
 	MemTableBytes uint64       // writes kept in memory before they go to a table, up to 4 times; 0: 4 MiB
 
 	// OnFailure, if not nil, is called once, when the store cannot go on: a
@@ -250,9 +250,11 @@ func (s *Store) note() []byte {
 
 // noteSynced records that everything up to pb is on stable storage.
 func (s *Store) noteSynced(pb *pebble.Batch) {
-	// Pebble takes the bytes of a very large batch away, and with them its
-	// number; the next small one speaks for it.
-	end := uint64(pb.SeqNum()) + uint64(pb.Count())
+	first := uint64(pb.SeqNum())
+	if first == 0 {
+		return // Pebble took the bytes of a very large batch; the next small one speaks for it
+	}
+	end := first + uint64(pb.Count())
 	for {
 		old := s.synced.Load()
 		if end <= old || s.synced.CompareAndSwap(old, end) {
