@@ -1,5 +1,5 @@
 # make test     every test, installing what it needs
-# make check    formatting, vet, staticcheck, freshness of generated files
+# make check    formatting, vet, staticcheck, tidiness, freshness of generated files
 # make long     the long forms of the crash, fuzz and model campaigns
 # make bench    the figures of bench/RESULTS.md
 # make build    both binaries into bin/
@@ -11,10 +11,10 @@ GO ?= go
 FIPS := ./internal/aead ./internal/keyring ./internal/kms ./cmek
 FUZZTIME ?= 3s
 
-.PHONY: test check long bench build deps fuzz
+.PHONY: test check long bench build deps
 test: deps
 	$(GO) test ./...
-	KEYFOLD_SKIP_DEMO=1 $(GO) test -race $$($(GO) list ./... | grep -v /test/demo)
+	$(GO) test -race $$($(GO) list ./... | grep -v /test/demo)
 	GODEBUG=fips140=only $(GO) test -count=1 $(FIPS)
 	cd test/wycheproof && $(GO) test -count=1 ./...
 	scripts/fuzz.sh $(FUZZTIME)
@@ -24,6 +24,8 @@ check:
 	$(GO) vet ./...
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
 	$(GO) mod tidy -diff
+	cd tools && $(GO) mod tidy -diff
+	cd test/wycheproof && $(GO) vet ./... && $(GO) mod tidy -diff
 	scripts/fresh.sh
 
 long: deps

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the tests need and this machine lacks:
-# a C compiler for the race detector. Without the right to install, it says
-# what is missing; under CI=true that is a failure, since nothing is skipped there.
+# Installs the Debian packages that the tests need and this machine lacks: a C
+# compiler for the race detector, and what scripts/demo.sh works with. Without
+# the right to install it says what is missing and how to get it, and fails.
 set -euo pipefail
 
 missing=()
-command -v gcc >/dev/null || missing+=(gcc libc6-dev)
-command -v make >/dev/null || missing+=(make)
-[ ${#missing[@]} -eq 0 ] && exit 0
+command -v "$(go env CC)" >/dev/null || missing+=(gcc libc6-dev)
+command -v git >/dev/null || missing+=(git)
+find --version 2>/dev/null | grep -q GNU || missing+=(findutils)
+ls /etc/ssl/certs/*.pem >/dev/null 2>&1 || missing+=(ca-certificates)
+[ ${#missing[@]} -gt 0 ] || exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 	echo "installing: ${missing[*]}"

@@ -5,7 +5,6 @@ import (
 	"bufio"
 	"io"
 	"io/fs"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -14,9 +13,6 @@ import (
 )
 
 func TestTheDemoIsTrueFromEndToEnd(t *testing.T) {
-	if os.Getenv("KEYFOLD_SKIP_DEMO") != "" && os.Getenv("CI") != "true" {
-		t.Skip("KEYFOLD_SKIP_DEMO is set; run scripts/demo.sh, it takes a minute")
-	}
 	lookAtSources(t)
 	cmd := exec.CommandContext(t.Context(), "../../scripts/demo.sh")
 	// A test that is ended takes the script's server with it.
