@@ -92,12 +92,20 @@ func (c *conn) fill() error {
 	return err
 }
 
+// upTo reads until there are n bytes.
+func (c *conn) upTo(n int) error {
+	for c.n < n {
+		if err := c.fill(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // exactly is the body of n bytes that begins at start.
 func (c *conn) exactly(start, n int) ([]byte, error) {
-	for c.n < start+n {
-		if err := c.fill(); err != nil {
-			return nil, err
-		}
+	if err := c.upTo(start + n); err != nil {
+		return nil, err
 	}
 	if c.n > start+n {
 		return nil, errors.New("more bytes than the answer declared")
@@ -118,7 +126,7 @@ func (c *conn) chunks(start int) ([]byte, error) {
 			return nil, fmt.Errorf("bad chunk size %q", c.buf[at:eol])
 		}
 		data, next := eol+2, eol+2+int(size)+2
-		if _, err := c.upTo(next); err != nil {
+		if err := c.upTo(next); err != nil {
 			return nil, err
 		}
 		if string(c.buf[next-2:next]) != "\r\n" {
@@ -146,16 +154,10 @@ func (c *conn) line(start int) (int, error) {
 	}
 }
 
-func (c *conn) upTo(n int) ([]byte, error) {
-	for c.n < n {
-		if err := c.fill(); err != nil {
-			return nil, err
-		}
-	}
-	return c.buf[:n], nil
-}
-
-const chunked = -1
+const (
+	chunked = -1
+	unknown = -2
+)
 
 // parseHead reads status and body length from a response's head.
 func parseHead(head string) (status, length int, err error) {
@@ -166,26 +168,35 @@ func parseHead(head string) (status, length int, err error) {
 	if status, err = strconv.Atoi(line[9:12]); err != nil {
 		return 0, 0, fmt.Errorf("bad status line %q", line)
 	}
-	length = -2
-	for rest != "" {
-		line, rest, _ = strings.Cut(rest, "\r\n")
+	length, err = bodyLength(rest)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("an answer of status %d: %w", status, err)
+	case length == unknown && status == 204:
+		length = 0
+	case length == unknown:
+		err = errors.New("an answer of unknown length")
+	}
+	return status, length, err
+}
+
+// bodyLength reads the headers: bytes of the body, chunked, or unknown.
+func bodyLength(headers string) (length int, err error) {
+	length = unknown
+	for headers != "" {
+		var line string
+		line, headers, _ = strings.Cut(headers, "\r\n")
 		name, value, _ := strings.Cut(line, ":")
 		switch value = strings.TrimSpace(value); {
 		case strings.EqualFold(name, "Content-Length"):
 			if length, err = strconv.Atoi(value); err != nil || length < 0 {
-				return 0, 0, fmt.Errorf("bad content length %q", value)
+				return 0, fmt.Errorf("bad content length %q", value)
 			}
 		case strings.EqualFold(name, "Transfer-Encoding") && value == "chunked":
 			length = chunked
 		case strings.EqualFold(name, "Connection") && value == "close":
-			return 0, 0, fmt.Errorf("the server answers %d and closes the connection", status)
+			return 0, errors.New("the server closes the connection")
 		}
 	}
-	if length == -2 {
-		if status == 204 || status == 304 {
-			return status, 0, nil
-		}
-		return 0, 0, errors.New("an answer of unknown length")
-	}
-	return status, length, nil
+	return length, nil
 }
