@@ -33,11 +33,13 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/keyfold-demo.XXXXXX")
 bin=$work/bin in=$work/in out=$work/out logs=$work/logs data=$work/data
 mkdir "$bin" "$in" "$out" "$logs"
 server=
-# slay kills the server as a power cut would.
+
+# slay ends the server with SIGKILL: it gets no chance to tidy up.
 slay() {
 	kill -9 "$server" && { wait "$server" || true; } 2>/dev/null
 	server=
 }
+
 cleanup() {
 	local code=$?
 	if [ -n "$server" ]; then slay; fi
@@ -61,12 +63,15 @@ die() {
 	exit 1
 }
 
+trap 'die "this failed: $BASH_COMMAND"' ERR
+
 # --- running ---
 
 # kf runs the command line and keeps what it says: all of it is searched later.
 kf() { "$bin/keyfold" "$@" 2>>"$logs/cli.err" | tee -a "$logs/cli.out"; }
 
-# start DATA [LOG] runs the server and waits until it answers. It returns 1 if the server ends before that.
+# start DATA [LOG] runs the server and waits until it answers. It returns 1 if
+# the server ends before that.
 start() {
 	rm -f "$1/dev.json"
 	"$bin/keyfold" dev --data "$1" --addr 127.0.0.1:0 >>"${2:-$logs/server.log}" 2>&1 &
@@ -326,8 +331,11 @@ damage() {
 	(cd "$flipped" && shift && "$bin/flipbyte" "$@") >>"$logs/flipbyte" 2>&1 || die "nothing was flipped: $*"
 }
 
-opens() { kf secret get "$1" --out "$out/opened" >/dev/null && same "$2" "$out/opened" "$1"; }
-neighbour_opens() { kf message list "$neighbour" --json | grep -q '"a short message"' || die "another thread does not open"; }
+opens() {
+	kf secret get "$1" --out "$out/opened" >/dev/null || die "$1 does not open, though it was not touched"
+	same "$2" "$out/opened" "$1"
+}
+neighbour_opens() { kf message list "$neighbour" --json | grep '"a short message"' >/dev/null || die "another thread does not open"; }
 
 # read_thread exports the thread. An export writes as it reads: what it wrote
 # must be true, also if it fails; then it must be for one clear error.
