@@ -302,6 +302,9 @@ func TestAFlippedByteAnywhereIsReported(t *testing.T) {
 			if reported++; !errors.Is(err, store.ErrDamaged) {
 				t.Errorf("%s, byte %d of %d flipped: %d of %d records, %v", f.Name(), off, len(data), len(got), len(want), err)
 			}
+			if _, again := readAll(dir); !errors.Is(again, store.ErrDamaged) {
+				t.Errorf("%s, byte %d of %d flipped: opened again, %v", f.Name(), off, len(data), again)
+			}
 		}
 		t.Logf("%s: %d bytes, %d flips reported", f.Name(), len(data), reported)
 	}
@@ -420,7 +423,7 @@ func FuzzDamageChecksDoNotPanic(f *testing.F) {
 	dir := f.TempDir()
 	s := open(f, dir, Options{})
 	put(f, s, "k", []byte("v"))
-	put(f, s, "l", make([]byte, 70_000))
+	put(f, s, "l", make([]byte, 33_000))
 	name, data := newestLog(f, dir)
 	number, _, _ := wal.ParseLogFilename(filepath.Base(name))
 	mustClose(f, s)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -25,7 +26,7 @@ func breakable(fs vfs.FS, name string, kinds ...errorfs.OpKind) (vfs.FS, *atomic
 	broken := new(atomic.Bool)
 	return errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if broken.Load() && strings.Contains(filepath.Base(op.Path), name) && slices.Contains(kinds, op.Kind) {
-			return errors.New("broken on purpose")
+			return syscall.EIO
 		}
 		return nil
 	})), broken
@@ -65,6 +66,26 @@ func TestAFailedSyncIsNotAcknowledgedAndEndsTheStore(t *testing.T) {
 				t.Errorf("after a power failure: Get = %q, %v", r.Value, err)
 			}
 		})
+	}
+}
+
+func TestADiskThatFailsAtOpenIsNotCalledDamage(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		kinds []errorfs.OpKind
+	}{
+		{"MANIFEST", syncs}, // Pebble calls it fatal
+		{".log", []errorfs.OpKind{errorfs.OpCreate}},
+		{"LOCK", []errorfs.OpKind{errorfs.OpLock}},
+		{"store", []errorfs.OpKind{errorfs.OpList}},
+	} {
+		fs, broken := breakable(vfs.NewMem(), c.name, c.kinds...)
+		broken.Store(true)
+		if _, err := Open("/store", Options{fs: fs}); !errors.Is(err, fault.Unavailable) || errors.Is(err, store.ErrDamaged) {
+			t.Errorf("%s: Open = %v, want fault.Unavailable", c.name, err)
+		}
+		broken.Store(false)
+		mustClose(t, open(t, "/store", Options{fs: fs}))
 	}
 }
 

@@ -26,6 +26,43 @@ func together(n int, run func(i int)) {
 	done.Wait()
 }
 
+// closeUnderLoad closes the store while calls run. Each of them ends well or
+// with ErrClosed, and from then on all do so.
+func closeUnderLoad(t *testing.T, s store.Store) {
+	const callers = 8
+	ctx, warm := context.Background(), make(chan struct{}, callers)
+	put(t, s, "k", "v")
+	calls := []func() error{
+		func() error { _, err := s.Get(ctx, "k"); return err },
+		func() error { _, err := s.Scan(ctx, store.Range{}, store.ScanOptions{}); return err },
+		func() error { _, err := try(s, func(b *store.Batch) { b.Put("k", []byte("v")) }); return err },
+		func() error { _, err := try(s, func(b *store.Batch) { b.RequireAbsent("never") }); return err },
+	}
+	together(callers+1, func(i int) {
+		if i == callers {
+			for range callers {
+				<-warm
+			}
+			if err := s.Close(); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+			return
+		}
+		running := sync.OnceFunc(func() { warm <- struct{}{} })
+		var err error
+		for n := 0; err == nil; n++ {
+			if n == 10 {
+				running()
+			}
+			err = calls[i%len(calls)]()
+		}
+		running()
+		if !errors.Is(err, store.ErrClosed) || !errors.Is(calls[i%len(calls)](), store.ErrClosed) {
+			t.Errorf("a call while the store closes: %v", err)
+		}
+	})
+}
+
 // wholeBatches lets writers replace all of a set of records at once, while
 // readers check that they never see two generations side by side.
 func wholeBatches(t *testing.T, s store.Store) {

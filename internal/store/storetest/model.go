@@ -120,7 +120,11 @@ func (m *modelStore) get(t *rapid.T) {
 
 func (m *modelStore) scan(t *rapid.T) {
 	r := store.Range{Start: modelEnds.Draw(t, "start"), End: modelEnds.Draw(t, "end")}
-	opt := store.ScanOptions{Limit: rapid.IntRange(-1, 6).Draw(t, "limit"), Reverse: rapid.Bool().Draw(t, "reverse")}
+	opt := store.ScanOptions{
+		Limit:    rapid.IntRange(-1, 6).Draw(t, "limit"),
+		Reverse:  rapid.Bool().Draw(t, "reverse"),
+		MaxBytes: rapid.IntRange(0, 60).Draw(t, "bytes"),
+	}
 	got, err := m.Scan(context.Background(), r, opt)
 	if want := m.scanned(r, opt); err != nil || !slices.EqualFunc(got, want, same) {
 		t.Fatalf("Scan(%q, %+v) = %+v, %v, want %+v", r, opt, got, err, want)
@@ -130,16 +134,19 @@ func (m *modelStore) scan(t *rapid.T) {
 // scanned is what Scan should return.
 func (m *modelStore) scanned(r store.Range, opt store.ScanOptions) []store.Record {
 	var out []store.Record
-	for _, k := range slices.Sorted(maps.Keys(m.want)) {
-		if k >= r.Start && (r.End == "" || k < r.End) {
-			out = append(out, m.want[k])
-		}
-	}
+	keys, size := slices.Sorted(maps.Keys(m.want)), 0
 	if opt.Reverse {
-		slices.Reverse(out)
+		slices.Reverse(keys)
 	}
-	if opt.Limit > 0 && opt.Limit < len(out) {
-		out = out[:opt.Limit]
+	for _, k := range keys {
+		if k < r.Start || r.End != "" && k >= r.End {
+			continue
+		}
+		if opt.Limit > 0 && len(out) == opt.Limit || opt.MaxBytes > 0 && size >= opt.MaxBytes {
+			break
+		}
+		out = append(out, m.want[k])
+		size += len(m.want[k].Value)
 	}
 	return out
 }

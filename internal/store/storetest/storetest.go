@@ -44,6 +44,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"values belong to the caller", ownership},
 		{"a call with a done context does nothing", doneContext},
 		{"a closed store answers ErrClosed", closedStore},
+		{"a close waits for the calls that run", closeUnderLoad},
 		{"scans see a batch whole or not at all", wholeBatches},
 		{"32 writers count without a gap", counters},
 		{"a blind write does not slip into a conditional one", blindRace},
