@@ -95,14 +95,13 @@ func (c *Client) state(ctx context.Context, vaultID string) (vaultState, error) 
 	if err != nil {
 		return vaultState{}, err
 	}
-	if old.fingerprint != "" && !v.CMEKEnabled {
-		return vaultState{}, ErrUnsealed
-	}
-	return c.remember(v)
+	return c.remember(vaultID, v, false)
 }
 
-// remember keeps what the server says of a vault.
-func (c *Client) remember(v api.Vault) (vaultState, error) {
+// remember keeps what the server says of the vault that was asked for. Answers
+// may come in another order than they were made: none turns a sealed vault into
+// an open one, but that to our own DisableCMEK.
+func (c *Client) remember(vaultID string, v api.Vault, weDisabled bool) (vaultState, error) {
 	s := vaultState{until: time.Now().Add(openStateLives)}
 	if v.CMEKEnabled {
 		if s.fingerprint = strings.ToLower(v.CMEKFingerprint); s.fingerprint == "" {
@@ -111,7 +110,10 @@ func (c *Client) remember(v api.Vault) (vaultState, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.sealed[v.ID] = s
+	if s.fingerprint == "" && c.sealed[vaultID].fingerprint != "" && !weDisabled {
+		return vaultState{}, ErrUnsealed
+	}
+	c.sealed[vaultID] = s
 	return s, nil
 }
 

@@ -39,19 +39,19 @@ func (c *Client) DeleteVault(ctx context.Context, vaultID string) error {
 // CMEK key of this fingerprint (64 hex). Only the fingerprint is sent: whoever
 // loses the key loses the values. Values stored before stay as they are.
 func (c *Client) EnableCMEK(ctx context.Context, vaultID, fingerprint string) (api.Vault, error) {
-	return c.changeCMEK(ctx, "POST", api.EnableCMEK{Fingerprint: fingerprint}, vaultID)
+	v, err := c.vaultCall(ctx, "POST", api.EnableCMEK{Fingerprint: fingerprint}, vaultID, "cmek")
+	if err == nil {
+		_, err = c.remember(vaultID, v, false)
+	}
+	return v, err
 }
 
 // DisableCMEK says that from now on values of the vault are not sealed by the
 // client. Values stored before still need their key.
 func (c *Client) DisableCMEK(ctx context.Context, vaultID string) (api.Vault, error) {
-	return c.changeCMEK(ctx, "DELETE", nil, vaultID)
-}
-
-func (c *Client) changeCMEK(ctx context.Context, method string, in any, vaultID string) (api.Vault, error) {
-	v, err := c.vaultCall(ctx, method, in, vaultID, "cmek")
+	v, err := c.vaultCall(ctx, "DELETE", nil, vaultID, "cmek")
 	if err == nil {
-		_, err = c.remember(v)
+		_, err = c.remember(vaultID, v, true)
 	}
 	return v, err
 }
