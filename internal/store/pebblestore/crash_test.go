@@ -89,6 +89,7 @@ func runWriters(s store.Store, acked func(name string, number int) bool) error {
 // since the system keeps what was written: that is what the power failure of
 // TestAPowerFailureLosesNoAcknowledgedCommit is for.
 func TestAKillLosesNoAcknowledgedCommit(t *testing.T) {
+	t.Parallel()
 	kills := 10
 	if os.Getenv("KEYFOLD_LONG") != "" {
 		kills = 120
@@ -160,6 +161,7 @@ func runAndKill(t *testing.T, dir string, lines int, acked map[string]int) {
 // in memory that knows what was synced, and takes copies that hold all of that
 // and of the rest nothing, something, or all.
 func TestAPowerFailureLosesNoAcknowledgedCommit(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))

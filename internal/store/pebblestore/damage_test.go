@@ -75,7 +75,7 @@ func newestLog(t testing.TB, dir string) (string, []byte) {
 	return logs[len(logs)-1], data
 }
 
-// flip changes one random bit of the byte at off, for the time of a test run.
+// flip writes data to the file name, with one random bit of the byte at off changed.
 func flip(t testing.TB, r *rand.Rand, name string, data []byte, off int) {
 	t.Helper()
 	bad := bytes.Clone(data)
@@ -89,6 +89,7 @@ func flip(t testing.TB, r *rand.Rand, name string, data []byte, off int) {
 // that was killed. Without checkFiles most of these flips lose acknowledged
 // commits in silence.
 func TestAFlippedByteInTheLogIsReported(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ size, commits int }{{10, 300}, {1_000, 150}, {20_000, 20}, {70_000, 10}} {
 		for _, first := range []bool{true, false} {
 			t.Run(fmt.Sprintf("values of %d bytes, first log %v", c.size, first), func(t *testing.T) {
@@ -149,6 +150,7 @@ func mustClose(t testing.TB, s store.Store) {
 
 // TestAfterACloseTheLastCommitIsCoveredToo flips each byte of a short log.
 func TestAfterACloseTheLastCommitIsCoveredToo(t *testing.T) {
+	t.Parallel()
 	src := t.TempDir()
 	s := open(t, src, Options{})
 	put(t, s, "k", []byte("the only value"))
@@ -278,6 +280,7 @@ func manyTables(t *testing.T, dir string) []store.Record {
 // TestAFlippedByteAnywhereIsReported flips bytes in each file of a store that
 // was closed. Nothing may be lost or changed without an error.
 func TestAFlippedByteAnywhereIsReported(t *testing.T) {
+	t.Parallel()
 	src := t.TempDir()
 	want := manyTables(t, src)
 	r := rand.New(rand.NewPCG(3, 4))
@@ -366,6 +369,7 @@ func TestADamagedTableLeavesTheRestReadable(t *testing.T) {
 
 // TestATornTailIsNotDamage cuts log and manifest at many lengths.
 func TestATornTailIsNotDamage(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, dir, Options{})
 	defer s.Close()

@@ -22,9 +22,11 @@ func open(t testing.TB, dir string, opts Options) *Store {
 }
 
 func TestStore(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, t.TempDir(), Options{}) })
 }
 
 func TestStoreAfterARestart(t *testing.T) {
+	t.Parallel()
 	storetest.RunDurable(t, func(t *testing.T, dir string) store.Store { return open(t, dir, Options{}) })
 }
