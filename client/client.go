@@ -24,6 +24,12 @@
 // sealed is never written in the clear again, unless the same client disabled
 // CMEK ([ErrUnsealed]).
 //
+// A client that has a CMEK key does not write in the clear at all, whatever the
+// server says of the vault ([ErrNotSealed]), unless PutOptions.AllowUnsealed is
+// set. Without a key, or with AllowUnsealed, the server is believed: a value for
+// a vault that was sealed less than a minute ago can leave in the clear, and is
+// then refused by the server.
+//
 // # Trust
 //
 // The client trusts its transport (use https beyond loopback) for the API key
@@ -70,7 +76,7 @@ func WithCMEKKey(keys ...*cmek.Key) Option {
 }
 
 // WithKeySource gives the client CMEK keys through a function, which is asked
-// once for each value that is sealed or opened.
+// for each value that is sealed, opened or about to be sent in the clear.
 func WithKeySource(source KeySource) Option {
 	return func(c *Client) { c.keys = source }
 }

@@ -14,7 +14,9 @@ import (
 // KeySource returns the CMEK key with this fingerprint. A source that has no
 // such key returns any key that it has, so that the error can tell which, or
 // nil. The fingerprint is empty when the server did not say which key it was;
-// the source then returns the key to try.
+// the source then returns the key to try. It is empty also before a write to a
+// vault that is not sealed: a key, or an error, keeps the value here
+// ([ErrNotSealed]), nil lets it go.
 type KeySource func(ctx context.Context, fingerprint string) (*cmek.Key, error)
 
 func fixedKeys(keys []*cmek.Key) KeySource {
@@ -54,6 +56,23 @@ func (e *KeyError) Error() string {
 // server pretends so. A new Client accepts the new state.
 var ErrUnsealed = errors.New("client: the vault was sealed and now is not; the value was not sent in the clear")
 
+// ErrNotSealed is the answer to a write to a vault that is not sealed, by a
+// client that has a CMEK key: CMEK was never enabled, or the server pretends
+// so. Nothing was sent. PutOptions.AllowUnsealed says that it is meant.
+var ErrNotSealed = errors.New("client: a CMEK key is given and the vault is not sealed; the value was not sent in the clear")
+
+// mayBeOpen returns nil when there is no key that a value could be sealed with.
+func (c *Client) mayBeOpen(ctx context.Context) error {
+	k, err := c.keys(ctx, "")
+	if err != nil {
+		return fmt.Errorf("client: getting the CMEK key: %w", err)
+	}
+	if k != nil {
+		return ErrNotSealed
+	}
+	return nil
+}
+
 // key returns the key with the fingerprint, and a *KeyError when the source has another or none.
 func (c *Client) key(ctx context.Context, fingerprint string) (*cmek.Key, error) {
 	k, err := c.keys(ctx, fingerprint)
@@ -76,7 +95,9 @@ type vaultState struct {
 	stale       bool // the server contradicted; ask again
 }
 
-// openStateLives bounds how long a vault is believed not to be sealed.
+// openStateLives bounds how long a vault is believed not to be sealed. A value
+// that is sent so to a vault that somebody has sealed meanwhile is refused, but
+// has left in the clear.
 const openStateLives = time.Minute
 
 func (s vaultState) usable(now time.Time) bool {
@@ -127,8 +148,8 @@ func (c *Client) doubt(vaultID string) {
 	c.sealed[vaultID] = s
 }
 
-// contradicts reports an answer that shows the remembered state to be wrong.
-// Nothing was stored then.
+// contradicts reports an error that shows the remembered state to be wrong, or
+// that a state from a minute ago must not decide. Nothing was stored then.
 func contradicts(err error) bool {
-	return hasType(err, api.ProblemCMEKKeyMismatch) || hasType(err, api.ProblemCMEKBlobRequired)
+	return errors.Is(err, ErrNotSealed) || hasType(err, api.ProblemCMEKKeyMismatch) || hasType(err, api.ProblemCMEKBlobRequired)
 }

@@ -36,10 +36,12 @@ type PutOptions struct {
 	ExpiresAt      time.Time      // not readable from then on; zero: never
 	MaxAccessCount int            // not readable after so many reads; 0: no limit
 	IfMatch        int            // write only if this is the newest version (IsConflict otherwise); 0: always
+	AllowUnsealed  bool           // write to a vault that is not sealed though the client has a CMEK key (ErrNotSealed otherwise)
 }
 
 // Put writes value as the next version of the secret at path, sealed when the
-// vault is sealed.
+// vault is sealed. A client that has a CMEK key refuses a vault that is not,
+// unless opt allows it.
 func (c *Client) Put(ctx context.Context, vaultID, path string, value []byte, opt PutOptions) (api.SecretMetadata, error) {
 	url, err := secretPath(vaultID, "secrets", path)
 	if err != nil {
@@ -57,6 +59,11 @@ func (c *Client) putOnce(ctx context.Context, vaultID, url string, value []byte,
 	state, err := c.state(ctx, vaultID)
 	if err != nil {
 		return m, err
+	}
+	if state.fingerprint == "" && !opt.AllowUnsealed {
+		if err := c.mayBeOpen(ctx); err != nil {
+			return m, err
+		}
 	}
 	w, err := c.encode(ctx, state, value, opt.Metadata)
 	if err != nil {

@@ -53,6 +53,14 @@ func put(t testing.TB, c *client.Client, vault, path, value string) {
 	}
 }
 
+// putUnsealed is put where the vault is not sealed and the client has a key.
+func putUnsealed(t testing.TB, c *client.Client, vault, path, value string) {
+	t.Helper()
+	if _, err := c.Put(t.Context(), vault, path, []byte(value), client.PutOptions{AllowUnsealed: true}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestEveryValueComesBackByteForByte(t *testing.T) {
 	s := keyfoldtest.Start(t)
 	key := cmek.Generate()
@@ -66,7 +74,7 @@ func TestEveryValueComesBackByteForByte(t *testing.T) {
 					rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) }),
 					rapid.SampledFrom([]string{"", "\x00", "a\r\nb\n", "<&>\u2028", "AQID", `"`, "\xff\xfe", "\xed\xa0\x80", "\ufffd"}),
 				).Draw(r, "value"))
-				if _, err := c.Put(t.Context(), vault, "a/b-c", value, client.PutOptions{Metadata: map[string]any{"k": "v"}}); err != nil {
+				if _, err := c.Put(t.Context(), vault, "a/b-c", value, client.PutOptions{Metadata: map[string]any{"k": "v"}, AllowUnsealed: true}); err != nil {
 					r.Fatal(err)
 				}
 				got, err := c.Get(t.Context(), vault, "a/b-c")
@@ -87,7 +95,7 @@ func TestAMegabyteOfNoiseComesBack(t *testing.T) {
 	c := newClient(t, s, client.WithCMEKKey(key))
 	value := bytes.Repeat([]byte{0xff, 0x00, 0x80, 0x7f, 0x0a}, 200_000)
 	for _, vault := range []string{newVault(t, c), newSealed(t, c, key)} {
-		if _, err := c.Put(t.Context(), vault, "big", value, client.PutOptions{}); err != nil {
+		if _, err := c.Put(t.Context(), vault, "big", value, client.PutOptions{AllowUnsealed: true}); err != nil {
 			t.Fatal(err)
 		}
 		got, err := c.Get(t.Context(), vault, "big")
@@ -180,7 +188,7 @@ func TestAClientNoticesThatAVaultBecameSealed(t *testing.T) {
 	key := cmek.Generate()
 	c := newClient(t, s, client.WithCMEKKey(key))
 	vault := newVault(t, c)
-	put(t, c, vault, "a", "1")
+	putUnsealed(t, c, vault, "a", "1")
 	if _, err := newClient(t, s).EnableCMEK(t.Context(), vault, key.Fingerprint()); err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +209,7 @@ func TestAVaultThatWasSealedIsNotWrittenInTheClear(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if _, err := c.Put(t.Context(), vault, "a", []byte(canary), client.PutOptions{}); !errors.Is(err, client.ErrUnsealed) {
+		if _, err := c.Put(t.Context(), vault, "a", []byte(canary), client.PutOptions{AllowUnsealed: true}); !errors.Is(err, client.ErrUnsealed) {
 			t.Fatalf("the write answered %v", err)
 		}
 	}
@@ -215,7 +223,51 @@ func TestAVaultThatWasSealedIsNotWrittenInTheClear(t *testing.T) {
 	if _, err := c.DisableCMEK(t.Context(), vault); err != nil {
 		t.Fatal(err)
 	}
-	put(t, c, vault, "a", "this client disabled it, so this is meant")
+	putUnsealed(t, c, vault, "a", "this client disabled it, so this is meant")
+}
+
+func TestAKeyAtHandKeepsAValueFromAnOpenVault(t *testing.T) {
+	const canary = "canary-28d3-open-vault"
+	s := keyfoldtest.Start(t)
+	key := cmek.Generate()
+	vault := newVault(t, newClient(t, s))
+	for name, source := range map[string]client.KeySource{
+		"a key": func(context.Context, string) (*cmek.Key, error) { return key, nil },
+		"a source that fails": func(context.Context, string) (*cmek.Key, error) {
+			return nil, errors.New("the safe is closed")
+		},
+	} {
+		seen := &recorder{}
+		c := newClient(t, s, client.WithKeySource(source), client.WithTransport(seen))
+		_, err := c.Put(t.Context(), vault, "a", []byte(canary), client.PutOptions{})
+		if err == nil || errors.Is(err, client.ErrNotSealed) != (name == "a key") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if seen.holds(canary) {
+			t.Errorf("%s: the value was sent", name)
+		}
+		putUnsealed(t, c, vault, "a", "meant")
+	}
+	none := func(context.Context, string) (*cmek.Key, error) { return nil, nil }
+	put(t, newClient(t, s, client.WithKeySource(none)), vault, "a", "a source with no key for it")
+}
+
+func TestARefusedOpenVaultIsAskedAboutAgain(t *testing.T) {
+	s := keyfoldtest.Start(t)
+	key := cmek.Generate()
+	c := newClient(t, s, client.WithCMEKKey(key))
+	vault := newVault(t, c)
+	putUnsealed(t, c, vault, "a", "1") // remembers that it is open
+	if _, err := c.Put(t.Context(), vault, "a", nil, client.PutOptions{}); !errors.Is(err, client.ErrNotSealed) {
+		t.Fatalf("an open vault: %v", err)
+	}
+	if _, err := newClient(t, s).EnableCMEK(t.Context(), vault, key.Fingerprint()); err != nil {
+		t.Fatal(err)
+	}
+	put(t, c, vault, "a", "2")
+	if got, err := c.Get(t.Context(), vault, "a"); err != nil || !got.CMEKEncrypted {
+		t.Errorf("got %v, %v", got, err)
+	}
 }
 
 func TestTheLifeOfASecret(t *testing.T) {

@@ -101,6 +101,9 @@ func (a *app) generalHint(err error) string {
 	if errors.Is(err, client.ErrUnsealed) {
 		return "find out who disabled CMEK: keyfold vault get VAULT; run the command again to accept it"
 	}
+	if errors.Is(err, client.ErrNotSealed) {
+		return "seal the vault: keyfold cmek enable VAULT; or write it as it is with --unsealed"
+	}
 	if errors.Is(err, context.Canceled) {
 		return ""
 	}

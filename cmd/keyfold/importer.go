@@ -40,6 +40,8 @@ type importer struct {
 	vault      string
 	kind       string // the metadata member that keeps an item's name
 	secretType string
+	key        client.KeySource // of c
+	unsealed   bool             // write to an open vault though there is a key
 
 	sealed   bool
 	existing map[string]api.SecretMetadata // by path
@@ -52,6 +54,9 @@ func (im *importer) prepare(ctx context.Context, prefix string) error {
 		return err
 	}
 	im.sealed = v.CMEKEnabled
+	if err := im.mayWrite(ctx); err != nil {
+		return err
+	}
 	secrets, err := im.c.List(ctx, im.vault, strings.Trim(prefix, "/"))
 	if err != nil {
 		return err
@@ -61,6 +66,18 @@ func (im *importer) prepare(ctx context.Context, prefix string) error {
 		im.existing[s.Path] = s
 	}
 	return nil
+}
+
+// mayWrite tells before anything is compared what every write would meet.
+func (im *importer) mayWrite(ctx context.Context) error {
+	if im.sealed || im.unsealed {
+		return nil
+	}
+	k, err := im.key(ctx, "")
+	if err == nil && k != nil {
+		err = client.ErrNotSealed
+	}
+	return err
 }
 
 // one imports it. An error stops the whole import: it would meet every item.
@@ -82,7 +99,7 @@ func (im *importer) one(ctx context.Context, it importable) (result, error) {
 		}
 	}
 	_, err = im.c.Put(ctx, im.vault, it.path, value, client.PutOptions{
-		Type: im.secretType, Metadata: map[string]any{im.kind: it.metadataName()},
+		Type: im.secretType, Metadata: map[string]any{im.kind: it.metadataName()}, AllowUnsealed: im.unsealed,
 	})
 	if err != nil {
 		return im.judge(err)

@@ -16,6 +16,12 @@ func (a *app) keyFlag(cmd *cobra.Command) {
 	_ = cmd.MarkFlagFilename("cmek-key-file")
 }
 
+// unsealedFlag gives cmd, which writes values, the flag that lets it write in
+// the clear though there is a CMEK key.
+func unsealedFlag(cmd *cobra.Command, allow *bool) {
+	cmd.Flags().BoolVar(allow, "unsealed", false, "write to a vault that is not sealed, though a CMEK key is given")
+}
+
 // cmekKey is the client's KeySource: the key that flag or environment give, or
 // nil. It is read once, when a value needs it, so that other commands do not
 // fail for a key file that is away.

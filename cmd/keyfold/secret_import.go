@@ -12,12 +12,14 @@ import (
 
 func (a *app) secretImportCmd() *cobra.Command {
 	var envFile, dir, prefix, secretType string
+	var unsealed bool
 	cmd := &cobra.Command{
 		Use: "import [VAULT] (--env-file F | --dir D)", Short: "Write many secrets at once; safe to run again",
 		Long: `Write the variables of an .env file, or the files of a directory, as secrets. A
 value that the vault has already is left alone, so an import that was interrupted
 is finished by the same command. To compare, values are read; that counts where a
-secret has a limit of reads.
+secret has a limit of reads. When a CMEK key is given and the vault is not sealed,
+nothing is sent but with --unsealed.
 
 A name becomes a path: characters other than letters, digits, _ - / become _, and
 what is no letter or digit is cut at both ends. The name itself is kept in the
@@ -46,7 +48,10 @@ as it is, and the environment is not looked at.`,
 			if err != nil {
 				return err
 			}
-			im := importer{c: c, vault: vault, kind: src.kind, secretType: first(secretType, defaultTypes[src.kind])}
+			im := importer{
+				c: c, vault: vault, kind: src.kind, secretType: first(secretType, defaultTypes[src.kind]),
+				key: a.cmekKey, unsealed: unsealed,
+			}
 			if err := im.prepare(cmd.Context(), prefix); err != nil {
 				return onNotFound(err, listVaults)
 			}
@@ -59,6 +64,7 @@ as it is, and the environment is not looked at.`,
 	f.StringVar(&prefix, "prefix", "", "put all paths under this one")
 	f.StringVar(&secretType, "type", "", "type of the secrets (file for --dir, env for --env-file)")
 	a.keyFlag(cmd)
+	unsealedFlag(cmd, &unsealed)
 	return cmd
 }
 
@@ -139,7 +145,7 @@ func (s importSummary) verdict(stopped error) error {
 		return advise(fmt.Errorf("interrupted with %d left", s.Left), again)
 	case stopped != nil:
 		var key *client.KeyError
-		if errors.As(stopped, &key) || client.IsUnauthenticated(stopped) {
+		if errors.As(stopped, &key) || errors.Is(stopped, client.ErrNotSealed) || client.IsUnauthenticated(stopped) {
 			return stopped // their own hints help more
 		}
 		return advise(fmt.Errorf("stopped with %d left: %w", s.Left, stopped), again)

@@ -30,7 +30,8 @@ func (a *app) secretPutCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "put [VAULT] PATH", Short: "Write the next version of a secret; the value comes from stdin, --file or --value",
 		Long: `Write the next version of a secret. The value is the exact bytes of stdin, of
---file or of --value. In a sealed vault it is sealed here with the CMEK key.`,
+--file or of --value. In a sealed vault it is sealed here with the CMEK key. When
+a key is given and the vault is not sealed, nothing is sent but with --unsealed.`,
 		Example: `  printf %s "$TOKEN" | keyfold secret put VAULT api-keys/stripe --type api_key
   keyfold secret put VAULT tls/server-key --file server.key --type private_key`,
 		Args: a.vaultArgs(1),
@@ -64,6 +65,7 @@ func (a *app) secretPutCmd() *cobra.Command {
 	f.StringArrayVar(&p.metadata, "metadata", nil, "NAME=TEXT, listed without the value; may be repeated")
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(api.SecretTypes, cobra.ShellCompDirectiveNoFileComp))
 	a.keyFlag(cmd)
+	unsealedFlag(cmd, &p.opt.AllowUnsealed)
 	return cmd
 }
 
