@@ -27,7 +27,7 @@ type Threads struct {
 
 // PostMessage is the body of POST /v1/threads/{thread}/messages.
 type PostMessage struct {
-	Body    json.RawMessage `json:"body"`               // any JSON value but null
+	Body    json.RawMessage `json:"body"`               // any JSON value but null, at most 4 MiB and 1,000 levels deep
 	Role    string          `json:"role,omitempty"`     // "user" when absent
 	ReplyTo string          `json:"reply_to,omitempty"` // ID of a message
 	TS      int64           `json:"ts,omitzero"`        // nanoseconds since 1970; now when absent
@@ -46,6 +46,10 @@ type Message struct {
 
 // Messages is the body of GET /v1/threads/{thread}/messages, oldest first. A
 // page ends before its limit when it holds 16 MiB; only an empty one is the end.
+//
+// Two messages that are posted at the same moment may be stored in either order.
+// A reader who follows a thread by "after" asks again from a few seconds before
+// its newest message, or it may miss the one that was stored last.
 type Messages struct {
 	Thread   string    `json:"thread"`
 	Messages []Message `json:"messages"`

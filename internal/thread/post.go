@@ -26,8 +26,8 @@ func messageAAD(threadID, messageID string) []byte {
 
 // Post appends a message of p's and returns the api.Message as JSON.
 //
-// Body is any JSON value but null, in UTF-8, at most MaxBody bytes; its bytes
-// are kept as they are. Role is at most MaxRole characters, "user" when
+// Body is any JSON value but null, in UTF-8, at most MaxBody bytes and MaxDepth
+// levels; its bytes are kept as they are. Role is at most MaxRole characters, "user" when
 // absent. ReplyTo is the ID of a message of this thread that is there already.
 // TS is the message's time, 1 or more; when it is 0 the server's clock gives
 // one that is greater than all it gave before. Messages of one time are told
@@ -123,10 +123,33 @@ func checkBody(body []byte) error {
 	}
 	null := bytes.Equal(bytes.Trim(body, " \t\r\n"), []byte("null"))
 	loose := []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
+	if depth(body) > MaxDepth {
+		return fault.New(fault.Invalid, "body is nested deeper than %d levels; flatten it, or send it as a string", MaxDepth)
+	}
 	if null || !utf8.Valid(body) || !jsontext.Value(body).IsValid(loose...) {
 		return fault.New(fault.Invalid, "body is required: any JSON value but null, in UTF-8")
 	}
 	return nil
+}
+
+// depth is how deep the arrays and objects of a JSON text go.
+func depth(text []byte) (deepest int) {
+	now, quoted := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '[' || c == '{':
+			now++
+			deepest = max(deepest, now)
+		case c == ']' || c == '}':
+			now--
+		}
+	}
+	return deepest
 }
 
 // place gives a message its time and seq. A time of the caller's begins at seq

@@ -60,7 +60,7 @@ func TestWhatIsNoBodyIsRefused(t *testing.T) {
 	before, calls := w.dump(t), w.kms.calls.Load()
 	for _, body := range []string{
 		``, ` `, `null`, " null\n", `nul`, `{`, `"`, `"` + "\xff" + `"`, `{"a"}`, `[1,]`, `1 2`, `'a'`, `01`, `NaN`, "\x00",
-		`"a` + "\n" + `"`, "\uFEFF1", `},"x":{`, `1},{"a":1`, strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000),
+		`"a` + "\n" + `"`, "\uFEFF1", `},"x":{`, `1},{"a":1`,
 	} {
 		_, err := w.Post(t.Context(), owner, th.ID, api.PostMessage{Body: json.RawMessage(body)})
 		wantCode(t, err, fault.Invalid)
@@ -70,12 +70,32 @@ func TestWhatIsNoBodyIsRefused(t *testing.T) {
 	}
 	_, err := w.Post(t.Context(), owner, th.ID, api.PostMessage{Body: quoted(strings.Repeat("x", MaxBody-1))})
 	wantCode(t, err, fault.TooLarge)
+	_, err = w.Post(t.Context(), owner, th.ID, api.PostMessage{Body: nested(MaxDepth + 1)})
+	wantCode(t, err, fault.Invalid)
 	w.unchanged(t, before)
 	if w.kms.calls.Load() != calls {
 		t.Error("the KMS was called for what is not stored")
 	}
-	if _, err := w.Post(t.Context(), owner, th.ID, api.PostMessage{Body: quoted(strings.Repeat("x", MaxBody-2))}); err != nil {
-		t.Error("a body at the limit:", err)
+	for _, body := range []json.RawMessage{quoted(strings.Repeat("x", MaxBody-2)), nested(MaxDepth)} {
+		if _, err := w.Post(t.Context(), owner, th.ID, api.PostMessage{Body: body}); err != nil {
+			t.Error("a body at the limit:", err)
+		}
+	}
+	raw, err := w.ListMessages(t.Context(), owner, th.ID, MessageQuery{})
+	if err != nil || !json.Valid(raw) {
+		t.Error("bodies at their limits make a page that is no JSON:", err)
+	}
+}
+
+func nested(levels int) json.RawMessage {
+	return json.RawMessage(strings.Repeat(`{"a":[`, levels/2) + strings.Repeat("[", levels%2) + strings.Repeat("]", levels%2) + strings.Repeat("]}", levels/2))
+}
+
+func TestTheDepthOfABodyIsThatOfItsBrackets(t *testing.T) {
+	for text, want := range map[string]int{`1`: 0, `"[[["`: 0, `"\\"`: 0, `["\"[["]`: 1, `["\\",[]]`: 2, `[[],[[]]]`: 3, `{"[":{"a":1}}`: 2, string(nested(7)): 7} {
+		if got := depth([]byte(text)); got != want {
+			t.Errorf("depth(%s) = %d, want %d", text, got, want)
+		}
 	}
 }
 

@@ -38,6 +38,7 @@ const (
 	MaxTitle = 500     // characters of a title
 	MaxRole  = 64      // characters of a role
 	MaxBody  = 4 << 20 // bytes of a message's body
+	MaxDepth = 1000    // levels of arrays and objects in a body: JSON readers stop at some thousands, and a page wraps it in more
 	MaxPage  = 1000    // threads or messages of one page; also the default
 )
 
