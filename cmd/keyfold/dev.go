@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"syscall"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 
 	"github.com/keyfold/keyfold/client"
 	"github.com/keyfold/keyfold/internal/allinone"
+	"github.com/keyfold/keyfold/internal/fault"
 )
 
 // closeTime is how long requests that are under way may take after a signal.
@@ -121,7 +121,7 @@ func listen(addr string) (net.Listener, error) {
 
 // openAdvice helps where the data directory belongs to another server.
 func openAdvice(err error, data string) error {
-	if errors.Is(err, syscall.EAGAIN) || strings.Contains(err.Error(), "lock") {
+	if errors.Is(err, fault.Conflict) {
 		return advise(fmt.Errorf("another development server uses %s: %w", data, err),
 			"end that one, or take another directory: keyfold dev --data DIR")
 	}

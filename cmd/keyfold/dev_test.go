@@ -60,6 +60,34 @@ func TestADamagedSeedIsNotUsed(t *testing.T) {
 	}
 }
 
+func TestAdviceToEndAnotherServerIsForADirectoryInUse(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "clock")
+	start := func() string {
+		sh := &shell{t: t, env: map[string]string{"KEYFOLD_ADDR": "127.0.0.1:0", "KEYFOLD_DATA": dir}}
+		code, _, stderr := sh.try("", "dev")
+		if code != exitFailed {
+			t.Errorf("exit %d: %s", code, stderr)
+		}
+		return stderr
+	}
+	node, err := allinone.Open(t.Context(), allinone.Config{DataDir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := start(); !strings.Contains(got, "another development server uses "+dir) || !strings.Contains(got, "hint: end that one") {
+		t.Errorf("in use: %s", got)
+	}
+	if err := node.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(dir, "root.key"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := start(); strings.Contains(got, "another development server") || !strings.Contains(got, "chmod 600") {
+		t.Errorf("a root key that others can read: %s", got)
+	}
+}
+
 func TestAnAddressIsToldAsAClientDialsIt(t *testing.T) {
 	for addr, want := range map[string]string{
 		"127.0.0.1:7420": "127.0.0.1:7420", "0.0.0.0:1": "127.0.0.1:1", "[::]:1": "127.0.0.1:1", "[::1]:1": "[::1]:1",

@@ -145,7 +145,7 @@ func (s importSummary) verdict(stopped error) error {
 		return advise(fmt.Errorf("interrupted with %d left", s.Left), again)
 	case stopped != nil:
 		var key *client.KeyError
-		if errors.As(stopped, &key) || errors.Is(stopped, client.ErrNotSealed) || client.IsUnauthenticated(stopped) {
+		if errors.As(stopped, &key) || client.IsUnauthenticated(stopped) {
 			return stopped // their own hints help more
 		}
 		return advise(fmt.Errorf("stopped with %d left: %w", s.Left, stopped), again)
