@@ -91,8 +91,8 @@ func (a *app) writeOut(path string, write func(io.Writer) error) error {
 	return writeFile(path, write)
 }
 
-// writeFile writes a file of mode 0600 beside path, brings it to stable
-// storage and renames it to path.
+// writeFile writes a file of mode 0600 beside path, renames it to path, and
+// brings it and its name to stable storage.
 func writeFile(path string, write func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".keyfold-*")
 	if err != nil {
@@ -107,8 +107,19 @@ func writeFile(path string, write func(io.Writer) error) error {
 	}
 	if err != nil {
 		os.Remove(f.Name())
+		return err
 	}
-	return err
+	return syncDir(filepath.Dir(path))
+}
+
+// syncDir brings the names in dir to stable storage: a variable, so that a test
+// can see when.
+var syncDir = func(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return closeAfter(d, d.Sync())
 }
 
 // closeAfter closes f and returns the first error.
