@@ -32,6 +32,35 @@ func putBuffer(b *bytes.Buffer) {
 	}
 }
 
+// linger is how long the rest of a body that nobody reads may still arrive
+// after the answer: a connection that is closed while its client sends can
+// take the answer away with it.
+const linger = time.Second
+
+// leaveBody says, before anything is answered, that the connection ends with
+// this answer, because its client announced a body that may never arrive.
+// net/http would wait for the whole of it, with no limit of time, before it
+// sent a small answer. readBody takes it back.
+func (c *Call) leaveBody() {
+	if c.r.ContentLength != 0 {
+		c.unread = true
+		c.w.Header()["Connection"] = []string{"close"}
+	}
+}
+
+// boundRest bounds what net/http still reads of a body after the answer.
+func (c *Call) boundRest() {
+	if c.unread {
+		c.setReadDeadline(time.Now().Add(linger))
+	}
+}
+
+// setReadDeadline bounds reads from the client. A writer that knows no
+// deadlines is a test's; there the body has arrived.
+func (c *Call) setReadDeadline(t time.Time) {
+	_ = http.NewResponseController(c.w).SetReadDeadline(t)
+}
+
 // readBody reads the body into c.body, within the row's size and time.
 func (c *Call) readBody() error {
 	if c.row.MaxBody == 0 || c.r.ContentLength == 0 {
@@ -41,19 +70,17 @@ func (c *Call) readBody() error {
 		return fault.New(fault.Invalid, "send the body without a Content-Encoding")
 	}
 	if c.r.ContentLength > c.row.MaxBody {
-		c.closeAfter()
 		return c.tooLarge()
 	}
-	deadline := http.NewResponseController(c.w)
-	// A writer that knows no deadlines is a test's; there the body has arrived.
-	_ = deadline.SetReadDeadline(time.Now().Add(c.row.timeout()))
+	c.setReadDeadline(time.Now().Add(c.row.timeout()))
 	c.body = getBuffer()
 	if _, err := c.body.ReadFrom(http.MaxBytesReader(c.w, c.r.Body, c.row.MaxBody)); err != nil {
 		c.freeBody()
-		c.closeAfter()
 		return c.bodyError(err)
 	}
-	_ = deadline.SetReadDeadline(time.Time{}) // or it would cancel the handler
+	c.setReadDeadline(time.Time{}) // or it would cancel the handler
+	c.unread = false
+	delete(c.w.Header(), "Connection")
 	return nil
 }
 
@@ -74,10 +101,6 @@ func (c *Call) bodyError(err error) error {
 func (c *Call) tooLarge() error {
 	return fault.New(fault.TooLarge, "the body is over the limit of %d bytes for this call; send less", c.row.MaxBody)
 }
-
-// closeAfter ends the connection with this answer: the rest of the body may
-// still be on its way and must not be read as a request.
-func (c *Call) closeAfter() { c.w.Header()["Connection"] = []string{"close"} }
 
 func (c *Call) freeBody() {
 	if c.body != nil {

@@ -23,6 +23,7 @@ type Call struct {
 	names     []string
 	values    [maxParams]string
 	body      *bytes.Buffer // nil when the row takes no body or none came
+	unread    bool          // a body was announced and not read to its end
 	requestID [1]string     // an array, so that it can be a header's value as it is
 	start     time.Time
 	status    int   // as answered; 0 before

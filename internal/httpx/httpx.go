@@ -44,7 +44,7 @@ type Row struct {
 	// are the same.
 	Pattern string
 	// MaxBody bounds the body, in bytes; over it is 413. 0: the row takes no
-	// body, and one that comes is not read.
+	// body, and one that comes is not read and ends the connection.
 	MaxBody int64
 	// OptionalBody lets the body be empty.
 	OptionalBody bool
@@ -107,9 +107,11 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if v := recover(); v != nil {
 			c.fail(panicked(v))
 		}
+		c.boundRest()
 		m.logCall(c)
 	}()
 	c.commonHeaders()
+	c.leaveBody()
 	if m.cors.apply(w, r) {
 		c.status = http.StatusNoContent
 		w.WriteHeader(c.status)

@@ -3,12 +3,15 @@ package httpx
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -20,6 +23,11 @@ func dial(t *testing.T, row ...Row) *net.TCPConn {
 	for i := range row {
 		m.routes.add(&row[i])
 	}
+	return dialMux(t, m)
+}
+
+func dialMux(t *testing.T, m *Mux) *net.TCPConn {
+	t.Helper()
 	s := httptest.NewServer(m)
 	t.Cleanup(s.Close)
 	conn, err := net.Dial("tcp", s.Listener.Addr().String())
@@ -27,6 +35,7 @@ func dial(t *testing.T, row ...Row) *net.TCPConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(time.Minute)) // of the test alone
 	return conn.(*net.TCPConn)
 }
 
@@ -48,6 +57,14 @@ func answer(t *testing.T, conn net.Conn, status int, detail string) {
 	checkProblem(t, w, status, detail)
 	if !r.Close {
 		t.Error("the connection stays open with half a request in it")
+	}
+}
+
+// closes waits for the server to end conn, which we leave open on our side.
+func closes(t *testing.T, conn net.Conn) {
+	t.Helper()
+	if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the connection stays open for ever")
 	}
 }
 
@@ -92,10 +109,82 @@ func TestAChunkedBodyOverTheLimitIsRefusedWhereItCrossesIt(t *testing.T) {
 	answer(t, conn, 413, "1000 bytes")
 }
 
+// A client that announces a body and withholds it, and does not close its side
+// either, holds no connection and no goroutine.
+func TestAWithheldBodyHoldsNothing(t *testing.T) {
+	const good = "Authorization: Bearer good\r\n"
+	m, _ := testMux(t, "https://a.example")
+	var all sync.WaitGroup
+	for _, c := range []struct {
+		name, head string
+		status     int
+	}{
+		{"no credential", "POST /things HTTP/1.1\r\n", 401},
+		{"a wrong credential", "POST /things HTTP/1.1\r\nAuthorization: Bearer bad\r\n", 401},
+		{"no such path", "POST /nowhere HTTP/1.1\r\n", 404},
+		{"no such method", "PATCH /things HTTP/1.1\r\n", 405},
+		{"a path that is none", "POST /a//b HTTP/1.1\r\n", 400},
+		{"a public row that takes no body", "GET /open HTTP/1.1\r\n", 200},
+		{"a row that takes no body", "GET /things HTTP/1.1\r\n" + good, 200},
+		{"a handler that answers nothing", "DELETE /things/a HTTP/1.1\r\n" + good, 204},
+		{"a handler that panics", "GET /panic HTTP/1.1\r\n" + good, 500},
+		{"a preflight", "OPTIONS /things HTTP/1.1\r\nOrigin: https://a.example\r\nAccess-Control-Request-Method: POST\r\n", 204},
+		{"an encoded body", "POST /things HTTP/1.1\r\nContent-Encoding: gzip\r\n" + good, 400},
+		{"an old client that would stay", "GET /open HTTP/1.0\r\nConnection: keep-alive\r\n", 200},
+		{"a client that waits to be asked", "POST /things HTTP/1.1\r\nExpect: 100-continue\r\n", 401},
+	} {
+		for _, body := range []string{"Content-Length: 10\r\n\r\n", "Content-Length: 10\r\n\r\n{", "Transfer-Encoding: chunked\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n9\r\n{"} {
+			if strings.Contains(c.head, "HTTP/1.0") && strings.Contains(body, "chunked") {
+				continue // which is no HTTP/1.0
+			}
+			conn := dialMux(t, m)
+			all.Go(func() {
+				fmt.Fprint(conn, c.head+"Host: x\r\n"+body)
+				r, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil {
+					t.Errorf("%s, %q: %v", c.name, body, err)
+					return
+				}
+				if r.StatusCode != c.status || !r.Close {
+					t.Errorf("%s, %q: %d (close: %v), want %d and the end", c.name, body, r.StatusCode, r.Close, c.status)
+				}
+				closes(t, conn)
+			})
+		}
+	}
+	all.Wait()
+}
+
+func TestABodyThatIsRefusedForItsSizeHoldsNothing(t *testing.T) {
+	for _, body := range []string{"Content-Length: 2000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n800\r\n" + strings.Repeat("x", 0x800) + "\r\n"} {
+		conn := dial(t)
+		fmt.Fprint(conn, head+body)
+		answer(t, conn, 413, "1000 bytes")
+		closes(t, conn)
+	}
+}
+
+// What is left of a body must never be read as a request.
+func TestAnUnreadBodyIsNoRequest(t *testing.T) {
+	conn := dial(t)
+	inner := "GET /things HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer good\r\n\r\n"
+	fmt.Fprintf(conn, "GET /open HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(inner), inner)
+	in := bufio.NewReader(conn)
+	r, err := http.ReadResponse(in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, r.Body)
+	if rest, _ := io.ReadAll(in); len(rest) > 0 {
+		t.Errorf("the body was answered: %s", rest)
+	}
+}
+
 func TestASlowBodyTimesOut(t *testing.T) {
 	conn := dial(t)
 	fmt.Fprint(conn, strings.Replace(head, "/things", "/wait", 1)+"Content-Length: 100\r\n\r\n{") // /wait allows 30ms
 	answer(t, conn, 408, "30ms")
+	closes(t, conn)
 }
 
 func TestASlowHandlerTimesOutWithoutBlamingTheClient(t *testing.T) {
@@ -119,15 +208,23 @@ func TestASlowHandlerTimesOutWithoutBlamingTheClient(t *testing.T) {
 func TestAConnectionServesOnAfterAnOrdinaryProblem(t *testing.T) {
 	conn := dial(t)
 	in := bufio.NewReader(conn)
-	for _, body := range []string{`{"name":1}`, `{"name":"a"}`} {
-		fmt.Fprintf(conn, "%sContent-Length: %d\r\n\r\n%s", head, len(body), body)
+	for _, request := range []string{
+		"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n",
+		"POST /things HTTP/1.1\r\nHost: x\r\n\r\n",                       // 401
+		"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", // 404, an announced body of none
+		"PATCH /things HTTP/1.1\r\nHost: x\r\n\r\n",
+		head + "Content-Length: 10\r\n\r\n{\"name\":1}", // 400, read in full
+		head + "Transfer-Encoding: chunked\r\n\r\nc\r\n{\"name\":\"a\"}\r\n0\r\n\r\n",
+		head + "Content-Length: 12\r\n\r\n{\"name\":\"a\"}",
+	} {
+		fmt.Fprint(conn, request)
 		r, err := http.ReadResponse(in, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		io.Copy(io.Discard, r.Body)
 		if r.Close {
-			t.Errorf("body %s ends the connection", body)
+			t.Errorf("%.20s ends the connection with %d", request, r.StatusCode)
 		}
 	}
 }

@@ -2,14 +2,19 @@ package server_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/server"
 )
 
@@ -171,6 +176,52 @@ func (w *world) raw(t *testing.T, text string, status int, plain bool) {
 	if !plain {
 		checkForm(t, "raw", answer{res.StatusCode, res.Header, string(body)})
 	}
+}
+
+// Nobody, and no stranger, holds a connection by announcing a body that never
+// comes; on no route.
+func TestABodyThatNeverComesHoldsNoConnection(t *testing.T) {
+	w := newWorld(t)
+	things := w.things()
+	var all sync.WaitGroup
+	try := func(call, key string, status int, form string) {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(w.URL, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Go(func() {
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(time.Minute)) // of the test alone
+			fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\nX-Api-Key: %s\r\n%s\r\n\r\n", call, key, form)
+			in := bufio.NewReader(conn)
+			res, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Errorf("%s, %s: no answer: %v", call, form, err)
+				return
+			}
+			if res.StatusCode != status || !res.Close {
+				t.Errorf("%s, %s: %d, close: %v; want %d and the end", call, form, res.StatusCode, res.Close, status)
+			}
+			if _, err := io.Copy(io.Discard, in); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("%s, %s: the connection stays open", call, form)
+			}
+		})
+	}
+	w.unchanged(func() {
+		for _, form := range []string{"Content-Length: 10", "Transfer-Encoding: chunked"} {
+			for _, row := range server.Rows() {
+				call, status := row.Method+" "+things.Replace(row.Pattern), 401
+				if row.Who == httpx.Public {
+					status = 200
+				}
+				try(call, "", status, form)
+			}
+			try("GET /v1/vaults", w.APIKey, 200, form)
+			try("POST /nowhere", "", 404, form)
+			try("PATCH /v1/vaults", "", 405, form)
+		}
+		all.Wait()
+	})
 }
 
 // A client that sends 10 MiB to a call that takes 64 KiB hears why, although it

@@ -41,8 +41,11 @@ func New(cfg Config) http.Handler {
 
 // NewHTTPServer returns a server for h with our limits. Bodies and handlers
 // are bounded per row; what is bounded here is the rest of a connection's
-// life. What net/http itself refuses, before there is a request to route (a
-// head over the limit, a head that is no HTTP), it answers 4xx in plain text.
+// life: a head that is slow to come, an answer that nobody takes, a wait for
+// the next request. How many connections there are at once is bounded by the
+// system's limit of open files alone. What net/http itself refuses, before
+// there is a request to route (a head over the limit, a head that is no HTTP),
+// it answers in plain text: 4xx, or 501 to a transfer encoding it does not know.
 func NewHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,
