@@ -2,9 +2,11 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -22,7 +24,9 @@ type vault struct {
 // stands under that decision.
 //
 // A vault that is not there is decided on like one of no org, so that it is
-// answered as another org's.
+// answered as another org's. So is one whose meta row is damaged, unless the
+// org's index has it: nobody else may learn that it exists, and its owner must
+// not be told that it is gone.
 func (s *Service) gate(ctx context.Context, p access.Principal, action access.Action, vaultID, path string) (vault, error) {
 	if strings.HasPrefix(string(action), "secret.") {
 		if err := ValidatePath(path); err != nil {
@@ -30,6 +34,9 @@ func (s *Service) gate(ctx context.Context, p access.Principal, action access.Ac
 		}
 	}
 	v, err := s.load(ctx, vaultID)
+	if errors.Is(err, fault.Damaged) && !s.listed(ctx, p.OrgID, vaultID) {
+		v, err = vault{id: vaultID}, nil
+	}
 	if err != nil {
 		return vault{}, err
 	}
@@ -37,6 +44,12 @@ func (s *Service) gate(ctx context.Context, p access.Principal, action access.Ac
 		return vault{}, err
 	}
 	return v, nil
+}
+
+// listed reports whether the org's index has the vault, or cannot be read.
+func (s *Service) listed(ctx context.Context, org, vaultID string) bool {
+	_, err := s.store.Get(ctx, layout.OrgVault(org, vaultID))
+	return !errors.Is(err, store.ErrNotFound)
 }
 
 // allow is the decision alone. Lists ask it once for each entry.

@@ -73,6 +73,28 @@ func TestAnotherOrgsVaultAndNoVaultAreAnsweredAlike(t *testing.T) {
 	}
 }
 
+// The row may not even say whose it is; the org's index does.
+func TestADamagedVaultIsDamagedToItsOrgAndNotThereToOthers(t *testing.T) {
+	r := newRig(t)
+	v := r.vault()
+	key := layout.VaultMeta(v)
+	row := r.rows()[key]
+	foreigner, err := encodeRow(key, map[string]any{"org": stranger.OrgID, "owner": stranger.ID, "unknown": 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, bad := range map[string]string{"empty": "", "flipped": row[:9] + string(row[9]^1) + row[10:], "cut": row[:len(row)-1], "another's": string(foreigner)} {
+		r.set(key, bad)
+		for name, do := range r.verbs() {
+			want(t, what+", "+name+" by its owner", do(owner, v, "a"), fault.Damaged)
+			want(t, what+", "+name+" by nobody", do(nobody, v, "a"), fault.Unauthenticated)
+			if err := do(stranger, v, "a"); answer(err) != answer(do(stranger, noVault, "a")) {
+				t.Errorf("%s, %s by a stranger: %v, want as of no vault", what, name, err)
+			}
+		}
+	}
+}
+
 func TestWhatIsNoIDIsNotLookedUp(t *testing.T) {
 	r := newRig(t)
 	v := r.vault()
