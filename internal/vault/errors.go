@@ -20,6 +20,12 @@ var (
 // errTorn is a cause of damaged: see Service.torn.
 var errTorn = errors.New("rows do not fit together")
 
+// What a KMS can answer wrong. Left unanswered says nothing about a row.
+var (
+	errAnswers    = fault.New(fault.Unavailable, "the key process did not answer with one result for one item")
+	errNoEnvelope = errors.New("the key process answered with something that is no envelope")
+)
+
 // damaged is the one answer to a row that does not parse or does not open,
 // whatever the cause.
 func damaged(cause error) error {

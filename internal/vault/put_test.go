@@ -14,6 +14,7 @@ import (
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -318,4 +319,44 @@ func TestAPutWritesTheRowsThatTheLegendNames(t *testing.T) {
 	if diff := cmp.Diff(wanted, slices.Sorted(maps.Keys(r.rows()))); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// Whatever the KMS says, only an envelope of this value is stored and
+// acknowledged.
+func TestAnAnswerThatIsNoEnvelopeIsNotStored(t *testing.T) {
+	r := newRig(t)
+	v, value := r.vault(), "value"
+	before := r.rows()
+	type results = []kmsapi.SealResult
+	with := func(change func(*kmsapi.Envelope)) func(results) results {
+		return func(res results) results { change(&res[0].Envelope); return res }
+	}
+	for what, c := range map[string]struct {
+		answer func(results) results
+		code   fault.Code
+	}{
+		"nothing":           {func(results) results { return nil }, fault.Unavailable},
+		"two results":       {func(res results) results { return append(res, res[0]) }, fault.Unavailable},
+		"an empty envelope": {func(results) results { return make(results, 1) }, fault.Internal},
+		"no ciphertext":     {with(func(e *kmsapi.Envelope) { e.Ciphertext = nil }), fault.Internal},
+		"the plaintext":     {with(func(e *kmsapi.Envelope) { e.Ciphertext = []byte(value) }), fault.Internal},
+		"a short tag":       {with(func(e *kmsapi.Envelope) { e.Ciphertext = e.Ciphertext[1:] }), fault.Internal},
+		"a byte more":       {with(func(e *kmsapi.Envelope) { e.Ciphertext = append(e.Ciphertext, 0) }), fault.Internal},
+		"no wrapped DEK":    {with(func(e *kmsapi.Envelope) { e.WrappedDEK = nil }), fault.Internal},
+		"a raw DEK":         {with(func(e *kmsapi.Envelope) { e.WrappedDEK = e.WrappedDEK[:32] }), fault.Internal},
+		"no KEK":            {with(func(e *kmsapi.Envelope) { e.KEKID = "" }), fault.Internal},
+		"another KEK":       {with(func(e *kmsapi.Envelope) { e.KEKID = "threads" }), fault.Internal},
+	} {
+		r.kms.answer = c.answer
+		_, err := r.Put(t.Context(), owner, v, "a", api.PutSecret{Value: &value}, PutOptions{})
+		want(t, what, err, c.code)
+		if diff := cmp.Diff(before, r.rows()); diff != "" {
+			t.Errorf("%s: something was stored:\n%s", what, diff)
+		}
+	}
+	r.kms.answer = nil
+	r.put(v, "a", value)
+	r.kms.openAnswer = func([]kmsapi.OpenResult) []kmsapi.OpenResult { return nil }
+	_, err := r.read(v, "a")
+	want(t, "an Open without results", err, fault.Unavailable)
 }

@@ -188,8 +188,10 @@ func (h *hookStore) Commit(ctx context.Context, b *store.Batch) (store.Revision,
 // hookKMS does the same for the KMS, and counts.
 type hookKMS struct {
 	KMS
-	beforeSeal, beforeOpen func() error // an error fails the call
-	itemErr                error        // fails every item
+	beforeSeal, beforeOpen func() error                                  // an error fails the call
+	itemErr                error                                         // fails every item
+	answer                 func([]kmsapi.SealResult) []kmsapi.SealResult // changes what Seal answers
+	openAnswer             func([]kmsapi.OpenResult) []kmsapi.OpenResult // and Open
 	seals, opens           atomic.Int64
 }
 
@@ -203,7 +205,11 @@ func (h *hookKMS) Seal(ctx context.Context, items []kmsapi.SealItem) ([]kmsapi.S
 	if h.itemErr != nil {
 		return []kmsapi.SealResult{{Err: h.itemErr}}, nil
 	}
-	return h.KMS.Seal(ctx, items)
+	res, err := h.KMS.Seal(ctx, items)
+	if h.answer != nil {
+		res = h.answer(res)
+	}
+	return res, err
 }
 
 func (h *hookKMS) Open(ctx context.Context, items []kmsapi.OpenItem) ([]kmsapi.OpenResult, error) {
@@ -216,7 +222,11 @@ func (h *hookKMS) Open(ctx context.Context, items []kmsapi.OpenItem) ([]kmsapi.O
 	if h.itemErr != nil {
 		return []kmsapi.OpenResult{{Err: h.itemErr}}, nil
 	}
-	return h.KMS.Open(ctx, items)
+	res, err := h.KMS.Open(ctx, items)
+	if h.openAnswer != nil {
+		res = h.openAnswer(res)
+	}
+	return res, err
 }
 
 // once returns f for its first call and nothing after, so that a hook may call the Service.

@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -27,7 +28,9 @@ func secretAAD(vaultID, path string, version int, rawAttributes []byte) []byte {
 	return aead.AAD("keyfold/secret/v1", vaultID, path, strconv.Itoa(version), string(digest[:]))
 }
 
-// seal returns the row of a version. One KMS call.
+// seal returns the row of a version. One KMS call. An answer that is not of
+// the shape of an envelope for this value is an error: it would be stored, and
+// never open.
 func (s *Service) seal(ctx context.Context, v vault, path string, version int, a attributes, value string) ([]byte, error) {
 	raw, err := json.Marshal(a)
 	if err != nil {
@@ -36,8 +39,11 @@ func (s *Service) seal(ctx context.Context, v vault, path string, version int, a
 	res, err := s.kms.Seal(ctx, []kmsapi.SealItem{{
 		KEKID: v.KEKID, Plaintext: []byte(value), AAD: secretAAD(v.id, path, version, raw),
 	}})
+	if err == nil && len(res) != 1 {
+		err = errAnswers
+	}
 	if err == nil {
-		err = res[0].Err
+		err = cmp.Or(res[0].Err, checkEnvelope(res[0].Envelope, v.KEKID, len(value)))
 	}
 	if err != nil {
 		return nil, sealFault(err)
@@ -45,11 +51,23 @@ func (s *Service) seal(ctx context.Context, v vault, path string, version int, a
 	return encodeVersion(raw, res[0].Envelope)
 }
 
+// checkEnvelope tests that e has the lengths of n sealed bytes and of a
+// wrapped DEK, under kekID.
+func checkEnvelope(e kmsapi.Envelope, kekID string, n int) error {
+	if e.KEKID != kekID || len(e.WrappedDEK) != aead.KeySize+aead.Overhead || len(e.Ciphertext) != n+aead.Overhead {
+		return errNoEnvelope
+	}
+	return nil
+}
+
 // open returns the value of a version. One KMS call.
 func (s *Service) open(ctx context.Context, vaultID, path string, version int, r versionRow) (string, error) {
 	res, err := s.kms.Open(ctx, []kmsapi.OpenItem{{
 		Envelope: r.envelope, AAD: secretAAD(vaultID, path, version, r.raw),
 	}})
+	if err == nil && len(res) != 1 {
+		err = errAnswers
+	}
 	if err == nil {
 		err = res[0].Err
 	}
