@@ -37,24 +37,36 @@ type FileRoot struct {
 }
 
 // CreateFileRoot writes a fresh root key to a new file with mode 0600 and
-// opens it. The file is on stable storage when it returns; a file that is
-// there already is never touched (fs.ErrExist).
+// opens it. The file is whole or not there, whenever a crash comes, and on
+// stable storage when it returns; a file that is there already is never
+// touched (fs.ErrExist). A crash can leave a second file, .root.key-*, beside
+// it, which nobody reads.
 //
 // The errors of CreateFileRoot and OpenFileRoot name the path: they are for
 // the operator at start, and no *fault.Error, so that no edge sends them.
 func CreateFileRoot(path string) (*FileRoot, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
+	if err := createWhole(path, writeRoot); err != nil {
 		return nil, fmt.Errorf("make the root key file: %w", err)
 	}
-	err = errors.Join(writeRoot(f), f.Close())
-	if err == nil {
-		err = syncDir(filepath.Dir(path))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("make the root key file: %w", errors.Join(err, os.Remove(path)))
-	}
 	return OpenFileRoot(path)
+}
+
+// createWhole makes the file path with what write writes and syncs, which
+// happens under another name.
+func createWhole(path string, write func(*os.File) error) error {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, ".root.key-*") // of mode 0600
+	if err != nil {
+		return err
+	}
+	err = errors.Join(write(f), f.Close())
+	if err == nil {
+		err = os.Link(f.Name(), path) // which, unlike a rename, replaces nothing
+	}
+	if err := errors.Join(err, os.Remove(f.Name())); err != nil {
+		return err
+	}
+	return syncDir(dir)
 }
 
 // MemoryRoot returns a FileRoot without a file: its fresh key is written

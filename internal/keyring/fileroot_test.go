@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 )
@@ -68,6 +70,69 @@ func TestARootFileIsNeverOverwritten(t *testing.T) {
 	}
 	if _, err := os.Lstat(target); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("the link's target was made")
+	}
+}
+
+// What stands under the name at any moment is what a crash would leave there.
+func TestARootFileIsWholeOrNotThere(t *testing.T) {
+	old := syscall.Umask(0)
+	defer syscall.Umask(old)
+	path := filepath.Join(t.TempDir(), "root.key")
+	look := func(f *os.File) {
+		t.Helper()
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("there is a file before it is whole: %v", err)
+		}
+		if info := must(f.Stat())(t); info.Mode() != 0o600 || filepath.Dir(f.Name()) != filepath.Dir(path) {
+			t.Errorf("it is written to %s with mode %v", f.Name(), info.Mode())
+		}
+	}
+	cut := errors.New("cut off")
+	if err := createWhole(path, func(f *os.File) error { look(f); return cut }); !errors.Is(err, cut) {
+		t.Errorf("a failed write: %v", err)
+	}
+	if left := must(os.ReadDir(filepath.Dir(path)))(t); len(left) != 0 {
+		t.Errorf("a failed write leaves %v", left)
+	}
+	if err := createWhole(path, func(f *os.File) error { look(f); defer look(f); return writeRoot(f) }); err != nil {
+		t.Fatal(err)
+	}
+	must(OpenFileRoot(path))(t)
+	if left := must(os.ReadDir(filepath.Dir(path)))(t); len(left) != 1 {
+		t.Errorf("beside the file there is more: %v", left)
+	}
+}
+
+func TestWhatACrashLeftBesideTheRootFileDoesNotMatter(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "root.key")
+	for _, torn := range []string{"", rootFileHead, rootFileHead + key64[:20]} {
+		f := must(os.CreateTemp(filepath.Dir(path), ".root.key-*"))(t)
+		f.WriteString(torn)
+		f.Close()
+	}
+	must(CreateFileRoot(path))(t)
+	must(OpenFileRoot(path))(t)
+}
+
+func TestOfManyWhoMakeARootFileOneDoes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "root.key")
+	var made atomic.Int32
+	var all sync.WaitGroup
+	for range 16 {
+		all.Go(func() {
+			_, err := CreateFileRoot(path)
+			if err == nil {
+				made.Add(1)
+			} else if !errors.Is(err, fs.ErrExist) {
+				t.Error(err)
+			}
+			if _, err := OpenFileRoot(path); err != nil {
+				t.Errorf("after all, the file does not open: %v", err)
+			}
+		})
+	}
+	if all.Wait(); made.Load() != 1 {
+		t.Errorf("%d made it", made.Load())
 	}
 }
 
