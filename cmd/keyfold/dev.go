@@ -37,7 +37,11 @@ API key is the same at every start; it is in DIR/dev.json while the server runs.
 KEYFOLD_ADDR, KEYFOLD_DATA and KEYFOLD_LOG (debug, info, warn or error; "info,json"
 for JSON) set what the flags do not.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), d) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return untilFailure(cmd.Context(), func(ctx context.Context, onFailure func(error)) error {
+				return a.dev(ctx, d, onFailure)
+			})
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&d.addr, "addr", first(a.getenv("KEYFOLD_ADDR"), "127.0.0.1:7420"), "where to listen (env KEYFOLD_ADDR)")
@@ -47,8 +51,8 @@ for JSON) set what the flags do not.`,
 }
 
 // dev serves until ctx ends, and then returns nil when everything was closed
-// in order.
-func (a *app) dev(ctx context.Context, d devFlags) (err error) {
+// in order. It tells onFailure when a store cannot go on.
+func (a *app) dev(ctx context.Context, d devFlags, onFailure func(error)) (err error) {
 	log, err := newLogger(a.err, a.getenv("KEYFOLD_LOG"))
 	if err != nil {
 		return err
@@ -58,7 +62,7 @@ func (a *app) dev(ctx context.Context, d devFlags) (err error) {
 		return err
 	}
 	defer ln.Close() // a second close, after the node's, does nothing
-	node, err := allinone.Open(ctx, allinone.Config{DataDir: d.data, Version: version(), Log: log})
+	node, err := allinone.Open(ctx, allinone.Config{DataDir: d.data, Version: version(), Log: log, OnFailure: onFailure})
 	if err != nil {
 		return openAdvice(err, d.data)
 	}
