@@ -20,12 +20,12 @@ const (
 type waiter func(ctx context.Context, d time.Duration) error
 
 // send repeats once while that is safe: a read after a failed connection or a
-// 503; any call that was never sent, or that a rate limit refused. A write
-// that may have arrived is never sent again.
+// 503; any call that was never sent, or that a rate limit refused. A write that
+// may have arrived is never sent again, nor is a read that counts.
 func (c *Client) send(ctx context.Context, cl call, payload []byte) (*response, error) {
 	for try := 1; ; try++ {
 		r, err := c.once(ctx, cl, payload)
-		if try == maxTries || ctx.Err() != nil || !again(cl.method, r, err) {
+		if try == maxTries || ctx.Err() != nil || !again(cl, r, err) {
 			return r, err
 		}
 		d := pause(try, r)
@@ -38,14 +38,15 @@ func (c *Client) send(ctx context.Context, cl call, payload []byte) (*response, 
 	}
 }
 
-func again(method string, r *response, err error) bool {
+func again(cl call, r *response, err error) bool {
+	repeatable := cl.method == http.MethodGet && !cl.counts
 	switch {
 	case err != nil:
-		return neverSent(err) || method == http.MethodGet && connectionLost(err)
+		return neverSent(err) || repeatable && connectionLost(err)
 	case r.status == http.StatusTooManyRequests:
 		return true
 	default:
-		return r.status == http.StatusServiceUnavailable && method == http.MethodGet
+		return r.status == http.StatusServiceUnavailable && repeatable
 	}
 }
 

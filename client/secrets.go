@@ -87,7 +87,8 @@ func (c *Client) putOnce(ctx context.Context, vaultID, url string, value []byte,
 }
 
 // Get returns the newest version of a secret and its value. A read counts
-// where the version has a limit of reads.
+// where the version has a limit of reads, so one that may have reached the
+// server is not made again.
 func (c *Client) Get(ctx context.Context, vaultID, path string) (*Secret, error) {
 	url, err := secretPath(vaultID, "secrets", path)
 	if err != nil {
@@ -107,7 +108,7 @@ func (c *Client) GetVersion(ctx context.Context, vaultID, path string, n int) (*
 
 func (c *Client) read(ctx context.Context, url string) (*Secret, error) {
 	var s api.Secret
-	header, err := c.do(ctx, call{method: "GET", path: url, out: &s})
+	header, err := c.do(ctx, call{method: "GET", path: url, counts: true, out: &s})
 	if err != nil {
 		return nil, err
 	}

@@ -44,6 +44,7 @@ type call struct {
 	path   string      // escaped, begins with "/v1"
 	query  url.Values  // nil: none
 	header http.Header // beyond the usual ones; nil: none
+	counts bool        // a GET that must not be made twice
 	in     any         // marshalled as the body; nil: none
 	out    any         // the answer is unmarshalled into it; nil: the answer is dropped
 }
@@ -82,6 +83,11 @@ func (c *Client) once(ctx context.Context, cl call, payload []byte) (*response, 
 	req, err := http.NewRequestWithContext(ctx, cl.method, c.base+cl.path, bytes.NewReader(payload))
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
+	}
+	if cl.counts {
+		// net/http repeats a GET by itself when a kept connection breaks, unless
+		// there is a body that it cannot send again. An empty one is not sent.
+		req.Body, req.GetBody = io.NopCloser(http.NoBody), nil
 	}
 	req.URL.RawQuery = cl.query.Encode()
 	for name, values := range cl.header {

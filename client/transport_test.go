@@ -7,7 +7,9 @@ import (
 	"iter"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,6 +73,8 @@ var (
 func TestOnlyWhatIsSafeIsSentAgain(t *testing.T) {
 	get := func(c *Client) error { _, err := c.ListVaults(t.Context()); return err }
 	post := func(c *Client) error { _, err := c.CreateVault(t.Context(), api.CreateVault{}); return err }
+	value := func(c *Client) error { _, err := c.Get(t.Context(), "v", "a"); return err }
+	version := func(c *Client) error { _, err := c.GetVersion(t.Context(), "v", "a", 1); return err }
 	del := func(c *Client) error { return c.DeleteVault(t.Context(), "v") }
 	unavailable, limited := func() any { return answer(503, "{}") }, func() any { return answer(429, "{}", "Retry-After", "7") }
 	for name, row := range map[string]struct {
@@ -86,6 +90,12 @@ func TestOnlyWhatIsSafeIsSentAgain(t *testing.T) {
 		"a read after 500":                 {get, answer(500, "{}"), 1},
 		"a read after 404":                 {get, answer(404, "{}"), 1},
 		"a read over a broken certificate": {get, errors.New("tls: bad certificate"), 1},
+		"a value that was never asked for": {value, refused, 2},
+		"a value after a reset":            {value, reset, 1},
+		"a value after a cut-off answer":   {value, io.ErrUnexpectedEOF, 1},
+		"a value after 503":                {value, unavailable(), 1},
+		"a value after 429":                {value, limited(), 2},
+		"a version after a reset":          {version, reset, 1},
 		"a write that never left":          {post, refused, 2},
 		"a write after 429":                {post, limited(), 2},
 		"a write after 503":                {post, unavailable(), 1},
@@ -105,6 +115,35 @@ func TestOnlyWhatIsSafeIsSentAgain(t *testing.T) {
 				t.Errorf("answered %v", err)
 			}
 		})
+	}
+}
+
+// A server that hangs up on a kept connection, as after a restart: net/http
+// would make a GET again by itself.
+func TestAValueIsNotAskedForTwiceOverAKeptConnection(t *testing.T) {
+	var reads atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.Contains(r.URL.Path, "/secrets/") {
+			io.WriteString(w, "{}")
+			return
+		}
+		if r.ContentLength != 0 || r.TransferEncoding != nil {
+			t.Errorf("a GET carried a body: %d, %v", r.ContentLength, r.TransferEncoding)
+		}
+		reads.Add(1)
+		panic(http.ErrAbortHandler)
+	}))
+	defer s.Close()
+	c, err := New(s.URL, "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.ListVaults(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Get(t.Context(), "v", "a"); err == nil || reads.Load() != 1 {
+		t.Errorf("asked %d times: %v", reads.Load(), err)
 	}
 }
 
