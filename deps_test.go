@@ -58,7 +58,7 @@ var rooms = map[string]room{
 		ours:   "api client cmek internal/access internal/allinone internal/fault internal/identity",
 		others: jsonv2 + " " + uuid + " github.com/schollz/progressbar/v3 github.com/spf13/cobra golang.org/x/term",
 	},
-	"cmd/keyfold-kms": {floor: 6, ours: "internal/keyring internal/kms internal/store/pebblestore", others: "github.com/spf13/cobra"},
+	"cmd/keyfold-kms": {floor: 6, ours: "internal/keyring internal/kms internal/kmsapi internal/layout internal/store internal/store/pebblestore", others: "github.com/spf13/cobra"},
 	"keyfoldtest":     {floor: 6, ours: "internal/access internal/allinone internal/fault internal/kmsapi internal/store"},
 
 	"bench/load":       {floor: 6},

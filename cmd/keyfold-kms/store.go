@@ -13,22 +13,32 @@ import (
 
 	"github.com/keyfold/keyfold/internal/keyring"
 	"github.com/keyfold/keyfold/internal/kms"
+	"github.com/keyfold/keyfold/internal/kmsapi"
+	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/store/pebblestore"
 )
 
-// init makes a root key and a key store under it. A key store that is there is
-// left alone, and so is a root key: without its store, as an init that was cut
-// off leaves it, it gets one.
+// init makes a root key and a key store under it. A directory that holds
+// anything is left alone, and so is a root key: without its store, as an init
+// that was cut off leaves it, it gets one.
 func (a *app) init(ctx context.Context, rootFile string) error {
-	if a.storeIsThere() {
-		return fmt.Errorf("there is a key store in %s already; look at it with: keyfold-kms keys --data-dir %s", a.dataDir, a.dataDir)
+	if err := a.checkVacant(); err != nil {
+		return err
 	}
 	root, err := openOrCreate(rootFile)
 	if err != nil {
 		return err
 	}
 	defer root.Wipe()
-	if err := a.withKMS(ctx, root, func(*kms.Service) error { return nil }); err != nil {
+	err = a.withStore(func(st store.Store) error {
+		s, err := kms.New(ctx, kms.Config{Store: st, Root: root}) // which makes the first KEK
+		if err == nil {
+			s.Close()
+		}
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	fmt.Fprintf(a.out, "root key   %s (keep a copy where only you can read it: nothing else opens the keys)\n", rootFile)
@@ -36,9 +46,23 @@ func (a *app) init(ctx context.Context, rootFile string) error {
 	return nil
 }
 
-func (a *app) storeIsThere() bool {
-	_, err := os.Stat(a.dataDir)
-	return !errors.Is(err, fs.ErrNotExist)
+// checkVacant is an error unless the data directory is empty or not there.
+func (a *app) checkVacant() error {
+	there, err := pebblestore.Exists(a.dataDir)
+	if err != nil {
+		return err
+	}
+	if there {
+		return fmt.Errorf("there is a key store in %s already; look at it with: keyfold-kms keys --data-dir %s", a.dataDir, a.dataDir)
+	}
+	files, err := os.ReadDir(a.dataDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if len(files) > 0 {
+		return fmt.Errorf("%s holds other things; name a new directory", a.dataDir)
+	}
+	return nil
 }
 
 func openOrCreate(rootFile string) (*keyring.FileRoot, error) {
@@ -52,9 +76,14 @@ func openOrCreate(rootFile string) (*keyring.FileRoot, error) {
 	return root, err
 }
 
-// keys shows what lies in the key store.
+// keys shows what lies in the key store. It makes none: neither in a directory
+// without a store nor in a store of something else.
 func (a *app) keys(ctx context.Context, rootFile string) error {
-	if !a.storeIsThere() {
+	there, err := pebblestore.Exists(a.dataDir)
+	if err != nil {
+		return err
+	}
+	if !there {
 		return fmt.Errorf("there is no key store in %s; make one with: keyfold-kms init --data-dir %s", a.dataDir, a.dataDir)
 	}
 	root, err := keyring.OpenFileRoot(rootFile)
@@ -62,27 +91,44 @@ func (a *app) keys(ctx context.Context, rootFile string) error {
 		return err
 	}
 	defer root.Wipe()
-	return a.withKMS(ctx, root, func(s *kms.Service) error {
-		keys, err := s.List(ctx)
-		if err != nil {
+	return a.withStore(func(st store.Store) error {
+		if err := hasKeys(ctx, st); err != nil {
 			return err
 		}
-		return a.show(keys)
+		return a.list(ctx, st, root)
 	})
 }
 
-func (a *app) withKMS(ctx context.Context, root keyring.Root, do func(*kms.Service) error) (err error) {
-	st, err := pebblestore.Open(a.dataDir, pebblestore.Options{})
-	if err != nil {
-		return err
+// hasKeys is an error unless st has the KEK that every key store has.
+func hasKeys(ctx context.Context, st store.Store) error {
+	_, err := st.Get(ctx, layout.KEK(kmsapi.ThreadsKEK))
+	if errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("the store has no KEK %q; name a key store, restore its backup, or remove it if its init was cut off", kmsapi.ThreadsKEK)
 	}
-	defer func() { err = errors.Join(err, st.Close()) }()
+	return err
+}
+
+func (a *app) list(ctx context.Context, st store.Store, root keyring.Root) error {
 	s, err := kms.New(ctx, kms.Config{Store: st, Root: root})
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	return do(s)
+	keys, err := s.List(ctx)
+	if err != nil {
+		return err
+	}
+	return a.show(keys)
+}
+
+// withStore opens the store, and makes it if there is none.
+func (a *app) withStore(do func(store.Store) error) (err error) {
+	st, err := pebblestore.Open(a.dataDir, pebblestore.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	return do(st)
 }
 
 func (a *app) show(keys kms.Keys) error {
