@@ -184,12 +184,14 @@ func (c *Client) Generate(ctx context.Context, vaultID, path string, req api.Gen
 	if err != nil {
 		return m, err
 	}
-	versions, err := c.Versions(ctx, vaultID, path)
+	secrets, err := c.List(ctx, vaultID, path)
 	if err != nil {
 		return m, err
 	}
-	if len(versions) > 0 && encodingOf(versions[0].Metadata) == encodingBase64 {
-		return m, fmt.Errorf("client: the newest version of %s is no text; put a text there first", path)
+	for _, s := range secrets {
+		if s.Path == path && encodingOf(s.Metadata) == encodingBase64 {
+			return m, fmt.Errorf("client: the newest version of %s is no text; put a text there first", path)
+		}
 	}
 	_, err = c.do(ctx, call{method: "POST", path: url, in: req, out: &m})
 	return m, err

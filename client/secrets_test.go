@@ -325,14 +325,28 @@ func TestAGeneratedValueIsNeverMisreadAsBase64(t *testing.T) {
 	c := newClient(t, s)
 	vault := newVault(t, c)
 	put(t, c, vault, "a", "\xff")
+	put(t, c, vault, "a/b", "text")
 	if _, err := c.Generate(t.Context(), vault, "a", api.GenerateSecret{}); err == nil {
-		if got, err := c.Get(t.Context(), vault, "a"); err != nil || len(got.Value) != 32 {
-			t.Errorf("a generated value of 32 characters came back as %d bytes, %v", len(got.Value), err)
-		}
+		t.Error("a value was generated under the mark of base64")
 	}
 	put(t, c, vault, "a", "text")
+	put(t, c, vault, "a/b", "\xff") // is another secret
 	if _, err := c.Generate(t.Context(), vault, "a", api.GenerateSecret{}); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestGenerateReadsNoOldVersions(t *testing.T) {
+	s := keyfoldtest.Start(t)
+	seen := &recorder{}
+	c := newClient(t, s, client.WithTransport(seen))
+	vault := newVault(t, c)
+	put(t, c, vault, "a", "text")
+	if _, err := c.Generate(t.Context(), vault, "a", api.GenerateSecret{}); err != nil {
+		t.Fatal(err)
+	}
+	if seen.holds("/secret-version") || !seen.holds("/secrets?prefix=a") {
+		t.Error("it asked for more than the newest version's metadata")
 	}
 }
 
