@@ -49,6 +49,9 @@ type EnableCMEK struct {
 	Fingerprint string `json:"fingerprint"` // 64 hex
 }
 
+// MaxSecretPath is the greatest length of a secret's path, in bytes.
+const MaxSecretPath = 512
+
 // PutSecret is the body of PUT /v1/vaults/{id}/secrets/{path}.
 type PutSecret struct {
 	Type           string          `json:"type,omitempty"`    // see SecretTypes; "generic" when absent

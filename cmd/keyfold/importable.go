@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+
+	"github.com/keyfold/keyfold/api"
 )
 
 // importable is one value that secret import found.
@@ -50,9 +52,6 @@ func (s *source) skip(name, reason string) {
 	s.skipped = append(s.skipped, skipped{name, reason})
 }
 
-// maxPath is the greatest length of a secret's path, in bytes.
-const maxPath = 512
-
 // secretPathOf makes a legal path of a name: what is neither an ASCII letter
 // or digit nor one of "_-/" becomes "_", and at both ends everything but
 // letters and digits is cut.
@@ -70,8 +69,8 @@ func secretPathOf(prefix, name string) (string, error) {
 	if prefix = strings.Trim(prefix, "/"); prefix != "" {
 		path = prefix + "/" + path
 	}
-	if len(path) > maxPath {
-		return "", fmt.Errorf("its path is over %d bytes", maxPath)
+	if len(path) > api.MaxSecretPath {
+		return "", fmt.Errorf("its path is over %d bytes", api.MaxSecretPath)
 	}
 	return path, nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/vault"
 )
 
@@ -31,14 +32,11 @@ func TestNamesBecomePaths(t *testing.T) {
 	for name, want := range map[string]string{
 		"DATABASE_URL": "DATABASE_URL", "server.crt": "server_crt", ".env": "env", "a-b/c.d": "a-b/c_d",
 		"--x--": "x", "Főtanúsítvány.pem": "F_tan_s_tv_ny_pem", "a b": "a_b", "\xff": "", "...": "",
-		strings.Repeat("a", maxPath+1): "",
+		strings.Repeat("a", api.MaxSecretPath+1): "",
 	} {
 		got, err := secretPathOf("", name)
 		if got != want || (err == nil) != (want != "") {
 			t.Errorf("%q became %q, %v; want %q", name, got, err, want)
 		}
-	}
-	if maxPath != vault.MaxPath {
-		t.Errorf("the server takes paths of %d bytes", vault.MaxPath)
 	}
 }

@@ -3,11 +3,12 @@ package vault
 import (
 	"strings"
 
+	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/fault"
 )
 
 // MaxPath is the greatest length of a secret's path, in bytes.
-const MaxPath = 512
+const MaxPath = api.MaxSecretPath
 
 const pathHint = "a path is like db/credentials or OPENAI_KEY"
 
