@@ -36,7 +36,7 @@ var rooms = map[string]room{
 	"internal/access":  {floor: 1, ours: "internal/fault"},
 	"internal/keyring": {floor: 1, ours: "internal/aead internal/fault"},
 	"internal/kmsapi":  {floor: 1},
-	"internal/store":   {floor: 1},
+	"internal/store":   {floor: 1, ours: "internal/fault"},
 
 	"client":                     {floor: 2, ours: "api cmek"},
 	"internal/httpx":             {floor: 2, ours: "api internal/access internal/fault", others: jsonv2},

@@ -137,20 +137,10 @@ func (s *Service) get(ctx context.Context, key string, v any) (store.Revision, e
 
 // storeFault names an error of the store. It lets a fault pass, and nil.
 func storeFault(err error) error {
-	if _, ok := errors.AsType[*fault.Error](err); ok || err == nil {
-		return err
-	}
-	switch {
-	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrLimit): // of a key that no ID of ours makes
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrLimit) { // of a key that no ID of ours makes
 		return fault.New(fault.NotFound, "there is no such org, user or key; check the ID")
-	case errors.Is(err, store.ErrConflict):
-		return fault.New(fault.Conflict, "somebody else changed this at the same time; try again")
-	case errors.Is(err, store.ErrDamaged):
-		return fault.Wrap(fault.Damaged, err, "the store is damaged; restore it from a backup")
-	case errors.Is(err, store.ErrClosed), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return fault.Wrap(fault.Unavailable, err, "the request was not finished; try again")
 	}
-	return fault.Wrap(fault.Internal, err, "the store failed")
+	return store.Fault(err)
 }
 
 func newID() (string, error) {

@@ -1,33 +1,15 @@
 package thread
 
 import (
-	"context"
 	"errors"
 
 	"github.com/keyfold/keyfold/internal/fault"
-	"github.com/keyfold/keyfold/internal/store"
 )
 
 var (
 	errNoKey     = fault.New(fault.Damaged, "the thread has no key; nothing is stored or read without one")
 	errNoMessage = fault.New(fault.NotFound, "there is no such message in this thread; check the ID")
 )
-
-// storeFault names an error of the store. It lets a fault pass, and nil.
-func storeFault(err error) error {
-	if _, ok := errors.AsType[*fault.Error](err); ok || err == nil {
-		return err
-	}
-	switch {
-	case errors.Is(err, store.ErrDamaged):
-		return fault.Wrap(fault.Damaged, err, "the store is damaged; restore it from a backup")
-	case errors.Is(err, store.ErrLimit):
-		return fault.Wrap(fault.TooLarge, err, "this is more than the store takes at once; send less")
-	case errors.Is(err, store.ErrClosed), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return fault.Wrap(fault.Unavailable, err, "the request was not finished; look whether it took effect, then try again")
-	}
-	return fault.Wrap(fault.Internal, err, "the store failed; look whether the request took effect before you try again")
-}
 
 // kmsFault names an error of a KMS call that should have answered want
 // results, or of one item of it. A key that the KMS does not have or cannot

@@ -37,7 +37,7 @@ func (s *Service) Create(ctx context.Context, p access.Principal, req api.Create
 	}
 	b.Put(m.index(), nil)
 	if _, err := s.store.Commit(ctx, &b); err != nil {
-		return api.Thread{}, storeFault(err)
+		return api.Thread{}, store.Fault(err)
 	}
 	return m.api(), nil
 }
@@ -86,5 +86,5 @@ func (s *Service) Delete(ctx context.Context, p access.Principal, threadID strin
 		_, err = s.store.Commit(ctx, &b)
 		return err
 	})
-	return storeFault(err)
+	return store.Fault(err)
 }

@@ -78,7 +78,7 @@ func (s *Service) walk(ctx context.Context, p access.Principal, q ListQuery, rng
 	for {
 		entries, err := s.store.Scan(ctx, rng, store.ScanOptions{Limit: step, Reverse: true})
 		if err != nil {
-			return api.Threads{}, storeFault(err)
+			return api.Threads{}, store.Fault(err)
 		}
 		for _, e := range entries {
 			pos := e.Key[len(rng.Start):]

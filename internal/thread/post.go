@@ -48,7 +48,7 @@ func (s *Service) Post(ctx context.Context, p access.Principal, threadID string,
 		return err
 	})
 	if err != nil {
-		return nil, storeFault(err)
+		return nil, store.Fault(err)
 	}
 	return wire, nil
 }
@@ -111,7 +111,7 @@ func (s *Service) check(ctx context.Context, threadID string, req *api.PostMessa
 	if errors.Is(err, store.ErrNotFound) {
 		return fault.New(fault.Invalid, "reply_to names no message of this thread; post that message first")
 	}
-	return storeFault(err)
+	return store.Fault(err)
 }
 
 // checkBody tests that body is a JSON value other than null, in UTF-8. It lets
@@ -164,7 +164,7 @@ func (s *Service) place(ctx context.Context, threadID string, ts int64, again bo
 	first, last := layout.Message(threadID, layout.MessageID(ts, 0)), layout.Message(threadID, layout.MessageID(ts, maxSeq))
 	recs, err := s.store.Scan(ctx, store.Range{Start: first, End: last + "\x00"}, store.ScanOptions{Limit: 1, Reverse: true})
 	if err != nil || len(recs) == 0 {
-		return ts, 0, storeFault(err)
+		return ts, 0, store.Fault(err)
 	}
 	if recs[0].Key == last {
 		return 0, 0, fault.New(fault.Conflict, "there are %d messages of time %d in this thread already; send another ts", maxSeq+1, ts)

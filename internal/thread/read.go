@@ -42,7 +42,7 @@ func (s *Service) ListMessages(ctx context.Context, p access.Principal, threadID
 	}
 	recs, err := s.store.Scan(ctx, rng, opt)
 	if err != nil {
-		return nil, storeFault(err)
+		return nil, store.Fault(err)
 	}
 	if opt.Reverse {
 		slices.Reverse(recs)
@@ -88,7 +88,7 @@ func (s *Service) GetMessage(ctx context.Context, p access.Principal, threadID, 
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, errNoMessage
 	} else if err != nil {
-		return nil, storeFault(err)
+		return nil, store.Fault(err)
 	}
 	opened, err := s.decrypt(ctx, m, []store.Record{rec})
 	if err != nil {

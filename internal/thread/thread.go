@@ -95,7 +95,7 @@ func (s *Service) tick() int64 {
 func (s *Service) gate(ctx context.Context, p access.Principal, action access.Action, threadID string) (meta, error) {
 	m, err := s.load(ctx, threadID)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return meta{}, storeFault(err)
+		return meta{}, store.Fault(err)
 	}
 	// The zero meta of what is not there belongs to no org, which Allow takes for another one.
 	if err := access.Allow(p, action, access.Resource{OrgID: m.Org, OwnerID: m.Author}); err != nil {
