@@ -72,6 +72,14 @@ func (c *Call) readBody() error {
 	if c.r.ContentLength > c.row.MaxBody {
 		return c.tooLarge()
 	}
+	size := c.r.ContentLength
+	if size < 0 { // chunked: nobody knows
+		size = c.row.MaxBody
+	}
+	var err error
+	if c.taken, err = c.large.take(size); err != nil {
+		return err
+	}
 	c.setReadDeadline(time.Now().Add(c.row.timeout()))
 	c.body = getBuffer()
 	if _, err := c.body.ReadFrom(http.MaxBytesReader(c.w, c.r.Body, c.row.MaxBody)); err != nil {
@@ -106,5 +114,6 @@ func (c *Call) freeBody() {
 	if c.body != nil {
 		putBuffer(c.body)
 		c.body = nil
+		c.large.give(c.taken)
 	}
 }

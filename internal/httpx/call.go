@@ -23,8 +23,10 @@ type Call struct {
 	names     []string
 	values    [maxParams]string
 	body      *bytes.Buffer // nil when the row takes no body or none came
-	unread    bool          // a body was announced and not read to its end
-	requestID [1]string     // an array, so that it can be a header's value as it is
+	large     *budget
+	taken     int64     // of large, for body
+	unread    bool      // a body was announced and not read to its end
+	requestID [1]string // an array, so that it can be a header's value as it is
 	start     time.Time
 	status    int   // as answered; 0 before
 	err       error // what was answered with a problem
@@ -54,6 +56,20 @@ func (c *Call) Query() (url.Values, error) {
 
 // Header returns the request's header of that name, "" when absent.
 func (c *Call) Header(name string) string { return c.r.Header.Get(name) }
+
+// Guard returns the request's header of that name, "" when absent. Sent empty
+// or more than once it is Invalid: a condition that cannot be read must not be
+// taken for none.
+func (c *Call) Guard(name string) (string, error) {
+	values := c.r.Header.Values(name)
+	switch {
+	case len(values) == 0:
+		return "", nil
+	case len(values) > 1 || strings.TrimSpace(values[0]) == "":
+		return "", fault.New(fault.Invalid, "send the header %s once and with a value, or not at all", name)
+	}
+	return values[0], nil
+}
 
 // SetHeader sets a header of the answer. name is in its canonical form.
 func (c *Call) SetHeader(name, value string) { c.w.Header()[name] = []string{value} }

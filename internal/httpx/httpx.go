@@ -79,13 +79,14 @@ type Mux struct {
 	routes       *node
 	authenticate Authenticator
 	cors         cors
+	large        *budget
 	log          *slog.Logger
 }
 
 // New builds a Mux. It panics when two rows claim the same method and path or
 // a pattern is malformed, which are mistakes of the program.
 func New(cfg Config) *Mux {
-	m := &Mux{routes: newNode(), authenticate: cfg.Authenticate, cors: newCORS(cfg.CORSOrigins), log: cfg.Log}
+	m := &Mux{routes: newNode(), authenticate: cfg.Authenticate, cors: newCORS(cfg.CORSOrigins), large: newBudget(largeBodies), log: cfg.Log}
 	for i := range cfg.Rows {
 		m.routes.add(&cfg.Rows[i])
 	}
@@ -102,7 +103,7 @@ func New(cfg Config) *Mux {
 
 // ServeHTTP answers one request and logs it.
 func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &Call{w: w, r: r, start: time.Now(), requestID: [1]string{requestID(r)}}
+	c := &Call{w: w, r: r, large: m.large, start: time.Now(), requestID: [1]string{requestID(r)}}
 	defer func() {
 		if v := recover(); v != nil {
 			c.fail(panicked(v))

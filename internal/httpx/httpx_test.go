@@ -42,6 +42,7 @@ func rows() []Row {
 		})},
 		{Method: "GET", Pattern: "/things", Handler: NoBody(200, func(context.Context, *Call) (string, error) { return "list", nil })},
 		{Method: "POST", Pattern: "/things", MaxBody: 1000, Handler: Body(201, echo)},
+		{Method: "POST", Pattern: "/large", MaxBody: 1 << 20, Handler: Body(201, echo)},
 		{Method: "POST", Pattern: "/free", MaxBody: 1000, FreeForm: true, Handler: Body(200, func(_ context.Context, _ *Call, v in) (stdjson.RawMessage, error) {
 			return v.Free, nil
 		})},

@@ -24,14 +24,29 @@ func (h secrets) list(ctx context.Context, c *httpx.Call) (api.Secrets, error) {
 }
 
 func (h secrets) put(ctx context.Context, c *httpx.Call, req api.PutSecret) (api.SecretMetadata, error) {
-	ifMatch, err := parseIfMatch(c.Header("If-Match"))
+	opt, err := putOptions(c)
 	if err != nil {
 		return api.SecretMetadata{}, err
 	}
-	return h.service.Put(ctx, c.Principal, c.Param("vault"), c.Param("path"), req, vault.PutOptions{
-		DeclaredFingerprint: c.Header(api.HeaderCMEKFingerprint),
-		IfMatch:             ifMatch,
-	})
+	return h.service.Put(ctx, c.Principal, c.Param("vault"), c.Param("path"), req, opt)
+}
+
+// putOptions reads the headers that a write depends on.
+func putOptions(c *httpx.Call) (opt vault.PutOptions, err error) {
+	if opt.DeclaredFingerprint, err = c.Guard(api.HeaderCMEKFingerprint); err != nil {
+		return opt, err
+	}
+	match, err := c.Guard("If-Match")
+	if err != nil {
+		return opt, err
+	}
+	if opt.IfMatch, err = parseIfMatch(match); err != nil {
+		return opt, err
+	}
+	if unknown, _ := c.Guard("If-None-Match"); unknown != "" {
+		return opt, errIfNoneMatch
+	}
+	return opt, nil
 }
 
 func (h secrets) get(ctx context.Context, c *httpx.Call) (api.Secret, error) {
@@ -112,6 +127,7 @@ func parseVersion(s string) (int, bool) {
 }
 
 var (
-	errVersion = fault.New(fault.Invalid, "end the URL's path with /<version>, a number from 1: .../db/credentials/3")
-	errIfMatch = fault.New(fault.Invalid, `send the version that you expect to be the newest in If-Match, in quotes: If-Match: "3"`)
+	errVersion     = fault.New(fault.Invalid, "end the URL's path with /<version>, a number from 1: .../db/credentials/3")
+	errIfNoneMatch = fault.New(fault.Invalid, "If-None-Match is not supported here; a write is made conditional by If-Match")
+	errIfMatch     = fault.New(fault.Invalid, `send the version that you expect to be the newest in If-Match, in quotes: If-Match: "3"`)
 )

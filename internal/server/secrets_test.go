@@ -99,13 +99,32 @@ func TestAWriteMayRequireTheNewestVersion(t *testing.T) {
 		w.do(scenario{call: "PUT " + secret, header: []string{"If-Match", ifMatch}, body: `{"value":"x"}`, status: status})
 	}
 	put(`"1"`, 412)
-	put("", 201)
+	w.do(scenario{call: "PUT " + secret, body: `{"value":"x"}`, status: 201})
 	put(`"1"`, 201)
 	put(`"1"`, 412)
 	put(`"2"`, 201)
 	w.unchanged(func() {
 		for _, malformed := range []string{"3", `"3`, `3"`, `W/"3"`, `"0"`, `"-3"`, `"+3"`, `"03"`, `"3", "4"`, `*`, `""`, `" 3"`, `"3000000000"`, `"x"`} {
 			put(malformed, 400)
+		}
+	})
+}
+
+// A guard that is there in part must not be taken for none.
+func TestAGuardThatIsEmptyOrSentTwiceStoresNothing(t *testing.T) {
+	w := newWorld(t)
+	plain, sealed := w.vault(false)+"/secrets/a", w.vault(true)+"/secrets/a"
+	w.do(scenario{call: "PUT " + plain, body: `{"value":"x"}`, status: 201})
+	w.unchanged(func() {
+		for _, header := range [][]string{
+			{"If-Match", ""}, {"If-Match", " "}, {"If-Match", `"1"`, "If-Match", `"1"`}, {"If-Match", "", "If-Match", `"99"`},
+			{"If-None-Match", "*"}, {"If-None-Match", `"1"`},
+		} {
+			w.do(scenario{call: "PUT " + plain, header: header, body: `{"value":"x"}`, status: 400})
+		}
+		const declare = "X-Keyfold-Cmek-Fingerprint"
+		for _, header := range [][]string{{declare, ""}, {declare, fingerprint, declare, otherPrint}, {declare, fingerprint, declare, fingerprint}} {
+			w.do(scenario{call: "PUT " + sealed, header: header, body: `{"value":"` + blob + `"}`, status: 400})
 		}
 	})
 }

@@ -70,7 +70,7 @@ func (w *world) do(sc scenario) answer {
 		r.Header.Set("Authorization", "Bearer "+sc.key)
 	}
 	for i := 0; i < len(sc.header); i += 2 {
-		r.Header.Set(sc.header[i], sc.header[i+1])
+		r.Header.Add(sc.header[i], sc.header[i+1])
 	}
 	res, err := http.DefaultTransport.RoundTrip(r) // which follows no redirect
 	if err != nil {

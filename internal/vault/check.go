@@ -85,8 +85,8 @@ func checkExpiry(t *time.Time) (*time.Time, error) {
 		return nil, nil
 	}
 	u := t.UTC()
-	if u.Year() < 1 || u.Year() > 9999 {
-		return nil, invalid("expires_at must be a time like 2030-01-31T12:00:00Z")
+	if u.IsZero() || u.Year() < 1 || u.Year() > 9999 { // the zero time is what a program sends that set none
+		return nil, invalid("expires_at must be a time like 2030-01-31T12:00:00Z; leave it out for none")
 	}
 	return &u, nil
 }

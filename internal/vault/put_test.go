@@ -123,6 +123,7 @@ func TestAPutOfWrongFieldsStoresNothing(t *testing.T) {
 	bad("no reads", fault.Invalid, func(q *api.PutSecret) { q.MaxAccessCount = ptr(0) })
 	bad("negative reads", fault.Invalid, func(q *api.PutSecret) { q.MaxAccessCount = ptr(-1) })
 	bad("reads over 31 bits", fault.Invalid, func(q *api.PutSecret) { q.MaxAccessCount = ptr(1 << 31) })
+	bad("the zero time", fault.Invalid, func(q *api.PutSecret) { q.ExpiresAt = new(time.Time) })
 	bad("year 10000", fault.Invalid, func(q *api.PutSecret) {
 		q.ExpiresAt = ptr(time.Date(9999, 12, 31, 23, 59, 59, 0, time.FixedZone("", -3600)))
 	})
