@@ -105,12 +105,16 @@ func envSource(file, prefix string) (source, error) {
 	return s, nil
 }
 
-// dirSource finds the regular files of dir and the directories below it. Links
-// to files are followed, links to directories are not; what is hidden is left
-// out.
+// dirSource finds the regular files of dir, which may be a link, and of the
+// directories below it. There, links to files are followed, links to
+// directories are not; what is hidden is left out.
 func dirSource(dir, prefix string) (source, error) {
 	s := source{kind: "file", taken: map[string]string{}}
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+	dir, err := realDir(dir)
+	if err != nil {
+		return s, err
+	}
+	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		name, _ := filepath.Rel(dir, path)
 		name = filepath.ToSlash(name)
 		switch {
@@ -133,6 +137,18 @@ func dirSource(dir, prefix string) (source, error) {
 	})
 	sort.SliceStable(s.skipped, func(i, j int) bool { return s.skipped[i].Name < s.skipped[j].Name })
 	return s, err
+}
+
+// realDir is dir without links: a walk does not follow one at its root.
+func realDir(dir string) (string, error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return "", err
+	}
+	if !info.IsDir() {
+		return "", advise(fmt.Errorf("%s is not a directory", dir), "import one file with: keyfold secret put VAULT PATH --file FILE")
+	}
+	return filepath.EvalSymlinks(dir)
 }
 
 func (s *source) addFile(prefix, name, path string) {
