@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,7 +18,9 @@ func (a *app) messageImportCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "import THREAD --file F.jsonl", Short: "Post every line of a file as a message; safe to run again",
 		Long: `Post every line of a file as a message, in the order of the file. The whole file
-is checked before the first message is posted. A line is a JSON object in UTF-8:
+is checked before the first message is posted; whether the thread has a message
+that reply_to names, and no line of the file is, the server tells when it comes to
+that line. A line is a JSON object in UTF-8:
 
   {"body": any JSON value but null, "role": "user", "ts": 1790000000000000000, "reply_to": "ID", "id": "ID"}
 
@@ -98,7 +101,17 @@ func (a *app) runPosts(ctx context.Context, p *poster) error {
 	case errors.Is(stopped, context.Canceled):
 		return advise(fmt.Errorf("interrupted with %d left", s.Left), goOn)
 	case stopped != nil:
-		return advise(fmt.Errorf("stopped with %d left: %s: %w", s.Left, p.plan.file, stopped), goOn)
+		hint := goOn
+		if isRefusal(stopped) {
+			hint = "the server will not take that line as it is: correct it, and import the file into a new thread"
+		}
+		return advise(fmt.Errorf("stopped with %d left: %s: %w", s.Left, p.plan.file, stopped), hint)
 	}
 	return nil
+}
+
+// isRefusal reports an answer that the same message will get again.
+func isRefusal(err error) bool {
+	e, ok := errors.AsType[*client.Error](err)
+	return ok && (e.Status == http.StatusBadRequest || e.Status == http.StatusRequestEntityTooLarge)
 }

@@ -7,6 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	jsonv2 "github.com/go-json-experiment/json"
@@ -22,13 +26,20 @@ import (
 // body is needed, the rest is not. ts is nanoseconds since 1970. id is what
 // other lines call this message in reply_to; the server gives it a new one.
 // "thread" and "author", which an export may carry, are ignored; any other
-// member is an error. Blank lines are skipped.
+// member, or one that comes twice, is an error. reply_to is the id of an earlier
+// line, or the ID of a message that the thread has. Blank lines are skipped.
 //
 // A plain file is text in UTF-8: each line, without its line break, is the body
 // of one message, blank lines included.
 
 // maxLine bounds a line, in bytes: a body of 4 MiB and room for the rest.
 const maxLine = 5 << 20
+
+// The server's limits.
+const (
+	maxRole = 64      // characters of a role
+	maxBody = 4 << 20 // bytes of a body, without the spaces between its parts
+)
 
 // msgLine is one line of a message file.
 type msgLine struct {
@@ -102,10 +113,11 @@ func parseLine(raw []byte, plain bool) (msgLine, error) {
 	}
 	if plain {
 		body, err := textBody(raw)
+		if len(body) > maxBody {
+			err = errLongBody
+		}
 		return msgLine{PostMessage: api.PostMessage{Body: body}}, err
 	}
-	// A body may hold what a strict reader refuses and the server keeps.
-	loose := jsonv2.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	var o msgObject
 	if err := jsonv2.Unmarshal(raw, &o, loose, jsonv2.RejectUnknownMembers(true)); err != nil {
 		return msgLine{}, errors.New(`want {"body": ...} with role, ts, reply_to and id at most; --plain takes lines of text`)
@@ -113,10 +125,62 @@ func parseLine(raw []byte, plain bool) (msgLine, error) {
 	switch {
 	case len(o.Body) == 0 || string(o.Body) == "null":
 		return msgLine{}, errors.New("body is missing or null")
+	case namesTwice(raw):
+		return msgLine{}, errors.New("it has a member twice")
+	case isLong(o.Body):
+		return msgLine{}, errLongBody
+	case !isRole(o.Role):
+		return msgLine{}, fmt.Errorf("role must be at most %d characters, without control characters", maxRole)
 	case o.TS < 0:
 		return msgLine{}, errors.New("ts must be nanoseconds since 1970, 1 or more")
 	}
 	return msgLine{id: o.ID, PostMessage: api.PostMessage{Body: o.Body, Role: o.Role, TS: o.TS, ReplyTo: o.ReplyTo}}, nil
+}
+
+// loose lets a body hold what a strict reader refuses and the server keeps.
+var loose = jsonv2.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+
+// namesTwice reports whether a JSON object has two members of one name. What
+// its members hold is not looked into.
+func namesTwice(object []byte) bool {
+	dec := jsontext.NewDecoder(bytes.NewReader(object), loose)
+	_, err := dec.ReadToken()
+	for seen := map[string]bool{}; err == nil && dec.PeekKind() == '"'; err = dec.SkipValue() {
+		name, _ := dec.ReadToken()
+		if seen[name.String()] {
+			return true
+		}
+		seen[name.String()] = true
+	}
+	return false
+}
+
+var errLongBody = fmt.Errorf("body is over %d bytes", maxBody)
+
+// isLong reports whether body is over maxBody as it is sent.
+func isLong(body json.RawMessage) bool {
+	if len(body) <= maxBody {
+		return false
+	}
+	compact, err := compactJSON(body)
+	return err != nil || len(compact) > maxBody
+}
+
+// isRole reports whether the server takes role.
+func isRole(role string) bool {
+	return utf8.ValidString(role) && utf8.RuneCountInString(role) <= maxRole && !strings.ContainsFunc(role, unicode.IsControl)
+}
+
+var messageID = regexp.MustCompile(`^[0-9]{20}-[0-9]{6}$`)
+
+// isMessageID reports whether id has the form of a message's ID: its time, 1
+// or more, and its number.
+func isMessageID(id string) bool {
+	if !messageID.MatchString(id) {
+		return false
+	}
+	ts, err := strconv.ParseInt(id[:20], 10, 64)
+	return err == nil && ts > 0
 }
 
 // textBody is text as a JSON string.

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/keyfold/keyfold/internal/thread"
 )
 
 func linesOf(t *testing.T, text string, plain bool) ([]msgLine, error) {
@@ -41,7 +43,8 @@ func TestAMistakeInAMessageFileIsNamedByItsLineAndNotQuoted(t *testing.T) {
 		`canary`, `"canary"`, `["canary"]`, `{"body":"canary"`, `{"body":"canary"}}`, `{"body":"canary","canary":1}`,
 		`{"role":"canary"}`, `{"body":null,"role":"canary"}`, `{"body":"canary","ts":-1}`, `{"body":"canary","ts":"1"}`,
 		`{"Body":"canary"}`, "{\"body\":\"canary\xff\"}", `{"body":"canary","ts":1e300}`, `{"body":canary}`,
-		`{"body":"canary"}{"body":"canary"}`, `{"body":"` + strings.Repeat("canary", maxLine/6) + `"}`,
+		`{"body":"canary"}{"body":"canary"}`, `{"body":"canary","body":2}`, `{"body":"canary","ts":1,"t\u0073":2}`,
+		`{"body":1,"role":"canary\n"}`, `{"body":1,"role":"canary\u009f"}`, `{"body":1,"role":"` + strings.Repeat("c", thread.MaxRole+1) + `"}`, `{"body":"` + strings.Repeat("canary", maxLine/6) + `"}`,
 	} {
 		_, err := linesOf(t, "{\"body\":1}\n\n"+bad+"\n", false)
 		if err == nil || !strings.HasPrefix(err.Error(), "line 3: ") || strings.Contains(err.Error(), "canary") {
@@ -50,6 +53,44 @@ func TestAMistakeInAMessageFileIsNamedByItsLineAndNotQuoted(t *testing.T) {
 	}
 	if _, err := linesOf(t, "a\ncanary\xff\n", true); err == nil || err.Error() != "line 2: it is not UTF-8" {
 		t.Errorf("plain: %v", err)
+	}
+}
+
+func TestTheLimitsAreTheServers(t *testing.T) {
+	long := strings.Repeat("a", thread.MaxBody-2)
+	for text, want := range map[string]bool{
+		`{"body":1,"role":"` + strings.Repeat("ő", thread.MaxRole) + `"}`: true,
+		`{"body":"` + long + `"}`:                      true,
+		`{"body":["` + long[2:] + `",` + "\t" + ` 1]}`: false,
+		`{"body":["` + long[4:] + `",` + "\t" + ` 1]}`: true,
+		`{"body":"` + long + `a"}`:                     false,
+	} {
+		if _, err := linesOf(t, text, false); (err == nil) != want {
+			t.Errorf("%.20q: %v", text, err)
+		}
+	}
+	for text, want := range map[string]bool{long: true, long + "a": false} {
+		if _, err := linesOf(t, text, true); (err == nil) != want {
+			t.Errorf("plain: %v", err)
+		}
+	}
+}
+
+func TestAnAnswerToNothingIsFoundBeforeTheImport(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"id":"a","body":1}` + "\n" + `{"reply_to":"a","body":2}`: "",
+		`{"reply_to":"00000000000000000009-000000","body":2}`:      "",
+		`{"reply_to":"a","body":2}` + "\n" + `{"id":"a","body":1}`: "line 1: ",
+		`{"body":1}` + "\n\n" + `{"reply_to":"a","body":2}`:        "line 3: ",
+		`{"id":"a","reply_to":"a","body":2}`:                       "line 1: ",
+		`{"reply_to":"00000000000000000000-000000","body":2}`:      "line 1: ",
+		`{"reply_to":"99999999999999999999-000000","body":2}`:      "line 1: ",
+		`{"reply_to":"00000000000000000009-0000000","body":2}`:     "line 1: ",
+	} {
+		_, err := planImport(writeTemp(t, "f.jsonl", text), false)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), "f.jsonl: "+want) {
+			t.Errorf("%s: %v", text, err)
+		}
 	}
 }
 

@@ -45,6 +45,7 @@ type msgPlan struct {
 	minTS      int64           // least time given; 0: none
 	maxTS      int64           // greatest time given
 	repliedTo  map[string]bool // IDs that some line answers
+	named      map[string]bool // ids of lines that are no message ID
 	sha256     string
 	plain      bool
 	file       string
@@ -60,7 +61,7 @@ func planImport(file string, plain bool) (*msgPlan, error) {
 		return nil, err
 	}
 	defer f.Close()
-	p := &msgPlan{file: file, plain: plain, repliedTo: map[string]bool{}}
+	p := &msgPlan{file: file, plain: plain, repliedTo: map[string]bool{}, named: map[string]bool{}}
 	hash := sha256.New()
 	if err := readLines(io.TeeReader(f, hash), plain, p.see); err != nil {
 		return nil, fmt.Errorf("%s: %w; nothing was imported", file, err)
@@ -72,7 +73,13 @@ func planImport(file string, plain bool) (*msgPlan, error) {
 func (p *msgPlan) see(l msgLine) error {
 	p.lines++
 	if l.ReplyTo != "" {
+		if !p.named[l.ReplyTo] && !isMessageID(l.ReplyTo) {
+			return fmt.Errorf("line %d: reply_to must be the id of an earlier line or the ID of a message", l.no)
+		}
 		p.repliedTo[l.ReplyTo] = true
+	}
+	if l.id != "" && !isMessageID(l.id) {
+		p.named[l.id] = true
 	}
 	if l.TS == 0 {
 		p.untimed++
