@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -93,7 +94,7 @@ func (p *msgPlan) see(l msgLine) error {
 }
 
 // chooseBase takes the base of an earlier run, or a new one that is later than
-// newest, the thread's newest message, and keeps it.
+// newest, the time of the thread's newest message, and keeps it.
 func (p *msgPlan) chooseBase(threadID string, newest int64, now time.Time, again bool) error {
 	if p.untimed == 0 {
 		return nil
@@ -110,6 +111,9 @@ func (p *msgPlan) chooseBase(threadID string, newest int64, now time.Time, again
 	case ok && !again:
 		p.base = old.BaseTS
 		return nil
+	case newest > math.MaxInt64-int64(p.lines):
+		return advise(errors.New("the thread has a message at the end of time, and the lines without ts would come after it; nothing was imported"),
+			"give every line a ts, or import the file into another thread")
 	}
 	p.base, p.newlyBased = max(now.UnixNano(), newest+1), true
 	states[threadID] = importState{p.sha256, p.plain, p.base}
