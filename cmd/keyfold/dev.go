@@ -38,7 +38,9 @@ KEYFOLD_ADDR, KEYFOLD_DATA and KEYFOLD_LOG (debug, info, warn or error; "info,js
 for JSON) set what the flags do not.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return untilFailure(cmd.Context(), func(ctx context.Context, onFailure func(error)) error {
+			ctx, stop := untilSignal(cmd.Context())
+			defer stop()
+			return untilFailure(ctx, func(ctx context.Context, onFailure func(error)) error {
 				return a.dev(ctx, d, onFailure)
 			})
 		},

@@ -78,7 +78,7 @@ func secretPathOf(prefix, name string) (string, error) {
 // envSource reads an .env file. A variable that is set twice has the later value.
 func envSource(file, prefix string) (source, error) {
 	s := source{kind: "env", taken: map[string]string{}}
-	f, err := os.Open(file)
+	f, err := openRegular(file)
 	if err != nil {
 		return s, err
 	}
@@ -103,6 +103,19 @@ func envSource(file, prefix string) (source, error) {
 		s.add(prefix, v.name, func() ([]byte, error) { return []byte(v.value), nil })
 	}
 	return s, nil
+}
+
+// openRegular opens a file for an import. A pipe could keep it waiting, and is
+// not there for the second run.
+func openRegular(file string) (*os.File, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, advise(fmt.Errorf("%s is not a regular file", file), "write what is to be imported to a file first")
+	}
+	return os.Open(file)
 }
 
 // dirSource finds the regular files of dir, which may be a link, and of the

@@ -18,7 +18,7 @@ func (a *app) messageExportCmd() *cobra.Command {
 are in the clear. "message import" reads this form.`,
 		Args: cobra.ExactArgs(1),
 		RunE: a.calls(func(ctx context.Context, c *client.Client, args []string) error {
-			err := a.writeOut(out, func(w io.Writer) error { return export(ctx, c, args[0], w) })
+			err := a.writeOut(ctx, out, func(ctx context.Context, w io.Writer) error { return export(ctx, c, args[0], w) })
 			return onNotFound(err, listThreads)
 		}),
 	}

@@ -46,11 +46,13 @@ by the same command. Keep it beside the file.`,
 			if err != nil {
 				return err
 			}
+			ctx, stop := untilSignal(cmd.Context())
+			defer stop()
 			p := &poster{c: c, thread: args[0], plan: plan}
-			if err := p.lookUp(cmd.Context(), again); err != nil {
+			if err := p.lookUp(ctx, again); err != nil {
 				return onNotFound(err, listThreads)
 			}
-			return a.runPosts(cmd.Context(), p)
+			return a.runPosts(ctx, p)
 		},
 	}
 	f := cmd.Flags()

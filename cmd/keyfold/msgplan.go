@@ -57,7 +57,7 @@ type msgPlan struct {
 // planImport reads the whole file, so that a mistake in its last line is found
 // before the first is posted.
 func planImport(file string, plain bool) (*msgPlan, error) {
-	f, err := os.Open(file)
+	f, err := openRegular(file)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -76,19 +77,22 @@ func isTerminal(v any) bool {
 
 // writeOut runs write on the file at path, or on stdout when path is empty. A
 // regular file appears whole, with mode 0600, or not at all; a device or pipe
-// is written to as it is.
-func (a *app) writeOut(path string, write func(io.Writer) error) error {
+// is written to as it is. While a regular file is written, a signal ends the
+// context that write gets.
+func (a *app) writeOut(ctx context.Context, path string, write func(context.Context, io.Writer) error) error {
 	if path == "" {
-		return write(a.out)
+		return write(ctx, a.out)
 	}
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		f, err := os.OpenFile(path, os.O_WRONLY, 0)
 		if err != nil {
 			return err
 		}
-		return closeAfter(f, write(f))
+		return closeAfter(f, write(ctx, f))
 	}
-	return writeFile(path, write)
+	ctx, stop := untilSignal(ctx)
+	defer stop()
+	return writeFile(path, func(w io.Writer) error { return write(ctx, w) })
 }
 
 // writeFile writes a file of mode 0600 beside path, renames it to path, and

@@ -33,7 +33,7 @@ func (a *app) secretGetCmd() *cobra.Command {
 			if err != nil {
 				return onNotFound(err, listSecrets)
 			}
-			return a.writeSecret(s, out)
+			return a.writeSecret(cmd.Context(), s, out)
 		},
 	}
 	cmd.Flags().IntVar(&version, "version", 0, "which version (the newest)")
@@ -59,7 +59,7 @@ type secretJSON struct {
 	CMEKFingerprint string `json:"cmek_fingerprint,omitempty"`
 }
 
-func (a *app) writeSecret(s *client.Secret, out string) error {
+func (a *app) writeSecret(ctx context.Context, s *client.Secret, out string) error {
 	if a.json {
 		v := secretJSON{SecretMetadata: s.SecretMetadata, Value: string(s.Value), CMEKEncrypted: s.CMEKEncrypted, CMEKFingerprint: s.CMEKFingerprint}
 		if !utf8.Valid(s.Value) {
@@ -67,7 +67,7 @@ func (a *app) writeSecret(s *client.Secret, out string) error {
 		}
 		return a.printJSON(v)
 	}
-	return a.writeOut(out, func(w io.Writer) error {
+	return a.writeOut(ctx, out, func(_ context.Context, w io.Writer) error {
 		_, err := w.Write(s.Value)
 		return err
 	})

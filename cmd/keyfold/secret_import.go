@@ -89,6 +89,8 @@ type importSummary struct {
 // runImport imports src and tells what came of it. Ctrl-C lets writes that are
 // under way finish and begins no others.
 func (a *app) runImport(ctx context.Context, im *importer, src source) error {
+	ctx, stop := untilSignal(ctx)
+	defer stop()
 	bar := a.progress(len(src.items), "importing")
 	results := make([]result, len(src.items))
 	stopped := eachOf(ctx, len(src.items), importWorkers, func(ctx context.Context, i int) error {
