@@ -107,7 +107,8 @@ func (a *app) generalHint(err error) string {
 	if errors.Is(err, context.Canceled) {
 		return ""
 	}
-	if _, ok := errors.AsType[net.Error](err); ok {
+	// Not net.Error, which errors of files and deadlines are as well.
+	if _, ok := errors.AsType[*net.OpError](err); ok {
 		return "is the server running? start one with: keyfold dev; or point KEYFOLD_URL at yours"
 	}
 	return ""
