@@ -6,7 +6,7 @@
 // files that the user names. CMEK keys and values are written only where they
 // are asked for: to stdout, or to the file of --out, with mode 0600. Errors go
 // to stderr as what went wrong and then a hint. Exit codes: 0 done, 1 failed,
-// 2 wrong usage.
+// 2 wrong usage. A signal ends the process, but where untilSignal says otherwise.
 package main
 
 import (

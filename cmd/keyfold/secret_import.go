@@ -17,16 +17,16 @@ func (a *app) secretImportCmd() *cobra.Command {
 		Use: "import [VAULT] (--env-file F | --dir D)", Short: "Write many secrets at once; safe to run again",
 		Long: `Write the variables of an .env file, or the files of a directory, as secrets. A
 value that the vault has already is left alone, so an import that was interrupted
-is finished by the same command. To compare, values are read; that counts where a
-secret has a limit of reads. When a CMEK key is given and the vault is not sealed,
-nothing is sent but with --unsealed.
+is finished by the same command. To compare, each secret that exists is read once,
+which uses up one read of those that --max-reads limits. When a CMEK key is given
+and the vault is not sealed, nothing is sent but with --unsealed.
 
 A name becomes a path: characters other than letters, digits, _ - / become _, and
 what is no letter or digit is cut at both ends. The name itself is kept in the
 metadata, as "file" or "env". Of two names with one path the first is taken.
 
 --dir takes regular files and links to files, also from directories below; hidden
-files and directories are skipped. --env-file takes lines of
+files and directories are skipped. --env-file takes a regular file of lines
 
   NAME=value      to the end of the line or a " #comment"; $NAME is expanded
   NAME="value"    over several lines too; \n \r \t \" \\ \$; $NAME is expanded
