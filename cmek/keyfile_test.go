@@ -59,7 +59,7 @@ func TestWriteKeyFileReplacesNothing(t *testing.T) {
 	target := filepath.Join(dir, "target")
 	link := filepath.Join(dir, "link")
 	if err := os.Symlink(target, link); err != nil {
-		t.Skip("no symbolic links here")
+		t.Fatal(err)
 	}
 	for _, p := range []string{path, link, dir} {
 		if err := WriteKeyFile(p, Generate(), KeyFileInfo{}); !errors.Is(err, fs.ErrExist) {
