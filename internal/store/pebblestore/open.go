@@ -46,7 +46,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, lockError(dir, err)
 	}
-	s := &Store{lock: lock, stripes: newStripes(), logger: opts.Logger, onFail: opts.OnFailure}
+	s := &Store{lock: lock, stripes: newStripes(), recent: new(recent), logger: opts.Logger, onFail: opts.OnFailure}
 	if err := s.open(dir, opts); err != nil {
 		return nil, errors.Join(openError(dir, err), lock.Close())
 	}

@@ -54,6 +54,7 @@ type Store struct {
 	db      *pebble.DB
 	lock    *pebble.Lock
 	stripes *stripes
+	recent  *recent
 	logger  *slog.Logger
 	onFail  func(error)
 
@@ -76,12 +77,20 @@ func (s *Store) Get(ctx context.Context, key string) (rec store.Record, err erro
 		return store.Record{}, err
 	}
 	defer s.leave(&err)
+	part := &s.recent[s.stripes.number(key)]
+	if rec, ok := part.get(key); ok {
+		return rec, nil
+	}
+	count := part.count.Load()
 	v, closer, err := s.db.Get([]byte(key))
 	if err != nil {
 		return store.Record{}, readError(err)
 	}
 	defer closer.Close()
-	return record(key, v)
+	if rec, err = record(key, v); err == nil {
+		part.leave(rec, count)
+	}
+	return rec, err
 }
 
 // Scan is [store.Store].Scan.
@@ -220,11 +229,19 @@ func (s *Store) apply(b *store.Batch, pb *pebble.Batch) error {
 	if pb == nil {
 		return nil
 	}
+	s.closeParts(held, b.Writes)
+	defer s.openParts(held)
 	return s.db.ApplyNoSyncWait(pb, pebble.Sync)
 }
 
-// check returns ErrConflict if p does not hold.
+// check returns ErrConflict if p does not hold. The caller holds p's stripe.
 func (s *Store) check(p store.Precondition) error {
+	if rec, ok := s.recent[s.stripes.number(p.Key)].peek(p.Key); ok {
+		if rec.Revision != p.Revision {
+			return store.ErrConflict
+		}
+		return nil
+	}
 	var rev store.Revision
 	v, closer, err := s.db.Get([]byte(p.Key))
 	switch {
