@@ -35,8 +35,8 @@ import (
 // Options are the settings of one store. The zero value is a good default.
 type Options struct {
 	Logger        *slog.Logger // nil: no log
-	CacheBytes    int64        // blocks of tables kept in memory, and memtables; 0: 32 MiB
-	MemTableBytes uint64       // writes kept in memory before they go to a table, up to 4 times; 0: 4 MiB
+	CacheBytes    int64        // blocks of tables kept in memory, and memtables; 0: 48 MiB
+	MemTableBytes uint64       // writes kept in memory before they go to a table, up to 4 times; 0: 8 MiB
 
 	// OnFailure, if not nil, is called once, when the store cannot go on: a
 	// write or sync of its log or manifest failed, or the engine panicked. From
