@@ -27,6 +27,8 @@ type room struct {
 // lower floors.
 var rooms = map[string]room{
 	"internal/fault":           {floor: 0},
+	"internal/config":          {floor: 0},
+	"internal/harden":          {floor: 0},
 	"internal/aead":            {floor: 0},
 	"internal/layout":          {floor: 0},
 	"cmek/internal/genvectors": {floor: 0},
@@ -35,6 +37,7 @@ var rooms = map[string]room{
 	"cmek":             {floor: 1, ours: "internal/aead"},
 	"internal/access":  {floor: 1, ours: "internal/fault"},
 	"internal/keyring": {floor: 1, ours: "internal/aead internal/fault"},
+	"internal/audit":   {floor: 1},
 	"internal/kmsapi":  {floor: 1},
 	"internal/store":   {floor: 1, ours: "internal/fault"},
 

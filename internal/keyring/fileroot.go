@@ -174,6 +174,15 @@ func parseRoot(text []byte) (raw []byte, ok bool) {
 	return raw, len(raw) == aead.KeySize
 }
 
+// Kind returns "file".
+func (f *FileRoot) Kind() string { return "file" }
+
+// Check returns nil: a root key that was read stays in memory.
+func (f *FileRoot) Check(context.Context) error { return nil }
+
+// DestroyKEK does nothing: what MakeKEK returned is all there is of a KEK.
+func (f *FileRoot) DestroyKEK(context.Context, Name, []byte) error { return nil }
+
 // MakeKEK makes 32 random bytes and returns them wrapped by the root key (60 bytes).
 func (f *FileRoot) MakeKEK(_ context.Context, name Name) ([]byte, error) {
 	raw := aead.GenerateRaw()

@@ -120,7 +120,7 @@ func root2(r *Keyring, roots ...*FileRoot) *FileRoot {
 }
 
 // sameRoot gives every KEK the same key, so that AAD alone tells them apart.
-type sameRoot struct{}
+type sameRoot struct{ Root }
 
 func (sameRoot) MakeKEK(context.Context, Name) ([]byte, error) { return []byte("x"), nil }
 

@@ -10,6 +10,10 @@ import (
 // Root protects KEKs at rest. FileRoot wraps their material; a token keeps them
 // inside as objects that cannot be taken out.
 type Root interface {
+	// Kind is "file" or "pkcs11".
+	Kind() string
+	// Check returns nil while the root can be used: unlocked.
+	Check(ctx context.Context) error
 	// MakeKEK makes a fresh KEK and returns what the keyring's row keeps of it:
 	// its wrapped material or the name of its object, never raw material.
 	MakeKEK(ctx context.Context, name Name) (stored []byte, err error)
@@ -17,6 +21,11 @@ type Root interface {
 	// with aead.ErrOpen when stored is not that, and with another error when the
 	// root cannot be reached.
 	LoadKEK(ctx context.Context, name Name, stored []byte) (KEK, error)
+	// DestroyKEK removes for ever what the root itself keeps of a KEK. To one
+	// that it does not keep any more it does nothing.
+	DestroyKEK(ctx context.Context, name Name, stored []byte) error
+	// Wipe makes the root unusable. KEKs that it loaded may become so too.
+	Wipe()
 }
 
 // Name names one version of one KEK.

@@ -20,6 +20,12 @@
 //
 //	kek:<kek>                                      keyring: all versions, each wrapped by the root key
 //	dek:<key id>                                   a thread's DEK, wrapped by a KEK version
+//	kekuse:<kek>                                   wraps that each version of a KEK made or reserved, and which are released
+//	auditkey                                       the audit's signing key, sealed
+//
+// Both:
+//
+//	job:<job>                                      resumable work: what, how far, who holds it
 //
 // <n> is 10 decimal digits, <ts> and <created> 20 (nanoseconds since 1970), <seq> 6.
 // <author> is escaped as in a URL path segment, since user IDs may hold ':' and '/'.
@@ -97,6 +103,15 @@ func KEK(id string) string { return "kek:" + id }
 
 // DEK is the key of a thread's DEK.
 func DEK(keyID string) string { return "dek:" + keyID }
+
+// KEKUse is the key of what is counted of a KEK.
+func KEKUse(id string) string { return "kekuse:" + id }
+
+// AuditKey is the key of the audit's signing key.
+func AuditKey() string { return "auditkey" }
+
+// Job is the key of a job; with an empty ID it begins all of them.
+func Job(id string) string { return "job:" + id }
 
 // escape makes a user ID one part of a key. url.PathEscape leaves ':' alone.
 func escape(s string) string { return strings.ReplaceAll(url.PathEscape(s), ":", "%3A") }

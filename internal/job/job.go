@@ -1,0 +1,66 @@
+// Package job runs resumable work: read a page, prepare its writes, commit them
+// together with how far the job is.
+//
+// It owns the rows job:* of a store. A job's progress changes in the same
+// commit as the rows that the batch changed, so a crash between two batches
+// loses nothing and does nothing twice: the next holder goes on at the cursor.
+// One holder at a time works on a job, under a lease that others take over when
+// it has run out.
+package job
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// Status says where a job stands.
+type Status string
+
+const (
+	Running   Status = "running"   // somebody works on it, or will
+	Completed Status = "completed" // all is done; rows that failed are named
+	Failed    Status = "failed"    // it cannot go on; Error says why
+	Cancelled Status = "cancelled" // it was stopped between two batches
+)
+
+// Job is one job as it stands in the store.
+type Job struct {
+	ID        string          `json:"id"`
+	Kind      string          `json:"kind"`
+	Args      json.RawMessage `json:"args,omitempty"` // as given to Start; never a secret
+	Status    Status          `json:"status"`
+	Total     int             `json:"total"`     // units of work, as counted at the start; more may come
+	Processed int             `json:"processed"` // units done, failed ones included
+	Failed    int             `json:"failed"`
+	FailedOf  []string        `json:"failed_of,omitempty"` // the first 100 names of failed units
+	Error     string          `json:"error,omitempty"`     // why it failed, or what it waits for
+	Cursor    string          `json:"cursor,omitempty"`    // belongs to the Kind
+	Created   time.Time       `json:"created_at"`
+	Updated   time.Time       `json:"updated_at"`
+}
+
+// Kind is one kind of work.
+type Kind struct {
+	Name string
+	// Count estimates the units of work, for progress. nil: unknown, 0.
+	Count func(ctx context.Context, j Job) (int, error)
+	// Step prepares the next batch after j.Cursor. Nothing of it counts before
+	// it was committed; after a conflict or a crash it is asked again with the
+	// same cursor. A fault.Unavailable is waited out; any other error fails the job.
+	Step func(ctx context.Context, j Job) (Step, error)
+	// Done runs after the commit of the last batch and before the job is
+	// completed; it may run again after a crash. nil: nothing.
+	Done func(ctx context.Context, j Job) error
+}
+
+// Step is one batch of work.
+type Step struct {
+	Batch     store.Batch // committed together with the job's progress
+	Cursor    string
+	Processed int      // units in this batch, failed ones included
+	Failed    []string // names of those that failed and were left as they are
+	Done      bool     // there is nothing after this batch
+}
