@@ -10,8 +10,9 @@ type Kind string
 
 // The kinds of principal.
 const (
-	User  Kind = "user"
-	Agent Kind = "agent"
+	User     Kind = "user"
+	Agent    Kind = "agent"
+	Operator Kind = "operator" // who runs this server: its keys' life and its jobs, and nobody's data
 )
 
 // Plan is what an org has bought.
@@ -31,7 +32,7 @@ func (p Plan) AllowsCMEK() bool { return p == Business || p == Enterprise }
 // Principal is an authenticated caller. The zero Principal may do nothing.
 type Principal struct {
 	Kind  Kind
-	ID    string // UUID of the user or agent
+	ID    string // UUID of the user or agent, or of the operator's key
 	OrgID string
 	Plan  Plan // of the org
 }
@@ -57,6 +58,9 @@ const (
 	ThreadDelete  Action = "thread.delete"
 	MessageAppend Action = "message.append"
 	MessageRead   Action = "message.read"
+
+	// Operate is all that an operator may do, and nobody else.
+	Operate Action = "server.operate"
 )
 
 // Resource is the object of an action: the vault or thread that holds it, with
@@ -68,12 +72,15 @@ type Resource struct {
 }
 
 // Allow returns nil when p may do action on r. The order: a principal of no
-// org is unauthenticated; another org's thing does not exist; its creator may
-// do everything; anybody of the org may create; the rest is forbidden.
+// org is unauthenticated; an operator may operate and nothing else, and nobody
+// else may; another org's thing does not exist; its creator may do everything;
+// anybody of the org may create; the rest is forbidden.
 func Allow(p Principal, action Action, r Resource) error {
 	switch {
 	case p.ID == "" || p.OrgID == "":
 		return fault.New(fault.Unauthenticated, "send an API key: Authorization: Bearer 1ck_...")
+	case p.Kind == Operator || action == Operate:
+		return allowOperator(p, action)
 	case p.OrgID != r.OrgID:
 		return fault.New(fault.NotFound, "there is no such thing here; check the ID")
 	case action == VaultCreate || action == ThreadCreate:
@@ -82,4 +89,14 @@ func Allow(p Principal, action Action, r Resource) error {
 		return nil
 	}
 	return fault.New(fault.Forbidden, "your key may not do %s here; ask the owner for access", action)
+}
+
+func allowOperator(p Principal, action Action) error {
+	switch {
+	case action != Operate:
+		return fault.New(fault.Forbidden, "an admin key is for /admin alone; use a user's API key here")
+	case p.Kind != Operator:
+		return fault.New(fault.Forbidden, "this needs an admin key; a user's API key has no part in running the server")
+	}
+	return nil
 }

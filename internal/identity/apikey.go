@@ -27,13 +27,17 @@ var errCredential = fault.New(fault.Unauthenticated, "the API key is not a live 
 
 // keyRecord is what is kept of an API key, as JSON under layout.APIKey of its hash.
 type keyRecord struct {
-	ID      string    `json:"id"`   // UUID, to name the key by
-	User    string    `json:"user"` // ID of the user who it is
+	ID      string    `json:"id"`            // UUID, to name the key by
+	User    string    `json:"user,omitzero"` // ID of the user who it is
+	Role    string    `json:"role,omitzero"` // of a key that is nobody's: "admin"
+	Org     string    `json:"org,omitzero"`  // of a key that is nobody's
 	Created time.Time `json:"created"`
 }
 
+const roleAdmin = "admin"
+
 // Authenticate says who bearer is: the user of an API key, with the org's plan
-// as it stands at this moment. A credential that is malformed, unknown, or of
+// as it stands at this moment, or the operator of an admin key. A credential that is malformed, unknown, or of
 // a user or org that is no more is one and the same Unauthenticated, for the
 // work of at most one hash and one read when the key is unknown. Other errors:
 // Unavailable, Damaged.
@@ -45,7 +49,8 @@ func (s *Service) Authenticate(ctx context.Context, bearer string) (access.Princ
 	var u User
 	var o Org
 	_, err := s.get(ctx, layout.APIKey(hash(bearer)), &k)
-	if err == nil {
+	u.Org = k.Org
+	if err == nil && k.Role != roleAdmin {
 		_, err = s.get(ctx, layout.User(k.User), &u)
 	}
 	if err == nil {
@@ -55,6 +60,9 @@ func (s *Service) Authenticate(ctx context.Context, bearer string) (access.Princ
 		return access.Principal{}, errCredential
 	} else if err != nil {
 		return access.Principal{}, err
+	}
+	if k.Role == roleAdmin {
+		return access.Principal{Kind: access.Operator, ID: k.ID, OrgID: o.ID, Plan: o.Plan}, nil
 	}
 	return access.Principal{Kind: access.User, ID: u.ID, OrgID: o.ID, Plan: o.Plan}, nil
 }
@@ -76,38 +84,51 @@ func (s *Service) CreateAPIKey(ctx context.Context, userID string) (key string, 
 // Invalid (not the form of a key), NotFound (no such user), Conflict (the key
 // is another user's).
 func (s *Service) EnsureAPIKey(ctx context.Context, userID, key string) error {
+	var u User
+	return s.ensureKey(ctx, key, layout.User(userID), &u, keyRecord{User: userID})
+}
+
+// EnsureAdminKey makes key an admin key, if it is not yet: it runs the server
+// and reads nobody's data. It is the org's to revoke. Errors: Invalid (not the
+// form of a key), NotFound (no such org), Conflict (the key is somebody's).
+func (s *Service) EnsureAdminKey(ctx context.Context, orgID, key string) error {
+	var o Org
+	return s.ensureKey(ctx, key, layout.Org(orgID), &o, keyRecord{Role: roleAdmin, Org: orgID})
+}
+
+// ensureKey makes key what rec says, as long as there is the row of its owner.
+func (s *Service) ensureKey(ctx context.Context, key, owner string, row any, rec keyRecord) error {
 	if !isKey(key) {
 		return fault.New(fault.Invalid, "an API key must be 1ck_ and 32 bytes in base64url without padding")
 	}
 	name := layout.APIKey(hash(key))
 	return storeFault(store.Retry(ctx, func() error {
-		var u User
-		rev, err := s.get(ctx, layout.User(userID), &u)
+		rev, err := s.get(ctx, owner, row)
 		if err != nil {
 			return err
 		}
 		var k keyRecord
 		switch _, err := s.get(ctx, name, &k); {
 		case errors.Is(err, fault.NotFound):
-			return s.register(ctx, name, u, rev)
+			return s.register(ctx, name, rec, owner, rev)
 		case err != nil:
 			return err
-		case k.User != userID:
+		case k.User != rec.User || k.Role != rec.Role || k.Org != rec.Org:
 			return fault.New(fault.Conflict, "this API key belongs to another user; make a new one")
 		}
 		return nil
 	}))
 }
 
-// register commits the record of a key, as long as the user is as it was read.
-func (s *Service) register(ctx context.Context, name string, u User, rev store.Revision) error {
-	id, err := newID()
-	if err != nil {
+// register commits the record of a key, as long as its owner's is as it was read.
+func (s *Service) register(ctx context.Context, name string, rec keyRecord, owner string, rev store.Revision) (err error) {
+	if rec.ID, err = newID(); err != nil {
 		return err
 	}
+	rec.Created = s.now().UTC()
 	var b store.Batch
-	b.RequireRevision(layout.User(u.ID), rev)
-	return s.insert(ctx, name, keyRecord{ID: id, User: u.ID, Created: s.now().UTC()}, &b)
+	b.RequireRevision(owner, rev)
+	return s.insert(ctx, name, rec, &b)
 }
 
 // isKey reports whether text has the form of a key. There is one text per key:
