@@ -26,11 +26,19 @@ type devFile struct {
 	Email  string `json:"email"` // of the owner
 	APIKey string `json:"api_key"`
 	OrgID  string `json:"org_id"`
+
+	AdminKey string `json:"admin_key"` // runs the server, reads nobody's data
 }
 
 // connect returns a client of the server that flags or environment name, and
 // without both URL and key of the development server of the data directory.
 func (a *app) connect() (*client.Client, error) {
+	return a.connectWith(func(dev devFile) string { return dev.APIKey })
+}
+
+// connectWith is connect with the key that devKey chooses of the development
+// server's.
+func (a *app) connectWith(devKey func(devFile) string) (*client.Client, error) {
 	url, key := first(a.url, a.getenv("KEYFOLD_URL")), first(a.apiKey, a.getenv("KEYFOLD_API_KEY"))
 	switch {
 	case url == "" && key == "":
@@ -38,7 +46,7 @@ func (a *app) connect() (*client.Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		url, key = dev.URL, dev.APIKey
+		url, key = dev.URL, devKey(dev)
 	case url == "":
 		return nil, advise(errors.New("there is an API key and no server to send it to"), "export KEYFOLD_URL=http://127.0.0.1:7420")
 	case key == "":
@@ -53,8 +61,19 @@ func (a *app) connect() (*client.Client, error) {
 
 // calls makes the RunE of a command that does nothing without the server.
 func (a *app) calls(run func(ctx context.Context, c *client.Client, args []string) error) func(*cobra.Command, []string) error {
+	return a.callsWith(a.connect, run)
+}
+
+// operates is calls with an admin key.
+func (a *app) operates(run func(ctx context.Context, c *client.Client, args []string) error) func(*cobra.Command, []string) error {
+	return a.callsWith(func() (*client.Client, error) {
+		return a.connectWith(func(dev devFile) string { return dev.AdminKey })
+	}, run)
+}
+
+func (a *app) callsWith(connect func() (*client.Client, error), run func(ctx context.Context, c *client.Client, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
-		c, err := a.connect()
+		c, err := connect()
 		if err != nil {
 			return err
 		}

@@ -26,6 +26,7 @@ import (
 // string each:
 //
 //	API key of the owner   "1ck_" + base64url of 32 bytes, info "keyfold/dev/owner/api-key/v1"
+//	admin key              "1ck_" + base64url of 32 bytes, info "keyfold/dev/admin/api-key/v1"
 //
 // So one data directory has the same credentials at every start, though the
 // server stores only their hashes.
@@ -33,38 +34,49 @@ const (
 	seedFileName  = "dev.seed"
 	seedSize      = 32
 	ownerKeyInfo  = "keyfold/dev/owner/api-key/v1"
+	adminKeyInfo  = "keyfold/dev/admin/api-key/v1"
 	devOwnerEmail = "owner@keyfold.example"
 )
 
-// devOwner returns the owner's credentials. On the first start it makes the
-// org, on the enterprise plan, and the owner. Only the last of these steps, the
-// API key, is looked for: a crash before it leaves an org that nobody uses.
+// devOwner returns the owner's credentials and the admin key. On the first
+// start it makes the org, on the enterprise plan, and the owner. Only the last
+// of these steps, the API key, is looked for: a crash before it leaves an org
+// that nobody uses.
 func (a *app) devOwner(ctx context.Context, ids *identity.Service, data string) (devFile, error) {
 	seed, err := devSeed(filepath.Join(data, seedFileName))
 	if err != nil {
 		return devFile{}, err
 	}
 	defer clear(seed)
-	key, err := deriveAPIKey(seed, ownerKeyInfo)
-	if err != nil {
+	key, err1 := deriveAPIKey(seed, ownerKeyInfo)
+	adminKey, err2 := deriveAPIKey(seed, adminKeyInfo)
+	if err := errors.Join(err1, err2); err != nil {
 		return devFile{}, err
 	}
-	dev := devFile{Email: devOwnerEmail, APIKey: key}
+	dev := devFile{Email: devOwnerEmail, APIKey: key, AdminKey: adminKey}
 	owner, err := ids.Authenticate(ctx, key)
-	if err == nil || !errors.Is(err, fault.Unauthenticated) {
+	if errors.Is(err, fault.Unauthenticated) {
+		dev.OrgID, err = makeOwner(ctx, ids, key)
+	} else {
 		dev.OrgID = owner.OrgID
+	}
+	if err != nil {
 		return dev, err
 	}
+	return dev, ids.EnsureAdminKey(ctx, dev.OrgID, adminKey)
+}
+
+// makeOwner makes the org, its owner and his API key.
+func makeOwner(ctx context.Context, ids *identity.Service, key string) (orgID string, err error) {
 	org, err := ids.CreateOrg(ctx, "Development", access.Enterprise)
 	if err != nil {
-		return dev, err
+		return "", err
 	}
-	dev.OrgID = org.ID
 	user, err := ids.CreateUser(ctx, org.ID, devOwnerEmail)
 	if err != nil {
-		return dev, err
+		return "", err
 	}
-	return dev, ids.EnsureAPIKey(ctx, user.ID, key)
+	return org.ID, ids.EnsureAPIKey(ctx, user.ID, key)
 }
 
 func deriveAPIKey(seed []byte, info string) (string, error) {

@@ -30,6 +30,16 @@ func (p *progress) add() {
 	}
 }
 
+// at moves the bar to n of total.
+func (p *progress) at(n, total int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bar != nil {
+		p.bar.ChangeMax(max(n, total))
+		_ = p.bar.Set(n)
+	}
+}
+
 func (p *progress) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

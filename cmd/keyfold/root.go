@@ -75,7 +75,7 @@ Exit codes:        0 done, 1 failed, 2 wrong usage`,
 	f.StringVar(&a.url, "url", "", "server, such as http://127.0.0.1:7420 (env KEYFOLD_URL)")
 	f.StringVar(&a.apiKey, "api-key", "", "API key; prefer the environment, arguments can be seen by others (env KEYFOLD_API_KEY)")
 	f.BoolVar(&a.json, "json", false, "JSON for machines instead of text for people")
-	root.AddCommand(a.devCmd(), a.vaultCmd(), a.secretCmd(), a.cmekCmd(), a.threadCmd(), a.messageCmd())
+	root.AddCommand(a.devCmd(), a.vaultCmd(), a.secretCmd(), a.cmekCmd(), a.threadCmd(), a.messageCmd(), a.adminCmd())
 	return root
 }
 

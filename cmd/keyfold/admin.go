@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/client"
+)
+
+const listJobs = "see which there are: keyfold admin jobs"
+
+func (a *app) adminCmd() *cobra.Command {
+	return group("admin", "Run the server: keys and jobs (needs an admin key)",
+		a.rotateCmd("rotate-kek", "Give KEKs a new primary and rewrap what is under older versions", (*client.Client).RotateKEK),
+		a.rotateCmd("rewrap", "Rewrap what is under older versions of KEKs that were rotated in the key process", (*client.Client).Rewrap),
+		a.jobsCmd())
+}
+
+// rotateCmd starts jobs by start and follows them to their end.
+func (a *app) rotateCmd(use, short string, start func(*client.Client, context.Context, api.RotateKEK) ([]api.Job, error)) *cobra.Command {
+	var req api.RotateKEK
+	var detach bool
+	cmd := &cobra.Command{
+		Use: use + " (--vault VAULT | --threads | --all)", Short: short, Args: cobra.NoArgs,
+		Long: short + `.
+Data stays as it is and readable. The work is the server's: interrupting this
+command does not stop it, and a server that is killed goes on after its start.
+Back the key store up first: keyfold-kms backup.`,
+		RunE: a.operates(func(ctx context.Context, c *client.Client, _ []string) error {
+			jobs, err := start(c, ctx, req)
+			if err != nil {
+				return err
+			}
+			if detach {
+				return a.printJobs(jobs)
+			}
+			return a.follow(ctx, c, jobs)
+		}),
+	}
+	f := cmd.Flags()
+	f.StringVar(&req.VaultID, "vault", "", "the KEK of this vault")
+	f.BoolVar(&req.Threads, "threads", false, "the KEK of the threads")
+	f.BoolVar(&req.All, "all", false, "every KEK")
+	f.BoolVar(&detach, "detach", false, "do not wait for the end")
+	cmd.MarkFlagsOneRequired("vault", "threads", "all")
+	cmd.MarkFlagsMutuallyExclusive("vault", "threads", "all")
+	return cmd
+}
+
+func (a *app) jobsCmd() *cobra.Command {
+	var wait, cancel bool
+	cmd := &cobra.Command{
+		Use: "jobs [JOB]", Short: "List the server's jobs, or show, await or cancel one", Args: cobra.MaximumNArgs(1),
+		RunE: a.operates(func(ctx context.Context, c *client.Client, args []string) error {
+			if len(args) == 0 {
+				jobs, err := c.Jobs(ctx)
+				if err != nil {
+					return err
+				}
+				return a.printJobs(jobs)
+			}
+			call := (*client.Client).Job
+			if cancel {
+				call = (*client.Client).CancelJob
+			}
+			j, err := call(c, ctx, args[0])
+			if err != nil {
+				return onNotFound(err, listJobs)
+			}
+			if wait {
+				return a.follow(ctx, c, []api.Job{j})
+			}
+			return a.printJob(j)
+		}),
+	}
+	cmd.Flags().BoolVar(&wait, "wait", false, "show progress until the job has ended")
+	cmd.Flags().BoolVar(&cancel, "cancel", false, "stop the job between two batches; what is done stays done")
+	return cmd
+}
+
+// pollTime is how often a job's progress is asked for.
+const pollTime = 200 * time.Millisecond
+
+// follow shows the progress of jobs until all of them have ended, and fails if
+// one did not do all of its work.
+func (a *app) follow(ctx context.Context, c *client.Client, jobs []api.Job) error {
+	bar := a.progress(1, "rewrapping")
+	defer bar.end()
+	for {
+		done, total, running := 0, 0, false
+		for i, j := range jobs {
+			if !j.Ended() {
+				var err error
+				if jobs[i], err = c.Job(ctx, j.ID); err != nil {
+					return advise(err, "the job goes on by itself; look at it with: keyfold admin jobs "+j.ID)
+				}
+			}
+			done, total, running = done+jobs[i].Processed, total+jobs[i].Total, running || !jobs[i].Ended()
+		}
+		bar.at(done, total)
+		if !running {
+			bar.end()
+			return a.printEnded(jobs)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pollTime):
+		}
+	}
+}
+
+// printEnded is printJobs, and an error if anything is not done.
+func (a *app) printEnded(jobs []api.Job) error {
+	if err := a.printJobs(jobs); err != nil {
+		return err
+	}
+	for _, j := range jobs {
+		switch {
+		case j.Status != "completed":
+			return advise(fmt.Errorf("the job %s was not completed but %s: %s", j.ID, j.Status, first(j.Error, "nothing more is done")), "run the same command again; what is done is not done twice")
+		case j.Failed > 0:
+			return advise(fmt.Errorf("%d of %d were left as they are, the first: %s", j.Failed, j.Processed, strings.Join(j.FailedItems[:min(3, len(j.FailedItems))], ", ")),
+				"keyfold admin jobs "+j.ID)
+		}
+	}
+	return nil
+}
+
+func (a *app) printJobs(jobs []api.Job) error {
+	if a.json {
+		return a.printJSON(api.Jobs{Jobs: append([]api.Job{}, jobs...)})
+	}
+	var rows [][]string
+	for _, j := range jobs {
+		rows = append(rows, []string{j.ID, j.Kind, j.Status, ratio(j), strconv.Itoa(j.Failed), when(j.UpdatedAt), j.Error})
+	}
+	return a.table([]string{"ID", "KIND", "STATUS", "DONE", "FAILED", "UPDATED", "REMARK"}, rows)
+}
+
+func (a *app) printJob(j api.Job) error {
+	if a.json {
+		return a.printJSON(j)
+	}
+	rows := [][]string{{"ID", j.ID}, {"Kind", j.Kind}, {"Status", j.Status}, {"Done", ratio(j)}, {"Failed", strconv.Itoa(j.Failed)},
+		{"Created", when(j.CreatedAt)}, {"Updated", when(j.UpdatedAt)}, {"Remark", j.Error}}
+	for _, item := range j.FailedItems {
+		rows = append(rows, []string{"Failed item", item})
+	}
+	return a.table(nil, rows)
+}
+
+func ratio(j api.Job) string { return fmt.Sprintf("%d of %d", j.Processed, max(j.Processed, j.Total)) }
