@@ -27,8 +27,8 @@ type room struct {
 // lower floors.
 var rooms = map[string]room{
 	"internal/fault":           {floor: 0},
-	"internal/config":          {floor: 0},
-	"internal/harden":          {floor: 0},
+	"internal/config":          {floor: 0, others: "go.yaml.in/yaml/v4"},
+	"internal/harden":          {floor: 0, others: "golang.org/x/sys/unix"},
 	"internal/aead":            {floor: 0},
 	"internal/layout":          {floor: 0},
 	"cmek/internal/genvectors": {floor: 0},
@@ -38,7 +38,7 @@ var rooms = map[string]room{
 	"internal/access":  {floor: 1, ours: "internal/fault"},
 	"internal/keyring": {floor: 1, ours: "internal/aead internal/fault"},
 	"internal/audit":   {floor: 1},
-	"internal/kmsapi":  {floor: 1},
+	"internal/kmsapi":  {floor: 1, ours: "internal/fault", others: jsonv2 + " google.golang.org/protobuf/encoding/protowire"},
 	"internal/store":   {floor: 1, ours: "internal/fault"},
 
 	"client":                     {floor: 2, ours: "api cmek"},
