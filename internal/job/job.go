@@ -2,10 +2,14 @@
 // together with how far the job is.
 //
 // It owns the rows job:* of a store. A job's progress changes in the same
-// commit as the rows that the batch changed, so a crash between two batches
-// loses nothing and does nothing twice: the next holder goes on at the cursor.
-// One holder at a time works on a job, under a lease that others take over when
-// it has run out.
+// commit as the rows that the batch changed, and every commit of a job requires
+// its row as the holder last wrote it. So a crash between two batches loses
+// nothing and does nothing twice: the next holder goes on at the cursor. One
+// holder at a time works on a job, under a lease that others take over when it
+// has run out; a holder that was slower than its lease finds its commit refused.
+//
+// It trusts the store, and the clocks of those who share it to within the lease:
+// a clock that is wrong costs work done for nothing, never a batch done twice.
 package job
 
 import (
@@ -21,14 +25,14 @@ type Status string
 
 const (
 	Running   Status = "running"   // somebody works on it, or will
-	Completed Status = "completed" // all is done; rows that failed are named
+	Completed Status = "completed" // all is done; units that failed are named
 	Failed    Status = "failed"    // it cannot go on; Error says why
 	Cancelled Status = "cancelled" // it was stopped between two batches
 )
 
 // Job is one job as it stands in the store.
 type Job struct {
-	ID        string          `json:"id"`
+	ID        string          `json:"id"` // a UUID; of two jobs the one made later has the greater ID
 	Kind      string          `json:"kind"`
 	Args      json.RawMessage `json:"args,omitempty"` // as given to Start; never a secret
 	Status    Status          `json:"status"`
@@ -42,14 +46,16 @@ type Job struct {
 	Updated   time.Time       `json:"updated_at"`
 }
 
-// Kind is one kind of work.
+// Kind is one kind of work. Each call of its functions has a lease's time. A
+// fault.Unavailable, a store.ErrConflict and the end of that time are waited
+// out and tried again with the same Job; any other error fails the job.
 type Kind struct {
 	Name string
 	// Count estimates the units of work, for progress. nil: unknown, 0.
 	Count func(ctx context.Context, j Job) (int, error)
 	// Step prepares the next batch after j.Cursor. Nothing of it counts before
 	// it was committed; after a conflict or a crash it is asked again with the
-	// same cursor. A fault.Unavailable is waited out; any other error fails the job.
+	// same cursor.
 	Step func(ctx context.Context, j Job) (Step, error)
 	// Done runs after the commit of the last batch and before the job is
 	// completed; it may run again after a crash. nil: nothing.
@@ -63,4 +69,17 @@ type Step struct {
 	Processed int      // units in this batch, failed ones included
 	Failed    []string // names of those that failed and were left as they are
 	Done      bool     // there is nothing after this batch
+}
+
+// maxFailedOf is how many names of failed units a job keeps.
+const maxFailedOf = 100
+
+// after returns j as it stands once s is committed.
+func (j Job) after(s Step) Job {
+	j.Cursor, j.Error = s.Cursor, ""
+	j.Processed += s.Processed
+	j.Failed += len(s.Failed)
+	room := max(0, maxFailedOf-len(j.FailedOf))
+	j.FailedOf = append(j.FailedOf[:len(j.FailedOf):len(j.FailedOf)], s.Failed[:min(room, len(s.Failed))]...)
+	return j
 }

@@ -1,0 +1,226 @@
+package job
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/google/uuid"
+
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// keep is how many finished jobs stay; older ones are pruned.
+const keep = 1000
+
+// Config is what a Runner stands on.
+type Config struct {
+	Store store.Store // stays the caller's to close, after the Runner
+	Kinds []Kind      // jobs of other kinds are left to others
+	Now   func() time.Time
+	Log   *slog.Logger
+	// Lease is how long a job stays its holder's after a commit; 0: 30 seconds.
+	Lease time.Duration
+	// Holder names this process in leases. A name that is the same after a
+	// restart lets Resume take up at once what a crash left; no two running
+	// processes on one store may share it. "": a fresh one, so that Resume
+	// waits for the old leases to run out.
+	Holder string
+}
+
+// Runner starts jobs and works on them in the background. Its methods may be
+// called by many goroutines, and many Runners may share a store.
+type Runner struct {
+	store  store.Store
+	kinds  map[string]Kind
+	now    func() time.Time
+	log    *slog.Logger
+	lease  time.Duration
+	holder string
+
+	ctx     context.Context // done once Close was called
+	stop    context.CancelFunc
+	workers sync.WaitGroup
+	watch   sync.Once // starts the periodic Resume
+
+	mu      sync.Mutex
+	closed  bool            // no worker may begin
+	working map[string]bool // jobs that have a worker here
+	changed chan struct{}   // closed and replaced whenever a worker ended
+}
+
+// New returns a Runner, which works on nothing before Start or Resume.
+func New(c Config) *Runner {
+	r := &Runner{
+		store: c.Store, kinds: map[string]Kind{}, now: c.Now, log: c.Log, lease: c.Lease, holder: c.Holder,
+		working: map[string]bool{}, changed: make(chan struct{}),
+	}
+	for _, k := range c.Kinds {
+		r.kinds[k.Name] = k
+	}
+	if r.now == nil {
+		r.now = time.Now
+	}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	if r.lease == 0 {
+		r.lease = 30 * time.Second
+	}
+	if r.holder == "" {
+		r.holder = uuid.NewString()
+	}
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	return r
+}
+
+// Start begins a job. When it answers, the job is on stable storage: it goes on
+// in the background, here or with whoever shares the store. args are encoded as
+// JSON and readable by anyone who may see jobs. After an error it is not always
+// known whether the job was started; List tells. fault.Invalid: no such kind.
+func (r *Runner) Start(ctx context.Context, kind string, args any) (Job, error) {
+	if _, ok := r.kinds[kind]; !ok {
+		return Job{}, fault.New(fault.Invalid, "there is no kind of job called %q", kind)
+	}
+	if r.ctx.Err() != nil {
+		return Job{}, errClosed
+	}
+	raw, err := json.Marshal(args)
+	if err != nil {
+		return Job{}, fault.Wrap(fault.Internal, err, "the job's arguments do not encode")
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return Job{}, fault.Wrap(fault.Internal, err, "no ID could be made for the job")
+	}
+	b, err := r.prune(ctx)
+	if err != nil {
+		return Job{}, store.Fault(err)
+	}
+	var h held
+	first := Job{ID: id.String(), Kind: kind, Args: raw, Status: Running, Created: r.now().UTC()}
+	if err := r.save(ctx, &h, b, r.mine(row{Job: first})); err != nil {
+		return Job{}, store.Fault(err)
+	}
+	r.begin(h)
+	return h.Job, nil
+}
+
+// prune returns a batch that removes the finished jobs but the newest 1000. A
+// finished job never changes, so it needs no condition.
+func (r *Runner) prune(ctx context.Context) (b store.Batch, err error) {
+	finished := 0
+	recs, err := r.rows(ctx)
+	for _, rec := range recs {
+		if h, err := parse(rec); err != nil || h.Status == Running {
+			continue
+		}
+		if finished++; finished > keep {
+			b.Delete(rec.Key)
+		}
+	}
+	return b, err
+}
+
+// rows reads the rows of all jobs, the newest first.
+func (r *Runner) rows(ctx context.Context) ([]store.Record, error) {
+	return r.store.Scan(ctx, store.Prefix(layout.Job("")), store.ScanOptions{Reverse: true})
+}
+
+// Resume takes up every running job that nobody holds, and does so again
+// whenever a lease's time has passed, until Close. Call it once at the start.
+// Its error is the first pass's; a row that does not parse is logged and left.
+func (r *Runner) Resume(ctx context.Context) error {
+	r.watch.Do(func() {
+		r.spawn(func() {
+			for tick := time.NewTicker(r.lease); ; {
+				select {
+				case <-r.ctx.Done():
+					tick.Stop()
+					return
+				case <-tick.C:
+				}
+				if err := r.resume(r.ctx); err != nil && r.ctx.Err() == nil {
+					r.log.Warn("jobs could not be looked through", "error", err)
+				}
+			}
+		})
+	})
+	return store.Fault(r.resume(ctx))
+}
+
+func (r *Runner) resume(ctx context.Context) error {
+	recs, err := r.rows(ctx)
+	if err != nil {
+		return err
+	}
+	for _, rec := range slices.Backward(recs) { // the oldest first
+		h, err := parse(rec)
+		if err != nil {
+			r.log.Error("a job is left as it is", "key", rec.Key, "error", err)
+			continue
+		}
+		if !r.orphan(h) || r.save(ctx, &h, store.Batch{}, r.mine(h.row)) != nil {
+			continue // or somebody else took it up; if not, the next pass sees it
+		}
+		r.begin(h)
+	}
+	return nil
+}
+
+// orphan reports whether h is ours to take up.
+func (r *Runner) orphan(h held) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, known := r.kinds[h.Kind]
+	return h.Status == Running && known && !r.working[h.ID] &&
+		(h.Holder == "" || h.Holder == r.holder || !r.now().Before(h.Until))
+}
+
+// begin works on h, which r holds, in the background.
+func (r *Runner) begin(h held) {
+	r.mu.Lock()
+	taken := r.working[h.ID]
+	r.working[h.ID] = true
+	r.mu.Unlock()
+	if taken {
+		return
+	}
+	if !r.spawn(func() { r.work(h); r.ended(h.ID) }) {
+		r.release(h)
+	}
+}
+
+// spawn runs f in a goroutine that Close waits for; false after Close.
+func (r *Runner) spawn(f func()) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.closed {
+		r.workers.Go(f)
+	}
+	return !r.closed
+}
+
+// ended wakes those who wait.
+func (r *Runner) ended(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.working, id)
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// Close stops all work between two batches, gives back its leases and waits for
+// its end. Jobs that were running go on where somebody resumes them.
+func (r *Runner) Close() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.stop()
+	r.workers.Wait()
+}

@@ -1,0 +1,129 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// maxPause is the longest wait between two tries, in which the lease runs on.
+const maxPause = 5 * time.Second
+
+// work takes h from batch to batch until it has ended, is somebody else's or
+// the Runner closes. What stands at each return is said in the comments.
+func (r *Runner) work(h held) {
+	for tries := 0; ; {
+		b, next, err := r.prepare(h.row)
+		if r.ctx.Err() != nil {
+			r.release(h) // nothing of the batch counts; the job is anybody's
+			return
+		}
+		moves := err == nil
+		if err != nil {
+			b, next = store.Batch{}, r.stuck(h.row, err)
+		}
+		err = r.commit(&h, b, next)
+		if errors.Is(err, store.ErrLimit) {
+			err = r.commit(&h, store.Batch{}, r.stuck(h.row, store.Fault(err)))
+		}
+		if err != nil && !r.reload(&h, err) {
+			return // somebody else's, ended, or for the next Resume
+		}
+		if h.Status != Running {
+			return // its end is on stable storage
+		}
+		if tries++; moves && err == nil {
+			tries = 0
+			continue
+		}
+		r.pause(tries)
+	}
+}
+
+// prepare does what comes next of w, short of its commit.
+func (r *Runner) prepare(w row) (store.Batch, row, error) {
+	kind := r.kinds[w.Kind]
+	ctx, cancel := context.WithTimeout(r.ctx, r.lease)
+	defer cancel()
+	if w.Ended {
+		return store.Batch{}, ends(w, Completed, ""), kind.Done(ctx, w.Job)
+	}
+	if kind.Count != nil && w.Cursor == "" && w.Processed == 0 && w.Total == 0 {
+		var err error
+		if w.Total, err = kind.Count(ctx, w.Job); err != nil {
+			return store.Batch{}, row{}, err
+		}
+	}
+	s, err := kind.Step(ctx, w.Job)
+	if err != nil {
+		return store.Batch{}, row{}, err
+	}
+	w.Job, w.Ended = w.after(s), s.Done
+	if s.Done && kind.Done == nil {
+		return s.Batch, ends(w, Completed, ""), nil
+	}
+	return s.Batch, r.mine(w), nil
+}
+
+// stuck returns w after err: waiting, or failed for good.
+func (r *Runner) stuck(w row, err error) row {
+	r.log.Warn("a batch of a job was not made", "job", w.ID, "kind", w.Kind, "error", err, "cause", errors.Unwrap(err))
+	switch {
+	case errors.Is(err, store.ErrConflict):
+		w.Error = "it met another change and tries again"
+	case errors.Is(err, fault.Unavailable):
+		w.Error = "it waits and tries again: " + fault.Of(err).Message
+	case errors.Is(err, context.DeadlineExceeded):
+		w.Error = "it waits and tries again: a batch took longer than the lease"
+	default:
+		return ends(w, Failed, fault.Of(err).Message)
+	}
+	return r.mine(w)
+}
+
+// commit is save, which Close does not cut off.
+func (r *Runner) commit(h *held, b store.Batch, next row) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), r.lease)
+	defer cancel()
+	return r.save(ctx, h, b, next)
+}
+
+// reload reads h anew after a commit that failed with cause and of which it is
+// not known whether it took effect; if it did, the row says so. It tries until
+// the store answers, and reports whether h is still running and r's.
+func (r *Runner) reload(h *held, cause error) bool {
+	if !errors.Is(cause, store.ErrConflict) {
+		r.log.Warn("the commit of a job failed", "job", h.ID, "error", cause)
+	}
+	for tries := 1; ; tries++ {
+		now, err := r.load(r.ctx, h.ID)
+		switch {
+		case err == nil:
+			*h = now
+			return now.Holder == r.holder && now.Status == Running
+		case errors.Is(err, store.ErrClosed), errors.Is(err, fault.NotFound), errors.Is(err, fault.Damaged), r.ctx.Err() != nil:
+			return false
+		}
+		r.pause(tries)
+	}
+}
+
+// release gives h back. When it fails, the lease runs out.
+func (r *Runner) release(h held) {
+	if err := r.commit(&h, store.Batch{}, free(h.row)); err != nil {
+		r.log.Warn("the lease of a job was not given back and runs out by itself", "job", h.ID, "error", err)
+	}
+}
+
+// pause waits a random time that doubles with tries, from a millisecond on.
+func (r *Runner) pause(tries int) {
+	longest := min(time.Millisecond<<min(tries, 20), maxPause, r.lease/3)
+	select {
+	case <-r.ctx.Done():
+	case <-time.After(longest/2 + rand.N(longest/2+1)):
+	}
+}
