@@ -7,20 +7,20 @@ import "time"
 // the wrapped DEK of an envelope with the AAD that it was sealed with. What is
 // under the primary already comes back as it is.
 type RewrapItem struct {
-	KeyID string
+	KeyID string `json:"key_id"`
 
-	KEKID      string
-	KEKVersion uint32
-	WrappedDEK []byte
-	AAD        []byte
+	KEKID      string `json:"kek_id"`
+	KEKVersion uint32 `json:"kek_version"`
+	WrappedDEK []byte `json:"wrapped_dek"`
+	AAD        []byte `json:"aad"`
 }
 
 // RewrapResult answers a RewrapItem.
 type RewrapResult struct {
-	WrappedDEK []byte
-	KEKID      string
-	KEKVersion uint32
-	Err        error
+	WrappedDEK []byte `json:"wrapped_dek"`
+	KEKID      string `json:"kek_id"`
+	KEKVersion uint32 `json:"kek_version"`
+	Err        error  `json:"-"`
 }
 
 // KeysQuery chooses a page of keys.

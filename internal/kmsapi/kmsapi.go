@@ -14,89 +14,100 @@ const MaxBatch = 1000
 // ThreadsKEK is the ID of the KEK over all thread DEKs.
 const ThreadsKEK = "threads"
 
+// CreateKEKItem asks for the KEK of an ID, made if there is none.
+type CreateKEKItem struct {
+	KEKID string `json:"kek_id"`
+}
+
+// CreateKEKResult answers a CreateKEKItem.
+type CreateKEKResult struct {
+	KEKInfo
+	Err error `json:"-"`
+}
+
 // KEKInfo describes a KEK. It holds no material.
 type KEKInfo struct {
-	KEKID   string
-	Version uint32 // the primary version
+	KEKID   string `json:"kek_id"`
+	Version uint32 `json:"kek_version"` // the primary version
 }
 
 // Envelope is one sealed value with its wrapped DEK.
 type Envelope struct {
-	KEKID      string
-	KEKVersion uint32
-	WrappedDEK []byte // nonce | wrapped 32 bytes | tag: 60 bytes
-	Ciphertext []byte // nonce | ciphertext | tag
+	KEKID      string `json:"kek_id"`
+	KEKVersion uint32 `json:"kek_version"`
+	WrappedDEK []byte `json:"wrapped_dek"` // nonce | wrapped 32 bytes | tag: 60 bytes
+	Ciphertext []byte `json:"ciphertext"`  // nonce | ciphertext | tag
 }
 
 // SealItem asks for Plaintext under a fresh DEK, wrapped by KEKID's primary
 // version. AAD is bound to both the ciphertext and the wrapped DEK.
 type SealItem struct {
-	KEKID     string
-	Plaintext []byte
-	AAD       []byte
+	KEKID     string `json:"kek_id"`
+	Plaintext []byte `json:"plaintext"`
+	AAD       []byte `json:"aad"`
 }
 
 // SealResult answers a SealItem.
 type SealResult struct {
-	Envelope Envelope
-	Err      error
+	Envelope Envelope `json:",embed"`
+	Err      error    `json:"-"`
 }
 
 // OpenItem asks for the plaintext of an envelope.
 type OpenItem struct {
-	Envelope Envelope
-	AAD      []byte
+	Envelope Envelope `json:",embed"`
+	AAD      []byte   `json:"aad"`
 }
 
 // OpenResult answers an OpenItem.
 type OpenResult struct {
-	Plaintext []byte
-	Err       error
+	Plaintext []byte `json:"plaintext"`
+	Err       error  `json:"-"`
 }
 
 // CreateDEKItem asks for a DEK of one thread.
 type CreateDEKItem struct {
-	ThreadID string
+	ThreadID string `json:"thread_id"`
 }
 
 // DEKInfo describes a thread's DEK. The KMS keeps the DEK; WrappedDEK is a
 // copy for the thread's metadata, for recovery alone.
 type DEKInfo struct {
-	KeyID      string
-	WrappedDEK []byte
-	KEKID      string
-	KEKVersion uint32
+	KeyID      string `json:"key_id"`
+	WrappedDEK []byte `json:"wrapped"`
+	KEKID      string `json:"kek_id"`
+	KEKVersion uint32 `json:"kek_version"`
 }
 
 // CreateDEKResult answers a CreateDEKItem.
 type CreateDEKResult struct {
-	DEK DEKInfo
-	Err error
+	DEK DEKInfo `json:",embed"`
+	Err error   `json:"-"`
 }
 
 // EncryptItem asks for Plaintext under the DEK named KeyID.
 type EncryptItem struct {
-	KeyID     string
-	Plaintext []byte
-	AAD       []byte
+	KeyID     string `json:"key_id"`
+	Plaintext []byte `json:"plaintext"`
+	AAD       []byte `json:"aad"`
 }
 
 // EncryptResult answers an EncryptItem.
 type EncryptResult struct {
-	Ciphertext []byte // nonce | ciphertext | tag
-	KeyVersion uint32
-	Err        error
+	Ciphertext []byte `json:"ciphertext"` // nonce | ciphertext | tag
+	KeyVersion uint32 `json:"key_version"`
+	Err        error  `json:"-"`
 }
 
 // DecryptItem asks for the plaintext of Ciphertext under the DEK named KeyID.
 type DecryptItem struct {
-	KeyID      string
-	Ciphertext []byte
-	AAD        []byte
+	KeyID      string `json:"key_id"`
+	Ciphertext []byte `json:"ciphertext"`
+	AAD        []byte `json:"aad"`
 }
 
 // DecryptResult answers a DecryptItem.
 type DecryptResult struct {
-	Plaintext []byte
-	Err       error
+	Plaintext []byte `json:"plaintext"`
+	Err       error  `json:"-"`
 }
