@@ -55,7 +55,11 @@ var rooms = map[string]room{
 
 	"internal/server": {floor: 4, ours: "api internal/fault internal/httpx internal/thread internal/vault"},
 
-	"internal/allinone": {floor: 5, ours: "internal/identity internal/keyring internal/kms internal/server internal/store internal/store/memstore internal/store/pebblestore internal/thread internal/vault"},
+	"internal/allinone": {
+		floor:  5,
+		ours:   "internal/aead internal/fault internal/identity internal/keyring internal/kms internal/kmsapi internal/layout internal/server internal/store internal/store/memstore internal/store/pebblestore internal/thread internal/vault",
+		others: "github.com/go-json-experiment/json",
+	},
 
 	"cmd/keyfold": {
 		floor:  6,

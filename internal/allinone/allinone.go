@@ -1,17 +1,21 @@
-// Package allinone assembles a whole Keyfold in one process: two stores, the
-// root key, the KMS, identity, vaults, threads, and the HTTP server over them.
-// "keyfold dev" and package keyfoldtest run it.
+// Package allinone assembles a server: its store, identity, vaults, threads,
+// the HTTP server over them, and the KMS: inside the process (embedded), with
+// its own store and root key, or in one of its own that is called (external).
+// Which of the two is said once, at the start. "keyfold dev" and package
+// keyfoldtest run it.
 //
 // It owns the data directory:
 //
-//	DIR/root.key   the root key (mode 0600); without it nothing in DIR opens
-//	DIR/kms/       the key process's store: KEKs and thread DEKs, wrapped
-//	DIR/server/    the server's store: everything else, sealed under those
+//	DIR/server/    the server's store: everything, sealed under the KMS's keys
+//	DIR/root.key   embedded alone: the root key (mode 0600); without it nothing in DIR opens
+//	DIR/kms/       embedded alone: the KMS's store: KEKs and thread DEKs, wrapped
 //
-// It trusts whoever can read DIR/root.key and DIR/kms together, and the
-// directory's owner. A root key is made once, on the first start of an empty
-// directory; whenever there is something that a missing key protects, Open
-// fails and says which file to bring back.
+// Embedded, it trusts whoever can read DIR/root.key and DIR/kms together. A
+// root key is made once, on the first start of an empty directory; whenever
+// there is something that a missing key protects, Open fails and says which
+// file to bring back. External, it holds no key and reads neither of the two.
+// A server's store works with one key store alone, and notes which (see
+// binding): with another one Open fails.
 //
 // Everything that the stores committed survives a crash; what a crash left half
 // done Open finishes (see vault.Recover).
@@ -23,12 +27,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/keyfold/keyfold/internal/identity"
-	"github.com/keyfold/keyfold/internal/keyring"
-	"github.com/keyfold/keyfold/internal/kms"
 	"github.com/keyfold/keyfold/internal/server"
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/thread"
@@ -44,6 +47,8 @@ type KMS interface {
 // Config says what to assemble. The zero Config is a whole Keyfold in memory.
 type Config struct {
 	DataDir     string           // made when missing; "": in memory, gone with the process
+	KMSURL      string           // "" or Embedded: inside this process; unix:///path or https://host:port: an external one
+	KMSTLS      TLSFiles         // of an external KMS at https
 	CORSOrigins []string         // see server.Config
 	Version     string           // of the program, for health answers
 	Log         *slog.Logger     // nil: nothing is logged
@@ -52,23 +57,32 @@ type Config struct {
 	WrapKMS     func(KMS) KMS    // for tests: puts something between the server and the KMS; nil: nothing
 }
 
+// Embedded is the KMSURL of a KMS inside this process.
+const Embedded = "embedded"
+
+// TLSFiles are paths of PEM files.
+type TLSFiles struct{ Cert, Key, CA string }
+
 // Node is a running Keyfold. Its fields are the parts of it, for what has no
 // call in the API yet and for tests.
 type Node struct {
 	Handler  http.Handler
 	Identity *identity.Service
 	Store    store.Store // the server's
-	KeyStore store.Store // the KMS's
+	KeyStore store.Store // the KMS's; nil when it is external
 
-	root     *keyring.FileRoot
-	kms      *kms.Service
 	http     *http.Server
+	opened   []func() error // closes what was opened, in the order of opening
 	close    sync.Once
 	closeErr error
 }
 
 // Open assembles a Node and recovers what a crash left half done. It listens
 // nowhere yet. Its errors are for the operator and name paths.
+//
+// An external KMS need not be there yet: until it is, what needs a key is
+// answered as Unavailable, and the node is not ready. One that is there and has
+// not the keys to the data is an error.
 func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -83,27 +97,27 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 // open fills n from the bottom up. On an error n holds what was opened so far.
 func (n *Node) open(ctx context.Context, cfg Config) (err error) {
 	dir := dataDir(cfg.DataDir)
-	if n.Store, err = dir.store("server", cfg); err != nil {
+	if n.Store, err = n.openStore(dir, "server", cfg); err != nil {
 		return err
 	}
-	if n.KeyStore, err = dir.store("kms", cfg); err != nil {
+	keys, err := n.openKMS(ctx, dir, cfg)
+	if err != nil {
 		return err
 	}
-	if n.root, err = dir.root(ctx, n.Store, n.KeyStore); err != nil {
-		return err
-	}
-	if n.kms, err = kms.New(ctx, kms.Config{Store: n.KeyStore, Root: n.root, Now: cfg.Now}); err != nil {
-		return err
-	}
-	return n.assemble(ctx, cfg)
+	return n.assemble(ctx, keys, cfg)
 }
 
-// assemble builds the domain and the server over open stores and KMS.
-func (n *Node) assemble(ctx context.Context, cfg Config) error {
-	var keys KMS = n.kms
-	if cfg.WrapKMS != nil {
-		keys = cfg.WrapKMS(keys)
+func (n *Node) openStore(dir dataDir, name string, cfg Config) (store.Store, error) {
+	s, err := dir.store(name, cfg)
+	if err != nil {
+		return nil, err
 	}
+	n.opened = append(n.opened, s.Close)
+	return s, nil
+}
+
+// assemble builds the domain and the server over an open store and the KMS.
+func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 	n.Identity = identity.New(identity.Config{Store: n.Store, Now: cfg.Now})
 	vaults := vault.New(vault.Config{Store: n.Store, KMS: keys, Now: cfg.Now, Log: cfg.Log})
 	if err := vaults.Recover(ctx); err != nil {
@@ -113,7 +127,7 @@ func (n *Node) assemble(ctx context.Context, cfg Config) error {
 		Vaults:       vaults,
 		Threads:      thread.New(thread.Config{Store: n.Store, KMS: keys, Now: cfg.Now}),
 		Authenticate: n.Identity.Authenticate,
-		Ready:        []server.Check{{Name: "store", Do: answers(n.Store)}, {Name: "key process", Do: n.keysAnswer(keys)}},
+		Ready:        []server.Check{{Name: "store", Do: answers(n.Store)}, {Name: "key process", Do: keys.answers}},
 		Version:      cfg.Version,
 		CORSOrigins:  cfg.CORSOrigins,
 		Log:          cfg.Log,
@@ -129,13 +143,6 @@ func answers(s store.Store) func(context.Context) error {
 			return err
 		}
 		return nil
-	}
-}
-
-func (n *Node) keysAnswer(keys KMS) func(context.Context) error {
-	return func(ctx context.Context) error {
-		_, err := keys.Decrypt(ctx, nil)
-		return errors.Join(err, answers(n.KeyStore)(ctx))
 	}
 }
 
@@ -165,16 +172,8 @@ func (n *Node) Close(ctx context.Context) error {
 // running calls.
 func (n *Node) closeParts() error {
 	var errs []error
-	if n.kms != nil {
-		n.kms.Close()
-	}
-	if n.root != nil {
-		n.root.Wipe()
-	}
-	for _, s := range []store.Store{n.KeyStore, n.Store} {
-		if s != nil {
-			errs = append(errs, s.Close())
-		}
+	for _, shut := range slices.Backward(n.opened) {
+		errs = append(errs, shut())
 	}
 	return errors.Join(errs...)
 }

@@ -47,7 +47,7 @@ func (d dataDir) root(ctx context.Context, data, keys store.Store) (*keyring.Fil
 		return nil, err
 	}
 	if hasData && !hasKeys {
-		return nil, fmt.Errorf("%s holds data, but %s has lost the keys to it; restore %s and %s from their backup", d.path("server"), d.path("kms"), d.path("kms"), path)
+		return nil, fmt.Errorf("%s holds data, but %s has lost the keys to it; restore %s and %s from their backup, or, when they are with a key process of its own, name that with KEYFOLD_KMS", d.path("server"), d.path("kms"), d.path("kms"), path)
 	}
 	root, err := keyring.OpenFileRoot(path)
 	if !errors.Is(err, fs.ErrNotExist) {

@@ -15,6 +15,7 @@
 //	thread:<thread>:meta                           thread: org, author, title, the four kms fields
 //	thread:<thread>:msg:<ts>-<seq>                 nonce | ciphertext | tag of a message, nothing else
 //	orgthread:<org>:<author>:<created>-<thread>    index: the threads of an author (empty value)
+//	kmscheck                                       which key store holds the keys to this store
 //
 // KMS store:
 //
@@ -97,6 +98,12 @@ func OrgThread(org, author string, created int64, thread string) string {
 
 // OrgThreads begins the index entries of all threads of an author.
 func OrgThreads(org, author string) string { return "orgthread:" + org + ":" + escape(author) + ":" }
+
+// KMSCheck is the key of what binds the server's store to a key store.
+func KMSCheck() string { return "kmscheck" }
+
+// Keyed begins, each, the keys of rows that are worth nothing without the KMS.
+func Keyed() []string { return []string{"vault:", "thread:"} }
 
 // KEK is the key of a keyring.
 func KEK(id string) string { return "kek:" + id }

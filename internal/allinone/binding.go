@@ -1,0 +1,187 @@
+package allinone
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/keyfold/keyfold/internal/aead"
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/kmsapi"
+	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// A server's store is bound to the key store that holds the keys to it,
+// whichever process has that open. The row that binds it (layout.KMSCheck):
+//
+//	{"key_id":"dek-...","ciphertext":"<base64 of 28 bytes>"}
+//
+// key_id names a DEK that was made for this alone; ciphertext is what it made
+// of no plaintext. A KMS over another key store has no such DEK. Like every
+// DEK of the KMS's own it survives the rotation of its KEK.
+type binding struct {
+	KeyID      string `json:"key_id"`
+	Ciphertext []byte `json:"ciphertext"`
+}
+
+// bindingOwner stands where a thread's ID does.
+const bindingOwner = "keyfold-server"
+
+// bindingAAD is the AAD of a binding's ciphertext.
+func bindingAAD(keyID string) []byte { return aead.AAD("keyfold/kms-check/v1", keyID) }
+
+// What a server answers that met the wrong KMS. It is Unavailable: nothing is
+// wrong with the data, and the right KMS may be there the next time.
+var (
+	errOtherKMS = fault.New(fault.Unavailable, "this key process has not the keys to this server's data; start the one that has, or name it with KEYFOLD_KMS")
+	errUnbound  = fault.New(fault.Unavailable, "it is not noted yet which key process has the keys to this server's data; start the server once with the key process inside it, where the data was written")
+)
+
+// bound is the KMS as the domain gets it: no call passes before the KMS was
+// found to be the one of this store, and no key is made without a fresh look.
+type bound struct {
+	KMS
+	store  store.Store
+	health func(context.Context) error // whether it can do anything at all
+	adopt  bool                        // a store with data and without the row may be bound: its key store lies beside it
+	proven atomic.Bool
+}
+
+// prove returns nil when the KMS answers and is the one of this store. A store
+// without data is bound to the KMS that it meets first. The errors are
+// errOtherKMS, errUnbound, those of the KMS, or the store's.
+func (b *bound) prove(ctx context.Context) error {
+	rec, err := b.store.Get(ctx, layout.KMSCheck())
+	if errors.Is(err, store.ErrNotFound) {
+		if err = b.bind(ctx); err == nil || errors.Is(err, store.ErrConflict) { // another server was faster
+			rec, err = b.store.Get(ctx, layout.KMSCheck())
+		}
+	}
+	if err == nil {
+		err = b.check(ctx, rec.Value)
+	}
+	b.proven.Store(err == nil)
+	return store.Fault(err)
+}
+
+// answers is nil while the KMS can do its work and is the one of this store.
+func (b *bound) answers(ctx context.Context) error {
+	if err := b.health(ctx); err != nil {
+		return err
+	}
+	return b.prove(ctx)
+}
+
+// ready is nil once the KMS was found to be the one of this store.
+func (b *bound) ready(ctx context.Context) error {
+	if b.proven.Load() {
+		return nil
+	}
+	return b.prove(ctx)
+}
+
+// check has the KMS open what the row holds.
+func (b *bound) check(ctx context.Context, row []byte) error {
+	var have binding
+	if err := json.Unmarshal(row, &have, json.RejectUnknownMembers(true)); err != nil {
+		return fault.Wrap(fault.Damaged, err, "the row that names the key process is damaged; restore the server's store from its backup")
+	}
+	res, err := b.KMS.Decrypt(ctx, []kmsapi.DecryptItem{{KeyID: have.KeyID, Ciphertext: have.Ciphertext, AAD: bindingAAD(have.KeyID)}})
+	if err == nil {
+		err = res[0].Err
+	}
+	if errors.Is(err, fault.NotFound) || errors.Is(err, fault.Unopenable) {
+		return errOtherKMS
+	}
+	return err
+}
+
+// bind makes the DEK and writes the row. It fails with store.ErrConflict when
+// there is a row by now.
+func (b *bound) bind(ctx context.Context) error {
+	if err := b.mayBind(ctx); err != nil {
+		return err
+	}
+	row, err := b.makeBinding(ctx)
+	if err != nil {
+		return err
+	}
+	value, err := json.Marshal(row)
+	if err != nil {
+		return err
+	}
+	var batch store.Batch
+	batch.RequireAbsent(layout.KMSCheck())
+	batch.Put(layout.KMSCheck(), value)
+	_, err = b.store.Commit(ctx, &batch)
+	return err
+}
+
+// mayBind is errUnbound when the store holds what some KMS has the keys to.
+func (b *bound) mayBind(ctx context.Context) error {
+	if b.adopt {
+		return nil
+	}
+	for _, rows := range layout.Keyed() {
+		recs, err := b.store.Scan(ctx, store.Prefix(rows), store.ScanOptions{Limit: 1})
+		if err != nil {
+			return err
+		}
+		if len(recs) > 0 {
+			return errUnbound
+		}
+	}
+	return nil
+}
+
+func (b *bound) makeBinding(ctx context.Context) (row binding, err error) {
+	made, err := b.KMS.CreateDEK(ctx, []kmsapi.CreateDEKItem{{ThreadID: bindingOwner}})
+	if err == nil {
+		err = made[0].Err
+	}
+	if err != nil {
+		return row, err
+	}
+	row.KeyID = made[0].DEK.KeyID
+	res, err := b.KMS.Encrypt(ctx, []kmsapi.EncryptItem{{KeyID: row.KeyID, AAD: bindingAAD(row.KeyID)}})
+	if err == nil {
+		row.Ciphertext, err = res[0].Ciphertext, res[0].Err
+	}
+	return row, err
+}
+
+// The calls of the domain.
+
+func (b *bound) CreateKEK(ctx context.Context, ids []string) ([]kmsapi.KEKInfo, error) {
+	return guarded(ctx, b.prove, b.KMS.CreateKEK, ids)
+}
+
+func (b *bound) CreateDEK(ctx context.Context, items []kmsapi.CreateDEKItem) ([]kmsapi.CreateDEKResult, error) {
+	return guarded(ctx, b.prove, b.KMS.CreateDEK, items)
+}
+
+func (b *bound) Seal(ctx context.Context, items []kmsapi.SealItem) ([]kmsapi.SealResult, error) {
+	return guarded(ctx, b.ready, b.KMS.Seal, items)
+}
+
+func (b *bound) Open(ctx context.Context, items []kmsapi.OpenItem) ([]kmsapi.OpenResult, error) {
+	return guarded(ctx, b.ready, b.KMS.Open, items)
+}
+
+func (b *bound) Encrypt(ctx context.Context, items []kmsapi.EncryptItem) ([]kmsapi.EncryptResult, error) {
+	return guarded(ctx, b.ready, b.KMS.Encrypt, items)
+}
+
+func (b *bound) Decrypt(ctx context.Context, items []kmsapi.DecryptItem) ([]kmsapi.DecryptResult, error) {
+	return guarded(ctx, b.ready, b.KMS.Decrypt, items)
+}
+
+func guarded[In, Out any](ctx context.Context, guard func(context.Context) error, call func(context.Context, []In) ([]Out, error), items []In) ([]Out, error) {
+	if err := guard(ctx); err != nil {
+		return nil, err
+	}
+	return call(ctx, items)
+}
