@@ -12,8 +12,8 @@ import (
 	"github.com/keyfold/keyfold/internal/fault"
 )
 
-// Bounds of pooled buffers, in bytes. A buffer grows with what has arrived,
-// not with what a Content-Length promises.
+// Bounds of pooled buffers, in bytes. A buffer above smallBody grows with what
+// has arrived, not with what a Content-Length promises.
 const (
 	firstBuffer = 4 << 10
 	maxPooled   = 1 << 20
@@ -29,6 +29,28 @@ func putBuffer(b *bytes.Buffer) {
 	if b.Cap() <= maxPooled {
 		b.Reset()
 		buffers.Put(b)
+	}
+}
+
+// fill reads all of r into b. It returns the buffer that has it: a buffer that
+// became too small is wiped and replaced, so that it leaves no copy behind.
+func fill(b *bytes.Buffer, r io.Reader) (*bytes.Buffer, error) {
+	for {
+		if b.Available() == 0 {
+			larger := bytes.NewBuffer(make([]byte, 0, 2*b.Cap()))
+			larger.Write(b.Bytes())
+			putBuffer(b)
+			b = larger
+		}
+		room := b.AvailableBuffer()
+		n, err := r.Read(room[:cap(room)])
+		b.Write(room[:n]) // where it is already
+		if err == io.EOF {
+			return b, nil
+		}
+		if err != nil {
+			return b, err
+		}
 	}
 }
 
@@ -76,13 +98,19 @@ func (c *Call) readBody() error {
 	if size < 0 { // chunked: nobody knows
 		size = c.row.MaxBody
 	}
-	var err error
-	if c.taken, err = c.large.take(size); err != nil {
+	if err := c.takeRoom(size); err != nil {
 		return err
 	}
 	c.setReadDeadline(time.Now().Add(c.row.timeout()))
+	body := io.Reader(c.r.Body)
 	c.body = getBuffer()
-	if _, err := c.body.ReadFrom(http.MaxBytesReader(c.w, c.r.Body, c.row.MaxBody)); err != nil {
+	if c.r.ContentLength < 0 {
+		body = http.MaxBytesReader(c.w, c.r.Body, c.row.MaxBody)
+	} else { // net/http reads no more than was announced
+		c.body.Grow(int(min(c.r.ContentLength, smallBody)) + 1) // and the end shows with the last byte
+	}
+	var err error
+	if c.body, err = fill(c.body, body); err != nil {
 		c.freeBody()
 		return c.bodyError(err)
 	}
@@ -114,6 +142,6 @@ func (c *Call) freeBody() {
 	if c.body != nil {
 		putBuffer(c.body)
 		c.body = nil
-		c.large.give(c.taken)
+		c.budget.give(c.taken)
 	}
 }

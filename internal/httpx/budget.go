@@ -1,8 +1,10 @@
 package httpx
 
 import (
+	"sync"
 	"sync/atomic"
 
+	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
 )
 
@@ -38,3 +40,24 @@ func (b *budget) take(n int64) (int64, error) {
 }
 
 func (b *budget) give(n int64) { b.left.Add(n) }
+
+// budgets is a budget per principal.
+type budgets struct{ of sync.Map } // access.Principal to *budget
+
+func (b *budgets) get(p access.Principal) *budget {
+	if found, ok := b.of.Load(p); ok {
+		return found.(*budget)
+	}
+	found, _ := b.of.LoadOrStore(p, newBudget(largeBodies))
+	return found.(*budget)
+}
+
+// takeRoom takes room for a body of at most n bytes from the caller's budget.
+func (c *Call) takeRoom(n int64) (err error) {
+	c.budget = c.mux.large
+	if c.mux.budgets != nil && n > smallBody {
+		c.budget = c.mux.budgets.get(c.Principal)
+	}
+	c.taken, err = c.budget.take(n)
+	return err
+}

@@ -17,18 +17,22 @@ import (
 type Call struct {
 	Principal access.Principal // zero on a public row
 
+	mux       *Mux
 	w         http.ResponseWriter
 	r         *http.Request
 	row       *Row // nil until routed
 	names     []string
 	values    [maxParams]string
 	body      *bytes.Buffer // nil when the row takes no body or none came
-	large     *budget
-	taken     int64     // of large, for body
-	unread    bool      // a body was announced and not read to its end
-	requestID [1]string // an array, so that it can be a header's value as it is
+	budget    *budget       // of which body took taken
+	taken     int64
+	room      *bytes.Buffer // nil until Room
+	sent      []byte        // what Send sent
+	unread    bool          // a body was announced and not read to its end
+	requestID [1]string     // an array, so that it can be a header's value as it is
 	start     time.Time
 	status    int   // as answered; 0 before
+	cut       bool  // the answer has begun and must not look whole
 	err       error // what was answered with a problem
 }
 
@@ -71,6 +75,12 @@ func (c *Call) Guard(name string) (string, error) {
 	return values[0], nil
 }
 
+// Request is the request itself. Its body belongs to the pipeline: see Bytes.
+func (c *Call) Request() *http.Request { return c.r }
+
+// Who is the row's.
+func (c *Call) Who() Who { return c.row.Who }
+
 // SetHeader sets a header of the answer. name is in its canonical form.
 func (c *Call) SetHeader(name, value string) { c.w.Header()[name] = []string{value} }
 
@@ -78,8 +88,7 @@ func (c *Call) SetHeader(name, value string) { c.w.Header()[name] = []string{val
 var (
 	noStore     = []string{"no-store"}
 	noSniff     = []string{"nosniff"}
-	jsonType    = []string{"application/json"}
-	problemType = []string{"application/problem+json"}
+	problemType = ContentType{"application/problem+json"}
 )
 
 // commonHeaders go out with every answer, problems included.
@@ -90,13 +99,18 @@ func (c *Call) commonHeaders() {
 	h["X-Request-Id"] = c.requestID[:]
 }
 
-// principal authenticates the bearer of r.
-func (m *Mux) principal(r *http.Request) (access.Principal, error) {
-	bearer := bearer(r)
-	if bearer == "" {
-		return access.Principal{}, fault.New(fault.Unauthenticated, "send an API key: Authorization: Bearer 1ck_...")
+// bearerCaller makes the Caller of those who send a bearer credential.
+func bearerCaller(authenticate Authenticator) func(*Call) (access.Principal, error) {
+	return func(c *Call) (access.Principal, error) {
+		if authenticate == nil {
+			return access.Principal{}, fault.New(fault.Unauthenticated, "this server knows no callers")
+		}
+		bearer := bearer(c.r)
+		if bearer == "" {
+			return access.Principal{}, fault.New(fault.Unauthenticated, "send an API key: Authorization: Bearer 1ck_...")
+		}
+		return authenticate(c.r.Context(), bearer)
 	}
-	return m.authenticate(r.Context(), bearer)
 }
 
 // bearer returns the credential of r, "" when it has none.

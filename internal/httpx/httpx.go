@@ -51,6 +51,9 @@ type Row struct {
 	// FreeForm lets values inside json.RawMessage members be any JSON in UTF-8:
 	// with names that come twice and lone surrogates. They are kept to the byte.
 	FreeForm bool
+	// Strict refuses members that the call's type does not have; otherwise they
+	// are passed over.
+	Strict bool
 	// Timeout bounds first the arrival of the body (408), then the handler's
 	// work (503). 0: DefaultTimeout.
 	Timeout time.Duration
@@ -58,8 +61,8 @@ type Row struct {
 	Handler Handler
 }
 
-// Handler answers one call; Body, NoBody and Empty make the usual ones. It
-// must not keep c, and must either return an error or have answered.
+// Handler answers one call; Body, NoBody, Empty and Stream make the usual ones.
+// It must not keep c, and must either return an error or have answered.
 type Handler func(ctx context.Context, c *Call) error
 
 // Authenticator finds the principal of a bearer credential. Its error is a
@@ -72,28 +75,48 @@ type Config struct {
 	Authenticate Authenticator // nil: nobody is known, only public rows answer
 	CORSOrigins  []string      // as a browser sends them ("https://app.example.com"), or "*" for any; empty: none
 	Log          *slog.Logger  // nil: nothing is logged
+
+	// Caller takes Authenticate's place where callers are known by their
+	// connection. It is asked on every row that is not Public, and its error is
+	// the answer. Kinds of Who beyond Principal and Public are its own.
+	Caller func(c *Call) (access.Principal, error)
+	// Problem makes the body of an error's answer, which is then of type
+	// application/json. nil: an api.Problem.
+	Problem func(f *fault.Error) any
+	// Observe hears of every answer. row is nil when no row was found.
+	Observe func(row *Row, status int, took time.Duration)
+	// CallerBudgets gives each principal a budget of its own for large bodies, so
+	// that no caller can use up another's. It is for principals who are few.
+	CallerBudgets bool
 }
 
 // Mux serves the rows of a table.
 type Mux struct {
-	routes       *node
-	authenticate Authenticator
-	cors         cors
-	large        *budget
-	log          *slog.Logger
+	routes  *node
+	caller  func(*Call) (access.Principal, error)
+	cors    cors
+	large   *budget
+	budgets *budgets // nil: large is everybody's
+	problem func(*fault.Error) any
+	observe func(*Row, int, time.Duration)
+	log     *slog.Logger
 }
 
 // New builds a Mux. It panics when two rows claim the same method and path or
 // a pattern is malformed, which are mistakes of the program.
 func New(cfg Config) *Mux {
-	m := &Mux{routes: newNode(), authenticate: cfg.Authenticate, cors: newCORS(cfg.CORSOrigins), large: newBudget(largeBodies), log: cfg.Log}
+	m := &Mux{
+		routes: newNode(), caller: cfg.Caller, cors: newCORS(cfg.CORSOrigins), large: newBudget(largeBodies),
+		problem: cfg.Problem, observe: cfg.Observe, log: cfg.Log,
+	}
 	for i := range cfg.Rows {
 		m.routes.add(&cfg.Rows[i])
 	}
-	if m.authenticate == nil {
-		m.authenticate = func(context.Context, string) (access.Principal, error) {
-			return access.Principal{}, fault.New(fault.Unauthenticated, "this server knows no callers")
-		}
+	if m.caller == nil {
+		m.caller = bearerCaller(cfg.Authenticate)
+	}
+	if cfg.CallerBudgets {
+		m.budgets = new(budgets)
 	}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
@@ -103,13 +126,16 @@ func New(cfg Config) *Mux {
 
 // ServeHTTP answers one request and logs it.
 func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &Call{w: w, r: r, large: m.large, start: time.Now(), requestID: [1]string{requestID(r)}}
+	c := &Call{mux: m, w: w, r: r, start: time.Now(), requestID: [1]string{requestID(r)}}
 	defer func() {
 		if v := recover(); v != nil {
 			c.fail(panicked(v))
 		}
 		c.boundRest()
 		m.logCall(c)
+		if c.cut {
+			panic(http.ErrAbortHandler) // which net/http takes as: end the connection
+		}
 	}()
 	c.commonHeaders()
 	c.leaveBody()
@@ -131,7 +157,7 @@ func (m *Mux) serve(c *Call) error {
 	}
 	if c.row.Who != Public {
 		var err error
-		if c.Principal, err = m.principal(c.r); err != nil {
+		if c.Principal, err = m.caller(c); err != nil {
 			return err
 		}
 	}
@@ -139,6 +165,7 @@ func (m *Mux) serve(c *Call) error {
 		return err
 	}
 	defer c.freeBody()
+	defer c.freeRoom()
 	ctx, cancel := context.WithTimeout(c.r.Context(), c.row.timeout())
 	defer cancel()
 	return c.named(ctx, c.row.Handler(ctx, c))

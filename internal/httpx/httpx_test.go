@@ -68,7 +68,7 @@ func rows() []Row {
 			return "", nil
 		})},
 		{Method: "GET", Pattern: "/panic/late", Handler: func(_ context.Context, c *Call) error {
-			c.write(200, jsonType, []byte("{}"))
+			c.Send(200, JSON, []byte("{}"))
 			panic("late")
 		}},
 		{Method: "GET", Pattern: "/fail/{code}", Handler: NoBody(200, func(_ context.Context, c *Call) (string, error) {

@@ -76,16 +76,27 @@ func (c *Call) decode(in any) error {
 		}
 		return fault.New(fault.Invalid, "send a JSON object as the body")
 	}
-	var err error
-	if c.row.FreeForm {
-		err = json.Unmarshal(c.body.Bytes(), in, freeForm)
-	} else {
-		err = json.Unmarshal(c.body.Bytes(), in)
-	}
-	if err != nil {
+	if err := json.Unmarshal(c.body.Bytes(), in, c.row.jsonOptions()...); err != nil {
 		return jsonFault(err)
 	}
 	return nil
+}
+
+// Shared by all calls; never written to.
+var (
+	plainOptions  []json.Options
+	freeOptions   = []json.Options{freeForm}
+	strictOptions = []json.Options{json.RejectUnknownMembers(true)}
+)
+
+func (row *Row) jsonOptions() []json.Options {
+	switch {
+	case row.FreeForm:
+		return freeOptions
+	case row.Strict:
+		return strictOptions
+	}
+	return plainOptions
 }
 
 // jsonFault tells where a body is wrong, by member and offset, and never what
@@ -103,6 +114,9 @@ func jsonFault(err error) error {
 	if e, ok := errors.AsType[*json.SemanticError](err); ok {
 		if errors.Is(e.Err, errNotUTF8) {
 			return fault.New(fault.Invalid, "the body is not UTF-8%s; send it as UTF-8", member(e.JSONPointer))
+		}
+		if errors.Is(e.Err, json.ErrUnknownName) {
+			return fault.New(fault.Invalid, "the body has a member that this call does not know%s; see the API's description of it", member(e.JSONPointer))
 		}
 		return fault.New(fault.Invalid, "the body has a value of the wrong kind at byte %d%s; see the API's description of it", e.ByteOffset, member(e.JSONPointer))
 	}
@@ -122,7 +136,7 @@ func member(p jsontext.Pointer) string {
 // answer sends out as JSON. A json.RawMessage goes out as it is.
 func (c *Call) answer(status int, out any) error {
 	if raw, ok := out.(stdjson.RawMessage); ok {
-		c.write(status, jsonType, raw)
+		c.Send(status, JSON, raw)
 		return nil
 	}
 	b := getBuffer()
@@ -130,6 +144,6 @@ func (c *Call) answer(status int, out any) error {
 	if err := json.MarshalWrite(b, out); err != nil {
 		return fault.Wrap(fault.Internal, err, "the answer could not be written as JSON; the log has the request ID")
 	}
-	c.write(status, jsonType, b.Bytes())
+	c.Send(status, JSON, b.Bytes())
 	return nil
 }

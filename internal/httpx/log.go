@@ -34,8 +34,11 @@ func isNotIDChar(r rune) bool {
 	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-')
 }
 
-// logCall writes the one line of c: error for our own failures, debug for all else.
+// logCall tells the observer and writes the one line of c: error for our own failures, debug for all else.
 func (m *Mux) logCall(c *Call) {
+	if m.observe != nil {
+		m.observe(c.row, c.status, time.Since(c.start))
+	}
 	ctx, level := c.r.Context(), slog.LevelDebug
 	if c.status >= http.StatusInternalServerError || errors.Is(c.err, fault.Internal) { // a panic may come after the answer
 		level = slog.LevelError

@@ -61,20 +61,14 @@ func (c *Call) fail(err error) {
 	case http.StatusServiceUnavailable:
 		c.SetHeader("Retry-After", "1")
 	}
-	body, err := json.Marshal(p)
+	var shape any = p
+	contentType := problemType
+	if c.mux.problem != nil {
+		shape, contentType = c.mux.problem(fault.Of(c.err)), JSON
+	}
+	body, err := json.Marshal(shape)
 	if err != nil { // a message that is not UTF-8
 		body = []byte(`{"type":"about:blank","title":"error","status":` + strconv.Itoa(p.Status) + `,"detail":"error","error":"error"}`)
 	}
-	c.write(p.Status, problemType, body)
-}
-
-// write sends the whole answer. A client that is gone gets nothing, and there
-// is nobody to tell.
-func (c *Call) write(status int, contentType []string, body []byte) {
-	c.status = status
-	h := c.w.Header()
-	h["Content-Type"] = contentType
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
-	c.w.WriteHeader(status)
-	_, _ = c.w.Write(body)
+	c.Send(p.Status, contentType, body)
 }
