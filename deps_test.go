@@ -37,7 +37,7 @@ var rooms = map[string]room{
 	"cmek":             {floor: 1, ours: "internal/aead"},
 	"internal/access":  {floor: 1, ours: "internal/fault"},
 	"internal/keyring": {floor: 1, ours: "internal/aead internal/fault"},
-	"internal/audit":   {floor: 1},
+	"internal/audit":   {floor: 1, ours: "internal/fault"},
 	"internal/kmsapi":  {floor: 1, ours: "internal/fault", others: jsonv2 + " google.golang.org/protobuf/encoding/protowire"},
 	"internal/store":   {floor: 1, ours: "internal/fault"},
 
