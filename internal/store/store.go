@@ -194,9 +194,15 @@ func (b *Batch) Validate() error {
 	return nil
 }
 
-// All yields every record of r in key order, a page at a time: each page is
-// one moment's state, the whole is not. A page is bounded in bytes too.
-func All(ctx context.Context, s Store, r Range) iter.Seq2[Record, error] {
+// Scanner is the part of a Store that All needs, and all that a view of one
+// moment has.
+type Scanner interface {
+	Scan(ctx context.Context, r Range, opt ScanOptions) ([]Record, error)
+}
+
+// All yields every record of r in key order, a page at a time: of a Store, each
+// page is one moment's state, the whole is not. A page is bounded in bytes too.
+func All(ctx context.Context, s Scanner, r Range) iter.Seq2[Record, error] {
 	page := ScanOptions{Limit: 256, MaxBytes: 8 << 20}
 	return func(yield func(Record, error) bool) {
 		for {

@@ -99,14 +99,18 @@ func (s *Store) Scan(ctx context.Context, r store.Range, opt store.ScanOptions) 
 		return nil, err
 	}
 	defer s.leave(&err)
+	return scan(ctx, s.db, r, opt)
+}
+
+func scan(ctx context.Context, db pebble.Reader, r store.Range, opt store.ScanOptions) ([]store.Record, error) {
 	if r.End != "" && r.End <= r.Start {
 		return nil, nil
 	}
-	it, err := s.db.NewIter(bounds(r))
+	it, err := db.NewIter(bounds(r))
 	if err != nil {
 		return nil, readError(err)
 	}
-	recs, err = collect(ctx, it, opt)
+	recs, err := collect(ctx, it, opt)
 	if err := errors.Join(err, readError(it.Close())); err != nil {
 		return nil, err
 	}
