@@ -22,8 +22,8 @@ import (
 const closeTime = 10 * time.Second
 
 type devFlags struct {
-	addr, data string
-	keep       bool
+	addr, data, kms string
+	keep            bool
 }
 
 func (a *app) devCmd() *cobra.Command {
@@ -33,6 +33,13 @@ func (a *app) devCmd() *cobra.Command {
 		Long: `Run all of Keyfold in one process, for trying it: server, key process and store.
 What is missing in the data directory is made: root key, org, owner, API key. The
 API key is the same at every start; it is in DIR/dev.json while the server runs.
+
+The key process is inside this one (--kms embedded), a keyfold-kms that is started
+with it on the same keys (external), or one that runs already, at unix:///PATH or
+at https://HOST:PORT with KEYFOLD_KMS_CERT, KEYFOLD_KMS_KEY and KEYFOLD_KMS_CA, the
+PEM files of mutual TLS. KEYFOLD_BREAKGLASS_ROOT and KEYFOLD_BREAKGLASS_KEYRING name
+the files with which messages can be read while that one is away; without them they
+cannot.
 
 KEYFOLD_ADDR, KEYFOLD_DATA and KEYFOLD_LOG (debug, info, warn or error; "info,json"
 for JSON) set what the flags do not.`,
@@ -48,6 +55,7 @@ for JSON) set what the flags do not.`,
 	f := cmd.Flags()
 	f.StringVar(&d.addr, "addr", first(a.getenv("KEYFOLD_ADDR"), "127.0.0.1:7420"), "where to listen (env KEYFOLD_ADDR)")
 	f.StringVar(&d.data, "data", first(a.getenv("KEYFOLD_DATA"), defaultData), "data directory (env KEYFOLD_DATA)")
+	f.StringVar(&d.kms, "kms", first(a.getenv("KEYFOLD_KMS"), allinone.Embedded), "key process: embedded, external, unix:///PATH or https://HOST:PORT (env KEYFOLD_KMS)")
 	f.BoolVar(&d.keep, "keep", false, "leave DIR/dev.json at the end")
 	return cmd
 }
@@ -59,12 +67,24 @@ func (a *app) dev(ctx context.Context, d devFlags, onFailure func(error)) (err e
 	if err != nil {
 		return err
 	}
+	cfg, err := a.kmsConfig(d)
+	if err != nil {
+		return err
+	}
 	ln, err := listen(d.addr)
 	if err != nil {
 		return err
 	}
 	defer ln.Close() // a second close, after the node's, does nothing
-	node, err := allinone.Open(ctx, allinone.Config{DataDir: d.data, Version: version(), Log: log, OnFailure: onFailure})
+	if d.kms == external {
+		keys, err := startKMS(ctx, d.data, d.socket(), a.err, log)
+		if err != nil {
+			return err
+		}
+		defer keys.stop() // after the node's end
+	}
+	cfg.DataDir, cfg.Version, cfg.Log, cfg.OnFailure = d.data, version(), log, onFailure
+	node, err := allinone.Open(ctx, cfg)
 	if err != nil {
 		return openAdvice(err, d.data)
 	}

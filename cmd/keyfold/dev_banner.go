@@ -15,8 +15,9 @@ func (a *app) banner(d devFlags, dev devFile) error {
 		return a.printJSON(struct {
 			URL  string `json:"url"`
 			Data string `json:"data"`
+			KMS  string `json:"kms"`
 			File string `json:"dev_json"`
-		}{dev.URL, d.data, filepath.Join(d.data, devFileName)})
+		}{dev.URL, d.data, d.kms, filepath.Join(d.data, devFileName)})
 	}
 	keyfold := program()
 	next := ""
@@ -31,11 +32,12 @@ func (a *app) banner(d devFlags, dev devFile) error {
 
   Server     %s
   Data       %s
+  Keys       %s
   API key    api_key in %s, readable by you alone; the commands below find it there
   Owner      %s, org %s on the enterprise plan
   Stop       Ctrl-C; the data stays
 
-For trying it only: whoever can read the data directory has all keys but the CMEK keys.
+%s
 %s
 Next, in another terminal in this directory:
 
@@ -44,7 +46,7 @@ Next, in another terminal in this directory:
   %s cmek enable VAULT_ID --cmek-key-file payments.key
   %s secret put VAULT_ID api-keys/stripe --cmek-key-file payments.key
   %s secret get VAULT_ID api-keys/stripe --cmek-key-file payments.key
-`, dev.URL, d.data, filepath.Join(d.data, devFileName), dev.Email, dev.OrgID, exposed(d.addr),
+`, dev.URL, d.data, d.keysAt(), filepath.Join(d.data, devFileName), dev.Email, dev.OrgID, d.warning(), exposed(d.addr),
 		next, keyfold, keyfold, keyfold, keyfold, keyfold)
 	return err
 }

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+
+	"github.com/keyfold/keyfold/internal/allinone"
+)
+
+// external is the --kms of a keyfold-kms that dev runs itself.
+const external = "external"
+
+// socket is where a keyfold-kms of ours listens.
+func (d devFlags) socket() string { return filepath.Join(d.data, "kms.sock") }
+
+// kmsConfig reads flags and environment as to the key process.
+func (a *app) kmsConfig(d devFlags) (cfg allinone.Config, err error) {
+	cfg.KMSURL = d.kms
+	switch scheme, _, _ := strings.Cut(d.kms, "://"); scheme {
+	case allinone.Embedded, "unix":
+	case external:
+		cfg.KMSURL = "unix://" + d.socket()
+	case "https":
+		cfg.KMSTLS = allinone.TLSFiles{Cert: a.getenv("KEYFOLD_KMS_CERT"), Key: a.getenv("KEYFOLD_KMS_KEY"), CA: a.getenv("KEYFOLD_KMS_CA")}
+		if cfg.KMSTLS.Cert == "" || cfg.KMSTLS.Key == "" || cfg.KMSTLS.CA == "" {
+			return cfg, usagef("a key process at https:// wants mutual TLS: set KEYFOLD_KMS_CERT, KEYFOLD_KMS_KEY and KEYFOLD_KMS_CA")
+		}
+	default:
+		return cfg, usagef("--kms is embedded, external, unix:///PATH or https://HOST:PORT, not %q", d.kms)
+	}
+	return cfg, nil
+}
+
+// keysAt says where the keys are, for people.
+func (d devFlags) keysAt() string {
+	switch d.kms {
+	case allinone.Embedded:
+		return "embedded: the key process is inside this one"
+	case external:
+		return "external: keyfold-kms, a process of its own, on " + d.socket()
+	}
+	return "external: the key process at " + d.kms
+}
+
+// warning says what trying it means.
+func (d devFlags) warning() string {
+	if d.kms == allinone.Embedded || d.kms == external {
+		return "For trying it only: whoever can read the data directory has all keys but the CMEK keys."
+	}
+	return "For trying it only."
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	kmsProgram  = "keyfold-kms"
+	kmsUpLimit  = 20 * time.Second       // a key process listens within this time, or the start fails
+	kmsLeast    = 100 * time.Millisecond // before one that ended is started again; doubles
+	kmsMost     = 5 * time.Second
+	kmsSettled  = 10 * time.Second // one that ran so long is started again after the least time
+	maxSockPath = 100              // bytes; systems take some 104 to 108
+)
+
+// keyProcess is a keyfold-kms that we run: started again when it ends, ended
+// when we end. On Linux it ends with us even when we are killed.
+type keyProcess struct {
+	command func(context.Context) *exec.Cmd
+	log     *slog.Logger
+	cancel  context.CancelFunc
+	first   chan error    // how the first process ended
+	ended   chan struct{} // closed when there is none any more
+}
+
+// startKMS makes the key store of dir where there is nothing yet, and runs a
+// keyfold-kms on it that listens on socket. It returns once it does. What the
+// process says goes to out.
+func startKMS(ctx context.Context, dir, socket string, out io.Writer, log *slog.Logger) (*keyProcess, error) {
+	program, err := findKMS()
+	if err != nil {
+		return nil, err
+	}
+	if len(socket) > maxSockPath {
+		return nil, advise(fmt.Errorf("the path of the key process's socket is too long for the system: %s", socket), "keyfold dev --data DIR, with a shorter path")
+	}
+	command := func(ctx context.Context, args ...string) *exec.Cmd {
+		store := []string{"--data-dir", filepath.Join(dir, "kms"), "--root", "file:" + filepath.Join(dir, "root.key")}
+		cmd := exec.CommandContext(ctx, program, append(args, store...)...)
+		cmd.Env, cmd.Stdout, cmd.Stderr = foreignEnv(), out, out
+		cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(syscall.SIGTERM) }, closeTime
+		cmd.SysProcAttr = ownGroup()
+		return cmd
+	}
+	if fresh, err := isFresh(dir); err != nil {
+		return nil, err
+	} else if fresh {
+		if err := command(ctx, "init").Run(); err != nil {
+			return nil, fmt.Errorf("%s could not make the keys in %s: %w", kmsProgram, dir, err)
+		}
+	}
+	p := &keyProcess{
+		command: func(ctx context.Context) *exec.Cmd { return command(ctx, "serve", "--endpoint", socket) },
+		log:     log, first: make(chan error, 1), ended: make(chan struct{}),
+	}
+	return p, p.start(ctx, socket)
+}
+
+// findKMS is the keyfold-kms beside this program, or in PATH.
+func findKMS() (string, error) {
+	if self, err := os.Executable(); err == nil {
+		if path, err := exec.LookPath(filepath.Join(filepath.Dir(self), kmsProgram)); err == nil {
+			return path, nil
+		}
+	}
+	path, err := exec.LookPath(kmsProgram)
+	if err != nil {
+		err = advise(fmt.Errorf("there is no %s beside this program, and none in PATH", kmsProgram),
+			"build both, in Keyfold's sources: go build -o bin/ ./cmd/...; then run bin/keyfold dev --kms external")
+	}
+	return path, err
+}
+
+// foreignEnv is our environment without what is meant for us: the key process
+// gets all it needs as flags.
+func foreignEnv() (env []string) {
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "KEYFOLD_") {
+			env = append(env, v)
+		}
+	}
+	return env
+}
+
+// isFresh reports whether dir has no key store yet. It is an error when it has
+// data whose keys would then be missing.
+func isFresh(dir string) (bool, error) {
+	files, err := os.ReadDir(filepath.Join(dir, "kms"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) || len(files) > 0 {
+		return false, err
+	}
+	if _, err := os.Stat(filepath.Join(dir, "server")); err == nil {
+		return false, advise(fmt.Errorf("%s holds data, but %s has no keys to it", filepath.Join(dir, "server"), filepath.Join(dir, "kms")),
+			"restore both from one backup; or name the key process that has the keys: keyfold dev --kms unix:///PATH")
+	}
+	return true, nil
+}
+
+// start runs the process and waits until it listens on socket.
+func (p *keyProcess) start(ctx context.Context, socket string) error {
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	p.cancel = cancel
+	go p.run(running)
+	for limit := time.After(kmsUpLimit); ; {
+		if conn, err := net.Dial("unix", socket); err == nil {
+			return conn.Close()
+		}
+		var err error
+		select {
+		case err = <-p.first:
+			err = fmt.Errorf("%s did not start: %w", kmsProgram, err)
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-limit:
+			err = fmt.Errorf("%s does not listen on %s", kmsProgram, socket)
+		case <-time.After(5 * time.Millisecond):
+			continue
+		}
+		p.stop()
+		return err
+	}
+}
+
+// run runs one process after the other until ctx ends.
+func (p *keyProcess) run(ctx context.Context) {
+	defer close(p.ended)
+	runtime.LockOSThread() // whose end is what a child on Linux is told of
+	for wait := kmsLeast; ; wait = min(2*wait, kmsMost) {
+		began := time.Now()
+		err := p.command(ctx).Run()
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			err = errors.New("it ended by itself")
+		}
+		select {
+		case p.first <- err:
+		default:
+		}
+		if time.Since(began) > kmsSettled {
+			wait = kmsLeast
+		}
+		p.log.Warn("the key process ended and is started again", "after", wait, "error", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// stop ends the process in order and waits for it.
+func (p *keyProcess) stop() {
+	p.cancel()
+	<-p.ended
+}
