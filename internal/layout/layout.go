@@ -14,6 +14,7 @@
 //	vaultpurge:<vault>                             the vault was deleted and its rows are being removed
 //	thread:<thread>:meta                           thread: org, author, title, the four kms fields
 //	thread:<thread>:msg:<ts>-<seq>                 nonce | ciphertext | tag of a message, nothing else
+//	threadkek                                      least version of the threads' KEK that a new thread may use (absent: any)
 //	orgthread:<org>:<author>:<created>-<thread>    index: the threads of an author (empty value)
 //	kmscheck                                       which key store holds the keys to this store
 //
@@ -51,6 +52,9 @@ func APIKey(hash string) string { return "apikey:" + hash }
 // VaultMeta is the key of a vault.
 func VaultMeta(vault string) string { return "vault:" + vault + ":meta" }
 
+// Vaults begins the keys of all rows of all vaults.
+func Vaults() string { return "vault:" }
+
 // VaultRows begins the key of every row of a vault, its meta included.
 func VaultRows(vault string) string { return "vault:" + vault + ":" }
 
@@ -66,7 +70,10 @@ func SecretVersion(vault, path string, n int) string {
 }
 
 // SecretVersions begins the keys of all versions of a secret.
-func SecretVersions(vault, path string) string { return "vault:" + vault + ":version:" + path + ":" }
+func SecretVersions(vault, path string) string { return VaultVersions(vault) + path + ":" }
+
+// VaultVersions begins the keys of all versions of all secrets of a vault.
+func VaultVersions(vault string) string { return "vault:" + vault + ":version:" }
 
 // SecretState is the key of what changes of version n of a secret.
 func SecretState(vault, path string, n int) string {
@@ -78,6 +85,12 @@ func SecretStates(vault, path string) string { return "vault:" + vault + ":state
 
 // VaultPurge marks a deleted vault whose rows may remain; with an empty vault it begins all such marks.
 func VaultPurge(vault string) string { return "vaultpurge:" + vault }
+
+// Threads begins the keys of all rows of all threads.
+func Threads() string { return "thread:" }
+
+// ThreadKEK is the key of the least version of the threads' KEK for new threads.
+func ThreadKEK() string { return "threadkek" }
 
 // ThreadMeta is the key of a thread.
 func ThreadMeta(thread string) string { return "thread:" + thread + ":meta" }
