@@ -138,3 +138,6 @@ func (c Call[In, Out]) WipeItems(items []In) { c.in.wipe(items) }
 
 // WipeResults is WipeItems for results.
 func (c Call[In, Out]) WipeResults(results []Out) { c.out.wipe(results) }
+
+// Failed returns the Err of a result.
+func (c Call[In, Out]) Failed(result *Out) error { return c.out.err(result) }
