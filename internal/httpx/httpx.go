@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"github.com/keyfold/keyfold/internal/access"
-	"github.com/keyfold/keyfold/internal/fault"
 )
 
 // Who may call a row.
@@ -80,9 +79,9 @@ type Config struct {
 	// connection. It is asked on every row that is not Public, and its error is
 	// the answer. Kinds of Who beyond Principal and Public are its own.
 	Caller func(c *Call) (access.Principal, error)
-	// Problem makes the body of an error's answer, which is then of type
+	// Problem appends the body of an error's answer, which is then of type
 	// application/json. nil: an api.Problem.
-	Problem func(f *fault.Error) any
+	Problem func(dst []byte, err error) []byte
 	// Observe hears of every answer. row is nil when no row was found.
 	Observe func(row *Row, status int, took time.Duration)
 	// CallerBudgets gives each principal a budget of its own for large bodies, so
@@ -97,7 +96,7 @@ type Mux struct {
 	cors    cors
 	large   *budget
 	budgets *budgets // nil: large is everybody's
-	problem func(*fault.Error) any
+	problem func([]byte, error) []byte
 	observe func(*Row, int, time.Duration)
 	log     *slog.Logger
 }

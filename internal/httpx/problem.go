@@ -61,14 +61,13 @@ func (c *Call) fail(err error) {
 	case http.StatusServiceUnavailable:
 		c.SetHeader("Retry-After", "1")
 	}
-	var shape any = p
-	contentType := problemType
 	if c.mux.problem != nil {
-		shape, contentType = c.mux.problem(fault.Of(c.err)), JSON
+		c.Send(p.Status, JSON, c.mux.problem(nil, c.err))
+		return
 	}
-	body, err := json.Marshal(shape)
+	body, err := json.Marshal(p)
 	if err != nil { // a message that is not UTF-8
 		body = []byte(`{"type":"about:blank","title":"error","status":` + strconv.Itoa(p.Status) + `,"detail":"error","error":"error"}`)
 	}
-	c.Send(p.Status, contentType, body)
+	c.Send(p.Status, problemType, body)
 }

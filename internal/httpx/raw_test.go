@@ -158,14 +158,14 @@ func TestACallerIsAskedOnEveryRowThatIsNotPublic(t *testing.T) {
 			}
 			return access.Principal{}, fault.New(fault.Forbidden, "not you")
 		}
-		cfg.Problem = func(f *fault.Error) any { return map[string]string{"code": string(f.Code)} }
+		cfg.Problem = func(dst []byte, err error) []byte { return fmt.Appendf(dst, "%q", err) }
 	}
 	who := NoBody(200, func(_ context.Context, c *Call) (string, error) { return c.Principal.Ref(), nil })
 	for _, c := range []struct {
 		who    Who
 		status int
 		body   string
-	}{{special, 200, `"uid:7"`}, {Principal, 403, `{"code":"forbidden"}`}, {Public, 200, `":"`}} {
+	}{{special, 200, `"uid:7"`}, {Principal, 403, `"not you"`}, {Public, 200, `":"`}} {
 		w := answered(Row{Who: c.who, Handler: who}, caller, "")
 		if w.Code != c.status || w.Body.String() != c.body || w.Header().Get("Content-Type") != "application/json" {
 			t.Errorf("who %d: %d %s, want %d %s", c.who, w.Code, w.Body, c.status, c.body)
