@@ -17,7 +17,7 @@ done
 go build -o $out/load ./bench/load
 
 ops=("$@")
-[ ${#ops[@]} -gt 0 ] || ops=(fsync echo healthz secret-put secret-get message-post message-list start)
+[ ${#ops[@]} -gt 0 ] || ops=(fsync echo healthz secret-put secret-get message-post message-post-external message-list start)
 results=()
 for op in "${ops[@]}"; do
 	echo "measuring $op" >&2

@@ -35,7 +35,7 @@ type options struct {
 	shape
 	target
 	op, devJSON, serve, dir, echoAddr string
-	pid, rounds                       int
+	pid, kmsPID, rounds               int // kmsPID is 0 when the key process is inside the server
 	duration, warmup                  time.Duration
 	json, table                       bool
 }
@@ -43,7 +43,7 @@ type options struct {
 func parse() options {
 	var o options
 	names := append(slices.Sorted(maps.Keys(ops)), "echo", "fsync", "start")
-	flag.StringVar(&o.op, "op", "", "what to do: "+strings.Join(names, ", "))
+	flag.StringVar(&o.op, "op", "", "what to do: "+strings.Join(names, ", ")+"; with -serve also NAME"+external)
 	flag.StringVar(&o.url, "url", "", "the server, as http://host:port")
 	flag.StringVar(&o.key, "api-key", os.Getenv("KEYFOLD_API_KEY"), "bearer key (default $KEYFOLD_API_KEY)")
 	flag.StringVar(&o.devJSON, "dev-json", "", "take URL and key from this dev.json")
@@ -139,12 +139,16 @@ func measure(o options) (*result, error) {
 	case "echo":
 		return measureEcho(o, dir)
 	}
-	setUp, ok := ops[o.op]
+	name, outside := strings.CutSuffix(o.op, external)
+	setUp, ok := ops[name]
 	if !ok {
 		return nil, errors.New("no such operation; see -help for -op")
 	}
 	if o.serve != "" {
-		return measureServed(o, setUp, dir)
+		return measureServed(o, setUp, dir, outside)
+	}
+	if outside {
+		return nil, errors.New("the operation needs -serve BINARY")
 	}
 	if o.devJSON != "" {
 		if o.target, err = readDev(o.devJSON); err != nil {
@@ -154,12 +158,21 @@ func measure(o options) (*result, error) {
 	return measureTarget(o, setUp)
 }
 
-func measureServed(o options, setUp func(target, shape) (workload, error), dir string) (*result, error) {
-	s, err := serve(o.serve, filepath.Join(dir, "data"))
+func measureServed(o options, setUp func(target, shape) (workload, error), dir string, outside bool) (*result, error) {
+	kms := "embedded"
+	if outside {
+		kms = "external"
+	}
+	s, err := serve(o.serve, filepath.Join(dir, "data"), "--kms", kms)
 	if err != nil {
 		return nil, err
 	}
 	o.target, o.pid = s.target, s.cmd.Process.Pid
+	if outside {
+		if o.kmsPID, err = childOf(o.pid); err != nil {
+			return nil, errors.Join(err, s.stop())
+		}
+	}
 	r, err := measureTarget(o, setUp)
 	return r, errors.Join(err, s.stop())
 }
@@ -193,7 +206,7 @@ func measureEcho(o options, dir string) (*result, error) {
 }
 
 // observe runs load in a window that begins after the warm-up and measures
-// both processes over the window.
+// all processes over the window.
 func (r *result) observe(o options, load func(window) *tally) {
 	start := time.Now().Add(o.warmup)
 	win := window{start, start.Add(o.duration)}
@@ -201,16 +214,19 @@ func (r *result) observe(o options, load func(window) *tally) {
 	go func() { done <- load(win) }()
 	time.Sleep(time.Until(win.start))
 	server0, err := cpuTime(o.pid)
+	kms0, _ := cpuTime(o.kmsPID)
 	own0 := ownCPU()
 	time.Sleep(time.Until(win.end))
 	server1, _ := cpuTime(o.pid)
+	kms1, _ := cpuTime(o.kmsPID)
 	own1 := ownCPU()
-	r.ServerRSS = rss(o.pid)
+	r.ServerRSS, r.KMSRSS = rss(o.pid), rss(o.kmsPID)
 	r.take(<-done, o.duration.Seconds())
 	r.GeneratorCPU = r.perRequest(own1 - own0)
 	if err == nil {
-		r.ServerCPU = r.perRequest(server1 - server0)
-		r.ServerCores = (server1 - server0).Seconds() / o.duration.Seconds()
+		both := server1 - server0 + kms1 - kms0
+		r.ServerCPU, r.KMSCPU = r.perRequest(both), r.perRequest(kms1-kms0)
+		r.ServerCores = both.Seconds() / o.duration.Seconds()
 	}
 }
 

@@ -28,6 +28,9 @@ type shape struct {
 	sealed      bool // the vault has a CMEK key and the values are blobs
 }
 
+// external after an operation's name asks for the key process outside the server.
+const external = "-external"
+
 // ops are the operations, each with what sets it up through the API.
 var ops = map[string]func(target, shape) (workload, error){
 	"healthz":      healthz,

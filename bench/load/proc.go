@@ -13,16 +13,43 @@ import (
 // Linux fixes at 100 for user space on every architecture that Go runs on.
 const clockTick = 10 * time.Millisecond
 
-// cpuTime is the CPU time, user and system, that a process has used.
-func cpuTime(pid int) (time.Duration, error) {
+// stat is the fields of /proc/PID/stat after the program's name: the state first.
+func stat(pid int) ([]string, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil, err
+	}
+	// The name is in brackets and may hold spaces.
+	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	if len(f) < 13 {
+		return nil, fmt.Errorf("/proc/%d/stat is too short", pid)
+	}
+	return f, nil
+}
+
+// childOf is the one child of a process.
+func childOf(parent int) (int, error) {
+	dirs, err := os.ReadDir("/proc")
 	if err != nil {
 		return 0, err
 	}
-	// The second field is the program's name in brackets and may hold spaces.
-	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	if len(f) < 13 {
-		return 0, fmt.Errorf("/proc/%d/stat is too short", pid)
+	for _, d := range dirs {
+		pid, err := strconv.Atoi(d.Name())
+		if err != nil {
+			continue
+		}
+		if f, err := stat(pid); err == nil && f[1] == strconv.Itoa(parent) {
+			return pid, nil
+		}
+	}
+	return 0, fmt.Errorf("process %d has no child", parent)
+}
+
+// cpuTime is the CPU time, user and system, that a process has used.
+func cpuTime(pid int) (time.Duration, error) {
+	f, err := stat(pid)
+	if err != nil {
+		return 0, err
 	}
 	user, err1 := strconv.ParseInt(f[11], 10, 64)
 	system, err2 := strconv.ParseInt(f[12], 10, 64)

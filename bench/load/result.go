@@ -34,9 +34,11 @@ type result struct {
 	Sent       int64     `json:"bytes_sent"`
 	Received   int64     `json:"bytes_received"`
 
-	ServerCPU    float64 `json:"server_cpu_us_per_request,omitempty"`
-	ServerCores  float64 `json:"server_cores,omitempty"` // CPU time of the server over the time measured
+	ServerCPU    float64 `json:"server_cpu_us_per_request,omitempty"` // an external key process included
+	ServerCores  float64 `json:"server_cores,omitempty"`              // CPU time of ServerCPU over the time measured
 	ServerRSS    int64   `json:"server_rss_bytes,omitempty"`
+	KMSCPU       float64 `json:"kms_cpu_us_per_request,omitempty"` // of an external key process
+	KMSRSS       int64   `json:"kms_rss_bytes,omitempty"`
 	GeneratorCPU float64 `json:"generator_cpu_us_per_request"`
 
 	StartMS     []float64 `json:"start_ms,omitempty"`       // op start: exec to first 200, on a fresh directory
@@ -91,13 +93,13 @@ func readResults(paths []string) ([]*result, error) {
 // table prints results for people.
 func table(w io.Writer, all []*result) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(tw, "op\trequests/s\tp50 us\tp90 us\tp99 us\tmax us\terrors\tserver us/req\tserver cores\tserver MB\tgenerator us/req\tload\trounds, requests/s\t")
+	fmt.Fprintln(tw, "op\trequests/s\tp50 us\tp90 us\tp99 us\tmax us\terrors\tserver us/req\tof it kms\tserver cores\tserver MB\tkms MB\tgenerator us/req\tload\trounds, requests/s\t")
 	for _, r := range all {
 		if r.Op == "start" {
 			continue
 		}
-		fmt.Fprintf(tw, "%s\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%d\t%.1f\t%.2f\t%.0f\t%.1f\t%s\t%.0f\t\n",
-			r.Op, r.PerSecond, r.P50, r.P90, r.P99, r.Max, r.Errors, r.ServerCPU, r.ServerCores, mb(r.ServerRSS), r.GeneratorCPU, r.Load, r.Rounds)
+		fmt.Fprintf(tw, "%s\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%d\t%.1f\t%.1f\t%.2f\t%.0f\t%.0f\t%.1f\t%s\t%.0f\t\n",
+			r.Op, r.PerSecond, r.P50, r.P90, r.P99, r.Max, r.Errors, r.ServerCPU, r.KMSCPU, r.ServerCores, mb(r.ServerRSS), mb(r.KMSRSS), r.GeneratorCPU, r.Load, r.Rounds)
 	}
 	tw.Flush()
 	for _, r := range all {

@@ -27,14 +27,14 @@ type server struct {
 // startLimit is how long a server may take to answer.
 const startLimit = 20 * time.Second
 
-// serve starts `binary dev` on a data directory and a free port and waits
-// until it answers and its dev.json is there.
-func serve(binary, data string) (*server, error) {
+// serve starts `binary dev` on a data directory and a free port, with more
+// flags, and waits until it answers and its dev.json is there.
+func serve(binary, data string, flags ...string) (*server, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
 	}
-	s, err := launch(binary, addr, data+".log", "dev", "--data", data, "--addr", addr)
+	s, err := launch(binary, addr, data+".log", append([]string{"dev", "--data", data, "--addr", addr}, flags...)...)
 	if err != nil {
 		return nil, err
 	}
