@@ -53,6 +53,8 @@ var rooms = map[string]room{
 	"internal/thread":   {floor: 3, ours: domain, others: jsonv2 + " " + uuid},
 	"internal/vault":    {floor: 3, ours: domain + " cmek", others: jsonv2 + " " + uuid},
 
+	"internal/kmsbackup": {floor: 4, ours: "internal/aead internal/fault internal/keyring internal/kms internal/kmsapi internal/layout internal/store internal/store/pebblestore"},
+
 	"internal/server": {floor: 4, ours: "api internal/fault internal/httpx internal/thread internal/vault"},
 
 	"internal/allinone": {
