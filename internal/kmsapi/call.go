@@ -132,6 +132,17 @@ func (c Call[In, Out]) AppendAnswer(dst []byte, results []Out) []byte {
 	return c.out.appendList(dst, results)
 }
 
+// Fail returns a result that failed with err.
+func (c Call[In, Out]) Fail(err error) Out {
+	var out Out
+	*c.out[len(c.out)-1].at(&out).(*error) = err
+	return out
+}
+
+// Detach copies the byte fields of results out of the body that they alias, all
+// into one piece of memory.
+func (c Call[In, Out]) Detach(results []Out) { c.out.detach(results) }
+
 // WipeItems overwrites every byte field of items, AAD and what aliases a body
 // included.
 func (c Call[In, Out]) WipeItems(items []In) { c.in.wipe(items) }

@@ -292,3 +292,31 @@ func TestAFailedCallComesBackAsItWent(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestDetachedResultsOutliveTheBody(t *testing.T) {
+	want := []SealResult{
+		{Envelope: Envelope{KEKID: "k", KEKVersion: 1, WrappedDEK: []byte("wrapped"), Ciphertext: []byte("c")}},
+		{Err: fault.New(fault.Invalid, "x")},
+		{Envelope: Envelope{KEKID: "k", KEKVersion: 1, WrappedDEK: []byte("v"), Ciphertext: []byte("dd")}},
+	}
+	body := Seal.AppendAnswer(nil, want)
+	got, err := Seal.ParseAnswer(body, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	Seal.Detach(got)
+	clear(body)
+	if d := diff(want, got); d != "" {
+		t.Error(d)
+	}
+	if n := testing.AllocsPerRun(10, func() { Seal.Detach(got) }); n > 1 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestAFailedResultHoldsItsError(t *testing.T) {
+	err := fault.New(fault.Invalid, "x")
+	if d := diff(OpenResult{Err: err}, Open.Fail(err)); d != "" {
+		t.Error(d)
+	}
+}

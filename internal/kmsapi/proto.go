@@ -3,6 +3,7 @@ package kmsapi
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"slices"
 	"unicode/utf8"
@@ -332,10 +333,32 @@ func parseNumber(b []byte, typ protowire.Type, to *uint32) (int, error) {
 }
 
 func (m message[T]) wipe(xs []T) {
-	for i := range m {
-		for j := range xs {
-			if p, ok := m[i].at(&xs[j]).(*[]byte); ok {
-				clear(*p)
+	for p := range m.bytes(xs) {
+		clear(*p)
+	}
+}
+
+func (m message[T]) detach(xs []T) {
+	size := 0
+	for p := range m.bytes(xs) {
+		size += len(*p)
+	}
+	room := make([]byte, 0, size)
+	for p := range m.bytes(xs) {
+		from := len(room)
+		room = append(room, *p...)
+		*p = room[from:len(room):len(room)]
+	}
+}
+
+// bytes runs through the byte fields of xs.
+func (m message[T]) bytes(xs []T) iter.Seq[*[]byte] {
+	return func(yield func(*[]byte) bool) {
+		for i := range m {
+			for j := range xs {
+				if p, ok := m[i].at(&xs[j]).(*[]byte); ok && !yield(p) {
+					return
+				}
 			}
 		}
 	}
