@@ -2,7 +2,7 @@ package pebblestore
 
 import (
 	"context"
-	"errors"
+	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -17,24 +17,33 @@ type Snapshot struct {
 	at *pebble.Snapshot // nil: closed
 }
 
-// Snapshot returns a view of this moment. The caller closes it before the store.
+// Snapshot returns a view of this moment. The store's Close waits for its Close.
 func (s *Store) Snapshot(ctx context.Context) (n *Snapshot, err error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer s.leave(&err)
-	return &Snapshot{s, s.db.NewSnapshot()}, nil
+	n = &Snapshot{s: s}
+	defer func() {
+		if n.at == nil {
+			s.life.RUnlock()
+		}
+	}()
+	defer s.caught(&err)
+	n.at = s.db.NewSnapshot()
+	return n, nil
 }
 
 // Scan is [store.Store].Scan, always of the same moment.
 func (n *Snapshot) Scan(ctx context.Context, r store.Range, opt store.ScanOptions) (recs []store.Record, err error) {
-	if n.at == nil {
+	switch {
+	case n.at == nil:
 		return nil, store.ErrClosed
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case n.s.failed() != nil:
+		return nil, n.s.failed()
 	}
-	if err := n.s.enter(ctx); err != nil {
-		return nil, err
-	}
-	defer n.s.leave(&err)
+	defer n.s.caught(&err)
 	return scan(ctx, n.at, r, opt)
 }
 
@@ -43,13 +52,15 @@ func (n *Snapshot) Close() (err error) {
 	if n.at == nil {
 		return nil
 	}
-	if err := n.s.enter(context.Background()); errors.Is(err, store.ErrClosed) {
-		return nil // and the store's Close complained
-	} else if err != nil {
-		return err
-	}
-	defer n.s.leave(&err)
 	at := n.at
 	n.at = nil
+	defer n.s.leave(&err)
 	return at.Close()
+}
+
+// caught makes a panic of the engine the error of the call.
+func (s *Store) caught(err *error) {
+	if r := recover(); r != nil {
+		*err = s.fail(fmt.Errorf("panic: %v", r))
+	}
 }

@@ -66,7 +66,7 @@ func sumAt(t *testing.T, s *Store, put func(int)) (sum int) {
 	return sum
 }
 
-func TestASnapshotOfAClosedStoreIsAnError(t *testing.T) {
+func TestAStoreClosesAfterItsSnapshots(t *testing.T) {
 	s, err := Open(t.TempDir(), Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -75,14 +75,21 @@ func TestASnapshotOfAClosedStoreIsAnError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	closed := make(chan error)
+	go func() { closed <- s.Close() }()
+	for range 10 {
+		if _, err := n.Scan(t.Context(), store.Range{}, store.ScanOptions{}); err != nil {
+			t.Errorf("while the store waits to be closed: %v", err)
+		}
+	}
 	if err := errors.Join(n.Close(), n.Close()); err != nil {
 		t.Errorf("two closes: %v", err)
 	}
+	if err := <-closed; err != nil {
+		t.Errorf("the store's close: %v", err)
+	}
 	if _, err := n.Scan(t.Context(), store.Range{}, store.ScanOptions{}); !errors.Is(err, store.ErrClosed) {
 		t.Errorf("scan of a closed snapshot: %v", err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
 	}
 	if _, err := s.Snapshot(t.Context()); !errors.Is(err, store.ErrClosed) {
 		t.Errorf("snapshot of a closed store: %v", err)
