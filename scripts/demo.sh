@@ -12,6 +12,7 @@
 # usage: scripts/demo.sh
 # env: KEYFOLD_DEMO_CERTS  directory of files to import (/etc/ssl/certs)
 #      KEYFOLD_DEMO_TEXTS  directory of texts for the conversation (/usr/share/common-licenses)
+#      KEYFOLD_DEMO_KMS    where the keys are: embedded (the default) or external
 #      KEYFOLD_DEMO_KEEP   if set, the working directory is kept
 set -euo pipefail
 umask 077
@@ -25,6 +26,7 @@ certs=${KEYFOLD_DEMO_CERTS:-/etc/ssl/certs}
 texts=${KEYFOLD_DEMO_TEXTS:-/usr/share/common-licenses}
 messages=10000
 binary_size=$((5 * 1024 * 1024))
+kms=${KEYFOLD_DEMO_KMS:-embedded}
 keep=${KEYFOLD_DEMO_KEEP:-}
 # Nothing of the caller's own Keyfold may reach into this run.
 unset "${!KEYFOLD_@}" "${!ONECLAW_@}" NO_COLOR
@@ -74,7 +76,7 @@ kf() { "$bin/keyfold" "$@" 2>>"$logs/cli.err" | tee -a "$logs/cli.out"; }
 # the server ends before that.
 start() {
 	rm -f "$1/dev.json"
-	"$bin/keyfold" dev --data "$1" --addr 127.0.0.1:0 >>"${2:-$logs/server.log}" 2>&1 &
+	"$bin/keyfold" dev --kms "$kms" --data "$1" --addr 127.0.0.1:0 >>"${2:-$logs/server.log}" 2>&1 &
 	server=$!
 	export KEYFOLD_DATA=$1
 	for ((i = 0; i < 600; i++)); do
@@ -112,8 +114,8 @@ same() { cmp "$1" "$2" >>"$logs/cmp" 2>&1 || die "${3:-$1} did not come back byt
 # --- 0 ---
 
 step "Building"
-go build -o "$bin/" ./cmd/keyfold ./scripts/canary ./scripts/flipbyte ./scripts/lines
-ok "keyfold and three helpers"
+go build -o "$bin/" ./cmd/... ./scripts/canary ./scripts/flipbyte ./scripts/lines
+ok "keyfold, keyfold-kms and three helpers; the key process is $kms"
 
 # --- 1: inputs ---
 

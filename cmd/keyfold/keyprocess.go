@@ -20,6 +20,7 @@ import (
 const (
 	kmsProgram  = "keyfold-kms"
 	kmsUpLimit  = 20 * time.Second       // a key process listens within this time, or the start fails
+	kmsGone     = 2 * time.Second        // one whose server was killed ends within this time
 	kmsLeast    = 100 * time.Millisecond // before one that ended is started again; doubles
 	kmsMost     = 5 * time.Second
 	kmsSettled  = 10 * time.Second // one that ran so long is started again after the least time
@@ -37,8 +38,8 @@ type keyProcess struct {
 }
 
 // startKMS makes the key store of dir where there is nothing yet, and runs a
-// keyfold-kms on it that listens on socket. It returns once it does. What the
-// process says goes to out.
+// keyfold-kms on it that listens on socket. It returns once that is so. What
+// the process says goes to out.
 func startKMS(ctx context.Context, dir, socket string, out io.Writer, log *slog.Logger) (*keyProcess, error) {
 	program, err := findKMS()
 	if err != nil {
@@ -54,6 +55,9 @@ func startKMS(ctx context.Context, dir, socket string, out io.Writer, log *slog.
 		cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(syscall.SIGTERM) }, closeTime
 		cmd.SysProcAttr = ownGroup()
 		return cmd
+	}
+	if err := vacant(ctx, socket); err != nil {
+		return nil, err
 	}
 	if fresh, err := isFresh(dir); err != nil {
 		return nil, err
@@ -95,6 +99,30 @@ func foreignEnv() (env []string) {
 	return env
 }
 
+// vacant waits until nobody listens on socket: a key process whose server was
+// killed a moment ago is about to end.
+func vacant(ctx context.Context, socket string) error {
+	for limit := time.After(kmsGone); listens(socket); {
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-limit:
+			return advise(fmt.Errorf("another key process listens on %s", socket),
+				"end the development server that it belongs to, or take another directory: keyfold dev --data DIR")
+		}
+	}
+	return nil
+}
+
+func listens(socket string) bool {
+	conn, err := net.Dial("unix", socket)
+	if err == nil {
+		conn.Close()
+	}
+	return err == nil
+}
+
 // isFresh reports whether dir has no key store yet. It is an error when it has
 // data whose keys would then be missing.
 func isFresh(dir string) (bool, error) {
@@ -114,10 +142,7 @@ func (p *keyProcess) start(ctx context.Context, socket string) error {
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	p.cancel = cancel
 	go p.run(running)
-	for limit := time.After(kmsUpLimit); ; {
-		if conn, err := net.Dial("unix", socket); err == nil {
-			return conn.Close()
-		}
+	for limit := time.After(kmsUpLimit); !listens(socket); {
 		var err error
 		select {
 		case err = <-p.first:
@@ -132,6 +157,7 @@ func (p *keyProcess) start(ctx context.Context, socket string) error {
 		p.stop()
 		return err
 	}
+	return nil
 }
 
 // run runs one process after the other until ctx ends.

@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"io"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -12,9 +13,14 @@ import (
 	"testing"
 )
 
-func TestTheDemoIsTrueFromEndToEnd(t *testing.T) {
+func TestTheDemoIsTrueFromEndToEnd(t *testing.T) { demo(t, "embedded") }
+
+func TestTheDemoIsTrueWithTheKeysInAProcessOfTheirOwn(t *testing.T) { demo(t, "external") }
+
+func demo(t *testing.T, kms string) {
 	lookAtSources(t)
 	cmd := exec.CommandContext(t.Context(), "../../scripts/demo.sh")
+	cmd.Env = append(os.Environ(), "KEYFOLD_DEMO_KMS="+kms)
 	// A test that is ended takes the script's server with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
