@@ -22,6 +22,7 @@ import (
 
 	"github.com/keyfold/keyfold/internal/aead"
 	"github.com/keyfold/keyfold/internal/keyring"
+	"github.com/miekg/pkcs11"
 )
 
 // losses are ways to lose a token, each with the way back.
@@ -295,39 +296,48 @@ func TestOpenSaysWhatToDo(t *testing.T) {
 	}
 }
 
-// A DEK that passed through C leaves nothing there: C's allocator does not wipe.
-func TestAnUnwrappedDEKLeavesNoCopyInMemory(t *testing.T) {
+// C's allocator does not wipe what is freed, and pkcs11.Ctx has plaintexts
+// copied through it. Go's own memory is left out: there a signal saves the
+// registers, and what a copy has left in them, until the next one.
+func TestAnUnwrappedDEKLeavesNoCopyInTheMemoryOfC(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("reads /proc/self/mem, which this system has not")
 	}
 	h := newHSM(t)
-	k, _ := h.kek(h.open(), kekA)
+	r := h.open()
+	k, _ := h.kek(r, kekA)
 	raw, negative := aead.GenerateRaw(), make([]byte, aead.KeySize)
 	for i := range raw {
 		negative[i] = ^raw[i]
 	}
 	w, err := k.Wrap(raw, aad)
 	h.must(err)
-	if halvesInMemory(t, negative) == 0 {
-		t.Fatal("the search does not find a key that is there")
-	}
 	clear(raw)
 	for range 20 {
 		got, err := k.Unwrap(w, aad)
 		h.must(err)
 		clear(got)
 	}
-	if n := halvesInMemory(t, negative); n != 0 {
+	if n := halvesInCsMemory(t, negative); n != 0 {
 		t.Errorf("%d copies of half of a DEK", n)
+	}
+	for range 20 {
+		params := pkcs11.NewGCMParams(w[:12], aad, 128)
+		h.must(r.mod.lib.(*library).DecryptInit(r.conn.all[0], []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_GCM, params)}, r.conn.handles[string(k.(*kek).id)]))
+		got, err := r.mod.lib.(*library).Decrypt(r.conn.all[0], w[12:])
+		h.must(err)
+		clear(got)
+		params.Free()
+	}
+	if halvesInCsMemory(t, negative) == 0 {
+		t.Error("the search does not find what pkcs11.Ctx leaves: it may be blind")
 	}
 }
 
-// searched is no variable of a function: a stack that grows leaves copies.
-var searched [aead.KeySize]byte
-
-// halvesInMemory counts the halves of the key whose complement is given: an
-// allocator that reuses a block may overwrite one half.
-func halvesInMemory(t *testing.T, negative []byte) (n int) {
+// halvesInCsMemory counts the halves of the key whose complement is given: an
+// allocator that takes a block back may overwrite one half. It looks for the
+// complement in the complement of the memory, so as to make no copy itself.
+func halvesInCsMemory(t *testing.T, negative []byte) (n int) {
 	maps, err := os.Open("/proc/self/maps")
 	if err != nil {
 		t.Fatal(err)
@@ -338,7 +348,6 @@ func halvesInMemory(t *testing.T, negative []byte) (n int) {
 		t.Fatal(err)
 	}
 	defer mem.Close()
-	key := searched[:]
 	buf := make([]byte, 1<<20)
 	for lines := bufio.NewScanner(maps); lines.Scan(); {
 		var from, to int64
@@ -346,14 +355,15 @@ func halvesInMemory(t *testing.T, negative []byte) (n int) {
 		if _, err := fmt.Sscanf(lines.Text(), "%x-%x %s", &from, &to, &mode); err != nil || !strings.HasPrefix(mode, "rw") {
 			continue
 		}
+		if from < 0x5000_0000_0000 && !strings.HasSuffix(lines.Text(), "[heap]") || to-from > 1<<30 {
+			continue // Go's, data of the binary, or what the race detector lays out
+		}
 		for ; from < to; from += int64(len(buf)) / 2 { // pieces overlap
 			got, _ := mem.ReadAt(buf[:min(int64(len(buf)), to-from)], from)
-			for i, b := range negative {
-				key[i] = ^b
+			for i := range buf[:got] {
+				buf[i] = ^buf[i]
 			}
-			n += bytes.Count(buf[:got], key[:16]) + bytes.Count(buf[:got], key[16:])
-			clear(key)
-			clear(buf[:got])
+			n += bytes.Count(buf[:got], negative[:16]) + bytes.Count(buf[:got], negative[16:])
 		}
 	}
 	return n
