@@ -50,8 +50,8 @@ var rooms = map[string]room{
 
 	"internal/identity": {floor: 3, ours: "internal/access internal/fault internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
 	"internal/kms":      {floor: 3, ours: "internal/aead internal/fault internal/keyring internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
-	"internal/thread":   {floor: 3, ours: domain, others: jsonv2 + " " + uuid},
-	"internal/vault":    {floor: 3, ours: domain + " cmek", others: jsonv2 + " " + uuid},
+	"internal/thread":   {floor: 3, ours: domain + " internal/job", others: jsonv2 + " " + uuid},
+	"internal/vault":    {floor: 3, ours: domain + " cmek internal/job", others: jsonv2 + " " + uuid},
 
 	"internal/kmsbackup": {floor: 4, ours: "internal/aead internal/fault internal/keyring internal/kms internal/kmsapi internal/layout internal/store internal/store/pebblestore"},
 

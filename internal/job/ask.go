@@ -8,9 +8,6 @@ import (
 	"github.com/keyfold/keyfold/internal/store"
 )
 
-// look is how often Wait looks at a job that another Runner works on.
-const look = 100 * time.Millisecond
-
 var errClosed = fault.New(fault.Unavailable, "this process is stopping; ask again once it is back")
 
 // Get returns a job. fault.NotFound when there is none, or none any more.
@@ -71,7 +68,7 @@ func (r *Runner) Wait(ctx context.Context, id string) (Job, error) {
 		case <-r.ctx.Done():
 			return j, errClosed
 		case <-changed:
-		case <-time.After(look):
+		case <-time.After(r.look):
 		}
 	}
 }

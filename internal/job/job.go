@@ -51,7 +51,8 @@ type Job struct {
 // out and tried again with the same Job; any other error fails the job.
 type Kind struct {
 	Name string
-	// Count estimates the units of work, for progress. nil: unknown, 0.
+	// Count estimates the units of work, for progress, before the first batch.
+	// nil, or not done in a third of the lease: unknown, 0.
 	Count func(ctx context.Context, j Job) (int, error)
 	// Step prepares the next batch after j.Cursor. Nothing of it counts before
 	// it was committed; after a conflict or a crash it is asked again with the

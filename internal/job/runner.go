@@ -42,6 +42,7 @@ type Runner struct {
 	log    *slog.Logger
 	lease  time.Duration
 	holder string
+	look   time.Duration // how often Wait looks at a job that another Runner works on
 
 	ctx     context.Context // done once Close was called
 	stop    context.CancelFunc
@@ -58,7 +59,7 @@ type Runner struct {
 func New(c Config) *Runner {
 	r := &Runner{
 		store: c.Store, kinds: map[string]Kind{}, now: c.Now, log: c.Log, lease: c.Lease, holder: c.Holder,
-		working: map[string]bool{}, changed: make(chan struct{}),
+		look: 100 * time.Millisecond, working: map[string]bool{}, changed: make(chan struct{}),
 	}
 	for _, k := range c.Kinds {
 		r.kinds[k.Name] = k

@@ -52,11 +52,9 @@ func (r *Runner) prepare(w row) (store.Batch, row, error) {
 	if w.Ended {
 		return store.Batch{}, ends(w, Completed, ""), kind.Done(ctx, w.Job)
 	}
-	if kind.Count != nil && w.Cursor == "" && w.Processed == 0 && w.Total == 0 {
-		var err error
-		if w.Total, err = kind.Count(ctx, w.Job); err != nil {
-			return store.Batch{}, row{}, err
-		}
+	err := r.count(ctx, kind, &w.Job)
+	if err != nil {
+		return store.Batch{}, row{}, err
 	}
 	s, err := kind.Step(ctx, w.Job)
 	if err != nil {
@@ -69,9 +67,23 @@ func (r *Runner) prepare(w row) (store.Batch, row, error) {
 	return s.Batch, r.mine(w), nil
 }
 
+// count fills in j's Total before the first batch. An estimate that takes long
+// is done without.
+func (r *Runner) count(ctx context.Context, kind Kind, j *Job) (err error) {
+	if kind.Count == nil || j.Cursor != "" || j.Processed > 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.lease/3)
+	defer cancel()
+	if j.Total, err = kind.Count(ctx, *j); ctx.Err() != nil {
+		j.Total, err = 0, nil
+	}
+	return err
+}
+
 // stuck returns w after err: waiting, or failed for good.
 func (r *Runner) stuck(w row, err error) row {
-	r.log.Warn("a batch of a job was not made", "job", w.ID, "kind", w.Kind, "error", err, "cause", errors.Unwrap(err))
+	said := w.Error
 	switch {
 	case errors.Is(err, store.ErrConflict):
 		w.Error = "it met another change and tries again"
@@ -80,7 +92,13 @@ func (r *Runner) stuck(w row, err error) row {
 	case errors.Is(err, context.DeadlineExceeded):
 		w.Error = "it waits and tries again: a batch took longer than the lease"
 	default:
-		return ends(w, Failed, fault.Of(err).Message)
+		w = ends(w, Failed, fault.Of(err).Message)
+	}
+	if w.Error != said {
+		r.log.Warn("a batch of a job was not made", "job", w.ID, "kind", w.Kind, "error", err, "cause", errors.Unwrap(err))
+	}
+	if w.Status == Failed {
+		return w
 	}
 	return r.mine(w)
 }

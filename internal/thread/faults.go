@@ -8,6 +8,7 @@ import (
 
 var (
 	errNoKey     = fault.New(fault.Damaged, "the thread has no key; nothing is stored or read without one")
+	errOldKEK    = fault.New(fault.Unavailable, "the KMS did not answer with a DEK under the newest version of its KEK; try again")
 	errNoMessage = fault.New(fault.NotFound, "there is no such message in this thread; check the ID")
 )
 

@@ -8,6 +8,7 @@ import (
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/kmsapi"
+	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
 
@@ -27,19 +28,34 @@ func (s *Service) Create(ctx context.Context, p access.Principal, req api.Create
 	}
 	now := s.tick()
 	m := meta{ID: id.String(), Org: p.OrgID, Author: p.ID, Title: req.Title, CreatedTS: now, UpdatedTS: now}
-	if m.KMS, err = s.provision(ctx, m.ID); err != nil {
-		return api.Thread{}, err
-	}
-	// A crash here leaves a DEK that no thread names and nothing else.
-	var b store.Batch
-	if err := m.put(&b); err != nil {
-		return api.Thread{}, err
-	}
-	b.Put(m.index(), nil)
-	if _, err := s.store.Commit(ctx, &b); err != nil {
+	if err := store.Retry(ctx, func() error { return s.create(ctx, &m) }); err != nil {
 		return api.Thread{}, store.Fault(err)
 	}
 	return m.api(), nil
+}
+
+// create makes a DEK for m, under a version of the KEK that a new thread may
+// use, and commits m. store.ErrConflict: that version has changed.
+func (s *Service) create(ctx context.Context, m *meta) error {
+	least, rev, err := s.leastKEK(ctx)
+	if err != nil {
+		return err
+	}
+	if m.KMS, err = s.provision(ctx, m.ID); err != nil {
+		return err
+	}
+	// A crash or a conflict here leaves a DEK that no thread names and nothing else.
+	if m.KMS.KEKVersion < least {
+		return store.ErrConflict
+	}
+	var b store.Batch
+	b.RequireRevision(layout.ThreadKEK(), rev) // RewrapKind says why
+	if err := m.put(&b); err != nil {
+		return err
+	}
+	b.Put(m.index(), nil)
+	_, err = s.store.Commit(ctx, &b)
+	return err
 }
 
 // provision has the KMS make the thread's DEK.

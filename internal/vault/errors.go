@@ -23,6 +23,7 @@ var errTorn = errors.New("rows do not fit together")
 // What a KMS can answer wrong. Left unanswered says nothing about a row.
 var (
 	errAnswers    = fault.New(fault.Unavailable, "the key process did not answer with one result for one item")
+	errOldKEK     = fault.New(fault.Unavailable, "the key process works with an older version of the KEK than it made; try again")
 	errNoEnvelope = errors.New("the key process answered with something that is no envelope")
 )
 

@@ -52,6 +52,7 @@ type vaultMeta struct {
 	Description string      `json:"description,omitzero"`
 	CreatedAt   time.Time   `json:"created_at"`
 	KEKID       string      `json:"kek"`
+	KEKVersion  uint32      `json:"kek_version,omitzero"`      // the least under which a write may be sealed
 	Fingerprint string      `json:"cmek_fingerprint,omitzero"` // of the CMEK key; empty when CMEK is off
 }
 

@@ -1,0 +1,260 @@
+package thread
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/keyfold/keyfold/internal/aead"
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/job"
+	"github.com/keyfold/keyfold/internal/kmsapi"
+	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// RewrapJob is the name of the kind that RewrapKind returns.
+const RewrapJob = "thread-rewrap"
+
+// RewrapArgs are the arguments of a RewrapJob.
+type RewrapArgs struct {
+	Rotate bool `json:"rotate"` // make a new primary first
+}
+
+// RewrapKind is the job that brings the key facts of threads, deleted ones
+// too, under the primary of the threads' KEK. The DEKs that are used lie in the
+// KMS, which rewraps each when it is asked for its facts; messages are not read.
+// Its units are threads. One whose DEK the KMS does not have is left as it is
+// and named.
+//
+// # Why no facts under an older version are left, or appear
+//
+// The job first learns the primary p and commits it into the row
+// layout.ThreadKEK. Every commit of a new thread requires that row as it was
+// read before, and refuses a DEK under a version less than the row's
+// (Service.Create). So a thread that was made under an older row was committed
+// before the row changed, or is refused and gets another DEK; what comes after
+// is under p or later. Only then does the job pass over all threads in the order
+// of their keys, and nothing but a rewrap changes the facts of a thread that is
+// there.
+func (s *Service) RewrapKind() job.Kind {
+	return job.Kind{
+		Name:  RewrapJob,
+		Count: func(ctx context.Context, _ job.Job) (int, error) { return s.count(ctx) },
+		Step: func(ctx context.Context, j job.Job) (job.Step, error) {
+			w := rewrapping{Service: s, kms: s.kms.(rewrapKMS)}
+			err := json.Unmarshal(j.Args, &w.args, json.RejectUnknownMembers(true))
+			if err == nil && j.Cursor != "" {
+				err = json.Unmarshal([]byte(j.Cursor), &w.at, json.RejectUnknownMembers(true))
+			}
+			if err != nil {
+				return job.Step{}, fault.Wrap(fault.Damaged, err, "the job's arguments or cursor are not those of a %s", RewrapJob)
+			}
+			return w.step(ctx)
+		},
+	}
+}
+
+type rewrapKMS interface {
+	KMS
+	CreateKEK(context.Context, []string) ([]kmsapi.KEKInfo, error)
+	Rewrap(context.Context, []kmsapi.RewrapItem) ([]kmsapi.RewrapResult, error)
+	RotateKEK(context.Context, kmsapi.Rotate) (kmsapi.Rotated, error)
+}
+
+// rewrapping is a RewrapJob at work.
+type rewrapping struct {
+	*Service
+	kms  rewrapKMS
+	args RewrapArgs
+	at   position
+}
+
+// position is the cursor of a RewrapJob, as JSON. Empty: at the start.
+type position struct {
+	Phase   phase  `json:"phase"`
+	Version uint32 `json:"version"`        // of the KEK; see phase
+	After   string `json:"after,omitzero"` // ID of the last thread that is done
+}
+
+// phase is what comes next at a position.
+type phase string
+
+const (
+	rotating phase = "rotate" // rotate the KEK, if Version is still its primary
+	passing  phase = "pass"   // rewrap the threads after After under Version or later
+)
+
+// moved returns s with the cursor at p.
+func moved(s job.Step, p position) (job.Step, error) {
+	cursor, err := json.Marshal(p)
+	s.Cursor = string(cursor)
+	return s, err
+}
+
+func (w rewrapping) step(ctx context.Context) (job.Step, error) {
+	switch w.at.Phase {
+	case passing:
+		return w.pass(ctx)
+	case rotating:
+		_, err := w.kms.RotateKEK(ctx, kmsapi.Rotate{KEKID: kmsapi.ThreadsKEK, IfVersion: w.at.Version})
+		if err != nil && !errors.Is(err, fault.Conflict) { // Conflict: it is rotated already
+			return job.Step{}, err
+		}
+	}
+	primary, err := w.primary(ctx)
+	switch {
+	case err != nil:
+		return job.Step{}, err
+	case w.at.Phase == rotating && primary <= w.at.Version:
+		return job.Step{}, errOldKEK
+	case w.at.Phase == "" && w.args.Rotate:
+		// The primary goes into the cursor before the rotation, so that a crash
+		// after the rotation does not rotate again.
+		return moved(job.Step{}, position{Phase: rotating, Version: primary})
+	}
+	return w.enter(ctx, primary)
+}
+
+// primary returns the primary of the threads' KEK, which the KMS always has.
+func (w rewrapping) primary(ctx context.Context) (uint32, error) {
+	infos, err := w.kms.CreateKEK(ctx, []string{kmsapi.ThreadsKEK})
+	if err := kmsFault(err, len(infos), 1); err != nil {
+		return 0, err
+	}
+	return infos[0].Version, nil
+}
+
+// leastKEK is the row layout.ThreadKEK, as JSON: {"kek_version":2}.
+type leastKEK struct {
+	KEKVersion uint32 `json:"kek_version"`
+}
+
+// leastKEK returns the least version that a new thread's DEK may be under, and
+// the revision of its row: 0 and 0 when there is none.
+func (s *Service) leastKEK(ctx context.Context) (uint32, store.Revision, error) {
+	rec, err := s.store.Get(ctx, layout.ThreadKEK())
+	if errors.Is(err, store.ErrNotFound) {
+		return 0, 0, nil
+	} else if err != nil {
+		return 0, 0, err
+	}
+	var row leastKEK
+	if err := json.Unmarshal(rec.Value, &row, json.RejectUnknownMembers(true)); err != nil {
+		return 0, 0, fault.Wrap(fault.Damaged, err, "the row %s is damaged; restore the store from a backup", layout.ThreadKEK())
+	}
+	return row.KEKVersion, rec.Revision, nil
+}
+
+// enter makes primary the least version that new threads may use, and goes to
+// the threads.
+func (w rewrapping) enter(ctx context.Context, primary uint32) (s job.Step, err error) {
+	least, rev, err := w.leastKEK(ctx)
+	if err != nil {
+		return s, store.Fault(err)
+	}
+	if least > primary {
+		return s, fault.New(fault.Damaged, "the KMS has fewer versions of the threads' KEK than threads were made under; restore it from its newest backup")
+	}
+	if least < primary {
+		row, err := json.Marshal(leastKEK{primary})
+		if err != nil {
+			return s, err
+		}
+		s.Batch.RequireRevision(layout.ThreadKEK(), rev)
+		s.Batch.Put(layout.ThreadKEK(), row)
+	}
+	return moved(s, position{Phase: passing, Version: primary})
+}
+
+// Bounds of one batch, in threads.
+const (
+	rewrapBatch = 100  // rewrapped
+	rewrapLook  = 1000 // looked at
+)
+
+// pass rewraps the next threads.
+func (w rewrapping) pass(ctx context.Context) (job.Step, error) {
+	var s job.Step
+	var old []meta
+	for ; s.Processed < rewrapLook && len(old) < rewrapBatch; s.Processed++ {
+		id, rec, err := w.threadAfter(ctx, w.at.After)
+		if err != nil {
+			return s, err
+		}
+		if s.Done = id == ""; s.Done {
+			break
+		}
+		w.at.After = id
+		m, err := parseMeta(id, rec)
+		switch {
+		case err != nil || m.KMS.KeyID == "":
+			s.Failed = append(s.Failed, "thread "+id)
+		case m.KMS.KEKVersion < w.at.Version:
+			old = append(old, m)
+		}
+	}
+	if err := w.rewrap(ctx, &s, old); err != nil {
+		return s, err
+	}
+	return moved(s, w.at)
+}
+
+// threadAfter returns the first thread after the thread after that has any row,
+// with its record; "" when there is none. Messages are not read.
+func (s *Service) threadAfter(ctx context.Context, after string) (id string, rec store.Record, err error) {
+	all := store.Prefix(layout.Threads())
+	if after != "" {
+		all.Start = store.Prefix(layout.Threads() + after + ":").End
+	}
+	recs, err := s.store.Scan(ctx, all, store.ScanOptions{Limit: 1})
+	if err != nil || len(recs) == 0 {
+		return "", store.Record{}, store.Fault(err)
+	}
+	id, _, _ = strings.Cut(strings.TrimPrefix(recs[0].Key, layout.Threads()), ":")
+	return id, recs[0], nil
+}
+
+// count counts the threads.
+func (s *Service) count(ctx context.Context) (n int, err error) {
+	for id := ""; ; n++ {
+		if id, _, err = s.threadAfter(ctx, id); err != nil || id == "" {
+			return n, err
+		}
+	}
+}
+
+// rewrap adds to s the new facts of old, in one KMS call. Each record is
+// written on the condition that it is as it was read.
+func (w rewrapping) rewrap(ctx context.Context, s *job.Step, old []meta) error {
+	if len(old) == 0 {
+		return nil
+	}
+	items := make([]kmsapi.RewrapItem, len(old))
+	for i, m := range old {
+		items[i].KeyID = m.KMS.KeyID
+	}
+	res, err := w.kms.Rewrap(ctx, items)
+	if err := kmsFault(err, len(res), len(items)); err != nil {
+		return err
+	}
+	for i, m := range old {
+		r := res[i]
+		switch {
+		case errors.Is(r.Err, fault.Unavailable), errors.Is(r.Err, fault.Timeout):
+			return kmsFault(r.Err, 1, 1)
+		case r.Err != nil:
+			s.Failed = append(s.Failed, "thread "+m.ID)
+			continue
+		case r.KEKVersion < w.at.Version || r.KEKID == "" || len(r.WrappedDEK) != aead.KeySize+aead.Overhead:
+			return errOldKEK
+		}
+		m.KMS.KEKID, m.KMS.KEKVersion, m.KMS.WrappedDEK = r.KEKID, r.KEKVersion, r.WrappedDEK
+		if err := m.put(&s.Batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,395 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/keyfold/keyfold/internal/aead"
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/job"
+	"github.com/keyfold/keyfold/internal/kmsapi"
+	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// RewrapJob is the name of the kind that RewrapKind returns.
+const RewrapJob = "vault-rewrap"
+
+// RewrapArgs are the arguments of a RewrapJob.
+type RewrapArgs struct {
+	Vault  string `json:"vault"`  // ID; "": all vaults
+	Rotate bool   `json:"rotate"` // make a new primary first
+}
+
+// RewrapKind is the job that brings the wrapped DEKs of secrets under the
+// primary of their vault's KEK and then releases the older versions. Its units
+// are versions of secrets: old, disabled and deleted ones too. Values are not
+// touched. One that does not open is left as it is and named, and its vault's
+// KEK is not released.
+//
+// # Why nothing under an older version is left, or appears
+//
+// For each vault the job first learns the primary p and commits it into the
+// vault's meta row, as KEKVersion. Every write of a version row requires the
+// meta row as it read it, and refuses an envelope under a version less than its
+// KEKVersion (Service.seal). So a write that read an older meta row was
+// committed before the meta row changed, or is refused and starts again; what
+// comes after is under p or later. Only then does the job scan the vault's
+// version rows. All that are under an older version lie there already; they keep
+// their keys, and nothing but a rewrap changes their version, so a scan in key
+// order, page by page, meets each of them. When it is through without a failure,
+// no row under a version less than p exists, nor can appear: only now the KEK is
+// released below p. A copy of the store from before is not covered by this.
+func (s *Service) RewrapKind() job.Kind {
+	return job.Kind{
+		Name: RewrapJob,
+		Count: func(ctx context.Context, j job.Job) (int, error) {
+			w, err := s.rewrapping(j)
+			if err != nil {
+				return 0, err
+			}
+			return w.count(ctx)
+		},
+		Step: func(ctx context.Context, j job.Job) (job.Step, error) {
+			w, err := s.rewrapping(j)
+			if err != nil {
+				return job.Step{}, err
+			}
+			return w.step(ctx)
+		},
+	}
+}
+
+// position is the cursor of a RewrapJob, as JSON. Empty: before the first vault.
+type position struct {
+	Phase   phase  `json:"phase"`
+	Vault   string `json:"vault"`
+	KEK     string `json:"kek,omitzero"`     // of the vault
+	Version uint32 `json:"version,omitzero"` // of the KEK; see phase
+	After   string `json:"after,omitzero"`   // key of the last version row that is done
+	Failed  bool   `json:"failed,omitzero"`  // a row of this vault was
+}
+
+// phase is what comes next at a position.
+type phase string
+
+const (
+	rotating  phase = "rotate"  // rotate the vault's KEK, if Version is still its primary
+	rows      phase = "rows"    // rewrap the version rows after After under Version or later
+	releasing phase = "release" // release the KEK below Version; the vault is done
+	passed    phase = "passed"  // the vault is done; on to the next
+)
+
+type rewrapKMS interface {
+	KMS
+	Rewrap(ctx context.Context, items []kmsapi.RewrapItem) ([]kmsapi.RewrapResult, error)
+	RotateKEK(ctx context.Context, r kmsapi.Rotate) (kmsapi.Rotated, error)
+	ReleaseKEK(ctx context.Context, kekID string, below uint32) error
+}
+
+// rewrapping is a RewrapJob at work.
+type rewrapping struct {
+	*Service
+	kms  rewrapKMS
+	args RewrapArgs
+	at   position
+}
+
+func (s *Service) rewrapping(j job.Job) (rewrapping, error) {
+	w := rewrapping{Service: s, kms: s.kms.(rewrapKMS)}
+	err := json.Unmarshal(j.Args, &w.args, json.RejectUnknownMembers(true))
+	if err == nil && j.Cursor != "" {
+		err = json.Unmarshal([]byte(j.Cursor), &w.at, json.RejectUnknownMembers(true))
+	}
+	if err != nil {
+		return w, fault.Wrap(fault.Damaged, err, "the job's arguments or cursor are not those of a %s", RewrapJob)
+	}
+	return w, nil
+}
+
+// moved returns s with the cursor at p.
+func moved(s job.Step, p position) (job.Step, error) {
+	cursor, err := json.Marshal(p)
+	s.Cursor = string(cursor)
+	return s, err
+}
+
+func (w rewrapping) step(ctx context.Context) (job.Step, error) {
+	switch w.at.Phase {
+	case rotating:
+		return w.rotate(ctx)
+	case rows:
+		return w.page(ctx)
+	case releasing:
+		if err := w.kms.ReleaseKEK(ctx, w.at.KEK, w.at.Version); err != nil {
+			return job.Step{}, err
+		}
+	}
+	return w.next(ctx)
+}
+
+// next begins with the vault after w.at.Vault.
+func (w rewrapping) next(ctx context.Context) (job.Step, error) {
+	id, err := w.nextVault(ctx, w.at.Vault)
+	if err != nil || id == "" {
+		return job.Step{Done: true}, err
+	}
+	return w.with(ctx, id, func(v vault, primary uint32) (job.Step, error) {
+		if !w.args.Rotate {
+			return w.enter(v, primary)
+		}
+		// The primary goes into the cursor before the rotation, so that a crash
+		// after the rotation does not rotate again.
+		return moved(job.Step{}, position{Phase: rotating, Vault: id, KEK: v.KEKID, Version: primary})
+	})
+}
+
+// rotate makes a new primary, unless a crash came after it was made.
+func (w rewrapping) rotate(ctx context.Context) (job.Step, error) {
+	_, err := w.kms.RotateKEK(ctx, kmsapi.Rotate{KEKID: w.at.KEK, IfVersion: w.at.Version})
+	if err != nil && !errors.Is(err, fault.Conflict) && !errors.Is(err, fault.NotFound) {
+		return job.Step{}, err
+	}
+	return w.with(ctx, w.at.Vault, func(v vault, primary uint32) (job.Step, error) {
+		if primary <= w.at.Version {
+			return job.Step{}, errOldKEK
+		}
+		return w.enter(v, primary)
+	})
+}
+
+// with does do with a vault and the primary of its KEK. It passes a vault that
+// was deleted, and skips one that is damaged or whose KEK the KMS does not have.
+func (w rewrapping) with(ctx context.Context, vaultID string, do func(vault, uint32) (job.Step, error)) (job.Step, error) {
+	v, err := w.load(ctx, vaultID)
+	switch {
+	case errors.Is(err, fault.Damaged):
+		return w.skip(vaultID)
+	case err != nil:
+		return job.Step{}, err
+	case v.rev == 0:
+		return moved(job.Step{}, position{Phase: passed, Vault: vaultID})
+	}
+	primary, err := w.primary(ctx, v.KEKID)
+	switch {
+	case errors.Is(err, fault.NotFound):
+		return w.skip(vaultID)
+	case err != nil:
+		return job.Step{}, err
+	}
+	return do(v, primary)
+}
+
+// skip passes a vault that is damaged, or whose KEK the KMS does not have.
+func (w rewrapping) skip(vaultID string) (job.Step, error) {
+	return moved(job.Step{Processed: 1, Failed: []string{"vault " + vaultID}}, position{Phase: passed, Vault: vaultID})
+}
+
+// nextVault returns the vault to do after the vault after; "" when there is none.
+func (w rewrapping) nextVault(ctx context.Context, after string) (string, error) {
+	if w.args.Vault == "" {
+		return w.vaultAfter(ctx, after)
+	}
+	if after != "" {
+		return "", nil
+	}
+	v, err := w.load(ctx, w.args.Vault)
+	if err == nil && v.rev == 0 {
+		err = fault.New(fault.NotFound, "there is no vault %q; check the ID", w.args.Vault)
+	}
+	return w.args.Vault, err
+}
+
+// vaultAfter returns the first vault after the vault after that has any row.
+func (s *Service) vaultAfter(ctx context.Context, after string) (string, error) {
+	all := store.Prefix(layout.Vaults())
+	if after != "" {
+		all.Start = store.Prefix(layout.VaultRows(after)).End
+	}
+	recs, err := s.store.Scan(ctx, all, store.ScanOptions{Limit: 1})
+	if err != nil {
+		return "", readFault(err)
+	}
+	if len(recs) == 0 {
+		return "", nil
+	}
+	id, _, _ := strings.Cut(strings.TrimPrefix(recs[0].Key, layout.Vaults()), ":")
+	return id, nil
+}
+
+// count adds up how many versions the secrets say that they have.
+func (w rewrapping) count(ctx context.Context) (int, error) {
+	n := 0
+	for id, err := w.nextVault(ctx, ""); ; id, err = w.nextVault(ctx, id) {
+		if err != nil || id == "" {
+			return n, err
+		}
+		for rec, err := range store.All(ctx, w.store, store.Prefix(layout.SecretHead(id, ""))) {
+			if err != nil {
+				return n, readFault(err)
+			}
+			if h, err := decodeRow[secretHead](rec.Key, rec.Value); err == nil {
+				n += h.Version
+			}
+		}
+	}
+}
+
+// primary asks the KMS for a seal of nothing, which tells the primary. Unlike
+// CreateKEK it makes no KEK where the KMS has lost one.
+func (s *Service) primary(ctx context.Context, kekID string) (uint32, error) {
+	res, err := s.kms.Seal(ctx, []kmsapi.SealItem{{KEKID: kekID, AAD: aead.AAD("keyfold/nothing/v1", kekID)}})
+	if err != nil {
+		return 0, err
+	}
+	if len(res) != 1 {
+		return 0, errAnswers
+	}
+	return res[0].Envelope.KEKVersion, res[0].Err
+}
+
+// enter makes primary the least version that a write to v may use, on the
+// condition that v is as it was read, and goes to its rows.
+func (w rewrapping) enter(v vault, primary uint32) (s job.Step, err error) {
+	if v.KEKVersion > primary {
+		return w.skip(v.id) // the KMS knows fewer versions than rows were written under
+	}
+	if v.KEKVersion < primary {
+		v.KEKVersion = primary
+		key := layout.VaultMeta(v.id)
+		s.Batch.RequireRevision(key, v.rev)
+		if err := put(&s.Batch, key, v.vaultMeta); err != nil {
+			return s, err
+		}
+	}
+	return moved(s, position{Phase: rows, Vault: v.id, KEK: v.KEKID, Version: primary})
+}
+
+// rewrapBatch and rewrapBytes bound the version rows of one commit.
+const (
+	rewrapBatch = 100
+	rewrapBytes = 8 << 20
+)
+
+// page rewraps the next version rows of the vault. A vault that was deleted
+// meanwhile has fewer and fewer.
+func (w rewrapping) page(ctx context.Context) (job.Step, error) {
+	all := store.Prefix(layout.VaultVersions(w.at.Vault))
+	if w.at.After != "" {
+		all.Start = w.at.After + "\x00"
+	}
+	opt := store.ScanOptions{Limit: rewrapBatch, MaxBytes: rewrapBytes}
+	recs, err := w.store.Scan(ctx, all, opt)
+	if err != nil {
+		return job.Step{}, readFault(err)
+	}
+	s, err := w.rewrapRows(ctx, recs)
+	if err != nil {
+		return job.Step{}, err
+	}
+	size, next := 0, w.at
+	for _, rec := range recs {
+		size += len(rec.Value)
+		next.After = rec.Key
+	}
+	next.Failed = next.Failed || len(s.Failed) > 0
+	switch {
+	case opt.Full(len(recs), size):
+	case next.Failed:
+		next = position{Phase: passed, Vault: next.Vault}
+	default:
+		next.Phase, next.After = releasing, ""
+	}
+	return moved(s, next)
+}
+
+// rewrapRows returns the batch that brings recs under the primary, in one KMS
+// call. Each row is written on the condition that it is as it was read, so that
+// none comes back that was purged.
+func (w rewrapping) rewrapRows(ctx context.Context, recs []store.Record) (job.Step, error) {
+	s := job.Step{Processed: len(recs)}
+	var old []oldRow
+	var items []kmsapi.RewrapItem
+	for _, rec := range recs {
+		path, n, ok := parseVersionKey(w.at.Vault, rec.Key)
+		r, err := decodeVersion(rec.Value)
+		switch {
+		case !ok || err != nil:
+			s.Failed = append(s.Failed, versionName(w.at.Vault, path, n))
+		case r.envelope.KEKVersion < w.at.Version:
+			old = append(old, oldRow{rec, r, path, n})
+			items = append(items, kmsapi.RewrapItem{
+				KEKID: r.envelope.KEKID, KEKVersion: r.envelope.KEKVersion, WrappedDEK: r.envelope.WrappedDEK,
+				AAD: secretAAD(w.at.Vault, path, n, r.raw),
+			})
+		}
+	}
+	if len(items) == 0 {
+		return s, nil
+	}
+	res, err := w.kms.Rewrap(ctx, items)
+	if err == nil && len(res) != len(items) {
+		err = errAnswers
+	}
+	for i := 0; i < len(res) && err == nil; i++ {
+		err = w.replace(&s, old[i], res[i])
+	}
+	return s, err
+}
+
+// oldRow is a version row under an older version of its KEK.
+type oldRow struct {
+	store.Record
+	versionRow
+	path string
+	n    int
+}
+
+// replace puts o with res into s, or names it as failed. Its error says nothing
+// of the row.
+func (w rewrapping) replace(s *job.Step, o oldRow, res kmsapi.RewrapResult) error {
+	switch {
+	case errors.Is(res.Err, fault.Unavailable), errors.Is(res.Err, fault.Timeout):
+		return res.Err
+	case res.Err != nil:
+		s.Failed = append(s.Failed, versionName(w.at.Vault, o.path, o.n))
+		return nil
+	case res.KEKID != o.envelope.KEKID || len(res.WrappedDEK) != len(o.envelope.WrappedDEK):
+		return errAnswers
+	case res.KEKVersion < w.at.Version:
+		return errOldKEK
+	}
+	o.envelope.KEKVersion, o.envelope.WrappedDEK = res.KEKVersion, res.WrappedDEK
+	row, err := encodeVersion(o.raw, o.envelope)
+	if err != nil {
+		return err
+	}
+	s.Batch.RequireRevision(o.Key, o.Revision)
+	s.Batch.Put(o.Key, row)
+	return nil
+}
+
+func versionName(vaultID, path string, n int) string {
+	return fmt.Sprintf("vault %s, secret %s, version %d", vaultID, path, n)
+}
+
+// parseVersionKey takes the key of a version row apart; ok is false when it is
+// not one of ours, and path is then what the key ends with.
+func parseVersionKey(vaultID, key string) (path string, n int, ok bool) {
+	rest := strings.TrimPrefix(key, layout.VaultVersions(vaultID))
+	colon := strings.LastIndexByte(rest, ':')
+	if colon < 0 {
+		return rest, 0, false
+	}
+	path = rest[:colon]
+	n, err := strconv.Atoi(rest[colon+1:])
+	if err != nil || layout.SecretVersion(vaultID, path, n) != key {
+		return rest, 0, false
+	}
+	return path, n, true
+}
