@@ -323,12 +323,16 @@ func TestAnchorsShowALogThatWasPutBackOrReplacedAsAWhole(t *testing.T) {
 }
 
 func TestAFlippedBitAnywhereIsFound(t *testing.T) {
-	s := newSample(t)
-	for _, name := range append([]string{headName}, sampleFiles...) {
+	s := &sample{t: t, dir: newDir(t)}
+	l := open(t, s.dir, Options{})
+	record(t, l, "a")
+	record(t, l, "b", "c")
+	closeLog(t, l)
+	for _, name := range []string{headName, fileName(1)} {
 		b := s.read(name)
 		for i := range b {
-			if b[i] == ' ' && i%64 != 0 || name != headName && name != fileName(5) && i%4 != 0 {
-				continue // of the spaces in the head and of two files, some
+			if b[i] == ' ' && i%64 != 0 { // of the spaces in the head, some
+				continue
 			}
 			b[i] ^= 1 << (i % 8)
 			s.write(name, b)
@@ -339,7 +343,7 @@ func TestAFlippedBitAnywhereIsFound(t *testing.T) {
 		}
 		s.write(name, b)
 	}
-	mustVerify(t, s.dir, 12)
+	mustVerify(t, s.dir, 3)
 }
 
 // A flipped bit makes Open fail, or Open keeps every record that was answered.
