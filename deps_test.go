@@ -49,7 +49,7 @@ var rooms = map[string]room{
 	"internal/store/storetest":   {floor: 2, ours: "internal/store", others: "github.com/google/go-cmp/cmp pgregory.net/rapid"},
 
 	"internal/identity": {floor: 3, ours: "internal/access internal/fault internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
-	"internal/kms":      {floor: 3, ours: "internal/aead internal/fault internal/keyring internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
+	"internal/kms":      {floor: 3, ours: "internal/aead internal/audit internal/fault internal/job internal/keyring internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
 	"internal/thread":   {floor: 3, ours: domain + " internal/job", others: jsonv2 + " " + uuid},
 	"internal/vault":    {floor: 3, ours: domain + " cmek internal/job", others: jsonv2 + " " + uuid},
 

@@ -58,17 +58,23 @@ func NewKey(raw []byte) (*Key, error) {
 	if len(raw) != KeySize {
 		return nil, ErrKeySize
 	}
-	block, err := aes.NewCipher(raw)
-	if err != nil {
-		return nil, err
-	}
-	gcm, err := cipher.NewGCMWithRandomNonce(block)
+	var gcm cipher.AEAD
+	var err error
+	Erasing(func() { gcm, err = newGCM(raw) })
 	if err != nil {
 		return nil, err
 	}
 	k := new(Key)
 	k.gcm.Store(&gcm)
 	return k, nil
+}
+
+func newGCM(raw []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(raw)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
 }
 
 // GenerateRaw returns 32 fresh random bytes. The caller wipes them with clear.
@@ -106,7 +112,7 @@ func (k *Key) Open(sealed, aad []byte) ([]byte, error) {
 
 // Wipe makes the key unusable and drops its key schedule. The schedule's
 // memory is the garbage collector's to reuse: the standard library gives no
-// way to overwrite it.
+// way to overwrite it, but for the experiment that Erasing uses.
 func (k *Key) Wipe() { k.gcm.Store(nil) }
 
 // String hides the key.

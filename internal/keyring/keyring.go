@@ -57,14 +57,29 @@ func grow(ctx context.Context, root Root, id string, versions []version, now tim
 
 // Destroy returns a keyring without the material of version number, which then
 // opens nothing any more. The primary cannot be destroyed. Whether the version
-// is still in use is the caller's to know.
+// is still in use is the caller's to know. Of an object in a token the name
+// stays in the row: once that is stored, Purge takes the object away.
 func (r *Keyring) Destroy(ctx context.Context, root Root, number uint32) (*Keyring, error) {
 	if number == 0 || number >= r.Primary() {
 		return nil, fault.New(fault.Conflict, "only a decrypt-only version can be destroyed; rotate the KEK first")
 	}
 	versions := r.unloaded()
-	versions[number-1].State, versions[number-1].Stored = destroyed, nil
+	versions[number-1].State = destroyed
+	if root.Kind() != "pkcs11" {
+		versions[number-1].Stored = nil
+	}
 	return build(ctx, root, r.id, versions)
+}
+
+// Purge takes away for ever what root itself keeps of version number. It is for
+// a version that the stored row calls destroyed, or that no stored row knows;
+// it may be repeated.
+func (r *Keyring) Purge(ctx context.Context, root Root, number uint32) error {
+	err := root.DestroyKEK(ctx, Name{KEKID: r.id, Version: number}, r.versions[number-1].Stored)
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, err, "the root did not take away a KEK; try again")
+	}
+	return nil
 }
 
 // unloaded returns a copy of r's versions without their keys, for another keyring.
@@ -100,7 +115,9 @@ func (r *Keyring) Unwrap(number uint32, wrapped, aad []byte) ([]byte, error) {
 	if number == 0 || number > r.Primary() || r.versions[number-1].State == destroyed {
 		return nil, fmt.Errorf("unwrap a DEK: no such KEK version: %w", aead.ErrOpen)
 	}
-	dek, err := r.versions[number-1].kek.Unwrap(wrapped, r.dekAAD(number, aad))
+	var dek []byte
+	var err error
+	aead.Erasing(func() { dek, err = r.versions[number-1].kek.Unwrap(wrapped, r.dekAAD(number, aad)) })
 	if err == nil && len(dek) != aead.KeySize {
 		clear(dek)
 		err = aead.ErrOpen

@@ -20,7 +20,8 @@ import (
 //	 {"version":2,"state":"enabled",...}]
 //
 // "stored" is what the root keeps of a KEK: its material, wrapped by the root
-// key (file), or the name of an object (token). A destroyed version has none.
+// key (file), or the name of an object (token). A destroyed version has no
+// material; the name of its object stays, so that its removal can be repeated.
 //
 // The seal is the SHA-256 of the body, wrapped by the primary like a DEK, with
 // AAD of its own kind. So every byte of the row is authenticated by a key that

@@ -13,9 +13,11 @@ var errClosed = errors.New("the KMS was closed")
 // eviction never makes a call fail, and for that time there are more than max
 // keys in memory.
 type cache[K interface{ Wipe() }] struct {
-	max int
+	max    int
+	leaves func(id string, key K) // called before the wipe of a key that was in the cache; may be nil
 
 	mu     sync.Mutex // guards all below, and users and gone of every slot
+	drops  int        // so many keys were dropped; see epoch
 	slots  map[string]*list.Element
 	recent *list.List // of *slot[K], the one used last at the front
 	closed bool
@@ -53,9 +55,18 @@ func (c *cache[K]) find(id string) *slot[K] {
 	return s
 }
 
+// epoch is to be asked before a key is read from the store, and given to add.
+func (c *cache[K]) epoch() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.drops
+}
+
 // add puts key under id and takes it. If there is one already, that is taken
-// and key is wiped. After close it wipes key and fails.
-func (c *cache[K]) add(id string, key K) (*slot[K], error) {
+// and key is wiped. After a drop since epoch, key may be what was dropped: it
+// is for this caller alone, and does not stay. After close add wipes key and
+// fails.
+func (c *cache[K]) add(id string, key K, epoch int) (*slot[K], error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s := c.find(id); s != nil {
@@ -67,11 +78,35 @@ func (c *cache[K]) add(id string, key K) (*slot[K], error) {
 		return nil, errClosed
 	}
 	s := &slot[K]{id: id, key: key, users: 1}
+	if c.drops != epoch {
+		s.gone = true
+		return s, nil
+	}
 	c.slots[id] = c.recent.PushFront(s)
 	for len(c.slots) > c.max {
 		c.evict(c.recent.Back())
 	}
 	return s, nil
+}
+
+// drop takes the key of id out: its row in the store has changed. No call that
+// begins after it uses that key.
+func (c *cache[K]) drop(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drops++
+	if e := c.slots[id]; e != nil {
+		c.evict(e)
+	}
+}
+
+// each calls f with every key.
+func (c *cache[K]) each(f func(id string, key K)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, e := range c.slots {
+		f(id, e.Value.(*slot[K]).key)
+	}
 }
 
 func (c *cache[K]) wipe(key K) {
@@ -96,6 +131,9 @@ func (c *cache[K]) release(s *slot[K]) {
 
 func (c *cache[K]) wipeIfFree(s *slot[K]) {
 	if s.gone && s.users == 0 {
+		if c.leaves != nil {
+			c.leaves(s.id, s.key)
+		}
 		c.wipe(s.key)
 	}
 }

@@ -22,7 +22,7 @@ func (s *Service) Encrypt(ctx context.Context, items []kmsapi.EncryptItem) ([]km
 	if err := checkBatch(len(items)); err != nil {
 		return nil, err
 	}
-	keys := s.hold(ctx, len(items), func(i int) string { return items[i].KeyID }, 1)
+	keys := s.hold(ctx, len(items), func(i int) string { return items[i].KeyID }, useEncrypt)
 	defer keys.release()
 	out := make([]kmsapi.EncryptResult, len(items))
 	for i, item := range items {
@@ -53,7 +53,7 @@ func (s *Service) Decrypt(ctx context.Context, items []kmsapi.DecryptItem) ([]km
 	if err := checkBatch(len(items)); err != nil {
 		return nil, err
 	}
-	keys := s.hold(ctx, len(items), func(i int) string { return items[i].KeyID }, 0)
+	keys := s.hold(ctx, len(items), func(i int) string { return items[i].KeyID }, useDecrypt)
 	defer keys.release()
 	out := make([]kmsapi.DecryptResult, len(items))
 	for i, item := range items {

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/keyfold/keyfold/internal/aead"
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/keyring"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 )
 
@@ -16,7 +18,8 @@ func envelopeAAD(kekID string, aad []byte) []byte {
 
 // Seal seals each item under a DEK of its own, which is used once and wrapped
 // by the primary of the item's KEK. An item fails with fault.NotFound (no such
-// KEK) or fault.TooLarge.
+// KEK), fault.TooLarge, fault.Invalid (a KEK that is not for envelopes), or
+// fault.Conflict of type "kek_worn_out" (the KEK must be rotated).
 func (s *Service) Seal(ctx context.Context, items []kmsapi.SealItem) ([]kmsapi.SealResult, error) {
 	if err := checkBatch(len(items)); err != nil {
 		return nil, err
@@ -33,28 +36,34 @@ func (s *Service) seal(ctx context.Context, item kmsapi.SealItem) (kmsapi.Envelo
 	if err := checkSizes(item.Plaintext, item.AAD); err != nil {
 		return kmsapi.Envelope{}, err
 	}
-	ring, err := s.kek(ctx, item.KEKID)
+	if !wrapsEnvelopes(item.KEKID) {
+		return kmsapi.Envelope{}, fault.New(fault.Invalid, "the KEK %q is not for envelopes; name a vault's", item.KEKID)
+	}
+	k, err := s.wrapping(ctx, item.KEKID, 1)
 	if err != nil {
 		return kmsapi.Envelope{}, err
 	}
-	defer s.keks.release(ring)
-	raw := aead.GenerateRaw()
-	defer clear(raw)
-	aad := envelopeAAD(item.KEKID, item.AAD)
-	wrapped, version, err := ring.key.Wrap(raw, aad)
-	if err != nil {
-		return kmsapi.Envelope{}, err
-	}
-	key, err := aead.NewKey(raw)
+	defer s.keks.release(k)
+	k.key.uses[useSeal].Add(1)
+	return sealEnvelope(k.key.Keyring, item.Plaintext, envelopeAAD(item.KEKID, item.AAD))
+}
+
+// wrapsEnvelopes reports whether a KEK may be used for Seal. Of the two that
+// may not the KMS knows by itself what they wrap.
+func wrapsEnvelopes(kekID string) bool { return kekID != kmsapi.ThreadsKEK && kekID != auditKEK }
+
+// sealEnvelope seals plaintext under a fresh DEK, wrapped by ring's primary.
+func sealEnvelope(ring *keyring.Keyring, plaintext, aad []byte) (kmsapi.Envelope, error) {
+	key, wrapped, version, err := freshDEK(ring, aad)
 	if err != nil {
 		return kmsapi.Envelope{}, err
 	}
 	defer key.Wipe()
-	ciphertext, err := key.Seal(item.Plaintext, aad)
+	ciphertext, err := key.Seal(plaintext, aad)
 	if err != nil {
 		return kmsapi.Envelope{}, err
 	}
-	return kmsapi.Envelope{KEKID: item.KEKID, KEKVersion: version, WrappedDEK: wrapped, Ciphertext: ciphertext}, nil
+	return kmsapi.Envelope{KEKID: ring.ID(), KEKVersion: version, WrappedDEK: wrapped, Ciphertext: ciphertext}, nil
 }
 
 // Open opens envelopes. An item fails with fault.NotFound (no such KEK) or
@@ -72,18 +81,17 @@ func (s *Service) Open(ctx context.Context, items []kmsapi.OpenItem) ([]kmsapi.O
 }
 
 func (s *Service) open(ctx context.Context, e kmsapi.Envelope, callerAAD []byte) ([]byte, error) {
-	ring, err := s.kek(ctx, e.KEKID)
+	k, err := s.kekOf(ctx, e.KEKID, e.KEKVersion)
 	if err != nil {
 		return nil, err
 	}
-	defer s.keks.release(ring)
-	aad := envelopeAAD(e.KEKID, callerAAD)
-	raw, err := ring.key.Unwrap(e.KEKVersion, e.WrappedDEK, aad)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(raw)
-	key, err := aead.NewKey(raw)
+	defer s.keks.release(k)
+	k.key.uses[useOpen].Add(1)
+	return openEnvelope(k.key.Keyring, e, envelopeAAD(e.KEKID, callerAAD))
+}
+
+func openEnvelope(ring *keyring.Keyring, e kmsapi.Envelope, aad []byte) ([]byte, error) {
+	key, err := unwrapDEK(ring, e.KEKVersion, e.WrappedDEK, aad)
 	if err != nil {
 		return nil, err
 	}

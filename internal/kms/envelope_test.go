@@ -15,7 +15,7 @@ import (
 func TestAnEnvelopeOpensUnderItsOwnKEKAndAADAlone(t *testing.T) {
 	r := newRig(t)
 	s := r.start()
-	keks, aads := []string{"a", "b", kmsapi.ThreadsKEK}, []string{"", "x", "y", "xy"}
+	keks, aads := []string{"a", "b", "c"}, []string{"", "x", "y", "xy"}
 	r.createKEK(s, keks...)
 	for _, kek := range keks {
 		for _, aad := range aads {

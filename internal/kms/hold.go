@@ -14,20 +14,23 @@ type holding struct {
 	item []*held
 	all  []*held
 	deks *cache[*dek]
+	use  use
 }
 
 type held struct {
 	keyID string
+	items int64
 	seals int64       // so many are taken
 	slot  *slot[*dek] // may be set beside err
 	err   error
 }
 
-// hold takes the DEKs of n items and, for each item, so many seals of its DEK.
+// hold takes the DEKs of n items for one use and, for useEncrypt, a seal of its
+// DEK for each item.
 // Keys that are at hand cost no wait; of the others, many are loaded at a time,
 // so that their reservations share a sync of the disk.
-func (s *Service) hold(ctx context.Context, n int, keyID func(int) string, seals int64) holding {
-	keys := holding{item: make([]*held, n), deks: s.deks}
+func (s *Service) hold(ctx context.Context, n int, keyID func(int) string, use use) holding {
+	keys := holding{item: make([]*held, n), deks: s.deks, use: use}
 	byID := make(map[string]*held)
 	for i := range n {
 		h := byID[keyID(i)]
@@ -36,7 +39,10 @@ func (s *Service) hold(ctx context.Context, n int, keyID func(int) string, seals
 			byID[h.keyID] = h
 			keys.all = append(keys.all, h)
 		}
-		h.seals += seals
+		h.items++
+		if use == useEncrypt {
+			h.seals++
+		}
 		keys.item[i] = h
 	}
 	var cold []*held
@@ -79,6 +85,9 @@ func (s *Service) fetchOne(ctx context.Context, h *held) {
 func (k holding) release() {
 	for _, h := range k.all {
 		if h.slot != nil {
+			if h.err == nil {
+				h.slot.key.uses[k.use].Add(h.items)
+			}
 			k.deks.release(h.slot)
 		}
 	}

@@ -36,9 +36,9 @@ func (k spyKEK) Unwrap(wrapped, aad []byte) ([]byte, error) {
 	return dek, err
 }
 
-// keep keeps dek, unless it is the digest of a keyring's row.
+// keep keeps dek, unless it is the digest of a row.
 func (s *spyRoot) keep(dek, aad []byte) {
-	if len(dek) > 0 && !bytes.Contains(aad, []byte("keyfold/keyring/")) {
+	if len(dek) > 0 && !bytes.Contains(aad, []byte("keyfold/keyring/")) && !bytes.Contains(aad, []byte("keyfold/kek-use/")) {
 		s.raw = append(s.raw, dek)
 	}
 }

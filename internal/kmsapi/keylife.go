@@ -88,7 +88,8 @@ type Job struct {
 	Total     int       `json:"total"`
 	Processed int       `json:"processed"`
 	Failed    int       `json:"failed"`
-	Error     string    `json:"error,omitzero"` // why it failed, or what it waits for
+	FailedOf  []string  `json:"failed_of,omitempty"` // the first names of what failed and was left as it was
+	Error     string    `json:"error,omitzero"`      // why it failed, or what it waits for
 	Created   time.Time `json:"created_at"`
 	Updated   time.Time `json:"updated_at"`
 }

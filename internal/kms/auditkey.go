@@ -1,0 +1,144 @@
+package kms
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/keyfold/keyfold/internal/aead"
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/keyring"
+	"github.com/keyfold/keyfold/internal/kmsapi"
+	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// auditKEK is the ID of the KEK over the audit's signing key, which it wraps alone.
+const auditKEK = "audit"
+
+// auditRow is the row of the audit's signing key: the seed of an Ed25519 key in
+// an envelope of its own kind.
+//
+//	{"kek_version":1,"wrapped":"<base64 of 60 bytes>","ciphertext":"<base64 of 60 bytes>"}
+type auditRow struct {
+	KEKVersion uint32 `json:"kek_version"`
+	Wrapped    []byte `json:"wrapped"`
+	Ciphertext []byte `json:"ciphertext"`
+}
+
+// auditAAD is what the envelope of the audit's signing key is bound to.
+func auditAAD() []byte { return aead.AAD("keyfold/audit-key/v1") }
+
+// AuditKey returns the key that signs the audit of the KMS in st; the caller
+// wipes it with clear. On first use it makes one, with a KEK of its own. It
+// fails with fault.Damaged when what is stored does not open, or is half there.
+func AuditKey(ctx context.Context, st store.Store, root keyring.Root, now time.Time) (key ed25519.PrivateKey, err error) {
+	s := &Service{store: st, root: root}
+	err = store.Retry(ctx, func() error {
+		key, err = s.auditKey(ctx, now)
+		return err
+	})
+	return key, asFault(err)
+}
+
+func (s *Service) auditKey(ctx context.Context, now time.Time) (ed25519.PrivateKey, error) {
+	ring, _, err := s.readKEK(ctx, auditKEK)
+	if errors.Is(err, fault.NotFound) {
+		return s.makeAuditKey(ctx, now)
+	} else if err != nil {
+		return nil, err
+	}
+	defer ring.Wipe()
+	row, rev, err := s.auditRow(ctx)
+	if err != nil {
+		return nil, err
+	}
+	seed, err := openEnvelope(ring, row.envelope(), auditAAD())
+	if err != nil {
+		if _, now, again := s.auditRow(ctx); again == nil && now != rev {
+			return nil, store.ErrConflict // the KEK was rotated in between
+		}
+		return nil, damagedAuditKey(err)
+	}
+	defer clear(seed)
+	if len(seed) != ed25519.SeedSize {
+		return nil, damagedAuditKey(aead.ErrOpen)
+	}
+	return ed25519.NewKeyFromSeed(seed), nil
+}
+
+func (s *Service) makeAuditKey(ctx context.Context, now time.Time) (ed25519.PrivateKey, error) {
+	ring, err := keyring.New(ctx, s.root, auditKEK, now)
+	if err != nil {
+		return nil, err
+	}
+	defer ring.Wipe()
+	seed := aead.GenerateRaw()
+	defer clear(seed)
+	e, err := sealEnvelope(ring, seed, auditAAD())
+	if err != nil {
+		return nil, err
+	}
+	var b store.Batch
+	b.RequireAbsent(layout.KEK(auditKEK))
+	b.Put(layout.KEK(auditKEK), ring.Marshal())
+	if err := putAuditRow(&b, e, 0); err != nil {
+		return nil, err
+	}
+	if _, err = s.store.Commit(ctx, &b); err != nil {
+		if errors.Is(err, store.ErrConflict) {
+			ring.Purge(context.WithoutCancel(ctx), s.root, ring.Primary())
+		}
+		return nil, err
+	}
+	return ed25519.NewKeyFromSeed(seed), nil
+}
+
+func (r auditRow) envelope() kmsapi.Envelope {
+	return kmsapi.Envelope{KEKID: auditKEK, KEKVersion: r.KEKVersion, WrappedDEK: r.Wrapped, Ciphertext: r.Ciphertext}
+}
+
+// putAuditRow writes the row in the place of revision rev; 0: there is none.
+func putAuditRow(b *store.Batch, e kmsapi.Envelope, rev store.Revision) error {
+	row, err := json.Marshal(auditRow{KEKVersion: e.KEKVersion, Wrapped: e.WrappedDEK, Ciphertext: e.Ciphertext})
+	b.RequireRevision(layout.AuditKey(), rev)
+	b.Put(layout.AuditKey(), row)
+	return err
+}
+
+// auditRow reads the row, which must be there.
+func (s *Service) auditRow(ctx context.Context) (row auditRow, rev store.Revision, err error) {
+	rec, err := s.store.Get(ctx, layout.AuditKey())
+	if errors.Is(err, store.ErrNotFound) {
+		return row, 0, damagedAuditKey(aead.ErrOpen)
+	} else if err != nil {
+		return row, 0, err
+	}
+	if json.Unmarshal(rec.Value, &row, json.RejectUnknownMembers(true)) != nil {
+		return row, 0, damagedAuditKey(aead.ErrOpen) // the JSON error may quote the row
+	}
+	return row, rec.Revision, nil
+}
+
+func damagedAuditKey(err error) error {
+	if !errors.Is(err, aead.ErrOpen) {
+		return asFault(err)
+	}
+	return fault.Wrap(fault.Damaged, err, "the stored key of the audit is missing or does not open; restore the key store from its backup")
+}
+
+// rewrapAuditKey puts the row of the audit's key under next's primary into b.
+func (s *Service) rewrapAuditKey(ctx context.Context, next *keyring.Keyring, b *store.Batch) error {
+	row, rev, err := s.auditRow(ctx)
+	if err != nil {
+		return err
+	}
+	e := row.envelope()
+	if e.WrappedDEK, e.KEKVersion, err = next.Rewrap(e.KEKVersion, e.WrappedDEK, auditAAD()); err != nil {
+		return damagedAuditKey(err)
+	}
+	return putAuditRow(b, e, rev)
+}
