@@ -6,11 +6,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/keyfold/keyfold/internal/aead"
 )
@@ -23,8 +20,6 @@ import (
 //	mfH0V7yXQ0yv1l1cB1s0m3Zb0S0c0m3PbHk1r0ot2k4=
 //
 // Its mode is 0600 or 0400, its owner the user who runs the KMS, or root.
-const maxRootFile = 4 << 10
-
 const rootFileHead = `# Keyfold root key: the base64 of 32 bytes.
 # Who reads this file can open every key of its KMS; without it nothing opens.
 # Leave its mode at 0600, and keep a copy where the store's backups are not.
@@ -92,62 +87,24 @@ func writeRoot(f *os.File) error {
 	return f.Sync()
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// OpenFileRoot reads the root key at path. It refuses a file that another user
-// can read or owns, and says how to mend it. All checks are of the file that
-// was opened, so a link to it does no harm. A file that is not there is
-// fs.ErrNotExist.
+// OpenFileRoot reads the root key at path, as ReadPrivate says.
 func OpenFileRoot(path string) (*FileRoot, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // O_NONBLOCK: a FIFO must not hold us
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no root key file at %s; restore it from its backup, unless this is a first start: %w", path, fs.ErrNotExist)
-	} else if err != nil {
-		return nil, fmt.Errorf("open the root key file: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
+	text, err := ReadPrivate(path, "root key file")
 	if err != nil {
-		return nil, fmt.Errorf("open the root key file: %w", err)
+		return nil, missing(path, err)
 	}
-	if err := checkRootFile(path, info, os.Geteuid()); err != nil {
-		return nil, err
-	}
-	return readRoot(path, f)
-}
-
-func checkRootFile(path string, info fs.FileInfo, euid int) error {
-	perm, owner := info.Mode().Perm(), info.Sys().(*syscall.Stat_t).Uid
-	switch {
-	case !info.Mode().IsRegular():
-		return fmt.Errorf("the root key file %s is not a regular file; name the file itself", path)
-	case owner != 0 && owner != uint32(euid):
-		return fmt.Errorf("the root key file %s belongs to another user (uid %d); run: chown %d %q", path, owner, euid, path)
-	case perm != 0o600 && perm != 0o400:
-		return fmt.Errorf("the root key file %s has mode %#o, and must be for its owner alone; run: chmod 600 %q", path, perm, path)
-	case info.Size() > maxRootFile:
-		return fmt.Errorf("the root key file %s is over %d bytes; it is not a root key file", path, maxRootFile)
-	}
-	return nil
-}
-
-func readRoot(path string, f io.Reader) (*FileRoot, error) {
-	text := make([]byte, maxRootFile)
 	defer clear(text)
-	n, err := io.ReadFull(f, text)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, fmt.Errorf("read the root key file: %w", err)
-	}
-	raw, ok := parseRoot(text[:n])
+	return ParseFileRoot(text, "root key file "+path)
+}
+
+// ParseFileRoot takes the root key from the text of a root key file, which comes
+// from a file or from elsewhere; what names that in errors. The text stays the
+// caller's to wipe.
+func ParseFileRoot(text []byte, what string) (*FileRoot, error) {
+	raw, ok := parseRoot(text)
 	defer clear(raw[:cap(raw)])
 	if !ok {
-		return nil, fmt.Errorf("the root key file %s must hold one line with the base64 of 32 bytes, beside comments; restore it from its backup", path)
+		return nil, fmt.Errorf("the %s must hold one line with the base64 of 32 bytes, beside comments; restore it from its backup", what)
 	}
 	key, err := aead.NewKey(raw)
 	if err != nil {

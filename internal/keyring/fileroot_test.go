@@ -1,3 +1,5 @@
+//go:build unix
+
 package keyring
 
 import (
@@ -161,10 +163,10 @@ func TestARootFileOfAnotherUserIsRefused(t *testing.T) {
 		euid, stranger = 12345, 0
 	}
 	info := must(os.Stat(path))(t)
-	if err := checkRootFile(path, info, euid); err != nil {
+	if err := checkOwner("root key file", path, info, euid); err != nil {
 		t.Errorf("its owner: %v", err)
 	}
-	if err := checkRootFile(path, info, stranger); err == nil || !strings.Contains(err.Error(), "run: chown") {
+	if err := checkOwner("root key file", path, info, stranger); err == nil || !strings.Contains(err.Error(), "run: chown") {
 		t.Errorf("a stranger: %v", err)
 	}
 }
