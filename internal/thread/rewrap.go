@@ -99,23 +99,19 @@ func (w rewrapping) step(ctx context.Context) (job.Step, error) {
 	case passing:
 		return w.pass(ctx)
 	case rotating:
-		_, err := w.kms.RotateKEK(ctx, kmsapi.Rotate{KEKID: kmsapi.ThreadsKEK, IfVersion: w.at.Version})
-		if err != nil && !errors.Is(err, fault.Conflict) { // Conflict: it is rotated already
-			return job.Step{}, err
+		r, err := w.kms.RotateKEK(ctx, kmsapi.Rotate{KEKID: kmsapi.ThreadsKEK, IfVersion: w.at.Version})
+		if err == nil && r.KEKVersion <= w.at.Version {
+			err = errOldKEK
 		}
+		return w.enter(ctx, r.KEKVersion, err)
 	}
 	primary, err := w.primary(ctx)
-	switch {
-	case err != nil:
-		return job.Step{}, err
-	case w.at.Phase == rotating && primary <= w.at.Version:
-		return job.Step{}, errOldKEK
-	case w.at.Phase == "" && w.args.Rotate:
-		// The primary goes into the cursor before the rotation, so that a crash
-		// after the rotation does not rotate again.
-		return moved(job.Step{}, position{Phase: rotating, Version: primary})
+	if err != nil || !w.args.Rotate {
+		return w.enter(ctx, primary, err)
 	}
-	return w.enter(ctx, primary)
+	// The primary goes into the cursor before the rotation, so that a crash after
+	// the rotation does not rotate again.
+	return moved(job.Step{}, position{Phase: rotating, Version: primary})
 }
 
 // primary returns the primary of the threads' KEK, which the KMS always has.
@@ -148,9 +144,12 @@ func (s *Service) leastKEK(ctx context.Context) (uint32, store.Revision, error) 
 	return row.KEKVersion, rec.Revision, nil
 }
 
-// enter makes primary the least version that new threads may use, and goes to
-// the threads.
-func (w rewrapping) enter(ctx context.Context, primary uint32) (s job.Step, err error) {
+// enter makes primary, unless it came with err, the least version that new
+// threads may use, and goes to the threads.
+func (w rewrapping) enter(ctx context.Context, primary uint32, err error) (s job.Step, _ error) {
+	if err != nil {
+		return s, err
+	}
 	least, rev, err := w.leastKEK(ctx)
 	if err != nil {
 		return s, store.Fault(err)

@@ -226,6 +226,10 @@ type twinKMS struct {
 	creating   func(*kmsapi.CreateDEKResult)
 	encrypting func(kmsapi.EncryptItem, *kmsapi.EncryptResult)
 	shorten    bool
+
+	rotations, lag uint32 // the primary is 1 + rotations; Rewrap is lag behind
+	rewraps        []int  // items of each call of Rewrap
+	lost           error  // answers the next rotation, which takes effect
 }
 
 func (k *twinKMS) begin(n int) error {
@@ -266,7 +270,7 @@ func (k *twinKMS) CreateDEK(_ context.Context, items []kmsapi.CreateDEKItem) ([]
 	}
 	out := make([]kmsapi.CreateDEKResult, len(items))
 	for i := range items {
-		out[i].DEK = kmsapi.DEKInfo{KeyID: k.make(), WrappedDEK: []byte("wrapped"), KEKID: kmsapi.ThreadsKEK, KEKVersion: 1}
+		out[i].DEK = kmsapi.DEKInfo{KeyID: k.make(), WrappedDEK: []byte("wrapped"), KEKID: kmsapi.ThreadsKEK, KEKVersion: 1 + k.rotations}
 		if k.creating != nil {
 			k.creating(&out[i])
 		}

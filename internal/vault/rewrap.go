@@ -139,9 +139,10 @@ func (w rewrapping) next(ctx context.Context) (job.Step, error) {
 	if err != nil || id == "" {
 		return job.Step{Done: true}, err
 	}
-	return w.with(ctx, id, func(v vault, primary uint32) (job.Step, error) {
-		if !w.args.Rotate {
-			return w.enter(v, primary)
+	return w.with(ctx, id, func(v vault) (job.Step, error) {
+		primary, err := w.primary(ctx, v.KEKID)
+		if err != nil || !w.args.Rotate {
+			return w.enter(v, primary, err)
 		}
 		// The primary goes into the cursor before the rotation, so that a crash
 		// after the rotation does not rotate again.
@@ -151,38 +152,30 @@ func (w rewrapping) next(ctx context.Context) (job.Step, error) {
 
 // rotate makes a new primary, unless a crash came after it was made.
 func (w rewrapping) rotate(ctx context.Context) (job.Step, error) {
-	_, err := w.kms.RotateKEK(ctx, kmsapi.Rotate{KEKID: w.at.KEK, IfVersion: w.at.Version})
-	if err != nil && !errors.Is(err, fault.Conflict) && !errors.Is(err, fault.NotFound) {
-		return job.Step{}, err
-	}
-	return w.with(ctx, w.at.Vault, func(v vault, primary uint32) (job.Step, error) {
-		if primary <= w.at.Version {
-			return job.Step{}, errOldKEK
+	return w.with(ctx, w.at.Vault, func(v vault) (job.Step, error) {
+		r, err := w.kms.RotateKEK(ctx, kmsapi.Rotate{KEKID: v.KEKID, IfVersion: w.at.Version})
+		if err == nil && r.KEKVersion <= w.at.Version {
+			err = errOldKEK
 		}
-		return w.enter(v, primary)
+		return w.enter(v, r.KEKVersion, err)
 	})
 }
 
-// with does do with a vault and the primary of its KEK. It passes a vault that
-// was deleted, and skips one that is damaged or whose KEK the KMS does not have.
-func (w rewrapping) with(ctx context.Context, vaultID string, do func(vault, uint32) (job.Step, error)) (job.Step, error) {
+// with does do with a vault. It passes one that was deleted, and skips one that
+// is damaged or of which do says fault.NotFound: its KEK is not in the KMS.
+func (w rewrapping) with(ctx context.Context, vaultID string, do func(vault) (job.Step, error)) (job.Step, error) {
 	v, err := w.load(ctx, vaultID)
-	switch {
-	case errors.Is(err, fault.Damaged):
-		return w.skip(vaultID)
-	case err != nil:
-		return job.Step{}, err
-	case v.rev == 0:
+	if err == nil && v.rev == 0 {
 		return moved(job.Step{}, position{Phase: passed, Vault: vaultID})
 	}
-	primary, err := w.primary(ctx, v.KEKID)
-	switch {
-	case errors.Is(err, fault.NotFound):
-		return w.skip(vaultID)
-	case err != nil:
-		return job.Step{}, err
+	var s job.Step
+	if err == nil {
+		s, err = do(v)
 	}
-	return do(v, primary)
+	if errors.Is(err, fault.Damaged) || errors.Is(err, fault.NotFound) {
+		return w.skip(vaultID)
+	}
+	return s, err
 }
 
 // skip passes a vault that is damaged, or whose KEK the KMS does not have.
@@ -253,9 +246,12 @@ func (s *Service) primary(ctx context.Context, kekID string) (uint32, error) {
 	return res[0].Envelope.KEKVersion, res[0].Err
 }
 
-// enter makes primary the least version that a write to v may use, on the
-// condition that v is as it was read, and goes to its rows.
-func (w rewrapping) enter(v vault, primary uint32) (s job.Step, err error) {
+// enter makes primary, unless it came with err, the least version that a write
+// to v may use, on the condition that v is as it was read, and goes to its rows.
+func (w rewrapping) enter(v vault, primary uint32, err error) (s job.Step, _ error) {
+	if err != nil {
+		return s, err
+	}
 	if v.KEKVersion > primary {
 		return w.skip(v.id) // the KMS knows fewer versions than rows were written under
 	}

@@ -159,7 +159,9 @@ func (k *twinKMS) RotateKEK(_ context.Context, r kmsapi.Rotate) (kmsapi.Rotated,
 		switch {
 		case len(versions) == 0:
 			return kmsapi.Rotated{}, errNoKEK
-		case r.IfVersion != 0 && int(r.IfVersion) != len(versions):
+		case r.IfVersion != 0 && int(r.IfVersion) < len(versions):
+			return kmsapi.Rotated{KEKID: r.KEKID, KEKVersion: uint32(len(versions))}, nil
+		case int(r.IfVersion) > len(versions):
 			return kmsapi.Rotated{}, fault.New(fault.Conflict, "another version is primary")
 		}
 		k.keks[r.KEKID] = append(slices.Clip(versions), newTwinKey())
