@@ -55,6 +55,11 @@ var rooms = map[string]room{
 
 	"internal/kmsbackup": {floor: 4, ours: "internal/aead internal/fault internal/keyring internal/kms internal/kmsapi internal/layout internal/store internal/store/pebblestore"},
 
+	"internal/kmsserver": {
+		floor:  4,
+		ours:   "internal/access internal/fault internal/httpx internal/kms internal/kmsapi",
+		others: "github.com/prometheus/client_golang/prometheus github.com/prometheus/client_golang/prometheus/promhttp golang.org/x/sys/unix",
+	},
 	"internal/server": {floor: 4, ours: "api internal/fault internal/httpx internal/thread internal/vault"},
 
 	"internal/allinone": {

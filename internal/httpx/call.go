@@ -78,6 +78,9 @@ func (c *Call) Guard(name string) (string, error) {
 // Request is the request itself. Its body belongs to the pipeline: see Bytes.
 func (c *Call) Request() *http.Request { return c.r }
 
+// RequestID finds the call in the log.
+func (c *Call) RequestID() string { return c.requestID[0] }
+
 // Who is the row's.
 func (c *Call) Who() Who { return c.row.Who }
 

@@ -1,0 +1,309 @@
+package kmsserver
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyfold/keyfold/internal/kmsapi"
+)
+
+// sample is a request that its row answers with a 2xx, and what it calls.
+type sample struct{ role, call, body, does string }
+
+// samples has every row: a row that is not here fails the test below.
+var samples = map[string]sample{
+	"POST /create_kek":            {"crypto", "POST /create_kek", `{"kek_id":"v"}`, "CreateKEK"},
+	"POST /create_dek_for_thread": {"crypto", "POST /create_dek_for_thread", `{"thread_id":"t"}`, "CreateDEK"},
+	"POST /encrypt":               {"crypto", "POST /encrypt", `{"key_id":"k","plaintext":"AA=="}`, "Encrypt"},
+	"POST /decrypt":               {"crypto", "POST /decrypt", `{"key_id":"k","ciphertext":"AA=="}`, "Decrypt"},
+	"POST /seal":                  {"crypto", "POST /seal", `{"kek_id":"v","plaintext":"AA=="}`, "Seal"},
+	"POST /open":                  {"crypto", "POST /open", `{"kek_id":"v","kek_version":1,"wrapped_dek":"AA==","ciphertext":"AA=="}`, "Open"},
+	"POST /rewrap":                {"crypto", "POST /rewrap", `{"key_id":"k"}`, "Rewrap"},
+	"GET /get_wrapped":            {"crypto", "GET /get_wrapped?key_id=k", ``, "GetWrapped"},
+	"POST /release_kek":           {"crypto", "POST /release_kek", `{"kek_id":"v","below":2}`, "ReleaseKEK"},
+	"GET /keys":                   {"admin", "GET /keys", ``, "Keys"},
+	"POST /rotate_kek":            {"admin", "POST /rotate_kek", `{"all":true}`, "RotateKEK"},
+	"POST /destroy_kek_version":   {"admin", "POST /destroy_kek_version", `{"kek_id":"v","kek_version":1}`, "DestroyKEKVersion"},
+	"POST /shred_dek":             {"admin", "POST /shred_dek", `{"key_id":"k"}`, "ShredDEK"},
+	"GET /jobs":                   {"admin", "GET /jobs", ``, "Jobs"},
+	"GET /jobs/{job}":             {"admin", "GET /jobs/j", ``, "Job"},
+	"DELETE /jobs/{job}":          {"admin", "DELETE /jobs/j", ``, "CancelJob"},
+	"GET /status":                 {"admin", "GET /status", ``, "Status"},
+	"GET /export_breakglass":      {"admin", "GET /export_breakglass", ``, "ExportBreakGlass"},
+	"GET /backup":                 {"admin", "GET /backup", ``, "Backup"},
+	"GET /healthz":                {"any", "GET /healthz", ``, "Check"},
+	"GET /metrics":                {"any", "GET /metrics", ``, ""},
+}
+
+// kinds of callers, with the roles in which they must be answered.
+var kinds = []struct {
+	name   string
+	client func(*rig) *http.Client
+	base   string
+	roles  string // "" with refused: 403 everywhere
+	status int    // of a refusal; 0: the handshake already fails
+}{
+	{"unlisted UID", byUIDOf(strangerUID), "http://kms", "", 403},
+	{"root, unlisted", byUIDOf(0), "http://kms", "", 403},
+	{"UID without a role", byUIDOf(noRoleUID), "http://kms", "any", 403},
+	{"crypto UID", byUIDOf(cryptoUID), "http://kms", "any crypto", 403},
+	{"admin UID", byUIDOf(adminUID), "http://kms", "any admin", 403},
+	{"UID with both roles", byUIDOf(bothUID), "http://kms", "any crypto admin", 403},
+	{"unlisted name", byName("stranger"), "https://kms", "", 403},
+	{"a listed name as common name beside another", byPair(func(ca pair) pair { return must(ca.issue("admin", x509.ExtKeyUsageClientAuth, "stranger")) }), "https://kms", "", 403},
+	{"a listed name in capitals", byName("ADMIN"), "https://kms", "", 403},
+	{"certificate without a name", byPair(func(ca pair) pair { return must(ca.issue("", x509.ExtKeyUsageClientAuth)) }), "https://kms", "", 403},
+	{"a UID's name", byName("uid:1003"), "https://kms", "", 403},
+	{"name without a role", byName("no-role"), "https://kms", "any", 403},
+	{"crypto name", byName("crypto"), "https://kms", "any crypto", 403},
+	{"crypto common name", byPair(func(ca pair) pair { return must(ca.issue("crypto", x509.ExtKeyUsageClientAuth)) }), "https://kms", "any crypto", 403},
+	{"admin name", byName("admin"), "https://kms", "any admin", 403},
+	{"URI with both roles", byPair(uriPair), "https://kms", "any crypto admin", 403},
+	{"no certificate", byPair(nil), "https://kms", "", 0},
+	{"certificate of another CA", byPair(func(pair) pair { return must(must(newCA()).issue("x", x509.ExtKeyUsageClientAuth, "admin")) }), "https://kms", "", 0},
+	{"certificate of itself", byPair(func(pair) pair {
+		p := template("admin", time.Hour)
+		p.DNSNames = []string{"admin"}
+		return must(sign(p, pair{}))
+	}), "https://kms", "", 0},
+	{"expired certificate", byPair(expiredPair), "https://kms", "", 0},
+	{"certificate of a server", byPair(func(ca pair) pair { return must(ca.issue("x", x509.ExtKeyUsageServerAuth, "admin")) }), "https://kms", "", 0},
+	{"plain HTTP on the TLS port", plainClient, "http://kms", "", 0},
+}
+
+func must(p pair, err error) pair {
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
+func uriPair(ca pair) pair {
+	p := template("x", time.Hour)
+	p.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	p.URIs = []*url.URL{{Scheme: "spiffe", Host: "keyfold", Path: "/both"}}
+	return must(sign(p, ca))
+}
+
+func expiredPair(ca pair) pair {
+	p := template("x", -time.Minute)
+	p.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	p.DNSNames = []string{"admin"}
+	return must(sign(p, ca))
+}
+
+func byUIDOf(uid uint32) func(*rig) *http.Client {
+	return func(r *rig) *http.Client { return r.client(uid) }
+}
+
+func byName(name string) func(*rig) *http.Client {
+	return byPair(func(ca pair) pair { return must(ca.issue("x", x509.ExtKeyUsageClientAuth, name)) })
+}
+
+// world is a TLS endpoint of a rig, with the CA behind it.
+type world struct {
+	ca    pair
+	files TLSFiles
+	ln    net.Listener
+}
+
+// listenTLS makes a CA and a server's certificate, and serves on TCP.
+func (r *rig) listenTLS() *world {
+	r.Helper()
+	dir := r.TempDir()
+	w := &world{ca: must(newCA()), files: TLSFiles{filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key"), filepath.Join(dir, "ca.crt")}}
+	if err := w.ca.write(dir, "ca"); err != nil {
+		r.Fatal(err)
+	}
+	if err := must(w.ca.issue("kms", x509.ExtKeyUsageServerAuth, "kms")).write(dir, "server"); err != nil {
+		r.Fatal(err)
+	}
+	var err error
+	if w.ln, err = r.Listen("127.0.0.1:0", &w.files); err != nil {
+		r.Fatal(err)
+	}
+	r.serve(w.ln)
+	return w
+}
+
+// config is a client's, with a certificate or without.
+func (w *world) config(p pair) *tls.Config {
+	roots := x509.NewCertPool()
+	roots.AddCert(w.ca.cert)
+	c := &tls.Config{RootCAs: roots, ServerName: "kms"}
+	if p.cert != nil {
+		c.Certificates = []tls.Certificate{{Certificate: [][]byte{p.cert.Raw}, PrivateKey: p.key}}
+	}
+	return c
+}
+
+func (r *rig) tlsClient(w *world, p pair) *http.Client {
+	t := &http.Transport{TLSClientConfig: w.config(p), MaxConnsPerHost: 1, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", w.ln.Addr().String())
+	}}
+	r.Cleanup(t.CloseIdleConnections)
+	return &http.Client{Transport: t, Timeout: time.Minute}
+}
+
+var worlds = map[*rig]*world{}
+
+func (r *rig) world() *world {
+	if worlds[r] == nil {
+		worlds[r] = r.listenTLS()
+	}
+	return worlds[r]
+}
+
+func byPair(make func(ca pair) pair) func(*rig) *http.Client {
+	return func(r *rig) *http.Client {
+		w := r.world()
+		if make == nil {
+			return r.tlsClient(w, pair{})
+		}
+		return r.tlsClient(w, make(w.ca))
+	}
+}
+
+func plainClient(r *rig) *http.Client {
+	addr := r.world().ln.Addr().String()
+	return r.over(func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", addr)
+	})
+}
+
+func TestEveryRowAnswersItsRoleAlone(t *testing.T) {
+	r := newRig(t)
+	seen := 0
+	for _, row := range r.rows() {
+		if _, ok := samples[row.Method+" "+row.Pattern]; !ok {
+			t.Errorf("%s %s is not in the table of samples", row.Method, row.Pattern)
+		} else {
+			seen++
+		}
+	}
+	if seen != len(samples) {
+		t.Errorf("%d samples are of no row", len(samples)-seen)
+	}
+	for _, kind := range kinds {
+		client := kind.client(r)
+		for name, s := range samples {
+			r.kms.took()
+			a, err := try(client, kind.base, s.call, "", s.body)
+			allowed := slices.Contains(strings.Fields(kind.roles), s.role)
+			switch {
+			case allowed && (err != nil || a.status/100 != 2):
+				t.Errorf("%s, %s: %d %s %v", kind.name, name, a.status, a.body, err)
+			case !allowed && kind.status == 0 && err == nil && a.status != 400: // which net/http sends before it hangs up
+				t.Errorf("%s, %s: answered %d %s", kind.name, name, a.status, a.body)
+			case !allowed && kind.status != 0 && (err != nil || a.status != kind.status):
+				t.Errorf("%s, %s: %d %s %v, want %d", kind.name, name, a.status, a.body, err, kind.status)
+			case !allowed && kind.status == 403 && !strings.Contains(a.body, `"code":"forbidden"`):
+				t.Errorf("%s, %s: %s", kind.name, name, a.body)
+			}
+			var want []string
+			if allowed && s.does != "" {
+				want = []string{s.does}
+			}
+			if got := r.kms.took(); !slices.Equal(got, want) {
+				t.Errorf("%s, %s: the KMS did %v, want %v", kind.name, name, got, want)
+			}
+		}
+	}
+}
+
+// The protobuf form goes through the same row, and a body is not read before
+// its caller is known.
+func TestARefusedCallersBodyIsNotRead(t *testing.T) {
+	r := newRig(t)
+	body := string(kmsapi.Encrypt.AppendRequest(nil, []kmsapi.EncryptItem{{KeyID: "k", Plaintext: []byte(canary)}}))
+	for _, uid := range []uint32{strangerUID, adminUID, noRoleUID} {
+		if a := r.do(r.client(uid), "POST /encrypt", kmsapi.ContentType, body); a.status != 403 {
+			t.Errorf("UID %d: %d", uid, a.status)
+		}
+		c := r.conn(uid)
+		io.WriteString(c, "POST /encrypt HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n") // and nothing follows
+		if text, _ := io.ReadAll(c); !strings.HasPrefix(string(text), "HTTP/1.1 403 ") {
+			t.Errorf("UID %d: %.40q", uid, text)
+		}
+	}
+	if calls := r.kms.took(); calls != nil {
+		t.Errorf("the KMS did %v", calls)
+	}
+}
+
+func TestAStrangersConnectionEndsWithItsAnswer(t *testing.T) {
+	r := newRig(t)
+	c := r.conn(strangerUID)
+	io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+	text, err := io.ReadAll(c)
+	if err != nil || strings.Count(string(text), "HTTP/1.1 403 ") != 1 || !strings.Contains(string(text), "Connection: close") {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
+func TestARefusalIsLoggedOnceASecond(t *testing.T) {
+	r := newRig(t)
+	for range 5 {
+		r.do(r.client(strangerUID), "GET /healthz", "", "")
+	}
+	if n := strings.Count(r.log.String(), `"msg":"a caller is not in the list","caller":"uid:1005"`); n < 1 || n > 2 {
+		t.Errorf("%d lines:\n%s", n, r.log)
+	}
+}
+
+// A connection may live longer than the certificate that opened it.
+func TestACertificateThatExpiresEndsItsConnection(t *testing.T) {
+	r := newRig(t)
+	w := r.listenTLS()
+	p := template("x", 2*time.Second)
+	p.ExtKeyUsage, p.DNSNames = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, []string{"crypto"}
+	client := r.tlsClient(w, must(sign(p, w.ca)))
+	a := r.do(client, "GET /healthz", "", "")
+	if a.status != 200 {
+		t.Skipf("the handshake took over 2 seconds: %d", a.status)
+	}
+	<-time.After(time.Until(p.NotAfter.Add(time.Second)))
+	if a, err := try(client, "https://kms", "GET /healthz", "", ""); err != nil || a.status != 403 {
+		t.Errorf("%d %v, want 403", a.status, err)
+	}
+}
+
+func TestOnlyOurListenersMakeCallers(t *testing.T) {
+	r := newRig(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.serve(ln)
+	client := r.over(func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", ln.Addr().String())
+	})
+	for _, s := range samples {
+		if a := r.do(client, s.call, "", s.body); a.status != 403 {
+			t.Errorf("%s: %d", s.call, a.status)
+		}
+	}
+}
+
+func TestAListOfCallersMustBeClear(t *testing.T) {
+	for name, list := range map[string][]Caller{
+		"neither":      {{Roles: Crypto}},
+		"both":         {{UID: uid(1), Name: "x"}},
+		"twice":        {{UID: uid(1)}, {UID: uid(1), Roles: Admin}},
+		"a name twice": {{Name: "x"}, {Name: "x"}},
+	} {
+		if _, err := New(Config{KMS: new(fakeKMS), Callers: list}); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}

@@ -1,0 +1,103 @@
+package kmsserver
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strings"
+)
+
+// Listen listens at endpoint: the path of a Unix socket ("/run/kms.sock",
+// "unix:///run/kms.sock"), or a TCP address ("127.0.0.1:7421",
+// "https://127.0.0.1:7421"). On TCP it needs files, for TLS 1.3 with client
+// certificates. It refuses an endpoint at which no caller is listed. Its errors
+// are for the operator and name paths.
+func (s *Server) Listen(endpoint string, files *TLSFiles) (net.Listener, error) {
+	network, address, err := parseEndpoint(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	hasFiles := files != nil && *files != TLSFiles{}
+	switch {
+	case network == "unix" && hasFiles:
+		return nil, fmt.Errorf("the endpoint %s is a Unix socket, which takes no TLS; name host:port, or take the certificates away", endpoint)
+	case network == "unix" && !s.callers.any(byUID):
+		return nil, fmt.Errorf("no UID is in the list of callers, so nobody could call at %s; list one", endpoint)
+	case network == "unix":
+		ln, err := listenUnix(address)
+		if err != nil {
+			return nil, err
+		}
+		return &listener{Listener: ln, conns: s.conns, uid: peerUID}, nil
+	case !hasFiles:
+		return nil, fmt.Errorf("the endpoint %s is on TCP: that needs a certificate, its key and the CA of the callers", endpoint)
+	case !s.callers.any(byCert):
+		return nil, fmt.Errorf("the endpoint %s is on TCP and no certificate name is in the list of callers; list one", endpoint)
+	}
+	config, err := files.config(s.log)
+	if err != nil {
+		return nil, err
+	}
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return tls.NewListener(&listener{Listener: ln, conns: s.conns}, config), nil
+}
+
+// parseEndpoint tells a socket's path from a TCP address.
+func parseEndpoint(endpoint string) (network, address string, err error) {
+	if path, ok := strings.CutPrefix(endpoint, "unix://"); ok {
+		if !filepath.IsAbs(path) {
+			return "", "", fmt.Errorf("the endpoint %q has no absolute path; write unix:///run/kms.sock", endpoint)
+		}
+		return "unix", path, nil
+	}
+	rest, isURL := strings.CutPrefix(endpoint, "https://")
+	if !isURL && strings.Contains(rest, "/") {
+		return "unix", rest, nil
+	}
+	if _, port, err := net.SplitHostPort(rest); err != nil || port == "" {
+		return "", "", fmt.Errorf("the endpoint %q is neither a path with a slash in it nor host:port", endpoint)
+	}
+	return "tcp", rest, nil
+}
+
+// listener counts connections and learns who is at their other end.
+type listener struct {
+	net.Listener
+	conns *conns
+	uid   func(net.Conn) (uint32, error) // nil: a certificate tells
+}
+
+// Accept never fails for one connection's sake.
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		raw, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		c := &conn{Conn: raw}
+		peer := address(raw)
+		if l.uid != nil {
+			uid, err := l.uid(raw)
+			if err != nil { // it is gone already
+				raw.Close()
+				continue
+			}
+			c.uid, peer = &uid, uidPrincipal(uid).Ref()
+		}
+		l.conns.add(c, peer)
+		return c, nil
+	}
+}
+
+// address is where a TCP connection comes from, without its port.
+func address(c net.Conn) string {
+	if a, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {
+		return a.Addr().String()
+	}
+	return ""
+}
