@@ -46,6 +46,15 @@ func TestARequestComesBackAsItWent(t *testing.T) {
 	}
 }
 
+func TestAStringThatIsNotUTF8SpoilsNoNeighbour(t *testing.T) {
+	items := []EncryptItem{{KeyID: "a"}, {KeyID: "b\xff\xfec", Plaintext: []byte("p")}, {KeyID: "d"}}
+	got, err := Encrypt.ParseRequest(Encrypt.AppendRequest(nil, items))
+	items[1].KeyID = "b\uFFFDc"
+	if err != nil || diff(items, got) != "" {
+		t.Fatal(err, diff(items, got))
+	}
+}
+
 func TestAnAnswerComesBackAsItWentWithItsFailures(t *testing.T) {
 	want := []RewrapResult{
 		{KEKID: "k", KEKVersion: 7, WrappedDEK: []byte("wrapped")},

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"math"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -62,7 +63,7 @@ func (m message[T]) size(x *T) int {
 	for i := range m {
 		switch p := m[i].at(x).(type) {
 		case *string:
-			n += sizeBytes(len(*p))
+			n += sizeBytes(len(text(*p)))
 		case *[]byte:
 			n += sizeBytes(len(*p))
 		case *uint32:
@@ -78,6 +79,10 @@ func (m message[T]) size(x *T) int {
 	return n
 }
 
+// text returns s as protobuf has it, in UTF-8. What is not becomes U+FFFD, which
+// no ID has: such an item fails, and does not make its neighbours unreadable.
+func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
 func sizeBytes(n int) int {
 	if n == 0 {
 		return 0
@@ -92,7 +97,7 @@ func (m message[T]) append(dst []byte, x *T) []byte {
 		case *string:
 			if *p != "" {
 				dst = protowire.AppendTag(dst, num, protowire.BytesType)
-				dst = protowire.AppendString(dst, *p)
+				dst = protowire.AppendString(dst, text(*p))
 			}
 		case *[]byte:
 			if len(*p) > 0 {

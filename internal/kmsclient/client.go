@@ -1,0 +1,180 @@
+// Package kmsclient is the KMS for a process that holds no keys: the methods of
+// kms.Service over a Unix socket or mutual TLS.
+//
+// It coalesces. For each item call, while Config.InFlight calls are on their
+// way, new ones wait and then leave together as one; when none is, a call
+// leaves at once. Who shared a call knows nothing of it: items fail alone, and a
+// context ends its own caller's wait only.
+//
+// It sends again what certainly was not sent, for Config.Retry, and what has no
+// lasting effect also when the answer was lost. CreateDEK, RotateKEK,
+// DestroyKEKVersion and ShredDEK are never sent twice once a byte may have left.
+// While the KMS is known to be down, calls try once and fail with
+// fault.Unavailable.
+//
+// It trusts the KMS to use the keys that it names, and not the shape of its
+// answers: what does not match the request is fault.Internal, never data.
+// Nothing survives a crash of the process, since nothing is stored.
+//
+// Requests and answers lie in buffers that are wiped. Not wiped are the buffers
+// of net/http and crypto/tls, of fixed size, which later calls write over, and
+// the plaintexts that Decrypt and Open return, which are the caller's.
+package kmsclient
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/kmsapi"
+)
+
+// Config says where the KMS is. Zero values mean the stated default.
+type Config struct {
+	Endpoint string        // unix:///path/of/socket or https://host:port
+	TLS      *TLS          // for https
+	Retry    time.Duration // 1s; so long a call looks for a KMS that is not known to be down
+	InFlight int           // 2; calls of one method on their way at one time
+	Log      *slog.Logger  // nil: no log
+}
+
+// MaxWait bounds the wait for one answer to item calls, whatever their callers'
+// contexts say.
+const MaxWait = 30 * time.Second
+
+// Client is the KMS at a distance. It may be used by many goroutines.
+type Client struct {
+	base     url.URL
+	retry    time.Duration
+	inFlight int
+	log      *slog.Logger
+	ctx      context.Context // ends with Close
+	stop     context.CancelFunc
+	down     atomic.Bool // the KMS did not answer for Config.Retry, and has not since
+	wires    wires
+
+	mu      sync.Mutex // held while ctx ends, and while running grows
+	running sync.WaitGroup
+
+	createKEK *queue[kmsapi.CreateKEKItem, kmsapi.CreateKEKResult]
+	createDEK *queue[kmsapi.CreateDEKItem, kmsapi.CreateDEKResult]
+	encrypt   *queue[kmsapi.EncryptItem, kmsapi.EncryptResult]
+	decrypt   *queue[kmsapi.DecryptItem, kmsapi.DecryptResult]
+	seal      *queue[kmsapi.SealItem, kmsapi.SealResult]
+	open      *queue[kmsapi.OpenItem, kmsapi.OpenResult]
+	rewrap    *queue[kmsapi.RewrapItem, kmsapi.RewrapResult]
+}
+
+// New makes a client. It does not connect: calls do. It fails with
+// fault.Invalid when cfg is not complete.
+func New(cfg Config) (*Client, error) {
+	c := &Client{retry: cfg.Retry, inFlight: cfg.InFlight, log: cfg.Log}
+	if c.retry == 0 {
+		c.retry = time.Second
+	}
+	if c.inFlight == 0 {
+		c.inFlight = 2
+	}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	if c.retry < 0 || c.inFlight < 0 {
+		return nil, fault.New(fault.Invalid, "KMS client: Retry and InFlight are not negative")
+	}
+	if err := c.connectTo(cfg.Endpoint, cfg.TLS); err != nil {
+		return nil, err
+	}
+	c.ctx, c.stop = context.WithCancel(context.Background())
+	c.createKEK = newQueue(c, kmsapi.CreateKEK, again, createdKEK)
+	c.createDEK = newQueue(c, kmsapi.CreateDEK, once, createdDEK)
+	c.encrypt = newQueue(c, kmsapi.Encrypt, again, encrypted)
+	c.decrypt = newQueue(c, kmsapi.Decrypt, again, decrypted)
+	c.seal = newQueue(c, kmsapi.Seal, again, sealed)
+	c.open = newQueue(c, kmsapi.Open, again, opened)
+	c.rewrap = newQueue(c, kmsapi.Rewrap, again, rewrapped)
+	return c, nil
+}
+
+// connectTo decides how the KMS is reached.
+func (c *Client) connectTo(endpoint string, files *TLS) error {
+	path, isUnix := strings.CutPrefix(endpoint, "unix://")
+	if isUnix {
+		if !strings.HasPrefix(path, "/") {
+			return fault.New(fault.Invalid, "the KMS endpoint %q is not unix:///path/of/socket", endpoint)
+		}
+		c.base = url.URL{Scheme: "http", Host: "kms"}
+		c.wires.current.Store(c.newWire("unix", path, nil))
+		return nil
+	}
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Scheme != "https" || u.Port() == "" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/")+u.RawQuery+u.Fragment != "" {
+		return fault.New(fault.Invalid, "the KMS endpoint is neither unix:///path/of/socket nor https://host:port")
+	}
+	if files == nil {
+		return fault.New(fault.Invalid, "a KMS at https:// needs a certificate, its key and a CA")
+	}
+	c.base = url.URL{Scheme: "https", Host: u.Host}
+	c.wires.files = files
+	c.wires.make = func(t *tls.Config) *http.Transport { return c.newWire("tcp", u.Host, t) }
+	return c.wires.load()
+}
+
+func (c *Client) newWire(network, address string, t *tls.Config) *http.Transport {
+	d := net.Dialer{Timeout: max(c.retry, time.Second)}
+	return &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			conn, err := d.DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return &countedConn{Conn: conn}, nil
+		},
+		TLSClientConfig:       t,
+		TLSHandshakeTimeout:   max(c.retry, time.Second),
+		Protocols:             &http1,
+		DisableCompression:    true,
+		MaxIdleConnsPerHost:   64,
+		IdleConnTimeout:       90 * time.Second,
+		ExpectContinueTimeout: time.Second,
+		WriteBufferSize:       wireBuffer,
+		ReadBufferSize:        wireBuffer,
+	}
+}
+
+// http1 alone: over one local connection it is faster than HTTP/2.
+var http1 = func() (p http.Protocols) {
+	p.SetHTTP1(true)
+	return p
+}()
+
+// wireBuffer is the size of a connection's buffers: most batches in one piece.
+const wireBuffer = 64 << 10
+
+// goRun runs f in a goroutine that Close waits for. It reports whether there is
+// one: not after Close.
+func (c *Client) goRun(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx.Err() != nil {
+		return false
+	}
+	c.running.Go(f)
+	return true
+}
+
+// Close ends all calls with fault.Unavailable and waits until they have ended.
+func (c *Client) Close() {
+	c.mu.Lock()
+	c.stop()
+	c.mu.Unlock()
+	c.running.Wait()
+	c.wires.close()
+}

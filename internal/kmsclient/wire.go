@@ -1,0 +1,230 @@
+package kmsclient
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/kmsapi"
+)
+
+// repeat says what may be done when an answer was lost.
+type repeat bool
+
+const (
+	once  repeat = false // never sent twice once a byte may have left
+	again repeat = true  // has no lasting effect that doing it twice would change
+)
+
+// maxSends is how often a request whose answer was lost is sent in all.
+const maxSends = 3
+
+// Pauses between two tries, growing.
+const (
+	firstPause = 5 * time.Millisecond
+	maxPause   = 100 * time.Millisecond
+)
+
+// request is one call of HTTP.
+type request struct {
+	method, path, query, kind string
+	body                      [][]byte
+	size                      int
+	repeat                    repeat
+}
+
+// The messages of calls that came to nothing. None names the endpoint: they go
+// on to callers who need not know it. The log has it.
+var (
+	errClosed = fault.New(fault.Unavailable, "the KMS client is closed")
+	errShape  = fault.New(fault.Internal, "what the KMS answered is no answer to its request; check that both are of the same version")
+)
+
+func unreachable(cause error) error {
+	return fault.Wrap(fault.Unavailable, cause, "the KMS does not answer; start it or wait for it, then try again")
+}
+
+func lost(cause error) error {
+	return fault.Wrap(fault.Unavailable, cause, "the KMS went away before it answered; it may or may not have done what it was asked to: look, then try again")
+}
+
+func gaveUp(ctx context.Context) error {
+	return fault.Wrap(fault.Unavailable, ctx.Err(), "the KMS did not answer in the time that there was; try again")
+}
+
+// do makes a call and returns the body of an answer of status 2xx. It
+// tries again while that is safe and Config.Retry is not over; while the KMS is
+// known to be down it tries once.
+func (c *Client) do(ctx context.Context, r request) (*buffer, error) {
+	until, pause := time.Now().Add(c.retry), firstPause
+	if c.down.Load() {
+		until = time.Time{}
+	}
+	for sends := 0; ; {
+		status, answer, sent, err := c.try(ctx, r)
+		if err == nil {
+			c.answered()
+			return taken(status, answer)
+		}
+		if f, ok := errors.AsType[*fault.Error](err); ok {
+			return nil, f
+		}
+		if sent {
+			sends++
+		}
+		switch {
+		case c.ctx.Err() != nil:
+			return nil, errClosed
+		case ctx.Err() != nil:
+			return nil, gaveUp(ctx)
+		case sent && (r.repeat == once || sends == maxSends):
+			return nil, lost(err)
+		case time.Now().Add(pause).After(until):
+			c.silent(err)
+			return nil, unreachable(err)
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+		pause = min(2*pause, maxPause)
+	}
+}
+
+// answered notes that the KMS is there.
+func (c *Client) answered() {
+	if c.down.Load() && c.down.Swap(false) {
+		c.log.Info("the KMS answers again")
+	}
+}
+
+// silent notes that it is not.
+func (c *Client) silent(cause error) {
+	if !c.down.Swap(true) {
+		c.log.Error("the KMS does not answer", "error", cause)
+	}
+}
+
+// taken takes the body of a call that went well, or the error of one that did not.
+func taken(status int, answer *buffer) (*buffer, error) {
+	if status/100 == 2 {
+		return answer, nil
+	}
+	defer putBuffer(answer)
+	return nil, kmsapi.ParseError(answer.b)
+}
+
+// try sends r once and reads the answer. When it fails, sent reports whether a
+// byte of r may have left.
+func (c *Client) try(ctx context.Context, r request) (status int, answer *buffer, sent bool, err error) {
+	var on connection
+	body := &parts{left: r.body, closed: make(chan struct{})}
+	resp, err := c.wires.get(c).RoundTrip(c.httpRequest(httptrace.WithClientTrace(ctx, on.trace()), r, body))
+	if err != nil {
+		body.wait()
+		return 0, nil, on.sent(), err
+	}
+	answer, err = readAll(resp.Body, resp.ContentLength)
+	resp.Body.Close()
+	body.wait()
+	return resp.StatusCode, answer, true, err
+}
+
+func (c *Client) httpRequest(ctx context.Context, r request, body *parts) *http.Request {
+	u := c.base
+	u.Path, u.RawQuery = r.path, r.query
+	req := &http.Request{
+		Method: r.method, URL: &u, Host: u.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{"User-Agent": {"keyfold"}}, ContentLength: int64(r.size),
+	}
+	if r.kind != "" {
+		req.Header["Content-Type"] = []string{r.kind}
+	}
+	if r.size > 0 {
+		req.Body = body
+	} else {
+		body.Close()
+	}
+	return req.WithContext(ctx)
+}
+
+// parts is the body of a request. Its memory is free again when it is closed,
+// which may be after the answer.
+type parts struct {
+	left   [][]byte
+	at     int
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (p *parts) Read(b []byte) (int, error) {
+	n := 0
+	for n < len(b) && len(p.left) > 0 {
+		k := copy(b[n:], p.left[0][p.at:])
+		n += k
+		p.at += k
+		if p.at == len(p.left[0]) {
+			p.left, p.at = p.left[1:], 0
+		}
+	}
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+func (p *parts) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+
+// wait waits until nobody reads p any more. net/http closes every body, at the
+// latest when it has closed the connection.
+func (p *parts) wait() { <-p.closed }
+
+// countedConn counts what is written to it.
+type countedConn struct {
+	net.Conn
+	written atomic.Int64
+}
+
+func (c *countedConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.written.Add(int64(n))
+	return n, err
+}
+
+// connection is the one that a request got: net/http gives it to one request at
+// a time, and ends its writing before it reports a failure.
+type connection struct {
+	mu   sync.Mutex
+	conn *countedConn
+	from int64 // written before
+}
+
+func (on *connection) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		conn := info.Conn
+		if t, ok := conn.(*tls.Conn); ok {
+			conn = t.NetConn()
+		}
+		on.mu.Lock()
+		defer on.mu.Unlock()
+		on.conn = conn.(*countedConn)
+		on.from = on.conn.written.Load()
+	}}
+}
+
+func (on *connection) sent() bool {
+	on.mu.Lock()
+	defer on.mu.Unlock()
+	return on.conn != nil && on.conn.written.Load() != on.from
+}
