@@ -44,7 +44,7 @@ func (s *Service) RewrapKind() job.Kind {
 		Name:  RewrapJob,
 		Count: func(ctx context.Context, _ job.Job) (int, error) { return s.count(ctx) },
 		Step: func(ctx context.Context, j job.Job) (job.Step, error) {
-			w := rewrapping{Service: s, kms: s.kms.(rewrapKMS)}
+			w := rewrapping{Service: s}
 			err := json.Unmarshal(j.Args, &w.args, json.RejectUnknownMembers(true))
 			if err == nil && j.Cursor != "" {
 				err = json.Unmarshal([]byte(j.Cursor), &w.at, json.RejectUnknownMembers(true))
@@ -57,17 +57,9 @@ func (s *Service) RewrapKind() job.Kind {
 	}
 }
 
-type rewrapKMS interface {
-	KMS
-	CreateKEK(context.Context, []string) ([]kmsapi.KEKInfo, error)
-	Rewrap(context.Context, []kmsapi.RewrapItem) ([]kmsapi.RewrapResult, error)
-	RotateKEK(context.Context, kmsapi.Rotate) (kmsapi.Rotated, error)
-}
-
 // rewrapping is a RewrapJob at work.
 type rewrapping struct {
 	*Service
-	kms  rewrapKMS
 	args RewrapArgs
 	at   position
 }

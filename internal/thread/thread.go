@@ -42,7 +42,7 @@ const (
 	MaxPage  = 1000    // threads or messages of one page; also the default
 )
 
-// KMS is what threads need of the key process. Every method answers one
+// KMS is what threads need of the key process. A method with items answers one
 // result per item, in order; errors are *fault.Error.
 type KMS interface {
 	// CreateDEK makes a fresh DEK per item.
@@ -51,6 +51,12 @@ type KMS interface {
 	Encrypt(context.Context, []kmsapi.EncryptItem) ([]kmsapi.EncryptResult, error)
 	// Decrypt opens what Encrypt made with the same key ID and AAD.
 	Decrypt(context.Context, []kmsapi.DecryptItem) ([]kmsapi.DecryptResult, error)
+	// CreateKEK answers the primaries of KEKs; the threads' is always there.
+	CreateKEK(context.Context, []string) ([]kmsapi.KEKInfo, error)
+	// Rewrap brings DEKs, named by their key IDs, under the primary.
+	Rewrap(context.Context, []kmsapi.RewrapItem) ([]kmsapi.RewrapResult, error)
+	// RotateKEK makes a new primary while IfVersion is it, and answers the primary.
+	RotateKEK(context.Context, kmsapi.Rotate) (kmsapi.Rotated, error)
 }
 
 // Config is what a Service stands on.

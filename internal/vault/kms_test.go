@@ -32,6 +32,13 @@ func (d deadKMS) CreateKEK(context.Context, []string) ([]kmsapi.KEKInfo, error) 
 func (d deadKMS) Seal(context.Context, []kmsapi.SealItem) ([]kmsapi.SealResult, error) {
 	return nil, d.err
 }
+func (d deadKMS) Rewrap(context.Context, []kmsapi.RewrapItem) ([]kmsapi.RewrapResult, error) {
+	return nil, d.err
+}
+func (d deadKMS) RotateKEK(context.Context, kmsapi.Rotate) (kmsapi.Rotated, error) {
+	return kmsapi.Rotated{}, d.err
+}
+func (d deadKMS) ReleaseKEK(context.Context, string, uint32) error { return d.err }
 func (d deadKMS) Open(context.Context, []kmsapi.OpenItem) ([]kmsapi.OpenResult, error) {
 	return nil, d.err
 }

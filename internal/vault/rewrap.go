@@ -85,23 +85,15 @@ const (
 	passed    phase = "passed"  // the vault is done; on to the next
 )
 
-type rewrapKMS interface {
-	KMS
-	Rewrap(ctx context.Context, items []kmsapi.RewrapItem) ([]kmsapi.RewrapResult, error)
-	RotateKEK(ctx context.Context, r kmsapi.Rotate) (kmsapi.Rotated, error)
-	ReleaseKEK(ctx context.Context, kekID string, below uint32) error
-}
-
 // rewrapping is a RewrapJob at work.
 type rewrapping struct {
 	*Service
-	kms  rewrapKMS
 	args RewrapArgs
 	at   position
 }
 
 func (s *Service) rewrapping(j job.Job) (rewrapping, error) {
-	w := rewrapping{Service: s, kms: s.kms.(rewrapKMS)}
+	w := rewrapping{Service: s}
 	err := json.Unmarshal(j.Args, &w.args, json.RejectUnknownMembers(true))
 	if err == nil && j.Cursor != "" {
 		err = json.Unmarshal([]byte(j.Cursor), &w.at, json.RejectUnknownMembers(true))

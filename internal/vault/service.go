@@ -32,6 +32,12 @@ type KMS interface {
 	CreateKEK(ctx context.Context, ids []string) ([]kmsapi.KEKInfo, error)
 	Seal(ctx context.Context, items []kmsapi.SealItem) ([]kmsapi.SealResult, error)
 	Open(ctx context.Context, items []kmsapi.OpenItem) ([]kmsapi.OpenResult, error)
+	// Rewrap answers wrapped DEKs under the primary; those that are so already, too.
+	Rewrap(ctx context.Context, items []kmsapi.RewrapItem) ([]kmsapi.RewrapResult, error)
+	// RotateKEK makes a new primary while IfVersion is it, and answers the primary.
+	RotateKEK(ctx context.Context, r kmsapi.Rotate) (kmsapi.Rotated, error)
+	// ReleaseKEK says that nothing is stored under versions less than below.
+	ReleaseKEK(ctx context.Context, kekID string, below uint32) error
 }
 
 // Config says what a Service works with.

@@ -112,3 +112,13 @@ func (v vault) wire() api.Vault {
 
 // newID returns a fresh UUID. Those made later sort later.
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// Exists returns nil when there is such a vault, of whichever org: for
+// operators, who see no more of it. Else it is fault.NotFound.
+func (s *Service) Exists(ctx context.Context, vaultID string) error {
+	v, err := s.load(ctx, vaultID)
+	if err == nil && v.rev == 0 {
+		err = fault.New(fault.NotFound, "there is no vault of this ID; check it")
+	}
+	return err
+}
