@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"strings"
 )
 
@@ -49,18 +48,19 @@ func (s *Server) Listen(endpoint string, files *TLSFiles) (net.Listener, error) 
 
 // parseEndpoint tells a socket's path from a TCP address.
 func parseEndpoint(endpoint string) (network, address string, err error) {
-	if path, ok := strings.CutPrefix(endpoint, "unix://"); ok {
-		if !filepath.IsAbs(path) {
-			return "", "", fmt.Errorf("the endpoint %q has no absolute path; write unix:///run/kms.sock", endpoint)
-		}
-		return "unix", path, nil
-	}
-	rest, isURL := strings.CutPrefix(endpoint, "https://")
-	if !isURL && strings.Contains(rest, "/") {
+	scheme, rest, isURL := strings.Cut(endpoint, "://")
+	switch {
+	case !isURL && strings.Contains(endpoint, "/"):
+		return "unix", endpoint, nil
+	case isURL && scheme == "unix" && strings.HasPrefix(rest, "/"):
 		return "unix", rest, nil
+	case !isURL:
+		rest = endpoint
+	case scheme != "https":
+		rest = ""
 	}
-	if _, port, err := net.SplitHostPort(rest); err != nil || port == "" {
-		return "", "", fmt.Errorf("the endpoint %q is neither a path with a slash in it nor host:port", endpoint)
+	if _, port, err := net.SplitHostPort(rest); err != nil || port == "" || strings.Contains(port, "/") {
+		return "", "", fmt.Errorf("the endpoint %q is neither the path of a socket, with a slash in it, nor host:port; write /run/kms.sock or 127.0.0.1:7421", endpoint)
 	}
 	return "tcp", rest, nil
 }

@@ -1,0 +1,214 @@
+package kmsserver
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func listenAt(t *testing.T, path string) *socket {
+	t.Helper()
+	ln, err := listenUnix(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	return ln.(*socket)
+}
+
+// The mode is there with the file: nobody changes it after the bind.
+func TestASocketIsItsOwnersAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "kms.sock")
+	listenAt(t, path)
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode()&os.ModeSocket == 0 || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
+
+func TestNothingButADeadSocketIsReplaced(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	os.WriteFile(at("file"), []byte("x"), 0o600)
+	os.Mkdir(at("dir"), 0o700)
+	os.Symlink(at("nowhere"), at("dangling"))
+	dead := listenAt(t, at("dead"))
+	dead.UnixListener.Close() // as a crash leaves it
+	os.Symlink(at("dead"), at("link"))
+	listenAt(t, at("live"))
+	unix.Mkfifo(at("fifo"), 0o600)
+	for name, want := range map[string]string{"file": "not a socket", "dir": "not a socket", "dangling": "not a socket", "link": "not a socket", "fifo": "not a socket", "live": "another process"} {
+		before, _ := os.Lstat(at(name))
+		if _, err := listenUnix(at(name)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if after, err := os.Lstat(at(name)); err != nil || !os.SameFile(before, after) {
+			t.Errorf("%s was changed: %v", name, err)
+		}
+	}
+	listenAt(t, at("dead"))
+	if c, err := net.Dial("unix", at("dead")); err != nil {
+		t.Errorf("the replaced socket does not answer: %v", err)
+	} else {
+		c.Close()
+	}
+}
+
+func TestOfManyStartsOneListens(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "kms.sock")
+	dead := listenAt(t, path)
+	dead.UnixListener.Close()
+	var all sync.WaitGroup
+	won := make(chan net.Listener, 20)
+	for range 20 {
+		all.Go(func() {
+			if ln, err := listenUnix(path); err == nil {
+				won <- ln
+			}
+		})
+	}
+	all.Wait()
+	close(won)
+	if len(won) != 1 {
+		t.Errorf("%d listen", len(won))
+	}
+	for ln := range won {
+		ln.Close()
+	}
+}
+
+func TestAClosedSocketTakesItsFileAndNoOther(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "kms.sock")
+	first := listenAt(t, path)
+	if err := first.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(path); !os.IsNotExist(err) {
+		t.Errorf("the file is left: %v", err)
+	}
+	second := listenAt(t, path)
+	os.Remove(path)
+	listenAt(t, path) // somebody else's
+	second.Close()
+	if _, err := os.Lstat(path); err != nil {
+		t.Errorf("the other's file is gone: %v", err)
+	}
+}
+
+func TestASocketsDirectoryIsNotEverybodys(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "kms.sock")
+	os.Chmod(dir, 0o777)
+	if _, err := listenUnix(path); err == nil || !strings.Contains(err.Error(), "chmod o-w") {
+		t.Errorf("open to all: %v", err)
+	}
+	os.Chmod(dir, 0o777|os.ModeSticky) // as /tmp is
+	listenAt(t, path)
+}
+
+func TestASocketsPathIsOneThatTheSystemTakes(t *testing.T) {
+	if _, err := listenUnix(filepath.Join(t.TempDir(), strings.Repeat("x", 108))); err == nil || !strings.Contains(err.Error(), "107") {
+		t.Errorf("long: %v", err)
+	}
+	if _, err := listenUnix(filepath.Join(t.TempDir(), "no", "kms.sock")); err == nil {
+		t.Error("no directory: no error")
+	}
+}
+
+func TestThePeersUIDIsTheKernels(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "kms.sock")
+	ln := listenAt(t, path)
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	far, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	if u, err := peerUID(far); err != nil || u != uint32(os.Getuid()) {
+		t.Errorf("%d, %v", u, err)
+	}
+	near, _ := net.Pipe()
+	if _, err := peerUID(near); err == nil {
+		t.Error("a pipe has a UID")
+	}
+}
+
+func TestAnEndpointIsReadOneWay(t *testing.T) {
+	for endpoint, want := range map[string]string{
+		"/run/kms.sock": "unix /run/kms.sock", "./kms.sock": "unix ./kms.sock", "unix:///run/kms.sock": "unix /run/kms.sock", "a/b:80": "unix a/b:80",
+		"127.0.0.1:7421": "tcp 127.0.0.1:7421", "[::1]:7421": "tcp [::1]:7421", ":7421": "tcp :7421", "https://kms:7421": "tcp kms:7421",
+		"": "", "kms.sock": "", "kms:": "", "http://kms:7421": "", "unix:/x": "unix unix:/x", "ftp:///x": "", "https://kms:7421/x": "", "unix://kms.sock": "", "https://": "",
+	} {
+		network, address, err := parseEndpoint(endpoint)
+		if got := strings.TrimSpace(network + " " + address); got != want || (err != nil) != (want == "") {
+			t.Errorf("%q: %q, %v; want %q", endpoint, got, err, want)
+		}
+	}
+}
+
+func TestAServerListensOnlyWhereSomebodyMayCall(t *testing.T) {
+	sock := filepath.Join(t.TempDir(), "kms.sock")
+	byUID, byName := []Caller{{UID: uid(1)}}, []Caller{{Name: "x"}}
+	r := newRig(t)
+	files := &r.listenTLS().files
+	for _, c := range []struct {
+		name, endpoint string
+		callers        []Caller
+		files          *TLSFiles
+		want           string // "": it listens
+	}{
+		{"socket", sock, byUID, nil, ""},
+		{"socket, empty files", sock, byUID, &TLSFiles{}, ""},
+		{"socket without UIDs", sock, byName, nil, "no UID"},
+		{"socket with TLS", sock, byUID, files, "takes no TLS"},
+		{"TCP", "127.0.0.1:0", byName, files, ""},
+		{"TCP without files", "127.0.0.1:0", byName, nil, "needs a certificate"},
+		{"TCP with empty files", "127.0.0.1:0", byName, &TLSFiles{}, "needs a certificate"},
+		{"TCP without a CA", "127.0.0.1:0", byName, &TLSFiles{Cert: files.Cert, Key: files.Key}, "CA"},
+		{"TCP without a key", "127.0.0.1:0", byName, &TLSFiles{Cert: files.Cert, CA: files.CA}, "key"},
+		{"TCP with an empty CA", "127.0.0.1:0", byName, &TLSFiles{files.Cert, files.Key, files.Key}, "holds no certificate"},
+		{"TCP with UIDs alone", "127.0.0.1:0", byUID, files, "no certificate name"},
+		{"TCP with the default callers", "127.0.0.1:0", nil, files, "no certificate name"},
+		{"TCP where it cannot", "256.0.0.1:0", byName, files, "256"},
+	} {
+		s, err := New(Config{KMS: new(fakeKMS), Callers: c.callers})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln, err := s.Listen(c.endpoint, c.files)
+		if err == nil {
+			ln.Close()
+		}
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+func TestTheOwnUIDIsTheDefaultCaller(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Callers = nil })
+	path := filepath.Join(t.TempDir(), "kms.sock")
+	ln, err := r.Listen(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.serve(ln)
+	client := r.over(unixDial(path))
+	for name, s := range samples {
+		if a := r.do(client, s.call, "", s.body); a.status/100 != 2 {
+			t.Errorf("%s: %d %s", name, a.status, a.body)
+		}
+	}
+	if a := r.do(r.client(uint32(os.Geteuid())+1), "GET /healthz", "", ""); a.status != 403 {
+		t.Errorf("another UID: %d", a.status)
+	}
+}
