@@ -129,6 +129,12 @@ var tampering = []struct {
 	{"a line is no record any more", func(s *sample) {
 		s.lines(fileName(5), func(l [][]byte) [][]byte { l[1] = []byte("{}\n"); return l })
 	}, fileName(5) + ":2: record 6: the line is not a record", ""},
+	{"a line is longer than a record, and ends with one", func(s *sample) {
+		s.lines(fileName(5), func(l [][]byte) [][]byte {
+			l[1] = append(bytes.Repeat([]byte("x"), maxLine+1), l[1]...)
+			return l
+		})
+	}, fileName(5) + ":2: record 6: the line is not a record", ""},
 	{"a record is deleted in the middle", func(s *sample) {
 		s.lines(fileName(5), func(l [][]byte) [][]byte { return slices.Delete(l, 1, 2) })
 	}, fileName(5) + ":2: record 6: records 6 to 6 are missing", ""},
