@@ -54,6 +54,10 @@ var rooms = map[string]room{
 	"internal/thread":   {floor: 3, ours: domain + " internal/job", others: jsonv2 + " " + uuid},
 	"internal/vault":    {floor: 3, ours: domain + " cmek internal/job", others: jsonv2 + " " + uuid},
 
+	"internal/keyring/pkcs11root": {floor: 2, ours: "internal/aead internal/fault internal/keyring", others: "github.com/miekg/pkcs11"},
+	"internal/keyring/roottest":   {floor: 2, ours: "internal/aead internal/keyring"},
+	"internal/keyring/rootspec":   {floor: 3, ours: "internal/keyring internal/keyring/pkcs11root", others: "golang.org/x/term"},
+
 	"internal/kmsbackup": {floor: 4, ours: "internal/aead internal/fault internal/keyring internal/kms internal/kmsapi internal/layout internal/store internal/store/pebblestore"},
 
 	"internal/kmsserver": {
@@ -61,7 +65,11 @@ var rooms = map[string]room{
 		ours:   "internal/access internal/fault internal/httpx internal/kms internal/kmsapi",
 		others: "github.com/prometheus/client_golang/prometheus github.com/prometheus/client_golang/prometheus/promhttp golang.org/x/sys/unix",
 	},
-	"internal/server": {floor: 4, ours: "api internal/fault internal/httpx internal/thread internal/vault"},
+	"internal/server": {
+		floor:  4,
+		ours:   "api internal/access internal/fault internal/httpx internal/job internal/thread internal/vault",
+		others: "github.com/prometheus/client_golang/prometheus github.com/prometheus/common/expfmt",
+	},
 
 	"internal/allinone": {
 		floor:  5,
@@ -82,6 +90,7 @@ var rooms = map[string]room{
 	"scripts/flipbyte": {floor: 6, ours: "internal/store internal/store/pebblestore"},
 	"scripts/lines":    {floor: 6},
 	"test/demo":        {floor: 6},
+	"test/rotation":    {floor: 6},
 }
 
 const (

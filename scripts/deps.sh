@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the tests need and this machine lacks: a C
-# compiler for the race detector, and what scripts/demo.sh works with. Without
-# the right to install it says what is missing and how to get it, and fails.
+# compiler for the race detector, SoftHSM to be the PKCS#11 token of the tests,
+# and what scripts/demo.sh works with. Without the right to install it says what
+# is missing and how to get it, and fails.
 set -euo pipefail
 
 missing=()
 command -v "$(go env CC)" >/dev/null || missing+=(gcc libc6-dev)
+command -v softhsm2-util >/dev/null || missing+=(softhsm2)
 command -v git >/dev/null || missing+=(git)
 find --version 2>/dev/null | grep -q GNU || missing+=(findutils)
 ls /etc/ssl/certs/*.pem >/dev/null 2>&1 || missing+=(ca-certificates)

@@ -6,18 +6,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 
 	"github.com/keyfold/keyfold/internal/aead"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/keyring"
+	"github.com/keyfold/keyfold/internal/keyring/roottest"
 )
-
-const pin = "canary-pin-73190"
 
 var (
 	ctx = context.Background()
@@ -28,47 +23,15 @@ var (
 // hsm is a SoftHSM of the test's own, with one token.
 type hsm struct {
 	testing.TB
-	dir    string // of the tokens
+	roottest.SoftHSM
 	config Config
-}
-
-// softHSM returns the paths of SoftHSM's library and tool, or skips.
-func softHSM(t testing.TB) (library, tool string) {
-	t.Helper()
-	tool, err := exec.LookPath("softhsm2-util")
-	for _, path := range []string{"/usr/lib/softhsm/libsofthsm2.so", "/usr/local/lib/softhsm/libsofthsm2.so", "/opt/homebrew/lib/softhsm/libsofthsm2.so"} {
-		if _, no := os.Stat(path); no == nil && err == nil {
-			return path, tool
-		}
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("SoftHSM is not installed, and CI must not skip: run scripts/deps.sh")
-	}
-	t.Skip("SoftHSM is not installed: run scripts/deps.sh (Debian: apt-get install softhsm2)")
-	return "", ""
 }
 
 func newHSM(t testing.TB) *hsm {
 	t.Helper()
-	library, _ := softHSM(t)
-	dir := t.TempDir()
-	h := &hsm{TB: t, dir: filepath.Join(dir, "tokens")}
-	h.must(os.Mkdir(h.dir, 0o700))
-	conf := filepath.Join(dir, "softhsm2.conf")
-	h.must(os.WriteFile(conf, fmt.Appendf(nil, "directories.tokendir = %s\nlog.level = ERROR\n", h.dir), 0o600))
-	t.Setenv("SOFTHSM2_CONF", conf)
-	h.initToken("keyfold")
-	h.config = Config{Module: library, Token: "keyfold", PIN: func() ([]byte, error) { return []byte(pin), nil }}
+	h := &hsm{TB: t, SoftHSM: roottest.NewSoftHSM(t)}
+	h.config = Config{Module: h.Library, Token: h.Token, PIN: func() ([]byte, error) { return []byte(h.PIN), nil }}
 	return h
-}
-
-func (h *hsm) initToken(label string) {
-	h.Helper()
-	_, tool := softHSM(h)
-	out, err := exec.Command(tool, "--init-token", "--free", "--label", label, "--so-pin", "so-pin-1234", "--pin", pin).CombinedOutput()
-	if err != nil {
-		h.Fatalf("%s: %v: %s", tool, err, out)
-	}
 }
 
 func (h *hsm) must(err error) {

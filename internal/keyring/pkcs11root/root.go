@@ -34,7 +34,11 @@ type Root struct {
 // errors name the token and the library's path: they are for the operator at
 // start, and no *fault.Error.
 func Open(_ context.Context, cfg Config) (keyring.Root, error) {
-	return open(cfg, func(lib cryptoki) cryptoki { return lib })
+	r, err := open(cfg, func(lib cryptoki) cryptoki { return lib })
+	if err != nil {
+		return nil, err // and no Root that holds a nil *Root
+	}
+	return r, nil
 }
 
 func open(cfg Config, over func(cryptoki) cryptoki) (*Root, error) {

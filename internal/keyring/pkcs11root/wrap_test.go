@@ -265,7 +265,7 @@ func TestAWrongTagIsNotTakenForAnOutageNorTheReverse(t *testing.T) {
 func TestAWrapIsOneCallOfTheTokenHoweverManyKEKsThereAre(t *testing.T) {
 	h, s := newHSM(t), &spy{}
 	r := h.openOver(s.over)
-	n := 100
+	n := 50
 	if os.Getenv("KEYFOLD_LONG") != "" {
 		n = 500
 	}
