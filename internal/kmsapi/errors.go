@@ -48,7 +48,7 @@ func AppendError(dst []byte, err error) []byte {
 func ParseError(body []byte) *fault.Error {
 	var w wireError
 	if err := json.Unmarshal(body, &w); err != nil || w.Code == "" {
-		return fault.Wrap(fault.Internal, err, "the KMS failed and did not say why; see its log")
+		return fault.New(fault.Internal, "the KMS failed and did not say why; see its log")
 	}
 	return known(&fault.Error{Code: w.Code, Type: w.Type, Message: w.Error})
 }

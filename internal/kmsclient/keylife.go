@@ -1,6 +1,7 @@
 package kmsclient
 
 import (
+	"bytes"
 	"context"
 	"net/http"
 	"net/url"
@@ -27,12 +28,9 @@ func call[Out any](ctx context.Context, c *Client, r request, in any) (Out, erro
 	return out, nil
 }
 
-// tell makes a call whose answer says no more than that it went well.
+// tell makes a call whose answer, an object, says no more than that it went well.
 func (c *Client) tell(ctx context.Context, r request, in any) error {
-	answer, err := c.plain(ctx, r, in)
-	if err == nil {
-		putBuffer(answer)
-	}
+	_, err := call[struct{}](ctx, c, r, in)
 	return err
 }
 
@@ -151,7 +149,15 @@ func (c *Client) Status(ctx context.Context) (kmsapi.Status, error) {
 
 // Health fails with fault.Unavailable when the KMS does not answer or is locked.
 func (c *Client) Health(ctx context.Context) error {
-	return c.tell(ctx, get("/healthz", nil), nil)
+	answer, err := c.plain(ctx, get("/healthz", nil), nil)
+	if err != nil {
+		return err
+	}
+	defer putBuffer(answer)
+	if string(bytes.TrimSpace(answer.b)) != "ok" {
+		return errShape
+	}
+	return nil
 }
 
 // Check is Health, under the name that kms.Service has for it.

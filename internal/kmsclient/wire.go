@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -74,9 +75,10 @@ func (c *Client) do(ctx context.Context, r request) (*buffer, error) {
 			c.answered()
 			return taken(status, answer)
 		}
-		if f, ok := errors.AsType[*fault.Error](err); ok {
-			return nil, f
+		if errors.Is(err, errTooLong) {
+			return nil, errTooLong
 		}
+		err = safe(err)
 		if sent {
 			sends++
 		}
@@ -97,6 +99,17 @@ func (c *Client) do(ctx context.Context, r request) (*buffer, error) {
 		}
 		pause = min(2*pause, maxPause)
 	}
+}
+
+// safe returns err, or only its type when it may quote what the KMS sent, as
+// the errors of HTTP do.
+func safe(err error) error {
+	_, network := errors.AsType[*net.OpError](err)
+	_, cert := errors.AsType[*tls.CertificateVerificationError](err)
+	if network || cert || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	return fmt.Errorf("the call broke with a %T", err)
 }
 
 // answered notes that the KMS is there.

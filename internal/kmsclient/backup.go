@@ -1,0 +1,50 @@
+package kmsclient
+
+import (
+	"context"
+	"io"
+	"net/http"
+
+	"github.com/keyfold/keyfold/internal/kmsapi"
+)
+
+// Backup writes a backup of the key store to w, as the KMS sends it. It asks
+// once. After an error a part may have been written; whether all is there, the
+// reader of a backup tells (see package kmsbackup).
+func (c *Client) Backup(ctx context.Context, w io.Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.ctx, cancel)()
+	resp, err := c.wires.get(c).RoundTrip(c.httpRequest(ctx, get("/backup", nil), &parts{closed: make(chan struct{})}))
+	if err != nil {
+		return unreachable(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		answer, err := readAll(resp.Body, resp.ContentLength)
+		if err != nil {
+			return lost(err)
+		}
+		defer putBuffer(answer)
+		return kmsapi.ParseError(answer.b)
+	}
+	in := &source{r: resp.Body}
+	if _, err = io.Copy(w, in); in.err != nil {
+		return lost(in.err)
+	}
+	return err
+}
+
+// source keeps the error of what it reads apart from that of what is written.
+type source struct {
+	r   io.Reader
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
+}
