@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"time"
@@ -74,6 +75,9 @@ func (s *Service) read(ctx context.Context, p access.Principal, vaultID, path st
 		return Read{}, err
 	}
 	value, err := s.open(ctx, v.id, path, n, r)
+	if errors.Is(err, fault.Damaged) {
+		value, err = s.reopen(ctx, p, v.id, path, n, r, err)
+	}
 	if err != nil {
 		return Read{}, err
 	}
@@ -95,6 +99,16 @@ func (s *Service) loadVersion(ctx context.Context, p access.Principal, vaultID, 
 		return versionRow{}, readFault(err)
 	}
 	return decodeVersion(rec.Value)
+}
+
+// reopen opens a version whose row was rewrapped after it was read as r and
+// failed to open: the version of the KEK that r names may have been destroyed.
+func (s *Service) reopen(ctx context.Context, p access.Principal, vaultID, path string, n int, r versionRow, failed error) (string, error) {
+	now, err := s.loadVersion(ctx, p, vaultID, path, n)
+	if err != nil || now.envelope.KEKVersion == r.envelope.KEKVersion || !bytes.Equal(now.raw, r.raw) {
+		return "", failed
+	}
+	return s.open(ctx, vaultID, path, n, now)
 }
 
 // checkReadable refuses a version that is expired, disabled or read out.

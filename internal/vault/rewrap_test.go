@@ -258,6 +258,27 @@ func TestAWriteSealedUnderTheOldVersionIsNotStoredAfterTheRewrap(t *testing.T) {
 	x.opens()
 }
 
+// TestAReadThatMeetsARotationAndADestructionAnswers lets both come between the
+// reading of a row and its opening.
+func TestAReadThatMeetsARotationAndADestructionAnswers(t *testing.T) {
+	x := newTurn(t)
+	id := x.fill(2)
+	opened := 0
+	x.twin.before = func(call string) error {
+		if call == "Open" {
+			if opened++; opened == 1 {
+				x.whole(x.rewrap(RewrapArgs{Rotate: true}), 6)
+				x.twin.destroy(t)
+			}
+		}
+		return nil
+	}
+	x.wantValue(id, "a", "value of a1")
+	if opened != 2 {
+		t.Errorf("it took %d opens", opened)
+	}
+}
+
 // TestAKMSThatLagsCannotSealUnderTheOldVersion: of several KMS processes one
 // may not know of a rotation yet.
 func TestAKMSThatLagsCannotSealUnderTheOldVersion(t *testing.T) {
