@@ -137,7 +137,7 @@ func prove(ctx context.Context, st store.Store, root keyring.Root, keyIDs []stri
 		}
 		ring.Wipe()
 	}
-	s, err := kms.New(ctx, kms.Config{Store: st, Root: root})
+	s, err := kms.New(ctx, kms.Config{Store: st, Root: root, NoJobs: true})
 	if err != nil {
 		return err
 	}
