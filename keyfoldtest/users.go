@@ -40,3 +40,13 @@ func (s *Server) NewUser(orgID string) User {
 	}
 	return User{ID: u.ID, OrgID: u.Org, Email: u.Email, APIKey: key}
 }
+
+// NewAdminKey makes an admin key: it runs the server and reads nobody's data.
+func (s *Server) NewAdminKey() string {
+	s.t.Helper()
+	key, err := s.node.Identity.CreateAdminKey(s.t.Context(), s.Owner.OrgID)
+	if err != nil {
+		s.t.Fatalf("keyfoldtest: %v", err)
+	}
+	return key
+}

@@ -9,6 +9,7 @@
 //	DIR/server/    the server's store: everything, sealed under the KMS's keys
 //	DIR/root.key   embedded alone: the root key (mode 0600); without it nothing in DIR opens
 //	DIR/kms/       embedded alone: the KMS's store: KEKs and thread DEKs, wrapped
+//	DIR/kms.audit/ embedded alone: what was done with keys
 //
 // Embedded, it trusts whoever can read DIR/root.key and DIR/kms together. A
 // root key is made once, on the first start of an empty directory; whenever
@@ -32,6 +33,7 @@ import (
 	"time"
 
 	"github.com/keyfold/keyfold/internal/identity"
+	"github.com/keyfold/keyfold/internal/job"
 	"github.com/keyfold/keyfold/internal/server"
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/thread"
@@ -68,6 +70,7 @@ type TLSFiles struct{ Cert, Key, CA string }
 type Node struct {
 	Handler  http.Handler
 	Identity *identity.Service
+	Jobs     *job.Runner // the server's
 	Store    store.Store // the server's
 	KeyStore store.Store // the KMS's; nil when it is external
 
@@ -123,9 +126,19 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 	if err := vaults.Recover(ctx); err != nil {
 		return err
 	}
+	threads := thread.New(thread.Config{Store: n.Store, KMS: keys, Now: cfg.Now})
+	n.Jobs = job.New(job.Config{
+		Store: n.Store, Kinds: []job.Kind{vaults.RewrapKind(), threads.RewrapKind()}, Now: cfg.Now, Log: cfg.Log,
+		Holder: holder,
+	})
+	n.opened = append(n.opened, func() error { n.Jobs.Close(); return nil })
+	if err := n.Jobs.Resume(ctx); err != nil {
+		return err
+	}
 	n.Handler = server.New(server.Config{
 		Vaults:       vaults,
-		Threads:      thread.New(thread.Config{Store: n.Store, KMS: keys, Now: cfg.Now}),
+		Threads:      threads,
+		Jobs:         n.Jobs,
 		Authenticate: n.Identity.Authenticate,
 		Ready:        []server.Check{{Name: "store", Do: answers(n.Store)}, {Name: "key process", Do: keys.answers}},
 		Version:      cfg.Version,

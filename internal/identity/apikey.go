@@ -70,11 +70,25 @@ func (s *Service) Authenticate(ctx context.Context, bearer string) (access.Princ
 // CreateAPIKey makes a key of the user's and returns its text, which cannot be
 // had again. Errors: NotFound (no such user).
 func (s *Service) CreateAPIKey(ctx context.Context, userID string) (key string, err error) {
+	key = newKey()
+	if err := s.EnsureAPIKey(ctx, userID, key); err != nil {
+		return "", err
+	}
+	return key, nil
+}
+
+func newKey() string {
 	raw := make([]byte, keyBytes)
 	rand.Read(raw) // never fails: see crypto/rand
-	key = keyPrefix + base64.RawURLEncoding.EncodeToString(raw)
-	clear(raw)
-	if err := s.EnsureAPIKey(ctx, userID, key); err != nil {
+	defer clear(raw)
+	return keyPrefix + base64.RawURLEncoding.EncodeToString(raw)
+}
+
+// CreateAdminKey makes an admin key of the org's and returns its text, which
+// cannot be had again. Errors: NotFound (no such org).
+func (s *Service) CreateAdminKey(ctx context.Context, orgID string) (key string, err error) {
+	key = newKey()
+	if err := s.EnsureAdminKey(ctx, orgID, key); err != nil {
 		return "", err
 	}
 	return key, nil

@@ -23,6 +23,7 @@ func rows(cfg Config) []httpx.Row {
 	v := vaults{cfg.Vaults}
 	s := secrets{cfg.Vaults}
 	t := threads{cfg.Threads}
+	a := admin{cfg.Jobs, cfg.Vaults, newMetrics(cfg.Jobs)}
 	return []httpx.Row{
 		{Method: "GET", Pattern: "/healthz", Who: httpx.Public, Handler: httpx.NoBody(http.StatusOK, h.alive)},
 		{Method: "GET", Pattern: "/readyz", Who: httpx.Public, Timeout: 5 * time.Second, Handler: httpx.NoBody(http.StatusOK, h.ready)},
@@ -52,5 +53,13 @@ func rows(cfg Config) []httpx.Row {
 		{Method: "POST", Pattern: "/v1/threads/{thread}/messages", MaxBody: maxMessage, FreeForm: true, Timeout: time.Minute, Handler: httpx.Body(http.StatusOK, t.post)},
 		{Method: "GET", Pattern: "/v1/threads/{thread}/messages", Handler: httpx.NoBody(http.StatusOK, t.messages)},
 		{Method: "GET", Pattern: "/v1/threads/{thread}/messages/{message}", Handler: httpx.NoBody(http.StatusOK, t.message)},
+
+		// An operator's; each asks admin's gate first.
+		{Method: "POST", Pattern: "/admin/encryption/rotate-kek", MaxBody: maxSmall, Handler: httpx.Body(http.StatusAccepted, a.rotate)},
+		{Method: "POST", Pattern: "/admin/encryption/rewrap", MaxBody: maxSmall, Handler: httpx.Body(http.StatusAccepted, a.rewrap)},
+		{Method: "GET", Pattern: "/admin/jobs", Handler: httpx.NoBody(http.StatusOK, a.list)},
+		{Method: "GET", Pattern: "/admin/jobs/{job}", Handler: httpx.NoBody(http.StatusOK, a.job)},
+		{Method: "DELETE", Pattern: "/admin/jobs/{job}", Handler: httpx.NoBody(http.StatusOK, a.cancel)},
+		{Method: "GET", Pattern: "/admin/debug/prometheus", Handler: httpx.Stream(metricsType, a.showMetrics)},
 	}
 }

@@ -22,6 +22,7 @@ import (
 type Config struct {
 	Vaults       *vault.Service
 	Threads      *thread.Service
+	Jobs         Jobs // knows the kinds vault.RewrapJob and thread.RewrapJob
 	Authenticate httpx.Authenticator
 	Ready        []Check      // what /readyz and /v1/health look at
 	Version      string       // of the program, as health answers show it

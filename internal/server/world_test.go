@@ -23,6 +23,7 @@ type world struct {
 	*keyfoldtest.Server
 	t              *testing.T
 	mate, stranger string // API keys
+	admin          string // an admin key, of tests that make one
 }
 
 func newWorld(t *testing.T, opts ...keyfoldtest.Option) *world {
@@ -84,6 +85,26 @@ func (w *world) do(sc scenario) answer {
 	a := answer{res.StatusCode, res.Header, string(body)}
 	w.check(sc, a)
 	return a
+}
+
+// text is what a GET that is not answered in JSON answers.
+func (w *world) text(key, path string) string {
+	w.t.Helper()
+	r, err := http.NewRequestWithContext(w.t.Context(), "GET", w.URL+path, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+key)
+	res, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != 200 {
+		w.t.Fatalf("GET %s = %d: %s, %v", path, res.StatusCode, body, err)
+	}
+	return string(body)
 }
 
 // check compares a with sc and with what holds of every answer.

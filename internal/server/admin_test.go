@@ -1,0 +1,118 @@
+package server_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/keyfold/keyfold/api"
+)
+
+func TestAdminRowsAreForAnAdminKeyAlone(t *testing.T) {
+	w := newWorld(t)
+	admin, things := w.NewAdminKey(), w.things()
+	rows := 0
+	w.unchanged(func() {
+		for _, row := range private() {
+			call, body := row.Method+" "+things.Replace(row.Pattern), goodBody(row)
+			if !isAdmin(row) {
+				if !strings.HasPrefix(row.Pattern, "/v1/") {
+					t.Errorf("%s is neither a user's nor an operator's", row.Pattern)
+				}
+				if row.Pattern != "/v1/vaults" && row.Pattern != "/v1/threads" || row.Method != "GET" { // whose lists are empty
+					w.do(scenario{key: admin, call: call, body: body, status: 403, forbid: []string{w.Owner.ID}})
+				}
+				continue
+			}
+			rows++
+			for _, key := range []string{w.APIKey, w.mate, w.stranger} {
+				w.do(scenario{key: key, call: call, body: body, status: 403})
+			}
+		}
+	})
+	if rows < 6 {
+		t.Errorf("only %d rows are an operator's", rows)
+	}
+}
+
+// ended waits for a job that was started to come to its end.
+func (w *world) ended(j api.Job) api.Job {
+	w.t.Helper()
+	if _, err := w.Node().Jobs.Wait(context.Background(), j.ID); err != nil {
+		w.t.Fatal(err)
+	}
+	a := w.do(scenario{key: w.admin, call: "GET /admin/jobs/" + j.ID, status: 200})
+	return decode[api.Job](w.t, a)
+}
+
+func TestKEKsAreRotatedAndEverythingOpensAfter(t *testing.T) {
+	w := newWorld(t)
+	w.admin = w.NewAdminKey()
+	vault, thread := w.vault(false), w.thread()
+	w.do(scenario{call: "PUT " + vault + "/secrets/a", body: `{"value":"` + canary + `"}`, status: 201})
+	w.do(scenario{call: "POST " + thread + "/messages", body: `{"body":"` + canary + `"}`, status: 200, reads: true})
+	id := strings.TrimPrefix(vault, "/v1/vaults/")
+	for _, c := range []struct {
+		call, body string
+		jobs       int
+	}{
+		{"rotate-kek", `{"vault_id":"` + id + `"}`, 1},
+		{"rotate-kek", `{"threads":true}`, 1},
+		{"rotate-kek", `{"all":true}`, 2},
+		{"rewrap", `{"all":true}`, 2},
+	} {
+		a := w.do(scenario{key: w.admin, call: "POST /admin/encryption/" + c.call, body: c.body, status: 202})
+		jobs := decode[api.Jobs](t, a).Jobs
+		if len(jobs) != c.jobs || a.header.Get("Location") != "/admin/jobs/"+jobs[0].ID {
+			t.Errorf("%s %s: %s", c.call, c.body, a.body)
+		}
+		for _, j := range jobs {
+			if j = w.ended(j); j.Status != "completed" || j.Failed != 0 || j.Processed != 1 {
+				t.Errorf("%s %s: %+v", c.call, c.body, j)
+			}
+		}
+		w.do(scenario{call: "GET " + vault + "/secrets/a", status: 200, want: []string{canary}, reads: true})
+		w.do(scenario{call: "GET " + thread + "/messages", status: 200, want: []string{canary}, reads: true})
+	}
+	w.do(scenario{key: w.admin, call: "GET /admin/jobs", status: 200, want: []string{"vault-rewrap", "thread-rewrap"}})
+}
+
+func TestABadRotationIsRefused(t *testing.T) {
+	w := newWorld(t)
+	w.admin = w.NewAdminKey()
+	w.unchanged(func() {
+		for _, body := range []string{`{}`, `{"all":true,"threads":true}`, `{"vault_id":"x","all":true}`, `{"all":false}`} {
+			w.do(scenario{key: w.admin, call: "POST /admin/encryption/rotate-kek", body: body, status: 400, want: []string{"vault_id, threads or all"}})
+		}
+		for _, id := range []string{"x", "00000000-0000-0000-0000-000000000000", "a:meta"} {
+			w.do(scenario{key: w.admin, call: "POST /admin/encryption/rewrap", body: `{"vault_id":"` + id + `"}`, status: 404})
+		}
+		for _, id := range []string{"x", "../vault", "00000000-0000-0000-0000-000000000000"} {
+			status := map[bool]int{true: 400, false: 404}[strings.Contains(id, "..")]
+			w.do(scenario{key: w.admin, call: "GET /admin/jobs/" + id, status: status})
+			w.do(scenario{key: w.admin, call: "DELETE /admin/jobs/" + id, status: status})
+		}
+	})
+}
+
+func TestMetricsShowJobsAndNoSecret(t *testing.T) {
+	w := newWorld(t)
+	w.admin = w.NewAdminKey()
+	vault := w.vault(false)
+	w.do(scenario{call: "PUT " + vault + "/secrets/a", body: `{"value":"` + canary + `"}`, status: 201})
+	a := w.do(scenario{key: w.admin, call: "POST /admin/encryption/rotate-kek", body: `{"all":true}`, status: 202})
+	for _, j := range decode[api.Jobs](t, a).Jobs {
+		w.ended(j)
+	}
+	text := w.text(w.admin, "/admin/debug/prometheus")
+	for _, want := range []string{`keyfold_jobs{kind="vault-rewrap",status="completed"} 1`, `keyfold_jobs{kind="thread-rewrap",status="completed"} 1`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the metrics lack %s:\n%s", want, text)
+		}
+	}
+	for _, forbidden := range []string{canary, w.APIKey, w.admin, w.Owner.ID} {
+		if strings.Contains(text, forbidden) {
+			t.Errorf("the metrics hold %q", forbidden)
+		}
+	}
+}
