@@ -291,9 +291,14 @@ func TestABigCallIsSplit(t *testing.T) {
 }
 
 func TestRequestsAreWipedAfterTheCall(t *testing.T) {
-	_, c, _ := rig(t, Config{})
+	kms, c, _ := rig(t, Config{})
+	_, release := kms.held(t)
 	w := c.encrypt.enqueue(t.Context(), one("canary"))
 	memory := w.request.b[:cap(w.request.b)]
+	if !bytes.Contains(memory, []byte("canary")) {
+		t.Fatal("this is not the request")
+	}
+	release()
 	<-w.done
 	if bytes.Contains(memory, []byte("canary")) {
 		t.Error("the request stays in memory")
