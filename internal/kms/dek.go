@@ -34,6 +34,10 @@ func (s *Service) collectDEK(id string, d *dek) {
 	}
 }
 
+// dekVersion is the version of every DEK: a thread whose DEK is rotated gets
+// another key ID.
+const dekVersion = 1
+
 // dekAAD is what a thread's wrapped DEK is bound to, through the keyring, which
 // adds KEK ID and version: kind, key ID, thread ID.
 func dekAAD(keyID, threadID string) []byte {
@@ -121,7 +125,7 @@ func (s *Service) makeDEK(ring *keyring.Keyring, threadID string, b *store.Batch
 	if err != nil {
 		return nil, kmsapi.DEKInfo{}, err
 	}
-	rec := record{ThreadID: threadID, KEKID: ring.ID(), KEKVersion: kekVersion, Wrapped: wrapped, Version: 1, Created: s.now().UTC(), Seals: s.block}
+	rec := record{ThreadID: threadID, KEKID: ring.ID(), KEKVersion: kekVersion, Wrapped: wrapped, Version: dekVersion, Created: s.now().UTC(), Seals: s.block}
 	row, err := rec.marshal(key, keyID)
 	if err != nil {
 		key.Wipe()
