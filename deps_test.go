@@ -85,7 +85,7 @@ var rooms = map[string]room{
 	"cmd/keyfold-kms": {floor: 6, ours: "internal/keyring internal/kms internal/kmsapi internal/layout internal/store internal/store/pebblestore", others: "github.com/spf13/cobra"},
 	"keyfoldtest":     {floor: 6, ours: "internal/access internal/allinone internal/fault internal/kmsapi internal/store"},
 
-	"bench/load":       {floor: 6},
+	"bench/load":       {floor: 6, ours: "internal/kmsapi internal/kmsclient"},
 	"scripts/canary":   {floor: 6, ours: "internal/store internal/store/pebblestore"},
 	"scripts/flipbyte": {floor: 6, ours: "internal/store internal/store/pebblestore"},
 	"scripts/lines":    {floor: 6},

@@ -25,10 +25,14 @@ type conn struct {
 
 func dial(base string, deadline time.Time) (*conn, error) {
 	u, err := url.Parse(base)
-	if err != nil || u.Scheme != "http" || u.Host == "" {
-		return nil, fmt.Errorf("the URL must be http://host:port, not %q", base)
+	if err != nil || u.Scheme != "unix" && (u.Scheme != "http" || u.Host == "") {
+		return nil, fmt.Errorf("the URL must be http://host:port or unix:///path, not %q", base)
 	}
-	c, err := net.DialTimeout("tcp", u.Host, 5*time.Second)
+	network, address := "tcp", u.Host
+	if u.Scheme == "unix" {
+		network, address = "unix", u.Path
+	}
+	c, err := net.DialTimeout(network, address, 5*time.Second)
 	if err != nil {
 		return nil, err
 	}
@@ -37,13 +41,17 @@ func dial(base string, deadline time.Time) (*conn, error) {
 
 // request makes the bytes of a request. A nil body sends none.
 func request(method, path, key string, body []byte) []byte {
+	return requestOf("application/json", method, path, key, body)
+}
+
+func requestOf(contentType, method, path, key string, body []byte) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: bench\r\n", method, path)
 	if key != "" {
 		fmt.Fprintf(&b, "Authorization: Bearer %s\r\n", key)
 	}
 	if body != nil {
-		fmt.Fprintf(&b, "Content-Type: application/json\r\nContent-Length: %d\r\n", len(body))
+		fmt.Fprintf(&b, "Content-Type: %s\r\nContent-Length: %d\r\n", contentType, len(body))
 	}
 	b.WriteString("\r\n")
 	b.Write(body)

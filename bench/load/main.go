@@ -8,8 +8,9 @@
 // It shares the machine with the server, so it is made to cost little: request
 // bytes are made before, sent over persistent TCP connections, and an answer is
 // read for its status and length alone; the first answer on each connection is
-// decoded and compared. What it cost is in its report. It shares no code with
-// the server, and it trusts nothing that the server says: every answer must be
+// decoded and compared. What it cost is in its report. But for kms-client, which
+// measures our own client of the key process, it shares no code with the server,
+// and it trusts nothing that the server says: every answer must be
 // a 2xx, complete, and as long as the data that it must hold.
 //
 // It makes its own vault, secrets, threads and messages through the API and
@@ -42,7 +43,7 @@ type options struct {
 
 func parse() options {
 	var o options
-	names := append(slices.Sorted(maps.Keys(ops)), "echo", "fsync", "start")
+	names := append(slices.Sorted(maps.Keys(ops)), append(slices.Sorted(maps.Keys(kmsOps)), "kms-client", "kms-deks", "echo", "fsync", "start")...)
 	flag.StringVar(&o.op, "op", "", "what to do: "+strings.Join(names, ", ")+"; with -serve also NAME"+external)
 	flag.StringVar(&o.url, "url", "", "the server, as http://host:port")
 	flag.StringVar(&o.key, "api-key", os.Getenv("KEYFOLD_API_KEY"), "bearer key (default $KEYFOLD_API_KEY)")
@@ -60,6 +61,8 @@ func parse() options {
 	flag.IntVar(&o.threads, "threads", 16, "message-post, message-list: threads")
 	flag.IntVar(&o.messages, "messages", 2000, "message-list: messages in each thread")
 	flag.IntVar(&o.page, "page", 50, "message-list: messages in a page")
+	flag.IntVar(&o.batch, "batch", 100, "kms-encrypt-batch, kms-decrypt-batch: items in a request")
+	flag.IntVar(&o.deks, "deks", 1_000_000, "kms-deks: DEKs of threads to make before")
 	flag.IntVar(&o.rounds, "rounds", 1, "measure so often and report the median round; with -serve each has a server of its own")
 	flag.BoolVar(&o.json, "json", false, "print the result as JSON")
 	flag.BoolVar(&o.table, "table", false, "print a table of the results in the files given")
@@ -139,6 +142,9 @@ func measure(o options) (*result, error) {
 	case "echo":
 		return measureEcho(o, dir)
 	}
+	if strings.HasPrefix(o.op, "kms-") {
+		return measureKMS(o, dir)
+	}
 	name, outside := strings.CutSuffix(o.op, external)
 	setUp, ok := ops[name]
 	if !ok {
@@ -193,7 +199,7 @@ func measureEcho(o options, dir string) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := launch(os.Args[0], addr, filepath.Join(dir, "log"), "-echo-server", addr)
+	s, err := launch(os.Args[0], "http://"+addr, filepath.Join(dir, "log"), "-echo-server", addr)
 	if err != nil {
 		return nil, err
 	}

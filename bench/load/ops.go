@@ -25,6 +25,8 @@ type shape struct {
 	threads     int  // how many threads are written to or read
 	messages    int  // how many messages each thread that is read holds
 	page        int  // messages per page
+	batch       int  // items in a request to the key process
+	deks        int  // DEKs of threads in its store
 	sealed      bool // the vault has a CMEK key and the values are blobs
 }
 

@@ -21,6 +21,7 @@ type result struct {
 	Connections int     `json:"connections"`
 	Size        int     `json:"size"` // bytes
 	Seconds     float64 `json:"seconds"`
+	Items       int     `json:"items_per_request,omitempty"`
 
 	Rounds     []float64 `json:"rounds_per_second,omitempty"` // of every round; the rest is of the median one
 	Requests   uint64    `json:"requests"`
@@ -103,6 +104,9 @@ func table(w io.Writer, all []*result) {
 	}
 	tw.Flush()
 	for _, r := range all {
+		if r.Items > 1 {
+			fmt.Fprintf(w, "%s: %.0f items/s, %.2f us of server CPU per item\n", r.Op, r.PerSecond*float64(r.Items), r.ServerCPU/float64(r.Items))
+		}
 		if r.Op == "start" {
 			fmt.Fprintf(w, "start: %.0f ms on a fresh directory, %.0f ms again (slowest); idle %.1f MB; binary %.1f MB\n",
 				greatest(r.StartMS), greatest(r.RestartMS), mb(r.IdleRSS), mb(r.BinaryBytes))

@@ -34,7 +34,7 @@ func serve(binary, data string, flags ...string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := launch(binary, addr, data+".log", append([]string{"dev", "--data", data, "--addr", addr}, flags...)...)
+	s, err := launch(binary, "http://"+addr, data+".log", append([]string{"dev", "--data", data, "--addr", addr}, flags...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -46,13 +46,13 @@ func serve(binary, data string, flags ...string) (*server, error) {
 	return s, nil
 }
 
-// launch runs a program that will serve HTTP on addr and waits for its /healthz.
-func launch(binary, addr, logPath string, args ...string) (*server, error) {
+// launch runs a program that will serve HTTP at url and waits for its /healthz.
+func launch(binary, url, logPath string, args ...string) (*server, error) {
 	log, err := os.Create(logPath)
 	if err != nil {
 		return nil, err
 	}
-	s := &server{target: target{url: "http://" + addr}, cmd: exec.Command(binary, args...), log: log}
+	s := &server{target: target{url: url}, cmd: exec.Command(binary, args...), log: log}
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	begin := time.Now()
 	if err := s.cmd.Start(); err != nil {
@@ -60,7 +60,7 @@ func launch(binary, addr, logPath string, args ...string) (*server, error) {
 	}
 	for !healthy(s.url) {
 		if time.Since(begin) > startLimit {
-			return nil, errors.Join(fmt.Errorf("%s does not answer on %s", binary, addr), s.stop(), s.tail())
+			return nil, errors.Join(fmt.Errorf("%s does not answer on %s", binary, url), s.stop(), s.tail())
 		}
 		time.Sleep(time.Millisecond)
 	}
