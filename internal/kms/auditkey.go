@@ -45,10 +45,18 @@ func AuditKey(ctx context.Context, st store.Store, root keyring.Root, now time.T
 }
 
 func (s *Service) auditKey(ctx context.Context, now time.Time) (ed25519.PrivateKey, error) {
+	_, err := s.store.Get(ctx, layout.AuditKey()) // before the KEK: the two are made together
+	missing := errors.Is(err, store.ErrNotFound)
+	if err != nil && !missing {
+		return nil, err
+	}
 	ring, _, err := s.readKEK(ctx, auditKEK)
-	if errors.Is(err, fault.NotFound) {
+	switch {
+	case errors.Is(err, fault.NotFound) && missing:
 		return s.makeAuditKey(ctx, now)
-	} else if err != nil {
+	case errors.Is(err, fault.NotFound):
+		return nil, damagedAuditKey(aead.ErrOpen)
+	case err != nil:
 		return nil, err
 	}
 	defer ring.Wipe()

@@ -77,6 +77,7 @@ type Service struct {
 	deks     *cache[*dek]
 	tally    *tally
 
+	tries    tries
 	rotating sync.Mutex    // one rotation at a time: a job's and the call's that started it meet
 	stop     chan struct{} // closed by Close
 	closing  sync.Once

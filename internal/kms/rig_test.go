@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/job"
 	"github.com/keyfold/keyfold/internal/keyring"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
@@ -281,4 +282,27 @@ func (f *faultyStore) failing(fail func(b *store.Batch) (error, bool)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fail = fail
+}
+
+// rotate rotates a KEK and waits for the job, if there is one.
+func (r *rig) rotate(s *Service, kek string) kmsapi.Rotated {
+	r.Helper()
+	got, err := s.RotateKEK(ctx, kmsapi.Rotate{KEKID: kek})
+	r.must(err)
+	r.finish(s, got.Job.ID)
+	return got
+}
+
+// finish waits until a job has completed.
+func (r *rig) finish(s *Service, jobID string) job.Job {
+	r.Helper()
+	if jobID == "" {
+		return job.Job{}
+	}
+	j, err := s.jobs.Wait(ctx, jobID)
+	r.must(err)
+	if j.Status != job.Completed {
+		r.Fatalf("the job ended as %s: %s", j.Status, j.Error)
+	}
+	return j
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -32,7 +33,7 @@ type rotation struct {
 	Actor string `json:"actor"` // who asked
 }
 
-// rowsPerStep is how many rows a batch of the job reads; it commits them together.
+// So many rows a batch of the job reads. Those of DEKs are committed together.
 const (
 	keksPerStep = 20
 	deksPerStep = 100
@@ -104,7 +105,7 @@ func (s *Service) stepRotation(ctx context.Context, j job.Job) (job.Step, error)
 	var step job.Step
 	switch {
 	case strings.HasPrefix(j.Cursor, layout.DEK("")):
-		step, err = s.stepDEKs(ctx, j.Cursor)
+		step, err = s.stepDEKs(ctx, j.Cursor, s.tries.page(j, deksPerStep))
 	case r.All:
 		step, err = s.stepKEKs(ctx, j.Cursor, j.Created)
 	default:
@@ -159,19 +160,50 @@ func (s *Service) rotateOlder(ctx context.Context, id string, began time.Time) e
 	return err
 }
 
-// stepDEKs prepares the rewrap of the DEKs after cursor. Those made meanwhile,
-// before cursor or after it, are under the primary: see commitDEKs.
-func (s *Service) stepDEKs(ctx context.Context, cursor string) (job.Step, error) {
+// tries remembers which batch a job was asked for last, and how often.
+type tries struct {
+	mu   sync.Mutex // guards all below
+	last map[string]string
+	n    map[string]int
+}
+
+// page returns how many rows the next batch of j takes: most, and half as many
+// each time that the same batch is asked for again. So a job gets on where many
+// of its rows are written all the time by those who reserve seals.
+func (t *tries) page(j job.Job, most int) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.last == nil {
+		t.last, t.n = map[string]string{}, map[string]int{}
+	}
+	if t.last[j.ID] == j.Cursor {
+		t.n[j.ID]++
+	} else {
+		t.last[j.ID], t.n[j.ID] = j.Cursor, 0
+	}
+	return max(1, most>>min(t.n[j.ID], 30))
+}
+
+func (t *tries) forget(j job.Job) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.last, j.ID)
+	delete(t.n, j.ID)
+}
+
+// stepDEKs prepares the rewrap of up to n DEKs after cursor. Those made
+// meanwhile, before cursor or after it, are under the primary: see commitDEKs.
+func (s *Service) stepDEKs(ctx context.Context, cursor string, n int) (job.Step, error) {
 	k, err := s.freshKEK(ctx, kmsapi.ThreadsKEK)
 	if err != nil {
 		return job.Step{}, err
 	}
 	defer s.keks.release(k)
-	recs, err := s.after(ctx, layout.DEK(""), cursor, deksPerStep)
+	recs, err := s.after(ctx, layout.DEK(""), cursor, n)
 	if err != nil {
 		return job.Step{}, err
 	}
-	step := job.Step{Cursor: cursor, Processed: len(recs), Done: len(recs) < deksPerStep}
+	step := job.Step{Cursor: cursor, Processed: len(recs), Done: len(recs) < n}
 	step.Batch.RequireRevision(layout.KEK(kmsapi.ThreadsKEK), k.key.rev) // see commitDEKs
 	for _, row := range recs {
 		step.Cursor = row.Key
@@ -193,6 +225,7 @@ func (s *Service) stepDEKs(ctx context.Context, cursor string) (job.Step, error)
 }
 
 func (s *Service) endRotation(ctx context.Context, j job.Job) error {
+	s.tries.forget(j)
 	r, err := rotationOf(j)
 	if err != nil {
 		return asFault(err)
