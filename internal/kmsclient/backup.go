@@ -4,8 +4,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-
-	"github.com/keyfold/keyfold/internal/kmsapi"
 )
 
 // Backup writes a backup of the key store to w, as the KMS sends it. It asks
@@ -15,22 +13,22 @@ func (c *Client) Backup(ctx context.Context, w io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(c.ctx, cancel)()
-	resp, err := c.wires.get(c).RoundTrip(c.httpRequest(ctx, get("/backup", nil), &parts{closed: make(chan struct{})}))
+	resp, err := c.wires.get(c).RoundTrip(c.httpRequest(ctx, get("/backup", nil), newParts(nil)))
 	if err != nil {
-		return unreachable(err)
+		return unreachable(safe(err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		answer, err := readAll(resp.Body, resp.ContentLength)
 		if err != nil {
-			return lost(err)
+			return lost(safe(err))
 		}
-		defer putBuffer(answer)
-		return kmsapi.ParseError(answer.b)
+		_, err = taken(resp.StatusCode, answer)
+		return err
 	}
 	in := &source{r: resp.Body}
 	if _, err = io.Copy(w, in); in.err != nil {
-		return lost(in.err)
+		return lost(safe(in.err))
 	}
 	return err
 }

@@ -139,7 +139,7 @@ func taken(status int, answer *buffer) (*buffer, error) {
 // byte of r may have left.
 func (c *Client) try(ctx context.Context, r request) (status int, answer *buffer, sent bool, err error) {
 	var on connection
-	body := &parts{left: r.body, closed: make(chan struct{})}
+	body := newParts(r.body)
 	resp, err := c.wires.get(c).RoundTrip(c.httpRequest(httptrace.WithClientTrace(ctx, on.trace()), r, body))
 	if err != nil {
 		body.wait()
@@ -177,6 +177,8 @@ type parts struct {
 	once   sync.Once
 	closed chan struct{}
 }
+
+func newParts(body [][]byte) *parts { return &parts{left: body, closed: make(chan struct{})} }
 
 func (p *parts) Read(b []byte) (int, error) {
 	n := 0

@@ -322,6 +322,39 @@ func TestWhileTheKMSIsDownCallsTryOnceAndRecoverByThemselves(t *testing.T) {
 	}
 }
 
+func TestABackupIsWholeOrAnError(t *testing.T) {
+	for name, answer := range map[string]func(w http.ResponseWriter){
+		"whole": func(w http.ResponseWriter) { io.WriteString(w, "backup") },
+		"cut off": func(w http.ResponseWriter) {
+			io.WriteString(w, "back")
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		},
+		"refused": func(w http.ResponseWriter) { fail(w, fault.New(fault.Conflict, "not now")) },
+	} {
+		k := newFakeKMS()
+		k.mux.HandleFunc("GET /backup", func(w http.ResponseWriter, _ *http.Request) { answer(w) })
+		s := newSocket(t)
+		s.start(t, &k.mux)
+		var got bytes.Buffer
+		want := map[string]error{"cut off": fault.Unavailable, "refused": fault.Conflict}[name]
+		if err := s.client(t, Config{}).Backup(t.Context(), &got); !errors.Is(err, want) || want == nil && got.String() != "backup" {
+			t.Errorf("%s: %q, %v", name, &got, err)
+		}
+		full := errors.New("no room")
+		if err := s.client(t, Config{}).Backup(t.Context(), fullDisk{full}); want == nil && err != full {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := newSocket(t).client(t, Config{}).Backup(t.Context(), io.Discard); !errors.Is(err, fault.Unavailable) {
+		t.Error(err)
+	}
+}
+
+type fullDisk struct{ err error }
+
+func (d fullDisk) Write([]byte) (int, error) { return 0, d.err }
+
 func TestALockedKMSAnswersForItself(t *testing.T) {
 	kms, c, _ := rig(t, Config{})
 	kms.on(func(w http.ResponseWriter, _ *http.Request, _ int) bool {
