@@ -65,6 +65,7 @@ var rooms = map[string]room{
 		ours:   "internal/access internal/fault internal/httpx internal/kms internal/kmsapi",
 		others: "github.com/prometheus/client_golang/prometheus github.com/prometheus/client_golang/prometheus/promhttp golang.org/x/sys/unix",
 	},
+	"internal/breakglass": {floor: 4, ours: "internal/audit internal/keyring internal/kms internal/kmsapi internal/thread"},
 	"internal/server": {
 		floor:  4,
 		ours:   "api internal/access internal/fault internal/httpx internal/job internal/thread internal/vault",

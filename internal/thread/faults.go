@@ -1,10 +1,6 @@
 package thread
 
-import (
-	"errors"
-
-	"github.com/keyfold/keyfold/internal/fault"
-)
+import "github.com/keyfold/keyfold/internal/fault"
 
 var (
 	errNoKey     = fault.New(fault.Damaged, "the thread has no key; nothing is stored or read without one")
@@ -22,9 +18,11 @@ func kmsFault(err error, got, want int) error {
 		return nil
 	case err == nil:
 		return fault.New(fault.Unavailable, "the KMS left questions unanswered; try again")
-	case errors.Is(err, fault.Conflict), errors.Is(err, fault.TooLarge):
+	}
+	switch fault.Of(err).Code {
+	case fault.Conflict, fault.TooLarge:
 		return err
-	case errors.Is(err, fault.NotFound), errors.Is(err, fault.Damaged), errors.Is(err, fault.Unopenable):
+	case fault.NotFound, fault.Damaged, fault.Unopenable:
 		return fault.Wrap(fault.Damaged, err, "the thread's key is not in the KMS; restore the KMS from a backup")
 	}
 	return fault.Wrap(fault.Unavailable, err, "the KMS is away; nothing was stored or read, try again")

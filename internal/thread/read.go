@@ -47,7 +47,7 @@ func (s *Service) ListMessages(ctx context.Context, p access.Principal, threadID
 	if opt.Reverse {
 		slices.Reverse(recs)
 	}
-	opened, err := s.decrypt(ctx, m, recs)
+	opened, err := s.decrypt(ctx, p, m, recs)
 	if err != nil {
 		return nil, err
 	}
@@ -90,16 +90,16 @@ func (s *Service) GetMessage(ctx context.Context, p access.Principal, threadID, 
 	} else if err != nil {
 		return nil, store.Fault(err)
 	}
-	opened, err := s.decrypt(ctx, m, []store.Record{rec})
+	opened, err := s.decrypt(ctx, p, m, []store.Record{rec})
 	if err != nil {
 		return nil, err
 	}
 	return opened[0].Plaintext, nil
 }
 
-// decrypt opens rows of m in one call. All open, or the answer is an error
-// that names the first that does not, and no cause.
-func (s *Service) decrypt(ctx context.Context, m meta, recs []store.Record) ([]kmsapi.DecryptResult, error) {
+// decrypt opens rows of m in one call, for p. All open, or the answer is an
+// error that names the first that does not, and no cause.
+func (s *Service) decrypt(ctx context.Context, p access.Principal, m meta, recs []store.Record) ([]kmsapi.DecryptResult, error) {
 	if len(recs) == 0 {
 		return nil, nil
 	}
@@ -111,7 +111,7 @@ func (s *Service) decrypt(ctx context.Context, m meta, recs []store.Record) ([]k
 	for i, rec := range recs {
 		items[i] = kmsapi.DecryptItem{KeyID: m.KMS.KeyID, Ciphertext: rec.Value, AAD: messageAAD(m.ID, rec.Key[prefix:])}
 	}
-	res, err := s.kms.Decrypt(ctx, items)
+	res, err := s.open(ctx, p, m, recs, items)
 	if err := kmsFault(err, len(res), len(items)); err != nil {
 		return nil, err
 	}

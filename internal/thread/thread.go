@@ -61,18 +61,21 @@ type KMS interface {
 
 // Config is what a Service stands on.
 type Config struct {
-	Store store.Store
-	KMS   KMS
-	Now   func() time.Time // nil: time.Now
+	Store      store.Store
+	KMS        KMS
+	BreakGlass BreakGlass       // answers reads of messages while the KMS is away; nil: they fail
+	Now        func() time.Time // nil: time.Now
 }
 
 // Service is the thread store. It may be used by many goroutines, and many
 // servers may share one store.
 type Service struct {
-	store store.Store
-	kms   KMS
-	now   func() time.Time
-	last  atomic.Int64 // the last time that tick gave out
+	store      store.Store
+	kms        KMS
+	breakGlass BreakGlass // nil: off
+	now        func() time.Time
+	last       atomic.Int64 // the last time that tick gave out
+	degraded   atomic.Bool  // see Degraded
 }
 
 // New returns a Service. It reads nothing yet.
@@ -80,7 +83,7 @@ func New(c Config) *Service {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Service{store: c.Store, kms: c.KMS, now: c.Now}
+	return &Service{store: c.Store, kms: c.KMS, breakGlass: c.BreakGlass, now: c.Now}
 }
 
 // tick returns the time in nanoseconds since 1970, at least 1 and greater than

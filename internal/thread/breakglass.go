@@ -1,0 +1,78 @@
+package thread
+
+import (
+	"context"
+
+	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/kmsapi"
+	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// BreakGlass opens messages while the KMS is away.
+type BreakGlass interface {
+	// OpenOffline first records the read on stable storage, and without that
+	// opens nothing. It answers one result per item, in order.
+	OpenOffline(context.Context, OfflineRead) ([]kmsapi.DecryptResult, error)
+}
+
+// OfflineRead is a page of messages of one thread, or one message.
+type OfflineRead struct {
+	Reader      string // Ref of the principal, who may read them
+	ThreadID    string
+	First, Last string         // message IDs of the first and the last item
+	DEK         kmsapi.DEKInfo // the thread's, as its metadata has it
+	Items       []kmsapi.DecryptItem
+}
+
+// Degraded reports whether the last read of messages that was answered went by
+// break-glass. A read that the KMS answers ends it.
+func (s *Service) Degraded() bool { return s.degraded.Load() }
+
+// open asks the KMS, or, when that answers fault.Unavailable and break-glass is
+// set up, break-glass. No other answer of the KMS leads there, and neither does
+// a caller who is gone or has run out of time.
+func (s *Service) open(ctx context.Context, p access.Principal, m meta, recs []store.Record, items []kmsapi.DecryptItem) ([]kmsapi.DecryptResult, error) {
+	res, err := s.kms.Decrypt(ctx, items)
+	offline := s.breakGlass != nil && ctx.Err() == nil && unavailable(res, err)
+	if offline {
+		res, err = s.openOffline(ctx, p, m, recs, items)
+	}
+	if err == nil && s.degraded.Load() != offline {
+		s.degraded.Store(offline)
+	}
+	return res, err
+}
+
+// unavailable reports whether the KMS was not able to answer all of a call, and
+// said nothing else.
+func unavailable(res []kmsapi.DecryptResult, err error) bool {
+	if err != nil {
+		return fault.Of(err).Code == fault.Unavailable
+	}
+	away := false
+	for _, r := range res {
+		if r.Err != nil && fault.Of(r.Err).Code != fault.Unavailable {
+			return false
+		}
+		away = away || r.Err != nil
+	}
+	return away
+}
+
+func (s *Service) openOffline(ctx context.Context, p access.Principal, m meta, recs []store.Record, items []kmsapi.DecryptItem) ([]kmsapi.DecryptResult, error) {
+	prefix := len(layout.Messages(m.ID))
+	res, err := s.breakGlass.OpenOffline(ctx, OfflineRead{
+		Reader:   p.Ref(),
+		ThreadID: m.ID,
+		First:    recs[0].Key[prefix:],
+		Last:     recs[len(recs)-1].Key[prefix:],
+		DEK:      kmsapi.DEKInfo(m.KMS),
+		Items:    items,
+	})
+	if err != nil {
+		return nil, fault.Wrap(fault.Unavailable, err, "the KMS is away, and break-glass did not open the messages; try again")
+	}
+	return res, nil
+}
