@@ -27,6 +27,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/keyfold/keyfold/internal/audit"
 	"github.com/keyfold/keyfold/internal/keyring"
 	"github.com/keyfold/keyfold/internal/kms"
@@ -119,9 +121,11 @@ func (n *Node) open(ctx context.Context, cfg Config) (err error) {
 	}
 	started := cfg.Now()
 	n.status = func() kmsapi.Status { return n.keys.status(cfg, started) }
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collector{n.keys})
 	if n.server, err = kmsserver.New(kmsserver.Config{
 		KMS: n.keys.kms, Callers: cfg.Callers, Log: cfg.Log,
-		Status: n.status, Backup: n.keys.backup,
+		Status: n.status, Backup: n.keys.backup, Metrics: metrics,
 	}); err != nil {
 		return err
 	}

@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -315,6 +318,25 @@ func TestABackupThatCannotBeAuditedIsNotTaken(t *testing.T) {
 	var b bytes.Buffer
 	if err := n.keys.backup(t.Context(), &b); !errors.Is(err, fault.Unavailable) || b.Len() > 0 {
 		t.Errorf("%v, and %d bytes", err, b.Len())
+	}
+}
+
+func TestTheMetricsShowJobsAuditAndRoot(t *testing.T) {
+	r := newRig(t)
+	c, _ := r.start()
+	r.must(rotateAndDestroy(t.Context(), c))
+	h := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", Endpoint(r.DataDir))
+	}, DisableKeepAlives: true}}
+	resp, err := h.Get("http://kms/metrics")
+	r.must(err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	r.must(err)
+	for _, want := range []string{"keyfold_kms_unlocked 1\n", "keyfold_kms_audit_records ", `keyfold_kms_jobs{kind="kek.rotate",status="completed"} 1`, "keyfold_kms_requests_total{"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the metrics lack %q:\n%s", want, text)
+		}
 	}
 }
 

@@ -1,0 +1,58 @@
+package kmsnode
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+var (
+	unlockedDesc = prometheus.NewDesc("keyfold_kms_unlocked", "1 while the root key can be used.", nil, nil)
+	auditDesc    = prometheus.NewDesc("keyfold_kms_audit_records", "Number of the last record of the audit.", nil, nil)
+	jobsDesc     = prometheus.NewDesc("keyfold_kms_jobs", "Jobs that are kept, by where they stand.", []string{"kind", "status"}, nil)
+	unitsDesc    = prometheus.NewDesc("keyfold_kms_job_units", "Units of work of running jobs: in all, done (failed ones included), failed.", []string{"kind", "of"}, nil)
+)
+
+// collector shows where the process stands. No name of a key is in it.
+type collector struct{ keys *keys }
+
+func (c collector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{unlockedDesc, auditDesc, jobsDesc, unitsDesc} {
+		out <- d
+	}
+}
+
+func (c collector) Collect(out chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, n int, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	unlocked := 0
+	if c.keys.cfg.Root.Check(ctx) == nil {
+		unlocked = 1
+	}
+	gauge(unlockedDesc, unlocked)
+	seq, _ := c.keys.audit.Head()
+	gauge(auditDesc, int(seq))
+	jobs, err := c.keys.kms.Jobs(ctx)
+	if err != nil {
+		return // what is above is all that can be said
+	}
+	count, units := map[[2]string]int{}, map[[2]string]int{}
+	for _, j := range jobs {
+		count[[2]string{j.Kind, j.Status}]++
+		if j.Status == "running" {
+			units[[2]string{j.Kind, "all"}] += max(j.Total, j.Processed)
+			units[[2]string{j.Kind, "done"}] += j.Processed
+			units[[2]string{j.Kind, "failed"}] += j.Failed
+		}
+	}
+	for k, n := range count {
+		gauge(jobsDesc, n, k[0], k[1])
+	}
+	for k, n := range units {
+		gauge(unitsDesc, n, k[0], k[1])
+	}
+}
