@@ -165,8 +165,8 @@ func (m *Mux) serve(c *Call) error {
 	}
 	defer c.freeBody()
 	defer c.freeRoom()
-	ctx, cancel := context.WithTimeout(c.r.Context(), c.row.timeout())
-	defer cancel()
+	ctx := &deadline{Context: c.r.Context(), at: time.Now().Add(c.row.timeout())}
+	defer ctx.end()
 	return c.named(ctx, c.row.Handler(ctx, c))
 }
 

@@ -16,21 +16,11 @@ import (
 // fault.TooLarge for more than MaxBatch items. A member that it does not know
 // fails the request: a misspelt "aad" must not be passed over.
 func (c Call[In, Out]) ParseRequestJSON(body []byte) (items []In, single bool, err error) {
-	d := jsontext.NewDecoder(bytes.NewBuffer(body), json.RejectUnknownMembers(true))
-	switch d.PeekKind() {
-	case '{':
-		single = true
+	if single = bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")); single {
 		items = make([]In, 1)
-		err = json.UnmarshalDecode(d, &items[0])
-	case '[':
-		items, err = parseArray[In](d)
-	default:
-		if _, err = d.ReadToken(); err == nil {
-			return nil, false, fault.New(fault.Invalid, "send a JSON object, or an array of them")
-		}
-	}
-	if err == nil {
-		err = atEnd(d)
+		err = json.Unmarshal(body, &items[0], json.RejectUnknownMembers(true)) // whose decoders are pooled
+	} else {
+		items, err = parseArray[In](body)
 	}
 	if err != nil {
 		return nil, false, jsonFault(err)
@@ -45,9 +35,13 @@ func (c Call[In, Out]) ParseRequestJSON(body []byte) (items []In, single bool, e
 
 // parseArray reads an array one element at a time: a count is refused before
 // there is room for it.
-func parseArray[T any](d *jsontext.Decoder) ([]T, error) {
-	if _, err := d.ReadToken(); err != nil {
+func parseArray[T any](body []byte) ([]T, error) {
+	d := jsontext.NewDecoder(bytes.NewBuffer(body), json.RejectUnknownMembers(true))
+	switch first, err := d.ReadToken(); {
+	case err != nil:
 		return nil, err
+	case first.Kind() != '[':
+		return nil, fault.New(fault.Invalid, "send a JSON object, or an array of them")
 	}
 	xs := []T{}
 	for d.PeekKind() != ']' {
@@ -60,8 +54,10 @@ func parseArray[T any](d *jsontext.Decoder) ([]T, error) {
 		}
 		xs = append(xs, x)
 	}
-	_, err := d.ReadToken()
-	return xs, err
+	if _, err := d.ReadToken(); err != nil {
+		return nil, err
+	}
+	return xs, atEnd(d)
 }
 
 var errTrailing = errors.New("something follows the JSON value")

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -252,29 +253,39 @@ func TestAStrangersConnectionEndsWithItsAnswer(t *testing.T) {
 }
 
 func TestARefusalIsLoggedOnceASecond(t *testing.T) {
-	r := newRig(t)
+	var now atomic.Int64
+	now.Store(time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC).UnixNano())
+	r := newRig(t, func(c *Config) { c.Now = func() time.Time { return time.Unix(0, now.Load()) } })
 	for range 5 {
 		r.do(r.client(strangerUID), "GET /healthz", "", "")
 	}
-	if n := strings.Count(r.log.String(), `"msg":"a caller is not in the list","caller":"uid:1005"`); n < 1 || n > 2 {
-		t.Errorf("%d lines:\n%s", n, r.log)
+	now.Add(int64(time.Second))
+	r.do(r.client(cryptoUID), "GET /jobs", "", "")
+	for line, want := range map[string]int{
+		`"msg":"a caller is not in the list","caller":"uid:1005","skipped":0`:          1,
+		`"msg":"a caller is not in the list"`:                                          1,
+		`"msg":"a caller lacks the role for its call","caller":"uid:1001","skipped":4`: 1,
+	} {
+		if n := strings.Count(r.log.String(), line); n != want {
+			t.Errorf("%s: %d lines, want %d:\n%s", line, n, want, r.log)
+		}
 	}
 }
 
 // A connection may live longer than the certificate that opened it.
 func TestACertificateThatExpiresEndsItsConnection(t *testing.T) {
-	r := newRig(t)
+	var later atomic.Int64
+	r := newRig(t, func(c *Config) { c.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) } })
 	w := r.listenTLS()
-	p := template("x", 2*time.Second)
-	p.ExtKeyUsage, p.DNSNames = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, []string{"crypto"}
-	client := r.tlsClient(w, must(sign(p, w.ca)))
-	a := r.do(client, "GET /healthz", "", "")
-	if a.status != 200 {
-		t.Skipf("the handshake took over 2 seconds: %d", a.status)
-	}
-	<-time.After(time.Until(p.NotAfter.Add(time.Second)))
-	if a, err := try(client, "https://kms", "GET /healthz", "", ""); err != nil || a.status != 403 {
-		t.Errorf("%d %v, want 403", a.status, err)
+	client := r.tlsClient(w, must(w.ca.issue("x", x509.ExtKeyUsageClientAuth, "crypto")))
+	for _, c := range []struct {
+		later  time.Duration
+		status int
+	}{{0, 200}, {leafLife - time.Hour, 200}, {leafLife + time.Hour, 403}} {
+		later.Store(int64(c.later))
+		if a, err := try(client, "https://kms", "GET /healthz", "", ""); err != nil || a.status != c.status {
+			t.Errorf("%v later: %d %v, want %d", c.later, a.status, err, c.status)
+		}
 	}
 }
 

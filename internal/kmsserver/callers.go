@@ -110,13 +110,13 @@ func (s *Server) caller(c *httpx.Call) (access.Principal, error) {
 		}
 		s.conns.promote(cn, cn.caller.principal.Ref())
 	}
-	if cert := certificate(c); cert != nil && time.Now().After(cert.NotAfter) { // since the handshake
+	if cert := certificate(c); cert != nil && s.cfg.Now().After(cert.NotAfter) { // since the handshake
 		return access.Principal{}, s.refuse(c, cn.caller.principal.Ref())
 	}
 	need, ok := needs[c.Who()]
 	if !ok || cn.caller.roles&need != need {
 		s.metrics.refused.Inc()
-		s.refused.warn(s.log, cn.caller.principal.Ref(), "a caller lacks the role for its call")
+		s.refused.warn(s.log, s.cfg.Now(), cn.caller.principal.Ref(), "a caller lacks the role for its call")
 		return cn.caller.principal, fault.New(fault.Forbidden, "your entry in the KMS's list of callers has not the role that this call needs; ask its operator")
 	}
 	return cn.caller.principal, nil
@@ -126,7 +126,7 @@ func (s *Server) caller(c *httpx.Call) (access.Principal, error) {
 func (s *Server) refuse(c *httpx.Call, who string) error {
 	c.SetHeader("Connection", "close")
 	s.metrics.refused.Inc()
-	s.refused.warn(s.log, who, "a caller is not in the list")
+	s.refused.warn(s.log, s.cfg.Now(), who, "a caller is not in the list")
 	return fault.New(fault.Forbidden, "you are not in the KMS's list of callers; ask its operator")
 }
 
@@ -179,15 +179,14 @@ type refusals struct {
 	skipped int
 }
 
-func (r *refusals) warn(log *slog.Logger, who, what string) {
+func (r *refusals) warn(log *slog.Logger, now time.Time, who, what string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if now := time.Now(); now.Sub(r.last) < time.Second {
+	if now.Sub(r.last) < time.Second {
 		r.skipped++
 		return
-	} else {
-		r.last = now
 	}
+	r.last = now
 	log.Warn(what, "caller", who, "skipped", r.skipped)
 	r.skipped = 0
 }

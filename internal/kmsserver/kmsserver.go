@@ -69,7 +69,8 @@ type Config struct {
 	// Metrics is what GET /metrics shows, and takes the server's own. Others may
 	// add theirs. nil: a registry of the server's.
 	Metrics *prometheus.Registry
-	Log     *slog.Logger // nil: nothing is logged
+	Now     func() time.Time // nil: time.Now
+	Log     *slog.Logger     // nil: nothing is logged
 }
 
 // Server answers the callers of a KMS.
@@ -88,6 +89,9 @@ type Server struct {
 func New(cfg Config) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	if cfg.Metrics == nil {
 		cfg.Metrics = prometheus.NewRegistry()

@@ -235,15 +235,17 @@ func newRig(t testing.TB, change ...func(*Config)) *rig {
 }
 
 // serve answers ln until the test ends.
-func (r *rig) serve(ln net.Listener) {
+func (r *rig) serve(ln net.Listener) { serve(r, r.Server, ln) }
+
+func serve(t testing.TB, s *Server, ln net.Listener) {
 	done := make(chan error, 1)
-	go func() { done <- r.Serve(ln) }()
-	r.Cleanup(func() {
+	go func() { done <- s.Serve(ln) }()
+	t.Cleanup(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel() // a test's own connections are cut off
-		_ = r.Close(ctx)
+		_ = s.Close(ctx)
 		if err := <-done; err != nil {
-			r.Error(err)
+			t.Error(err)
 		}
 	})
 }

@@ -38,7 +38,7 @@ func (s *Server) rows() []httpx.Row {
 		{Method: "DELETE", Pattern: "/jobs/{job}", Who: admin, Handler: httpx.NoBody(http.StatusOK, life.cancel)},
 		{Method: "GET", Pattern: "/status", Who: admin, Handler: httpx.NoBody(http.StatusOK, s.status)},
 		{Method: "GET", Pattern: "/export_breakglass", Who: admin, Handler: s.exportBreakGlass},
-		{Method: "GET", Pattern: "/backup", Who: admin, Timeout: time.Hour, Handler: httpx.Stream(binary, s.backup)},
+		{Method: "GET", Pattern: "/backup", Who: admin, Timeout: time.Hour, Handler: httpx.Stream(octets, s.backup)},
 
 		{Method: "GET", Pattern: "/healthz", Who: listed, Timeout: 5 * time.Second, Handler: s.healthz},
 		{Method: "GET", Pattern: "/metrics", Who: listed, Handler: s.metrics.answer},
@@ -46,7 +46,7 @@ func (s *Server) rows() []httpx.Row {
 }
 
 var (
-	binary = httpx.ContentType{"application/octet-stream"}
+	octets = httpx.ContentType{"application/octet-stream"}
 	plain  = httpx.ContentType{"text/plain; charset=utf-8"}
 )
 
@@ -72,7 +72,7 @@ func (s *Server) exportBreakGlass(ctx context.Context, c *httpx.Call) error {
 	if err != nil {
 		return err
 	}
-	c.Send(http.StatusOK, binary, text)
+	c.Send(http.StatusOK, octets, text)
 	return nil
 }
 
