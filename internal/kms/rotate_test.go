@@ -270,7 +270,7 @@ func TestEveryWriteOfADEKsRowMeetsARotationThatWasCommittedMeanwhile(t *testing.
 		r.store = st
 		s, other := r.start(small(2, 1<<31)), r.start()
 		id := r.createDEK(s, "t").KeyID
-		r.encrypt(s, id, "x", "") // the block is used up
+		r.encrypt(s, id, "x", "")                             // the block is used up
 		_, err := other.rotateFrom(ctx, kmsapi.ThreadsKEK, 1) // without its job
 		r.must(err)
 		met := false
