@@ -72,7 +72,7 @@ func (s *Service) openOffline(ctx context.Context, p access.Principal, m meta, r
 		Items:    items,
 	})
 	if err != nil {
-		return nil, fault.Wrap(fault.Unavailable, err, "the KMS is away, and break-glass did not open the messages; try again")
+		return nil, fault.Wrap(fault.Unavailable, err, "break-glass does not answer: %v", err) // a cause of what the caller is told
 	}
 	return res, nil
 }
