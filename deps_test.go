@@ -74,7 +74,7 @@ var rooms = map[string]room{
 
 	"internal/allinone": {
 		floor:  5,
-		ours:   "internal/aead internal/fault internal/identity internal/keyring internal/kms internal/kmsapi internal/layout internal/server internal/store internal/store/memstore internal/store/pebblestore internal/thread internal/vault",
+		ours:   "internal/aead internal/audit internal/breakglass internal/fault internal/identity internal/job internal/keyring internal/kms internal/kmsapi internal/kmsclient internal/layout internal/server internal/store internal/store/memstore internal/store/pebblestore internal/thread internal/vault",
 		others: "github.com/go-json-experiment/json",
 	},
 
@@ -84,13 +84,14 @@ var rooms = map[string]room{
 		others: jsonv2 + " " + uuid + " github.com/schollz/progressbar/v3 github.com/spf13/cobra golang.org/x/term",
 	},
 	"cmd/keyfold-kms": {floor: 6, ours: "internal/keyring internal/kms internal/kmsapi internal/layout internal/store internal/store/pebblestore", others: "github.com/spf13/cobra"},
-	"keyfoldtest":     {floor: 6, ours: "internal/access internal/allinone internal/fault internal/kmsapi internal/store"},
+	"keyfoldtest":     {floor: 6, ours: "internal/access internal/allinone internal/fault internal/keyring internal/kms internal/kmsapi internal/kmsserver internal/store internal/store/memstore internal/store/pebblestore"},
 
 	"bench/load":       {floor: 6, ours: "internal/kmsapi internal/kmsclient"},
 	"scripts/canary":   {floor: 6, ours: "internal/store internal/store/pebblestore"},
 	"scripts/flipbyte": {floor: 6, ours: "internal/store internal/store/pebblestore"},
 	"scripts/lines":    {floor: 6},
 	"test/demo":        {floor: 6},
+	"test/external":    {floor: 6},
 	"test/rotation":    {floor: 6},
 }
 

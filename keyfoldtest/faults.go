@@ -13,8 +13,33 @@ import (
 )
 
 // SetKMSDown takes the key process away, or gives it back. Without it the
-// server answers 503 to whatever needs a key.
-func (s *Server) SetKMSDown(down bool) { s.faults.down.Store(down) }
+// server answers 503 to whatever needs a key. One that is beside the server
+// (see KMS) stops listening, and its connections end.
+func (s *Server) SetKMSDown(down bool) {
+	s.t.Helper()
+	if s.keys == nil {
+		s.faults.down.Store(down)
+		return
+	}
+	if down == s.down {
+		return
+	}
+	s.down = down
+	if down {
+		s.hangUp()
+	} else if err := s.keys.listen(); err != nil {
+		s.t.Fatalf("keyfoldtest: the key process: %v", err)
+	}
+}
+
+// KeyStore is what the key process keeps. It is for Keyfold's own tests; its
+// type is internal and changes without notice.
+func (s *Server) KeyStore() store.Store {
+	if s.keys != nil {
+		return s.keys.store
+	}
+	return s.node.KeyStore
+}
 
 // MustNotHold fails the test when any text is in the server's log or in what
 // it stored, as a key or as a value.
@@ -24,7 +49,7 @@ func (s *Server) MustNotHold(t testing.TB, texts ...string) {
 		if strings.Contains(s.Log(), text) {
 			t.Errorf("the server's log holds %q", text)
 		}
-		for name, st := range map[string]store.Store{"server": s.node.Store, "kms": s.node.KeyStore} {
+		for name, st := range map[string]store.Store{"server": s.node.Store, "kms": s.KeyStore()} {
 			for rec, err := range store.All(context.Background(), st, store.Range{}) {
 				if err != nil {
 					t.Fatal(err)
@@ -49,12 +74,14 @@ func (f *faults) wrap(keys allinone.KMS) allinone.KMS {
 }
 
 // pass makes one call, unless the KMS is down.
-func pass[In, Out any](ctx context.Context, f *faults, call func(context.Context, []In) ([]Out, error), items []In) ([]Out, error) {
+func pass[In, Out any](ctx context.Context, f *faults, call func(context.Context, In) (Out, error), in In) (out Out, err error) {
 	if f.down.Load() {
-		return nil, fault.New(fault.Unavailable, "the key process does not answer; try again")
+		return out, errDown
 	}
-	return call(ctx, items)
+	return call(ctx, in)
 }
+
+var errDown = fault.New(fault.Unavailable, "the key process does not answer; try again")
 
 func (f *faults) CreateKEK(ctx context.Context, items []string) ([]kmsapi.KEKInfo, error) {
 	return pass(ctx, f, f.KMS.CreateKEK, items)
@@ -78,4 +105,19 @@ func (f *faults) Encrypt(ctx context.Context, items []kmsapi.EncryptItem) ([]kms
 
 func (f *faults) Decrypt(ctx context.Context, items []kmsapi.DecryptItem) ([]kmsapi.DecryptResult, error) {
 	return pass(ctx, f, f.KMS.Decrypt, items)
+}
+
+func (f *faults) Rewrap(ctx context.Context, items []kmsapi.RewrapItem) ([]kmsapi.RewrapResult, error) {
+	return pass(ctx, f, f.KMS.Rewrap, items)
+}
+
+func (f *faults) RotateKEK(ctx context.Context, r kmsapi.Rotate) (kmsapi.Rotated, error) {
+	return pass(ctx, f, f.KMS.RotateKEK, r)
+}
+
+func (f *faults) ReleaseKEK(ctx context.Context, kekID string, below uint32) error {
+	if f.down.Load() {
+		return errDown
+	}
+	return f.KMS.ReleaseKEK(ctx, kekID, below)
 }

@@ -8,7 +8,7 @@
 //		...
 //	}
 //
-// By default everything is in memory. A test can move the server's clock, take
+// By default everything is in memory, the key process included. A test can move the server's clock, take
 // its key process away, restart it, and look for a plaintext in its log and
 // in all that it stores.
 //
@@ -18,9 +18,11 @@ package keyfoldtest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -39,6 +41,8 @@ type Server struct {
 	options  options
 	clock    clock
 	faults   faults
+	keys     *keyProcess // nil: the key process is inside the server
+	down     bool        // keys was taken away
 	log      logBuffer
 	listener keptListener
 	node     *allinone.Node
@@ -50,6 +54,7 @@ type Option func(*options)
 
 type options struct {
 	dir     string
+	kms     string
 	origins []string
 }
 
@@ -63,11 +68,14 @@ func WithCORS(origins ...string) Option { return func(o *options) { o.origins = 
 // Start starts a server that stops at the end of the test.
 func Start(t testing.TB, opts ...Option) *Server {
 	t.Helper()
-	s := &Server{t: t}
+	s := &Server{t: t, options: options{kms: cmp.Or(os.Getenv("KEYFOLD_TEST_KMS"), Embedded)}}
 	for _, opt := range opts {
 		opt(&s.options)
 	}
 	s.listen()
+	if s.options.kms != Embedded {
+		s.makeKeys()
+	}
 	s.open()
 	t.Cleanup(s.stop)
 	s.Owner = s.NewOrg("enterprise")
@@ -75,8 +83,8 @@ func Start(t testing.TB, opts ...Option) *Server {
 	return s
 }
 
-// Restart stops the server in good order and starts it again on the same data
-// and address. The server must be OnDisk.
+// Restart stops the server, and its key process, in good order and starts both
+// again on the same data and address. The server must be OnDisk.
 func (s *Server) Restart() {
 	s.t.Helper()
 	if s.options.dir == "" {
@@ -104,16 +112,34 @@ type keptListener struct{ *net.TCPListener }
 // Close only ends the Accept under way.
 func (l keptListener) Close() error { return l.SetDeadline(time.Now()) }
 
+// makeKeys makes the key process that the server will call.
+func (s *Server) makeKeys() {
+	s.t.Helper()
+	keys, err := newKeyProcess(s.options, &s.clock)
+	if err != nil {
+		s.t.Fatalf("keyfoldtest: %v", err)
+	}
+	s.t.Cleanup(func() { os.RemoveAll(keys.dir) })
+	s.keys = keys
+}
+
 func (s *Server) open() {
 	s.t.Helper()
-	node, err := allinone.Open(s.t.Context(), allinone.Config{
+	cfg := allinone.Config{
 		DataDir:     s.options.dir,
 		CORSOrigins: s.options.origins,
 		Version:     "test",
 		Now:         s.clock.now,
 		Log:         slog.New(slog.NewJSONHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		WrapKMS:     s.faults.wrap,
-	})
+	}
+	if s.keys != nil {
+		if err := s.keys.open(s.t.Context()); err != nil {
+			s.t.Fatalf("keyfoldtest: the key process: %v", err)
+		}
+		s.keys.configure(&cfg)
+	}
+	node, err := allinone.Open(s.t.Context(), cfg)
 	if err != nil {
 		s.t.Fatalf("keyfoldtest: %v", err)
 	}
@@ -137,6 +163,23 @@ func (s *Server) stop() {
 	}
 	if err := <-s.served; err != nil {
 		s.t.Errorf("keyfoldtest: serving: %v", err)
+	}
+	if s.keys == nil {
+		return
+	}
+	if !s.down {
+		s.hangUp()
+	}
+	s.down = false
+	if err := s.keys.close(); err != nil {
+		s.t.Errorf("keyfoldtest: closing the key process: %v", err)
+	}
+}
+
+func (s *Server) hangUp() {
+	s.t.Helper()
+	if err := s.keys.hangUp(); err != nil {
+		s.t.Errorf("keyfoldtest: ending the key process: %v", err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -77,7 +78,7 @@ func (a *app) dev(ctx context.Context, d devFlags, onFailure func(error)) (err e
 	}
 	defer ln.Close() // a second close, after the node's, does nothing
 	if d.kms == external {
-		keys, err := startKMS(ctx, d.data, d.socket(), a.err, log)
+		keys, err := startKMS(ctx, d.data, strings.TrimPrefix(cfg.KMSURL, unixScheme), a.err, log)
 		if err != nil {
 			return err
 		}

@@ -7,19 +7,23 @@ import (
 	"github.com/keyfold/keyfold/internal/allinone"
 )
 
-// external is the --kms of a keyfold-kms that dev runs itself.
-const external = "external"
-
-// socket is where a keyfold-kms of ours listens.
-func (d devFlags) socket() string { return filepath.Join(d.data, "kms.sock") }
+const (
+	external   = "external" // the --kms of a keyfold-kms that dev runs itself
+	unixScheme = "unix://"
+)
 
 // kmsConfig reads flags and environment as to the key process.
 func (a *app) kmsConfig(d devFlags) (cfg allinone.Config, err error) {
 	cfg.KMSURL = d.kms
+	cfg.BreakGlass = allinone.BreakGlass{RootFile: a.getenv("KEYFOLD_BREAKGLASS_ROOT"), KeyringFile: a.getenv("KEYFOLD_BREAKGLASS_KEYRING")}
 	switch scheme, _, _ := strings.Cut(d.kms, "://"); scheme {
 	case allinone.Embedded, "unix":
 	case external:
-		cfg.KMSURL = "unix://" + d.socket()
+		socket, err := filepath.Abs(filepath.Join(d.data, "kms.sock"))
+		if err != nil {
+			return cfg, err
+		}
+		cfg.KMSURL = unixScheme + socket
 	case "https":
 		cfg.KMSTLS = allinone.TLSFiles{Cert: a.getenv("KEYFOLD_KMS_CERT"), Key: a.getenv("KEYFOLD_KMS_KEY"), CA: a.getenv("KEYFOLD_KMS_CA")}
 		if cfg.KMSTLS.Cert == "" || cfg.KMSTLS.Key == "" || cfg.KMSTLS.CA == "" {
@@ -37,7 +41,7 @@ func (d devFlags) keysAt() string {
 	case allinone.Embedded:
 		return "embedded: the key process is inside this one"
 	case external:
-		return "external: keyfold-kms, a process of its own, on " + d.socket()
+		return "external: keyfold-kms, a process of its own, on " + filepath.Join(d.data, "kms.sock")
 	}
 	return "external: the key process at " + d.kms
 }

@@ -10,6 +10,7 @@
 //	DIR/root.key   embedded alone: the root key (mode 0600); without it nothing in DIR opens
 //	DIR/kms/       embedded alone: the KMS's store: KEKs and thread DEKs, wrapped
 //	DIR/kms.audit/ embedded alone: what was done with keys
+//	DIR/audit/     with break-glass alone: what was read without the KMS; DIR/audit.key signs it
 //
 // Embedded, it trusts whoever can read DIR/root.key and DIR/kms together. A
 // root key is made once, on the first start of an empty directory; whenever
@@ -51,6 +52,7 @@ type Config struct {
 	DataDir     string           // made when missing; "": in memory, gone with the process
 	KMSURL      string           // "" or Embedded: inside this process; unix:///path or https://host:port: an external one
 	KMSTLS      TLSFiles         // of an external KMS at https
+	BreakGlass  BreakGlass       // reads of messages while an external KMS is away; zero: there are none
 	CORSOrigins []string         // see server.Config
 	Version     string           // of the program, for health answers
 	Log         *slog.Logger     // nil: nothing is logged
@@ -64,6 +66,13 @@ const Embedded = "embedded"
 
 // TLSFiles are paths of PEM files.
 type TLSFiles struct{ Cert, Key, CA string }
+
+// BreakGlass is what the reads of messages without the KMS need: see package
+// breakglass. It needs a data directory, for its audit.
+type BreakGlass struct {
+	RootFile    string // the KMS's root key file
+	KeyringFile string // what "keyfold-kms export-breakglass" wrote
+}
 
 // Node is a running Keyfold. Its fields are the parts of it, for what has no
 // call in the API yet and for tests.
@@ -126,7 +135,11 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 	if err := vaults.Recover(ctx); err != nil {
 		return err
 	}
-	threads := thread.New(thread.Config{Store: n.Store, KMS: keys, Now: cfg.Now})
+	offline, err := n.openBreakGlass(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	threads := thread.New(thread.Config{Store: n.Store, KMS: keys, Now: cfg.Now, BreakGlass: offline})
 	n.Jobs = job.New(job.Config{
 		Store: n.Store, Kinds: []job.Kind{vaults.RewrapKind(), threads.RewrapKind()}, Now: cfg.Now, Log: cfg.Log,
 		Holder: holder,

@@ -41,7 +41,8 @@ var (
 )
 
 // bound is the KMS as the domain gets it: no call passes before the KMS was
-// found to be the one of this store, and no key is made without a fresh look.
+// found to be the one of this store, and no key is made, rotated or released
+// without a fresh look.
 type bound struct {
 	KMS
 	store  store.Store
@@ -155,33 +156,65 @@ func (b *bound) makeBinding(ctx context.Context) (row binding, err error) {
 
 // The calls of the domain.
 
-func (b *bound) CreateKEK(ctx context.Context, ids []string) ([]kmsapi.KEKInfo, error) {
-	return guarded(ctx, b.prove, b.KMS.CreateKEK, ids)
+func (b *bound) CreateKEK(ctx context.Context, items []string) ([]kmsapi.KEKInfo, error) {
+	if err := b.prove(ctx); err != nil {
+		return nil, err
+	}
+	return b.KMS.CreateKEK(ctx, items)
 }
 
 func (b *bound) CreateDEK(ctx context.Context, items []kmsapi.CreateDEKItem) ([]kmsapi.CreateDEKResult, error) {
-	return guarded(ctx, b.prove, b.KMS.CreateDEK, items)
+	if err := b.prove(ctx); err != nil {
+		return nil, err
+	}
+	return b.KMS.CreateDEK(ctx, items)
 }
 
 func (b *bound) Seal(ctx context.Context, items []kmsapi.SealItem) ([]kmsapi.SealResult, error) {
-	return guarded(ctx, b.ready, b.KMS.Seal, items)
+	if err := b.ready(ctx); err != nil {
+		return nil, err
+	}
+	return b.KMS.Seal(ctx, items)
 }
 
 func (b *bound) Open(ctx context.Context, items []kmsapi.OpenItem) ([]kmsapi.OpenResult, error) {
-	return guarded(ctx, b.ready, b.KMS.Open, items)
+	if err := b.ready(ctx); err != nil {
+		return nil, err
+	}
+	return b.KMS.Open(ctx, items)
 }
 
 func (b *bound) Encrypt(ctx context.Context, items []kmsapi.EncryptItem) ([]kmsapi.EncryptResult, error) {
-	return guarded(ctx, b.ready, b.KMS.Encrypt, items)
+	if err := b.ready(ctx); err != nil {
+		return nil, err
+	}
+	return b.KMS.Encrypt(ctx, items)
 }
 
 func (b *bound) Decrypt(ctx context.Context, items []kmsapi.DecryptItem) ([]kmsapi.DecryptResult, error) {
-	return guarded(ctx, b.ready, b.KMS.Decrypt, items)
-}
-
-func guarded[In, Out any](ctx context.Context, guard func(context.Context) error, call func(context.Context, []In) ([]Out, error), items []In) ([]Out, error) {
-	if err := guard(ctx); err != nil {
+	if err := b.ready(ctx); err != nil {
 		return nil, err
 	}
-	return call(ctx, items)
+	return b.KMS.Decrypt(ctx, items)
+}
+
+func (b *bound) Rewrap(ctx context.Context, items []kmsapi.RewrapItem) ([]kmsapi.RewrapResult, error) {
+	if err := b.ready(ctx); err != nil {
+		return nil, err
+	}
+	return b.KMS.Rewrap(ctx, items)
+}
+
+func (b *bound) RotateKEK(ctx context.Context, r kmsapi.Rotate) (kmsapi.Rotated, error) {
+	if err := b.prove(ctx); err != nil {
+		return kmsapi.Rotated{}, err
+	}
+	return b.KMS.RotateKEK(ctx, r)
+}
+
+func (b *bound) ReleaseKEK(ctx context.Context, kekID string, below uint32) error {
+	if err := b.prove(ctx); err != nil {
+		return err
+	}
+	return b.KMS.ReleaseKEK(ctx, kekID, below)
 }

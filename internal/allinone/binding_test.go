@@ -50,7 +50,10 @@ func everyCall(ctx context.Context, b *bound) []error {
 	_, err4 := b.Open(ctx, nil)
 	_, err5 := b.Encrypt(ctx, nil)
 	_, err6 := b.Decrypt(ctx, nil)
-	return []error{err1, err2, err3, err4, err5, err6}
+	_, err7 := b.Rewrap(ctx, nil)
+	_, err8 := b.RotateKEK(ctx, kmsapi.Rotate{KEKID: "v"})
+	err9 := b.ReleaseKEK(ctx, "v", 2)
+	return []error{err1, err2, err3, err4, err5, err6, err7, err8, err9}
 }
 
 func TestAServerWorksWithTheKeyStoreOfItsDataAlone(t *testing.T) {

@@ -6,9 +6,15 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/keyfold/keyfold/internal/audit"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/keyring"
 	"github.com/keyfold/keyfold/internal/kms"
+	"github.com/keyfold/keyfold/internal/kmsclient"
 )
+
+// holder is who works on the jobs of a store that one process alone has open.
+const holder = "allinone"
 
 // firstCall is how long a start waits for an external KMS to answer.
 const firstCall = 5 * time.Second
@@ -43,17 +49,55 @@ func (n *Node) openEmbedded(ctx context.Context, dir dataDir, cfg Config) (b *bo
 		return nil, err
 	}
 	n.opened = append(n.opened, func() error { root.Wipe(); return nil })
-	keys, err := kms.New(ctx, kms.Config{Store: n.KeyStore, Root: root, Now: cfg.Now})
+	with := kms.Config{Store: n.KeyStore, Root: root, Now: cfg.Now, Log: cfg.Log, Holder: holder}
+	if dir != "" {
+		if with.Audit, err = n.openAudit(ctx, dir, root, cfg); err != nil {
+			return nil, err
+		}
+	}
+	keys, err := kms.New(ctx, with)
 	if err != nil {
 		return nil, err
 	}
 	n.opened = append(n.opened, func() error { keys.Close(); return nil })
-	return &bound{KMS: keys, health: answers(n.KeyStore), adopt: true}, nil
+	return &bound{KMS: keys, health: keys.Check, adopt: true}, nil
+}
+
+// openAudit opens the audit of the embedded KMS.
+func (n *Node) openAudit(ctx context.Context, dir dataDir, root keyring.Root, cfg Config) (audit.Recorder, error) {
+	now := time.Now
+	if cfg.Now != nil {
+		now = cfg.Now
+	}
+	key, err := kms.AuditKey(ctx, n.KeyStore, root, now())
+	if err != nil {
+		return nil, err
+	}
+	return n.openLog(dir.path("kms.audit"), key, cfg)
 }
 
 // openExternal makes a client of the KMS at cfg.KMSURL. It calls nobody yet.
-func (n *Node) openExternal(_ context.Context, _ dataDir, cfg Config) (*bound, error) {
-	return nil, errors.New("external")
+func (n *Node) openExternal(_ context.Context, _ dataDir, cfg Config) (b *bound, err error) {
+	to := kmsclient.Config{Endpoint: cfg.KMSURL, Log: cfg.Log}
+	if cfg.KMSTLS != (TLSFiles{}) {
+		if to.TLS, err = kmsclient.LoadTLS(cfg.KMSTLS.Cert, cfg.KMSTLS.Key, cfg.KMSTLS.CA); err != nil {
+			return nil, withCause(err)
+		}
+	}
+	keys, err := kmsclient.New(to)
+	if err != nil {
+		return nil, err
+	}
+	n.opened = append(n.opened, func() error { keys.Close(); return nil })
+	return &bound{KMS: keys, health: keys.Health}, nil
+}
+
+// withCause shows the operator what a fault keeps for the log.
+func withCause(err error) error {
+	if cause := fault.Of(err).Unwrap(); cause != nil {
+		return fmt.Errorf("%w: %v", err, cause)
+	}
+	return err
 }
 
 // greet meets the KMS for the first time. One that is external may be away.
