@@ -72,6 +72,7 @@ var rooms = map[string]room{
 		others: "github.com/prometheus/client_golang/prometheus github.com/prometheus/common/expfmt",
 	},
 
+	"internal/kmsnode": {floor: 5, ours: "internal/audit internal/keyring internal/kms internal/kmsapi internal/kmsbackup internal/kmsserver internal/layout internal/store internal/store/pebblestore", others: "github.com/prometheus/client_golang/prometheus"},
 	"internal/allinone": {
 		floor:  5,
 		ours:   "internal/aead internal/audit internal/breakglass internal/fault internal/identity internal/job internal/keyring internal/kms internal/kmsapi internal/kmsclient internal/layout internal/server internal/store internal/store/memstore internal/store/pebblestore internal/thread internal/vault",
@@ -83,7 +84,7 @@ var rooms = map[string]room{
 		ours:   "api client cmek internal/access internal/allinone internal/fault internal/identity",
 		others: jsonv2 + " " + uuid + " github.com/schollz/progressbar/v3 github.com/spf13/cobra golang.org/x/term",
 	},
-	"cmd/keyfold-kms": {floor: 6, ours: "internal/keyring internal/kms internal/kmsapi internal/layout internal/store internal/store/pebblestore", others: "github.com/spf13/cobra"},
+	"cmd/keyfold-kms": {floor: 6, ours: "internal/audit internal/config internal/fault internal/harden internal/keyring internal/keyring/rootspec internal/kms internal/kmsapi internal/kmsbackup internal/kmsclient internal/kmsnode internal/kmsserver", others: "github.com/schollz/progressbar/v3 github.com/spf13/cobra golang.org/x/term"},
 	"keyfoldtest":     {floor: 6, ours: "internal/access internal/allinone internal/fault internal/keyring internal/kms internal/kmsapi internal/kmsserver internal/store internal/store/memstore internal/store/pebblestore"},
 
 	"bench/load":       {floor: 6, ours: "internal/kmsapi internal/kmsclient"},

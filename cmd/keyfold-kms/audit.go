@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyfold/keyfold/internal/audit"
+	"github.com/keyfold/keyfold/internal/kmsclient"
+	"github.com/keyfold/keyfold/internal/kmsnode"
+)
+
+func (a *app) auditCmd() *cobra.Command {
+	return group("audit", "Prove what was done with keys", a.auditVerifyCmd(), a.auditKeyCmd())
+}
+
+type verifyFlags struct {
+	dir, publicKey string
+	expect         []string
+}
+
+func (a *app) auditVerifyCmd() *cobra.Command {
+	var f verifyFlags
+	cmd := &cobra.Command{
+		Use: "verify", Short: "Read an audit, offline, and say whether it is whole",
+		Long: `Read an audit and say whether it is whole: no record changed, moved, taken out, put in
+or cut off. It needs no key but the public one, and no running process; the audit may
+be of one that runs.
+
+Take the public key (keyfold-kms audit key) and SEQ:HASH of a record (keyfold-kms status)
+from notes that whoever writes to the directory cannot change: an older copy of the whole
+directory is otherwise as good as the true one.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.verify(f) },
+	}
+	cmd.Flags().StringVar(&f.dir, "dir", "", "directory of the audit; that of --data-dir when empty")
+	cmd.Flags().StringVar(&f.publicKey, "public-key", "", "base64 of the audit's public key")
+	cmd.Flags().StringArrayVar(&f.expect, "expect", nil, "SEQ:HASH of a record that must be in it; may be repeated")
+	return cmd
+}
+
+func (a *app) verify(f verifyFlags) error {
+	if f.dir == "" {
+		if f.dir = a.set.AuditDir; f.dir == "" && a.set.DataDir != "" {
+			f.dir = kmsnode.AuditDir(a.set.DataDir)
+		}
+	}
+	if f.dir == "" {
+		return usagef("name the audit: --dir DIR")
+	}
+	if f.publicKey == "" {
+		return &failure{err: errors.New("--public-key is missing: without it anyone could have signed the audit"), hint: "keyfold-kms audit key", usage: true}
+	}
+	key, err := audit.ParsePublicKey(f.publicKey)
+	if err != nil {
+		return usagef("--public-key: %w", err)
+	}
+	var opt audit.VerifyOptions
+	for _, text := range f.expect {
+		anchor, err := audit.ParseAnchor(text)
+		if err != nil {
+			return usagef("--expect: %w", err)
+		}
+		opt.Anchors = append(opt.Anchors, anchor)
+	}
+	a.started = true
+	report, err := audit.Verify(f.dir, key, opt)
+	if err != nil {
+		return err
+	}
+	return a.verified(f.dir, report)
+}
+
+// verified prints what Verify found; problems are a failure.
+func (a *app) verified(dir string, r audit.Report) error {
+	if a.json {
+		if err := a.printJSON(r); err != nil {
+			return err
+		}
+	} else if r.Wrong == 0 {
+		fmt.Fprintf(a.out, "the audit in %s is whole: %d records, the last one %s\n", printable(dir), r.Records, r.Head)
+		if r.Unanswered > 0 || r.TailBytes > 0 {
+			fmt.Fprintf(a.out, "after it: %d records and %d bytes that nobody was answered for, as a running or killed process leaves them\n", r.Unanswered, r.TailBytes)
+		}
+	}
+	if r.Wrong == 0 {
+		return nil
+	}
+	if !a.json {
+		for _, p := range r.Problems {
+			fmt.Fprintln(a.out, printable(p.String()))
+		}
+	}
+	return &failure{
+		err:  fmt.Errorf("the audit in %s is not whole: %d problems, %d of them shown", dir, r.Wrong, len(r.Problems)),
+		hint: "keep a copy of the directory as it is; look at who could write to it since the last time it was whole",
+	}
+}
+
+func (a *app) auditKeyCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "key", Short: "Print the public key of the audit, of a running process or a stopped store",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if a.set.DataDir != "" && !a.set.endpointAnswers() {
+				return a.runsOnStore(cmd, a.auditKeyOffline)
+			}
+			return a.asks(cmd, func(ctx context.Context, c *kmsclient.Client) error {
+				s, err := c.Status(ctx)
+				if err != nil {
+					return err
+				}
+				return a.printAuditKey(s.AuditKey)
+			})
+		},
+	}
+}
+
+func (a *app) auditKeyOffline(ctx context.Context) error {
+	if err := kmsnode.HasStore(a.set.DataDir); err != nil {
+		return err
+	}
+	root, _, err := a.openRoot(ctx)
+	if err != nil {
+		return err
+	}
+	defer root.Wipe()
+	key, err := kmsnode.AuditKey(ctx, kmsnode.Config{DataDir: a.set.DataDir, Root: root})
+	if err != nil {
+		return err
+	}
+	return a.printAuditKey(key)
+}
+
+func (a *app) printAuditKey(key string) error {
+	return a.answer(map[string]string{"audit_key": key}, "%s", key)
+}

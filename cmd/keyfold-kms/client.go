@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/kmsclient"
+)
+
+// runsOnStore runs do when it is known where the key store is.
+func (a *app) runsOnStore(cmd *cobra.Command, do func(context.Context) error) error {
+	if err := a.needStore(); err != nil {
+		return err
+	}
+	a.started = true
+	return do(cmd.Context())
+}
+
+// asks runs do with a client of the running process.
+func (a *app) asks(cmd *cobra.Command, do func(context.Context, *kmsclient.Client) error) error {
+	if err := a.needEndpoint(); err != nil {
+		return err
+	}
+	a.started = true
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return a.clientAdvice(do(cmd.Context(), c))
+}
+
+func (a *app) client() (*kmsclient.Client, error) {
+	endpoint, onTCP, err := clientEndpoint(a.set.Endpoint)
+	if err != nil {
+		return nil, err
+	}
+	cfg := kmsclient.Config{Endpoint: endpoint}
+	if onTCP {
+		files := a.set.Client
+		if files.Cert == "" || files.Key == "" || files.CA == "" {
+			return nil, usagef("a key process on TCP wants mutual TLS: --cert FILE --key FILE --ca FILE")
+		}
+		if cfg.TLS, err = kmsclient.LoadTLS(files.Cert, files.Key, files.CA); err != nil {
+			return nil, err
+		}
+	}
+	return kmsclient.New(cfg)
+}
+
+// clientEndpoint is endpoint, in any of the forms that serve takes, as the
+// client wants it.
+func clientEndpoint(endpoint string) (url string, onTCP bool, err error) {
+	if path, ok := strings.CutPrefix(endpoint, "unix://"); ok {
+		endpoint = path
+	}
+	rest, isURL := strings.CutPrefix(endpoint, "https://")
+	if isURL || !strings.Contains(endpoint, "/") {
+		return "https://" + rest, true, nil
+	}
+	path, err := filepath.Abs(endpoint)
+	return "unix://" + path, false, err
+}
+
+// clientAdvice helps against what any call can meet.
+func (a *app) clientAdvice(err error) error {
+	err = onCode(err, fault.Unavailable, fmt.Sprintf("is a key process running on %s? start one with: keyfold-kms serve; or name another with --endpoint", a.set.Endpoint))
+	return onCode(err, fault.Forbidden, `give your user or certificate its role in the list of callers, such as "uid:1000 admin", and start the key process again`)
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/kmsapi"
+	"github.com/keyfold/keyfold/internal/kmsclient"
+)
+
+type rotateFlags struct {
+	all, detach bool
+	backup      string
+}
+
+func (a *app) rotateCmd() *cobra.Command {
+	var f rotateFlags
+	cmd := &cobra.Command{
+		Use: "rotate-kek (KEK|--all)", Short: "Make a new version of a KEK primary, and rewrap the threads' DEKs",
+		Long: `Make a new version of a KEK primary, at once, and rewrap the DEKs of threads under it,
+in a job that goes on when this command is interrupted: see keyfold-kms jobs.
+
+The wrapped DEKs of secrets are with the server, whose own job rewraps them:
+keyfold admin rotate-kek does both. Old versions stay until destroy-kek.
+
+A rewrap changes what a backup needs to open: take one before, with --backup FILE.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.all == (len(args) == 1) {
+				return usagef("name one KEK, such as %s, or say --all", kmsapi.ThreadsKEK)
+			}
+			r := kmsapi.Rotate{All: f.all}
+			if !f.all {
+				r.KEKID = args[0]
+			}
+			return a.asks(cmd, func(ctx context.Context, c *kmsclient.Client) error { return a.rotate(ctx, c, r, f) })
+		},
+	}
+	cmd.Flags().BoolVar(&f.all, "all", false, "rotate every KEK")
+	cmd.Flags().BoolVar(&f.detach, "detach", false, "do not wait for the job")
+	cmd.Flags().StringVar(&f.backup, "backup", "", "first write a backup of the key store to this file")
+	return cmd
+}
+
+func (a *app) rotate(ctx context.Context, c *kmsclient.Client, r kmsapi.Rotate, f rotateFlags) error {
+	if f.backup == "" {
+		fmt.Fprintln(a.err, "keyfold-kms: no backup is taken before the rewrap; --backup FILE takes one")
+	} else if err := a.backup(ctx, c, f.backup); err != nil {
+		return err
+	}
+	rotated, err := c.RotateKEK(ctx, r)
+	if err != nil {
+		return onCode(err, fault.NotFound, "keyfold-kms keys lists the KEKs")
+	}
+	if rotated.KEKID != "" && !a.json {
+		fmt.Fprintf(a.out, "KEK %s: the primary is version %d\n", printable(rotated.KEKID), rotated.KEKVersion)
+	}
+	if rotated.Job.ID == "" || f.detach {
+		if a.json {
+			return a.printJSON(rotated)
+		}
+		if rotated.Job.ID != "" {
+			fmt.Fprintf(a.out, "job %s goes on; see: keyfold-kms jobs %s\n", rotated.Job.ID, rotated.Job.ID)
+		}
+		return nil
+	}
+	rotated.Job, err = a.follow(ctx, c, rotated.Job)
+	if err != nil {
+		return err
+	}
+	return a.answer(rotated, "job %s is completed: %d done", rotated.Job.ID, rotated.Job.Processed)
+}
+
+// follow shows a job's progress until it ends, well or not. An interruption
+// ends the showing, not the job.
+func (a *app) follow(ctx context.Context, c *kmsclient.Client, j kmsapi.Job) (kmsapi.Job, error) {
+	bar := a.bar(j.Total, "rewrapping")
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for j.Status == "running" {
+		if bar != nil {
+			bar.ChangeMax(max(j.Total, j.Processed, 1))
+			_ = bar.Set(j.Processed) // a bar that cannot be drawn is no reason to stop
+		}
+		select {
+		case <-ctx.Done():
+			return j, &failure{err: fmt.Errorf("interrupted; job %s goes on in the key process", j.ID), hint: "keyfold-kms jobs " + j.ID}
+		case <-tick.C:
+		}
+		next, err := c.Job(ctx, j.ID)
+		switch {
+		case err == nil:
+			j = next
+		case ctx.Err() == nil:
+			return j, advise(fmt.Errorf("job %s: %w", j.ID, err), "the job goes on with the key process; see: keyfold-kms jobs "+j.ID)
+		}
+	}
+	if bar != nil {
+		_ = bar.Clear()
+	}
+	if j.Status != "completed" || j.Failed > 0 {
+		return j, jobFailure(j)
+	}
+	return j, nil
+}
+
+func jobFailure(j kmsapi.Job) error {
+	return &failure{
+		err:  fmt.Errorf("job %s is %s, %d of %d done, %d failed: %s", j.ID, j.Status, j.Processed, j.Total, j.Failed, j.Error),
+		hint: "what failed is as it was; see keyfold-kms jobs " + j.ID + ", and rotate again when its cause is gone",
+	}
+}
+
+func (a *app) destroyCmd() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use: "destroy-kek KEK VERSION", Short: "Destroy an old version of a KEK for ever",
+		Long: `Destroy an old version of a KEK for ever: what is still wrapped under it, in a backup
+too, opens never again. It is refused while the version is in use, as far as is known.`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			version, err := strconv.ParseUint(args[1], 10, 32)
+			if err != nil || version == 0 {
+				return usagef("a version is a number from 1")
+			}
+			return a.asks(cmd, func(ctx context.Context, c *kmsclient.Client) error {
+				if err := a.confirm(yes, args[0], fmt.Sprintf("Version %d of KEK %s will be destroyed for ever, in backups too.", version, args[0])); err != nil {
+					return err
+				}
+				if err := c.DestroyKEKVersion(ctx, args[0], uint32(version)); err != nil {
+					return onCode(err, fault.NotFound, "keyfold-kms keys lists the KEKs")
+				}
+				return a.answer(map[string]any{"kek_id": args[0], "kek_version": version, "state": "destroyed"}, "KEK %s: version %d is destroyed", args[0], version)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return cmd
+}
+
+func (a *app) shredCmd() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use: "shred-dek KEY-ID", Short: "Destroy the DEK of a thread for ever, and with it the thread's messages",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.asks(cmd, func(ctx context.Context, c *kmsclient.Client) error {
+				if err := a.confirm(yes, args[0], "What DEK "+args[0]+" encrypted will never be read again."); err != nil {
+					return err
+				}
+				if err := c.ShredDEK(ctx, args[0]); err != nil {
+					return onCode(err, fault.NotFound, "keyfold-kms keys --deks lists the DEKs")
+				}
+				return a.answer(map[string]string{"key_id": args[0], "state": "destroyed"}, "DEK %s is destroyed", args[0])
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return cmd
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/keyring"
+	"github.com/keyfold/keyfold/internal/kmsapi"
+	"github.com/keyfold/keyfold/internal/kmsnode"
+	"github.com/keyfold/keyfold/internal/kmsserver"
+)
+
+// closeTime is how long calls that are under way may take after a signal.
+const closeTime = 10 * time.Second
+
+func (a *app) serveCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "serve", Short: "Run the key process until SIGTERM or Ctrl-C",
+		Long: `Run the key process until SIGTERM or Ctrl-C, which let the calls under way finish.
+
+KEYFOLD_KMS_CALLERS lists who may call, with commas, like callers in the configuration
+file: "uid:1000 crypto, uid:0 crypto+admin". KEYFOLD_KMS_LOG is debug, info, warn or
+error, and ",json" after it for JSON. A certificate that changes is taken up by itself.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.runsOnStore(cmd, a.serve) },
+	}
+}
+
+// serve runs a node until ctx ends, and returns nil when it closed in order.
+func (a *app) serve(ctx context.Context) (err error) {
+	root, missing, err := a.openRoot(ctx)
+	if err != nil {
+		return err
+	}
+	defer root.Wipe()
+	node, err := kmsnode.Open(ctx, a.nodeConfig(root, missing))
+	if err != nil {
+		return onCode(err, fault.Conflict, "end that process, or ask it: keyfold-kms status --data-dir "+a.set.DataDir)
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+		defer cancel()
+		err = errors.Join(err, node.Close(closing))
+	}()
+	if err := a.announce(node.Status()); err != nil {
+		return err
+	}
+	served := make(chan error, 1)
+	go func() { served <- node.Serve() }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+		fmt.Fprintln(a.err, "keyfold-kms: closing")
+		return nil
+	}
+}
+
+func (a *app) nodeConfig(root keyring.Root, missing []string) kmsnode.Config {
+	callers := make([]kmsserver.Caller, len(a.set.Callers))
+	for i, c := range a.set.Callers {
+		callers[i] = kmsserver.Caller(c)
+	}
+	return kmsnode.Config{
+		DataDir: a.set.DataDir, Root: root, AuditDir: a.set.AuditDir, Endpoint: a.set.Endpoint, Callers: callers,
+		TLS:    &kmsserver.TLSFiles{Cert: a.set.TLS.Cert, Key: a.set.TLS.Key, CA: a.set.TLS.CA},
+		Memory: missing, Version: version(), Log: a.set.Log.logger(a.err),
+		OnFailure: func(err error) {
+			fmt.Fprintf(a.err, "keyfold-kms: the key process cannot go on: %v\nhint: look for the cause above; then start it again, which recovers what was stored\n", err)
+			a.exit(exitFailed)
+		},
+	}
+}
+
+// announce says what runs where, and what to know of it.
+func (a *app) announce(s kmsapi.Status) error {
+	if a.json {
+		return a.printJSON(struct {
+			Endpoint string `json:"endpoint"`
+			AuditDir string `json:"audit_dir"`
+			kmsapi.Status
+		}{a.set.Endpoint, a.set.AuditDir, s})
+	}
+	for _, sentence := range s.Memory {
+		fmt.Fprintf(a.err, "keyfold-kms: warning: %s\n", sentence)
+	}
+	if !pkcs11Built {
+		fmt.Fprintln(a.err, "keyfold-kms: this program was built without cgo and has no PKCS#11: the root key can be a file, not a token")
+	}
+	callers := "the user who runs it, in both roles"
+	for i, c := range a.set.Callers {
+		if i == 0 {
+			callers = c.String()
+		} else {
+			callers += ", " + c.String()
+		}
+	}
+	_, err := fmt.Fprintf(a.out, "keyfold-kms listens on %s\n  root key  %s\n  callers   %s\n  audit     %s, record %d, key %s\n",
+		a.set.Endpoint, a.set.Root, callers, a.set.AuditDir, s.AuditSeq, s.AuditKey)
+	return err
+}

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyfold/keyfold/internal/config"
+	"github.com/keyfold/keyfold/internal/keyring/rootspec"
+	"github.com/keyfold/keyfold/internal/kmsnode"
+	"github.com/keyfold/keyfold/internal/kmsserver"
+)
+
+// settings is the configuration file, which init writes, and what the
+// environment puts over it. Paths that are not absolute begin where the command
+// runs.
+type settings struct {
+	DataDir  string   `yaml:"data_dir" env:"KEYFOLD_KMS_DATA_DIR"`
+	Endpoint string   `yaml:"endpoint" env:"KEYFOLD_KMS_ENDPOINT"`
+	Root     string   `yaml:"root" env:"KEYFOLD_KMS_ROOT"`
+	AuditDir string   `yaml:"audit_dir" env:"KEYFOLD_KMS_AUDIT_DIR"`
+	Callers  []caller `yaml:"callers" env:"KEYFOLD_KMS_CALLERS"`
+	Log      logging  `yaml:"log" env:"KEYFOLD_KMS_LOG"`
+
+	// TLS is the server's side: CA is that of the callers' certificates.
+	TLS struct {
+		Cert string `yaml:"cert" env:"KEYFOLD_KMS_TLS_CERT"`
+		Key  string `yaml:"key" env:"KEYFOLD_KMS_TLS_KEY"`
+		CA   string `yaml:"ca" env:"KEYFOLD_KMS_TLS_CA"`
+	} `yaml:"tls"`
+
+	// Client is what this command shows to a running process.
+	Client struct {
+		Cert string `yaml:"cert" env:"KEYFOLD_KMS_CERT"`
+		Key  string `yaml:"key" env:"KEYFOLD_KMS_KEY"`
+		CA   string `yaml:"ca" env:"KEYFOLD_KMS_CA"`
+	} `yaml:"client"`
+}
+
+// caller is an entry of the allowlist: "uid:1000 crypto", "cert:NAME
+// crypto+admin". The role alone, crypto, may be left out.
+type caller kmsserver.Caller
+
+func (c *caller) UnmarshalText(text []byte) error {
+	const form = `write "uid:NUMBER ROLES" or "cert:NAME ROLES", where ROLES is crypto, admin or crypto+admin`
+	who, roles, given := strings.Cut(strings.TrimSpace(string(text)), " ")
+	kind, name, _ := strings.Cut(who, ":")
+	*c = caller{Roles: kmsserver.Crypto}
+	if given {
+		c.Roles = 0
+		for role := range strings.SplitSeq(strings.TrimSpace(roles), "+") {
+			r, ok := map[string]kmsserver.Roles{"crypto": kmsserver.Crypto, "admin": kmsserver.Admin}[role]
+			if !ok {
+				return errors.New(form)
+			}
+			c.Roles |= r
+		}
+	}
+	switch uid, err := strconv.ParseUint(name, 10, 32); {
+	case kind == "uid" && err == nil:
+		n := uint32(uid)
+		c.UID = &n
+	case kind == "cert" && name != "":
+		c.Name = name
+	default:
+		return errors.New(form)
+	}
+	return nil
+}
+
+func (c caller) String() string {
+	who := "cert:" + c.Name
+	if c.UID != nil {
+		who = fmt.Sprintf("uid:%d", *c.UID)
+	}
+	switch c.Roles {
+	case kmsserver.Crypto | kmsserver.Admin:
+		return who + " crypto+admin"
+	case kmsserver.Admin:
+		return who + " admin"
+	}
+	return who + " crypto"
+}
+
+// logging is what goes to stderr: "warn", "debug,json".
+type logging struct {
+	level slog.Level
+	json  bool
+	set   bool
+}
+
+func (l *logging) UnmarshalText(text []byte) error {
+	name, format, _ := strings.Cut(string(text), ",")
+	*l = logging{json: format == "json", set: true}
+	if l.level.UnmarshalText([]byte(name)) != nil || format != "" && format != "json" {
+		return errors.New("write debug, info, warn or error, and ,json after it for JSON")
+	}
+	return nil
+}
+
+func (l logging) logger(w io.Writer) *slog.Logger {
+	if !l.set {
+		l.level = slog.LevelWarn
+	}
+	opt := &slog.HandlerOptions{Level: l.level}
+	if l.json {
+		return slog.New(slog.NewJSONHandler(w, opt))
+	}
+	return slog.New(slog.NewTextHandler(w, opt))
+}
+
+func (a *app) addFlags(cmd *cobra.Command) {
+	f := cmd.PersistentFlags()
+	f.StringVar(&a.configFile, "config", a.getenv("KEYFOLD_KMS_CONFIG"), "configuration file, as init writes one (env KEYFOLD_KMS_CONFIG)")
+	f.StringVar(&a.flags.DataDir, "data-dir", "", "directory of the key store (env KEYFOLD_KMS_DATA_DIR)")
+	f.StringVar(&a.flags.Endpoint, "endpoint", "", "path of a Unix socket, or HOST:PORT for mutual TLS; kms.sock beside the data directory when empty (env KEYFOLD_KMS_ENDPOINT)")
+	f.StringVar(&a.flags.Root, "root", "", "the root key, such as file:PATH or pkcs11:...; root.key beside the data directory when empty (env KEYFOLD_KMS_ROOT, or KEYFOLD_KMS_ROOT_FILE for file:PATH)")
+	f.StringVar(&a.flags.AuditDir, "audit-dir", "", "directory of the audit; DATA-DIR.audit when empty (env KEYFOLD_KMS_AUDIT_DIR)")
+	f.StringVar(&a.flags.Client.Cert, "cert", "", "certificate to show to a process on TCP, PEM (env KEYFOLD_KMS_CERT)")
+	f.StringVar(&a.flags.Client.Key, "key", "", "its key, PEM (env KEYFOLD_KMS_KEY)")
+	f.StringVar(&a.flags.Client.CA, "ca", "", "CA of the process's certificate, PEM (env KEYFOLD_KMS_CA)")
+	f.BoolVar(&a.json, "json", false, "JSON for machines instead of text for people")
+}
+
+// settle puts flags over environment over file.
+func (a *app) settle(cmd *cobra.Command) error {
+	if err := a.rootFromEnv(); err != nil {
+		return usagef("%w", err)
+	}
+	file := a.configFile
+	if _, err := os.Stat(file); cmd.Name() == "init" && errors.Is(err, fs.ErrNotExist) {
+		file = "" // it is to be made
+	}
+	if err := config.Load(&a.set, file, a.getenv); err != nil {
+		return usagef("%w", err)
+	}
+	for name, to := range map[string]*string{
+		"data-dir": &a.set.DataDir, "endpoint": &a.set.Endpoint, "root": &a.set.Root, "audit-dir": &a.set.AuditDir,
+		"cert": &a.set.Client.Cert, "key": &a.set.Client.Key, "ca": &a.set.Client.CA,
+	} {
+		if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
+			*to = f.Value.String()
+		}
+	}
+	return nil
+}
+
+// rootFromEnv lets KEYFOLD_KMS_ROOT_FILE name the root key file, as the _FILE
+// form of a secret does.
+func (a *app) rootFromEnv() error {
+	file, getenv := a.getenv(rootspec.EnvFile), a.getenv
+	if file == "" {
+		return nil
+	}
+	if getenv(rootspec.Env) != "" {
+		return fmt.Errorf("both %s and %s are set; unset one of them", rootspec.Env, rootspec.EnvFile)
+	}
+	a.getenv = func(name string) string {
+		if name == rootspec.Env {
+			return "file:" + file
+		}
+		return getenv(name)
+	}
+	return nil
+}
+
+// needStore is an error of usage unless it is known where the key store is. It
+// fills in what follows from that.
+func (a *app) needStore() error {
+	if a.set.DataDir == "" {
+		return usagef("name the key store: --data-dir DIR")
+	}
+	if a.set.Root == "" {
+		a.set.Root = "file:" + kmsnode.RootFile(a.set.DataDir)
+	}
+	if _, err := rootspec.Parse(a.set.Root, a.getenv); err != nil {
+		return usagef("%w", err)
+	}
+	if a.set.AuditDir == "" {
+		a.set.AuditDir = kmsnode.AuditDir(a.set.DataDir)
+	}
+	return a.needEndpoint()
+}
+
+// needEndpoint is an error of usage unless it is known where a process listens.
+func (a *app) needEndpoint() error {
+	if a.set.Endpoint == "" && a.set.DataDir == "" {
+		return usagef("name the key process: --endpoint PATH or HOST:PORT, or --data-dir DIR of the store that it has")
+	}
+	if a.set.Endpoint == "" {
+		a.set.Endpoint = kmsnode.Endpoint(a.set.DataDir)
+	}
+	return nil
+}
+
+// absolute is path from the root of the file system on, for a file that is read
+// from elsewhere.
+func absolute(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	return filepath.Abs(path)
+}
