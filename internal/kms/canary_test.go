@@ -32,20 +32,39 @@ func forms(raw []byte) map[string][]byte {
 
 func TestNoKeyMaterialIsStoredPrintedOrInAnError(t *testing.T) {
 	r := newRig(t)
-	s := r.start()
+	seed := r.auditKey()[:32]
+	a := &recorder{}
+	s := r.start(audited(a), ticking())
 	const plain = "the canary of a plaintext, longer than a key"
 	r.createKEK(s, "v")
 	key := r.createDEK(s, "t").KeyID
 	e := r.seal(s, "v", plain, "aad")
 	c := r.encrypt(s, key, plain, "aad")
 
-	secrets := map[string][]byte{"plaintext": []byte(plain), "root": rootKey(t, r.rootPath), "DEK": r.rawDEK(s, key)}
-	for _, id := range []string{"v", kmsapi.ThreadsKEK} {
-		secrets["KEK "+id] = kekMaterial(r, secrets["root"], id)
+	secrets := map[string][]byte{"plaintext": []byte(plain), "root": rootKey(t, r.rootPath), "DEK": r.rawDEK(s, key), "audit key": seed}
+	keep := func(version int) {
+		for _, id := range []string{"v", kmsapi.ThreadsKEK, auditKEK} {
+			secrets[fmt.Sprint("KEK ", id, version)] = kekMaterial(r, secrets["root"], id, version)
+		}
 	}
-	ring, err := s.kek(ctx, "v")
+	keep(1)
+	ring, err := s.kek(ctx, "v") // held while it is rotated
 	r.must(err)
 	secrets["envelope's DEK"], err = ring.key.Unwrap(1, e.WrappedDEK, envelopeAAD("v", []byte("aad")))
+	r.must(err)
+
+	first := r.dump()
+	got, err := s.RotateKEK(ctx, kmsapi.Rotate{All: true})
+	r.must(err)
+	r.finish(s, got.Job.ID)
+	keep(2)
+	rewrapped, err := s.Rewrap(ctx, []kmsapi.RewrapItem{{KeyID: key}, {KEKID: "v", KEKVersion: 1, WrappedDEK: e.WrappedDEK, AAD: []byte("aad")}, {KEKID: "v", KEKVersion: 1, WrappedDEK: e.WrappedDEK}})
+	r.must(errors.Join(err, rewrapped[0].Err, rewrapped[1].Err))
+	keys, err := s.Keys(ctx, kmsapi.KeysQuery{Count: true})
+	r.must(err)
+	deks, err := s.Keys(ctx, kmsapi.KeysQuery{DEKs: true})
+	r.must(err)
+	jobs, err := s.Jobs(ctx)
 	r.must(err)
 
 	var out bytes.Buffer
@@ -59,7 +78,7 @@ func TestNoKeyMaterialIsStoredPrintedOrInAnError(t *testing.T) {
 	show(ring)
 	show(ring.key)
 	d := s.deks.take(key)
-	for _, v := range []any{d, d.key, d.key.key, e, c} {
+	for _, v := range []any{d, d.key, d.key.key, e, c, got, rewrapped, keys, deks, jobs} {
 		show(v)
 	}
 	for _, err := range failures(r, s, key, c, e) {
@@ -67,8 +86,16 @@ func TestNoKeyMaterialIsStoredPrintedOrInAnError(t *testing.T) {
 			show(err)
 		}
 	}
-	for k, v := range r.dump() {
-		out.WriteString(k + "\n" + v + "\n")
+	r.must(s.ReleaseKEK(ctx, "v", 2))
+	r.must(s.DestroyKEKVersion(ctx, "v", 1))
+	for _, rows := range []map[string]string{first, r.dump()} {
+		for k, v := range rows {
+			out.WriteString(k + "\n" + v + "\n")
+		}
+	}
+	s.Close()
+	for _, event := range a.events {
+		show(event)
 	}
 	if out.Len() < 5000 {
 		t.Fatalf("only %d bytes to search", out.Len())
@@ -92,7 +119,12 @@ func failures(r *rig, s *Service, key string, c []byte, e kmsapi.Envelope) []err
 	add(openOne(s, e, "other"))
 	e.KEKVersion = 9
 	add(openOne(s, e, "aad"))
-	for _, name := range []string{layout.DEK(key), layout.KEK("v")} {
+	_, err := sealOne(s, auditKEK, "x", "")
+	add("", err)
+	add("", s.DestroyKEKVersion(ctx, kmsapi.ThreadsKEK, 2))
+	add("", s.DestroyKEKVersion(ctx, "v", 1))
+	add("", s.ShredDEK(ctx, "none"))
+	for _, name := range []string{layout.DEK(key), layout.KEK("v"), layout.KEKUse("v"), layout.AuditKey()} {
 		good := r.get(name).Value
 		for i := range good {
 			bad := bytes.Clone(good)
@@ -102,6 +134,9 @@ func failures(r *rig, s *Service, key string, c []byte, e kmsapi.Envelope) []err
 			_, err := encryptOne(s, key, "x", "")
 			add("", err)
 			add(openOne(s, e, "aad"))
+			add("", s.ReleaseKEK(ctx, "v", 1))
+			_, err = AuditKey(ctx, r.store, r.root, day)
+			add("", err)
 		}
 		r.put(name, good)
 	}
@@ -121,14 +156,14 @@ func rootKey(t testing.TB, path string) []byte {
 	return raw
 }
 
-// kekMaterial opens version 1 of a KEK by hand, as documented.
-func kekMaterial(r *rig, root []byte, id string) []byte {
+// kekMaterial opens a version of a KEK by hand, as documented.
+func kekMaterial(r *rig, root []byte, id string, version int) []byte {
 	r.Helper()
 	var versions []struct {
 		Stored []byte `json:"stored"`
 	}
 	r.must(json.Unmarshal(r.get(layout.KEK(id)).Value[60:], &versions))
-	raw, err := newKey(r, root).Open(versions[0].Stored, aead.AAD("keyfold/kek/v1", id, "1"))
+	raw, err := newKey(r, root).Open(versions[version-1].Stored, aead.AAD("keyfold/kek/v1", id, fmt.Sprint(version)))
 	r.must(err)
 	return raw
 }

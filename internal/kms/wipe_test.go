@@ -3,15 +3,18 @@ package kms
 import (
 	"bytes"
 	"context"
+	"sync"
 	"testing"
 
 	"github.com/keyfold/keyfold/internal/aead"
 	"github.com/keyfold/keyfold/internal/keyring"
+	"github.com/keyfold/keyfold/internal/kmsapi"
 )
 
 // spyRoot keeps every raw DEK that passes its KEKs, as the slice that it was in.
 type spyRoot struct {
 	keyring.Root
+	mu  sync.Mutex // guards raw
 	raw [][]byte
 }
 
@@ -39,6 +42,8 @@ func (k spyKEK) Unwrap(wrapped, aad []byte) ([]byte, error) {
 // keep keeps dek, unless it is the digest of a row.
 func (s *spyRoot) keep(dek, aad []byte) {
 	if len(dek) > 0 && !bytes.Contains(aad, []byte("keyfold/keyring/")) && !bytes.Contains(aad, []byte("keyfold/kek-use/")) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.raw = append(s.raw, dek)
 	}
 }
@@ -55,12 +60,18 @@ func TestARawDEKIsClearedBeforeTheCallReturns(t *testing.T) {
 	r.mustOpen(s, e, "", "x")
 	e.Ciphertext = nil
 	openOne(s, e, "")
-	s = r.start()
+	s = r.start(ticking())
 	r.mustDecrypt(s, key, c, "", "x")
 	_, err := s.GetWrapped(ctx, key)
 	r.must(err)
-	if len(spy.raw) != 6 {
-		t.Errorf("%d raw DEKs seen, want 6", len(spy.raw))
+	got, err := s.RotateKEK(ctx, kmsapi.Rotate{All: true})
+	r.must(err)
+	r.finish(s, got.Job.ID)
+	_, err = s.Rewrap(ctx, []kmsapi.RewrapItem{{KEKID: "v", KEKVersion: 1, WrappedDEK: e.WrappedDEK}, {KeyID: key}})
+	r.must(err)
+	r.auditKey()
+	if len(spy.raw) != 15 {
+		t.Errorf("%d raw DEKs seen, want 15", len(spy.raw))
 	}
 	for i, raw := range spy.raw {
 		if !bytes.Equal(raw, make([]byte, aead.KeySize)) {
