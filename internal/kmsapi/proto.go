@@ -81,7 +81,12 @@ func (m message[T]) size(x *T) int {
 
 // text returns s as protobuf has it, in UTF-8. What is not becomes U+FFFD, which
 // no ID has: such an item fails, and does not make its neighbours unreadable.
-func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+func text(s string) string {
+	if utf8.ValidString(s) { // much the faster
+		return s
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}
 
 func sizeBytes(n int) int {
 	if n == 0 {

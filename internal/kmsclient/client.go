@@ -1,9 +1,9 @@
 // Package kmsclient is the KMS for a process that holds no keys: the methods of
 // kms.Service over a Unix socket or mutual TLS.
 //
-// It coalesces. For each item call, while Config.InFlight calls are on their
-// way, new ones wait and then leave together as one; when none is, a call
-// leaves at once. Who shared a call knows nothing of it: items fail alone, and a
+// It coalesces. For each item call, while one is on its way, new ones wait and
+// then leave together; when none is, a call leaves at once. Behind a big one
+// nobody waits, up to Config.InFlight. Who shared a call knows nothing of it: items fail alone, and a
 // context ends its own caller's wait only.
 //
 // It sends again what certainly was not sent, for Config.Retry, and what has no
@@ -42,7 +42,7 @@ type Config struct {
 	Endpoint string        // unix:///path/of/socket or https://host:port
 	TLS      *TLS          // for https
 	Retry    time.Duration // 1s; so long a call looks for a KMS that is not known to be down
-	InFlight int           // 2; calls of one method on their way at one time
+	InFlight int           // 4; calls of one method on their way at one time, while they are big
 	Log      *slog.Logger  // nil: no log
 }
 
@@ -81,7 +81,7 @@ func New(cfg Config) (*Client, error) {
 		c.retry = time.Second
 	}
 	if c.inFlight == 0 {
-		c.inFlight = 2
+		c.inFlight = 4
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)

@@ -18,6 +18,11 @@ import (
 // greater; it then goes alone.
 const maxBytes = 4 << 20
 
+// bigBatch is how many bytes must be on their way before another batch may
+// leave beside them. After small ones it is soon its turn, and two small batches
+// cost more than one of both.
+const bigBatch = 256 << 10
+
 // queue coalesces the calls of one method.
 type queue[In, Out any] struct {
 	c      *Client
@@ -28,6 +33,7 @@ type queue[In, Out any] struct {
 	mu      sync.Mutex // owns what follows, and batch and live of every waiter and batch
 	waiting []*waiter[Out]
 	sending int // batches on their way
+	bytes   int // of their requests
 }
 
 // waiter is one call of a caller, or a part of a big one.
@@ -113,7 +119,7 @@ func (q *queue[In, Out]) enqueue(ctx context.Context, items []In) *waiter[Out] {
 	w.request.b = q.call.AppendRequest(w.request.b, items)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.sending < q.c.inFlight {
+	if q.sending == 0 || q.sending < q.c.inFlight && q.bytes >= bigBatch {
 		if !q.c.goRun(q.run) {
 			putBuffer(w.request)
 			return w.failed(errClosed)
@@ -135,16 +141,18 @@ func (w *waiter[Out]) failed(err error) *waiter[Out] {
 
 // run sends batches until nobody waits.
 func (q *queue[In, Out]) run() {
-	for b := q.next(); b != nil; b = q.next() {
+	for b := q.next(0); b != nil; b = q.next(b.size) {
 		q.send(b)
 		runtime.Gosched() // those who just got their results may have more for the next batch
 	}
 }
 
 // next takes those who wait, as many as fit into one batch, or ends the run.
-func (q *queue[In, Out]) next() *batch[Out] {
+// done is the size of the batch that the run has just sent.
+func (q *queue[In, Out]) next(done int) *batch[Out] {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.bytes -= done
 	if len(q.waiting) == 0 {
 		q.sending--
 		return nil
@@ -159,6 +167,7 @@ func (q *queue[In, Out]) next() *batch[Out] {
 	}
 	b := newBatch(slices.Clone(q.waiting[:k]))
 	q.waiting = slices.Delete(q.waiting, 0, k)
+	q.bytes += b.size
 	return b
 }
 

@@ -54,7 +54,7 @@ func (k *fakeKMS) held(t *testing.T) (arrived chan int, release func()) {
 }
 
 func TestCallsThatMeetLeaveAsOne(t *testing.T) {
-	kms, c, _ := rig(t, Config{InFlight: 1})
+	kms, c, _ := rig(t, Config{})
 	arrived, release := kms.held(t)
 	var all sync.WaitGroup
 	call := func(i int) {
@@ -97,19 +97,39 @@ func TestEveryCallerGetsItsOwnResults(t *testing.T) {
 	}
 }
 
-func TestNoMoreThanInFlightCallsAreOnTheirWay(t *testing.T) {
-	kms, c, _ := rig(t, Config{InFlight: 2})
+func TestASmallCallDoesNotWaitForABigOneAndNoMoreThanInFlightLeave(t *testing.T) {
+	kms, c, _ := rig(t, Config{InFlight: 3})
 	arrived, release := kms.held(t)
 	var all sync.WaitGroup
-	for i := range 10 {
-		all.Go(func() { encryptOne(t.Context(), c, fmt.Sprint(i)) })
+	call := func(size int) {
+		all.Go(func() {
+			if err := encryptOne(t.Context(), c, strings.Repeat("x", size)); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	until(t, "the rest waits", func() bool { return len(arrived) == 2 && c.encrypt.length() > 0 })
-	if _, err := c.Rewrap(timeout(t, time.Nanosecond), nil); err != nil {
-		t.Error("no items need no call:", err)
-	}
+	call(bigBatch)
+	<-arrived
+	call(1)
+	<-arrived
+	call(bigBatch)
+	<-arrived
+	call(2)
+	until(t, "the last one waits", func() bool { return c.encrypt.length() == 1 })
 	release()
 	all.Wait()
+	until(t, "nothing is on its way", func() bool {
+		c.encrypt.mu.Lock()
+		defer c.encrypt.mu.Unlock()
+		return c.encrypt.bytes == 0 && c.encrypt.sending == 0
+	})
+}
+
+func TestNoItemsNeedNoCall(t *testing.T) {
+	kms, c, _ := rig(t, Config{})
+	if r, err := c.Rewrap(t.Context(), nil); err != nil || len(r) != 0 || kms.calls.Load() != 0 {
+		t.Error(r, err)
+	}
 }
 
 func timeout(t *testing.T, d time.Duration) context.Context {
@@ -119,7 +139,7 @@ func timeout(t *testing.T, d time.Duration) context.Context {
 }
 
 func TestAContextEndsItsOwnCallersWaitOnly(t *testing.T) {
-	kms, c, _ := rig(t, Config{InFlight: 1})
+	kms, c, _ := rig(t, Config{})
 	arrived, release := kms.held(t)
 	first := make(chan error, 1)
 	go func() { first <- encryptOne(t.Context(), c, "first") }()
@@ -151,7 +171,7 @@ func TestAContextEndsItsOwnCallersWaitOnly(t *testing.T) {
 }
 
 func TestWhoGivesUpBeforeItsTurnIsNotSent(t *testing.T) {
-	kms, c, _ := rig(t, Config{InFlight: 1})
+	kms, c, _ := rig(t, Config{})
 	arrived, release := kms.held(t)
 	first := make(chan error, 1)
 	go func() { first <- encryptOne(t.Context(), c, "first") }()
@@ -177,7 +197,7 @@ func TestWhoGivesUpBeforeItsTurnIsNotSent(t *testing.T) {
 }
 
 func TestACallThatNobodyWaitsForMakesRoom(t *testing.T) {
-	kms, c, _ := rig(t, Config{InFlight: 1})
+	kms, c, _ := rig(t, Config{})
 	arrived, _ := kms.held(t)
 	err := encryptOne(timeout(t, 50*time.Millisecond), c, "nobody waits")
 	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, fault.Unavailable) {
@@ -223,7 +243,7 @@ func TestOneBadItemFailsAlone(t *testing.T) {
 
 func TestABatchThatIsRefusedAsAWholeIsSentOneByOne(t *testing.T) {
 	for _, code := range []fault.Code{fault.Invalid, fault.TooLarge, fault.Internal} {
-		kms, c, _ := rig(t, Config{InFlight: 1})
+		kms, c, _ := rig(t, Config{})
 		arrived, release := kms.held(t)
 		errs := make(chan error, 3)
 		go func() { errs <- encryptOne(t.Context(), c, "first") }()
@@ -327,7 +347,7 @@ func TestAnswersAreReadWithoutLeavingACopy(t *testing.T) {
 }
 
 func TestCloseEndsCallsAndRefusesLaterOnes(t *testing.T) {
-	kms, c, _ := rig(t, Config{InFlight: 1})
+	kms, c, _ := rig(t, Config{})
 	arrived, _ := kms.held(t)
 	errs := make(chan error, 2)
 	go func() { errs <- encryptOne(t.Context(), c, "on its way") }()

@@ -3,6 +3,7 @@ package kmsclient
 import (
 	"context"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -124,7 +125,7 @@ func (s *socket) start(t testing.TB, h http.Handler) {
 func (s *socket) serve(l net.Listener, h http.Handler) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	server, done := &http.Server{Handler: h}, make(chan struct{})
+	server, done := &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0)}, make(chan struct{})
 	s.server, s.done = server, done
 	go func() {
 		defer close(done)
