@@ -99,6 +99,9 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if err := cfg.BreakGlass.check(cfg); err != nil {
+		return nil, err
+	}
 	n := new(Node)
 	if err := n.open(ctx, cfg); err != nil {
 		return nil, errors.Join(err, n.closeParts())

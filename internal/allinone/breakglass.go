@@ -10,19 +10,26 @@ import (
 	"github.com/keyfold/keyfold/internal/thread"
 )
 
+// check refuses settings of break-glass that do not go together.
+func (files BreakGlass) check(cfg Config) error {
+	switch {
+	case files == BreakGlass{}:
+	case files.RootFile == "" || files.KeyringFile == "":
+		return errors.New("break-glass needs both the root key file and the exported keyring; name both, or none")
+	case cfg.embedded():
+		return errors.New("break-glass is for a server whose key process is a process of its own; this one has the keys anyway")
+	case cfg.DataDir == "":
+		return errors.New("break-glass needs a data directory, for its audit")
+	}
+	return nil
+}
+
 // openBreakGlass sets up what cfg says, with an audit of its own: the KMS's is
 // with the KMS. It returns nil where nothing is set.
 func (n *Node) openBreakGlass(ctx context.Context, cfg Config) (thread.BreakGlass, error) {
 	files := cfg.BreakGlass
-	switch {
-	case files == BreakGlass{}:
+	if files == (BreakGlass{}) {
 		return nil, nil
-	case files.RootFile == "" || files.KeyringFile == "":
-		return nil, errors.New("break-glass needs both the root key file and the exported keyring; name both, or none")
-	case cfg.embedded():
-		return nil, errors.New("break-glass is for a server whose key process is a process of its own; this one has the keys anyway")
-	case cfg.DataDir == "":
-		return nil, errors.New("break-glass needs a data directory, for its audit")
 	}
 	dir := dataDir(cfg.DataDir)
 	key, err := audit.OpenOrCreateKeyFile(dir.path("audit.key"))

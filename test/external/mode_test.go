@@ -3,9 +3,11 @@ package external
 import (
 	"bytes"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -60,4 +62,49 @@ func TestADataDirectoryMovesFromEmbeddedToExternalAndBack(t *testing.T) {
 		s.stop()
 		s.mustNotHold(canary)
 	}
+}
+
+// A key process on TCP, with the certificates that init makes, and a server
+// that has but the crypto role there.
+func TestAServerReachesItsKeyProcessByMutualTLS(t *testing.T) {
+	dir, data := shortDir(t), shortDir(t)
+	port := freePort(t)
+	config := filepath.Join(dir, "kms.yaml")
+	must(t, kmsCommand(dir, "init", "--tls", "--endpoint", port, "--config", config))
+	stop := serveKMS(t, dir, "--config", config)
+	tls := filepath.Join(dir, "tls")
+	env := []string{"KEYFOLD_KMS=https://" + port, "KEYFOLD_KMS_CERT=" + filepath.Join(tls, "keyfold-server.crt"),
+		"KEYFOLD_KMS_KEY=" + filepath.Join(tls, "keyfold-server.key"), "KEYFOLD_KMS_CA=" + filepath.Join(tls, "ca.crt")}
+	s := dev(t, data, env)
+	secret, thread := s.vault()+"/secrets/a", s.thread()
+	s.must("PUT", secret, `{"value":"`+canary+`"}`)
+	s.must("POST", thread, `{"body":"`+canary+`"}`)
+	stop(syscall.SIGKILL)
+	if status, text := s.call("GET", secret, ""); status != 503 || !strings.Contains(text, "try again") {
+		t.Errorf("without the key process: %d %s", status, text)
+	}
+	serveKMS(t, dir, "--config", config)
+	s.await("/readyz", s.ready)
+	if got, err := s.value(secret); err != nil || got != canary {
+		t.Errorf("%q, %v", got, err)
+	}
+	if got, err := s.bodies(thread); err != nil || len(got) != 1 {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := os.Stat(filepath.Join(data, "root.key")); err == nil {
+		t.Error("the server made a root key")
+	}
+	s.stop()
+	s.mustNotHold(canary)
+}
+
+// freePort is a loopback address that was free a moment ago.
+func freePort(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
 }
