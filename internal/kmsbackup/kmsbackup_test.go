@@ -80,7 +80,7 @@ func TestABackupIsRefusedWithAFlippedByteAnywhere(t *testing.T) {
 		if _, err := Check(bytes.NewReader(flipped)); err == nil && i < len(backup)-(tailSize-32) {
 			t.Errorf("byte %d of %d flipped: the checksum holds", i, len(backup))
 		}
-		if i%37 == 0 || i < headSize || i > len(backup)-tailSize { // a restore takes its time
+		if i%37 == 0 || i > len(backup)-tailSize && i%9 == 0 { // a restore takes its time
 			if _, err := Restore(t.Context(), bytes.NewReader(flipped), filepath.Join(t.TempDir(), "kms"), r.root, Options{}); err == nil {
 				t.Errorf("byte %d of %d flipped: restored", i, len(backup))
 			}
