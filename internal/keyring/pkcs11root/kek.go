@@ -3,7 +3,6 @@
 package pkcs11root
 
 import (
-	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -103,8 +102,7 @@ func (k *kek) works(s session, h object) error {
 
 // wrap is the one place where a token encrypts. The nonce is 12 fresh random
 // bytes of ours, always: some tokens take a missing one as an empty one, which
-// breaks the key. A token that puts one of its own in its place is taken at its
-// word, but for zeros.
+// breaks the key. Where a token puts one of its own in its place, that is stored.
 func (r *Root) wrap(s session, h object, dek, aad []byte) ([]byte, error) {
 	buf := make([]byte, nonceSize+64)
 	nonce := buf[:nonceSize]
@@ -113,7 +111,7 @@ func (r *Root) wrap(s session, h object, dek, aad []byte) ([]byte, error) {
 	switch {
 	case err != nil:
 		return nil, away(fmt.Errorf("wrap: %w", err))
-	case n != wrappedSize-nonceSize, nonceLen != nonceSize, bytes.Equal(nonce, make([]byte, nonceSize)):
+	case n != wrappedSize-nonceSize, nonceLen != nonceSize:
 		return nil, fmt.Errorf("the token wrapped a DEK to %d bytes under a nonce of %d bytes; it is not fit to be a root", n, nonceLen)
 	}
 	return buf[:wrappedSize:wrappedSize], nil

@@ -211,6 +211,17 @@ func TestADestroyedKEKIsGoneFromTheToken(t *testing.T) {
 	h.must(r.Check(ctx))
 }
 
+// Who is not logged in sees no KEK, and must not take it for lost.
+func TestAKEKThatAnotherProcessMadeIsFoundAlsoAfterALogout(t *testing.T) {
+	h := newHSM(t)
+	r, other := h.open(), h.open()
+	_, stored := h.kek(other, kekA)
+	losses["it is logged out"](h, r)
+	if _, err := r.LoadKEK(ctx, kekA, stored); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAWrongPINIsTriedOnce(t *testing.T) {
 	h, s := newHSM(t), &spy{}
 	good := h.config.PIN

@@ -145,6 +145,56 @@ func TestATokensOwnNonceIsReadBackAndStored(t *testing.T) {
 	h.mustUnwrap(k, w)
 }
 
+// oneNonce is a token that uses the same nonce always.
+type oneNonce struct {
+	cryptoki
+	writes bool // it into the one it was given
+}
+
+func (o oneNonce) encrypt(h session, key object, iv, aad, in, out []byte) (int, int, error) {
+	one := []byte("twelve bytes")
+	if o.writes {
+		copy(iv, one)
+	}
+	return o.cryptoki.encrypt(h, key, one, aad, in, out)
+}
+
+func (o oneNonce) decrypt(h session, key object, _, aad, in, out []byte) (int, error) {
+	return o.cryptoki.decrypt(h, key, []byte("twelve bytes"), aad, in, out)
+}
+
+// noAAD is a token that passes over the AAD.
+type noAAD struct{ cryptoki }
+
+func (n noAAD) encrypt(h session, key object, iv, _, in, out []byte) (int, int, error) {
+	return n.cryptoki.encrypt(h, key, iv, nil, in, out)
+}
+
+func (n noAAD) decrypt(h session, key object, iv, _, in, out []byte) (int, error) {
+	return n.cryptoki.decrypt(h, key, iv, nil, in, out)
+}
+
+// shortTag is a token that takes any last byte of a tag.
+type shortTag struct {
+	cryptoki
+	made [][]byte
+}
+
+func (s *shortTag) encrypt(h session, key object, iv, aad, in, out []byte) (int, int, error) {
+	ivLen, n, err := s.cryptoki.encrypt(h, key, iv, aad, in, out)
+	s.made = append(s.made, bytes.Clone(out[:n]))
+	return ivLen, n, err
+}
+
+func (s *shortTag) decrypt(h session, key object, iv, aad, in, out []byte) (int, error) {
+	for _, m := range s.made {
+		if bytes.Equal(m[:len(m)-1], in[:len(m)-1]) {
+			in = m
+		}
+	}
+	return s.cryptoki.decrypt(h, key, iv, aad, in, out)
+}
+
 // ownNonce is a token that does not use the nonce it is given.
 type ownNonce struct{ cryptoki }
 
@@ -172,8 +222,17 @@ func TestAnUnfitTokenIsRefusedAtStart(t *testing.T) {
 			return a, err
 		}}
 	}
+	tokens := map[string]func(cryptoki) cryptoki{
+		"does not bind the AAD":           func(lib cryptoki) cryptoki { return noAAD{lib} },
+		"looks at a part of the tag":      func(lib cryptoki) cryptoki { return &shortTag{lib, nil} },
+		"uses one nonce and says so":      func(lib cryptoki) cryptoki { return oneNonce{lib, true} },
+		"uses one nonce and says nothing": func(lib cryptoki) cryptoki { return oneNonce{lib, false} },
+	}
 	for name, s := range liars {
-		if r, err := open(h.config, s.over); err == nil {
+		tokens[name] = s.over
+	}
+	for name, over := range tokens {
+		if r, err := open(h.config, over); err == nil {
 			r.Wipe()
 			t.Errorf("%s: it is taken as a root", name)
 		} else if !strings.Contains(err.Error(), "not fit to be a root") {
