@@ -10,11 +10,16 @@ GO ?= go
 # Packages that must work when only FIPS 140 approved cryptography is allowed.
 FIPS := ./internal/aead ./internal/keyring ./internal/kms ./cmek
 FUZZTIME ?= 2000x
+# Packages whose tests speak to a whole server: they run with the key process
+# inside it, behind a socket and behind mutual TLS.
+EVERYKMS := ./client ./cmd/keyfold ./internal/server ./keyfoldtest
 
 .PHONY: test check long bench build deps
 test: deps
 	$(GO) test ./...
-	$(GO) test -race $$($(GO) list ./... | grep -v /test/demo)
+	$(GO) test -race $$($(GO) list ./... | grep -v /test/)
+	KEYFOLD_TEST_KMS=socket $(GO) test -race $(EVERYKMS)
+	KEYFOLD_TEST_KMS=mtls $(GO) test $(EVERYKMS)
 	GODEBUG=fips140=only $(GO) test -count=1 $(FIPS)
 	cd test/wycheproof && $(GO) test -count=1 ./...
 	scripts/fuzz.sh $(FUZZTIME)

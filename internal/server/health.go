@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"time"
 
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/httpx"
@@ -44,11 +45,21 @@ func (h health) status(ctx context.Context, _ *httpx.Call) (healthAnswer, error)
 	return healthAnswer{Status: "healthy", Version: h.version}, nil
 }
 
+// checkTime is how long one part may take to say that it works: less than the
+// rows' timeout, so that the part that hangs is named.
+const checkTime = 2 * time.Second
+
 func (h health) check(ctx context.Context) error {
 	for _, c := range h.checks {
-		if err := c.Do(ctx); err != nil {
+		if err := c.within(ctx, checkTime); err != nil {
 			return fault.Wrap(fault.Unavailable, err, "the %s does not answer; try again", c.Name)
 		}
 	}
 	return nil
+}
+
+func (c Check) within(ctx context.Context, d time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	return c.Do(ctx)
 }

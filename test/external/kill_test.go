@@ -166,3 +166,36 @@ func TestTheKeyProcessEndsWithItsServer(t *testing.T) {
 		t.Error("the key process outlived a server that ended in order")
 	}
 }
+
+// A key process that holds its breath is away, and what waits for it goes on
+// when it breathes again.
+func TestAStoppedKeyProcessIsAwayUntilItGoesOn(t *testing.T) {
+	s := dev(t, shortDir(t), nil, "--kms", "external")
+	path := s.vault() + "/secrets/a"
+	kms := s.kms()
+	if err := syscall.Kill(kms, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	put := make(chan int, 1)
+	go func() {
+		status, _ := s.call("PUT", path, `{"value":"`+canary+`"}`)
+		put <- status
+	}()
+	if status, text := s.call("GET", "/readyz", ""); status != 503 || !strings.Contains(text, "the key process does not answer") {
+		t.Errorf("readyz = %d %s", status, text)
+	}
+	if status, _ := s.call("GET", "/healthz", ""); status != 200 {
+		t.Errorf("healthz = %d", status)
+	}
+	if err := syscall.Kill(kms, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if status := <-put; status != 201 {
+		t.Errorf("the write that waited = %d", status)
+	}
+	s.await("/readyz", s.ready)
+	if got, err := s.value(path); err != nil || got != canary {
+		t.Errorf("%q, %v", got, err)
+	}
+	s.stop()
+}
