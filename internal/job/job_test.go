@@ -117,27 +117,33 @@ func TestTwoRunnersNeverDoABatchTwice(t *testing.T) {
 
 func TestOneHolderAtATimeUntilItsLeaseRanOut(t *testing.T) {
 	w := newWorld(t, 10)
-	inStep, goOn := make(chan struct{}), make(chan struct{})
-	first := true
+	var steps atomic.Int64
+	inStep := [3]chan struct{}{1: make(chan struct{}), 2: make(chan struct{})}
+	goOn := [3]chan struct{}{1: make(chan struct{}), 2: make(chan struct{})}
 	w.step = func(context.Context) error {
-		if first {
-			first = false
-			close(inStep)
-			<-goOn
+		if n := steps.Add(1); n <= 2 {
+			close(inStep[n])
+			<-goOn[n]
 		}
 		return nil
 	}
 	one, two := w.open(), w.open()
+	stopped := one.changed
 	j := w.start(one)
-	<-inStep
+	<-inStep[1]
 	w.advance(lease - 1)
 	if err := two.Resume(t.Context()); err != nil || len(two.working) != 0 {
 		t.Fatalf("another took the job up under a live lease (%v)", err)
 	}
 	w.advance(1)
-	w.whole(w.finish(two, j.ID))
-	close(goOn) // the slow one's batch is refused
-	one.Close()
+	if err := two.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-inStep[2]
+	close(goOn[1]) // the slow one's batch is refused, and it lets go
+	<-stopped
+	w.once(0)
+	close(goOn[2])
 	w.whole(w.finish(two, j.ID))
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/job"
+	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -344,6 +345,35 @@ func TestAVersionThatDoesNotOpenIsNamedAndItsKEKIsKept(t *testing.T) {
 	}
 	if x.twin.released["vault-"+bad] != 0 || x.twin.released["vault-"+good] != 2 {
 		t.Errorf("released: %v", x.twin.released)
+	}
+}
+
+func TestAWrongAnswerToARewrapIsNotStored(t *testing.T) {
+	for name, spoil := range map[string]func([]kmsapi.RewrapResult) []kmsapi.RewrapResult{
+		"one too few":    func(r []kmsapi.RewrapResult) []kmsapi.RewrapResult { return r[1:] },
+		"an old version": func(r []kmsapi.RewrapResult) []kmsapi.RewrapResult { r[1].KEKVersion = 1; return r },
+		"another KEK":    func(r []kmsapi.RewrapResult) []kmsapi.RewrapResult { r[1].KEKID = "threads"; return r },
+		"no wrapped DEK": func(r []kmsapi.RewrapResult) []kmsapi.RewrapResult { r[1].WrappedDEK = nil; return r },
+		"not now": func(r []kmsapi.RewrapResult) []kmsapi.RewrapResult {
+			r[1].Err = fault.New(fault.Unavailable, "not now")
+			return r
+		},
+	} {
+		x := newTurn(t)
+		x.fill(2)
+		calls := 0
+		x.twin.rewraps = func(r []kmsapi.RewrapResult) []kmsapi.RewrapResult {
+			if calls++; calls <= 2 {
+				return spoil(r)
+			}
+			return r
+		}
+		x.whole(x.rewrap(RewrapArgs{Rotate: true}), 6)
+		if calls != 3 {
+			t.Errorf("%s: it took %d calls", name, calls)
+		}
+		x.twin.destroy(t)
+		x.opens()
 	}
 }
 

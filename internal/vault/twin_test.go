@@ -20,8 +20,9 @@ type twinKMS struct {
 	released map[string]uint32
 	lag      uint32 // Seal works with a primary that is so many versions old
 	calls    []string
-	before   func(call string) error // runs first, without the lock; an error fails the call
-	after    func(call string) error // an error is answered though the call took effect
+	rewraps  func([]kmsapi.RewrapResult) []kmsapi.RewrapResult // changes what Rewrap answers
+	before   func(call string) error                           // runs first, without the lock; an error fails the call
+	after    func(call string) error                           // an error is answered though the call took effect
 }
 
 func newTwin() *twinKMS {
@@ -148,6 +149,9 @@ func (k *twinKMS) Rewrap(_ context.Context, items []kmsapi.RewrapItem) ([]kmsapi
 			}
 			res.Err = err
 			out = append(out, res)
+		}
+		if k.rewraps != nil {
+			out = k.rewraps(out)
 		}
 		return out, nil
 	})
