@@ -28,7 +28,7 @@ var attacks = map[string]func(c net.Conn){
 	"one line without end":      func(c net.Conn) { io.WriteString(c, strings.Repeat("x", 1<<20)) },
 	"a body that does not come": func(c net.Conn) { io.WriteString(c, head+"Content-Length: 1000\r\n\r\n") },
 	"a large body that stops": func(c net.Conn) {
-		io.WriteString(c, head+"Content-Length: 50000000\r\n\r\n"+strings.Repeat("[", 1<<20))
+		io.WriteString(c, head+"Content-Length: 44739242\r\n\r\n"+strings.Repeat("[", 1<<20))
 	},
 	"a chunk that lies":          func(c net.Conn) { io.WriteString(c, head+"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n[") },
 	"a length that lies":         func(c net.Conn) { io.WriteString(c, head+"Content-Length: 999999999999999999999\r\n\r\n[") },
@@ -207,7 +207,7 @@ func TestAStrangerWithACertificateHarmsNobodyElse(t *testing.T) {
 			defer c.Close()
 			c.SetDeadline(time.Now().Add(time.Minute))
 			io.WriteString(c, head+"Content-Length: 1000\r\n\r\n")
-			if text, err := io.ReadAll(c); err == nil && !strings.HasPrefix(string(text), "HTTP/1.1 403 ") {
+			if text, _ := io.ReadAll(c); len(text) > 0 && !strings.HasPrefix(string(text), "HTTP/1.1 403 ") { // nothing: one too many
 				t.Errorf("%.40q", text)
 			}
 		})

@@ -120,11 +120,8 @@ func New(cfg Config) (*Server, error) {
 
 // newHTTP bounds the parts of a connection's life that no row bounds.
 func (s *Server) newHTTP() *http.Server {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true) // HTTP/2 is slower on one machine, and another parser of hostile frames
 	return &http.Server{
 		Handler:                      s.mux,
-		Protocols:                    protocols,
 		ReadHeaderTimeout:            5 * time.Second, // and of the TLS handshake
 		WriteTimeout:                 3 * time.Minute, // from the end of the head: body, work and answer
 		IdleTimeout:                  2 * time.Minute,

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -56,6 +57,38 @@ func TestNothingButADeadSocketIsReplaced(t *testing.T) {
 		t.Errorf("the replaced socket does not answer: %v", err)
 	} else {
 		c.Close()
+	}
+}
+
+// A start waits while another one looks at what is there, and then sees what
+// that one made.
+func TestStartsLookOneAfterTheOther(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "kms.sock")
+	unlock, err := lockDir(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		ln, err := listenUnix(path)
+		if err == nil {
+			ln.Close()
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		t.Fatalf("it did not wait: %v", err)
+	case <-time.After(50 * time.Millisecond): // time to make the mistake
+	}
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	unlock()
+	if err := <-done; err == nil || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("the second start: %v", err)
 	}
 }
 
