@@ -204,7 +204,7 @@ func named(err error) error {
 	case errors.Is(err, errReplaced):
 		return fault.Wrap(fault.Unavailable, err, "another token, or a newly initialised one, is in the place of the root key's token; put the former one back")
 	case errors.Is(err, errAway):
-		return fault.Wrap(fault.Unavailable, err, "the root key's token does not answer; put it back, and the KMS goes on by itself")
+		return fault.Wrap(fault.Unavailable, err, "the root key's token does not answer, or refuses (the KMS's log says why); put it back, and the KMS goes on by itself")
 	}
 	return err
 }

@@ -15,7 +15,8 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Root is a token. It may be used by many goroutines.
+// Root is a token. It may be used by many goroutines. A call that the token's
+// library has been given cannot be cancelled.
 type Root struct {
 	cfg   Config
 	mod   *module

@@ -91,7 +91,51 @@ func TestTheKMSWorksOnATokenAndGoesOnAfterAStart(t *testing.T) {
 	}
 }
 
-func TestAKeyringOnATokenRotatesAndDestroys(t *testing.T) {
+func TestAKEKOnATokenIsRotatedAndItsOldVersionDestroyed(t *testing.T) {
+	h, st := newHSM(t), memstore.New()
+	r := h.open()
+	s := h.service(st, r)
+	_, err := s.CreateKEK(ctx, []string{"v"})
+	h.must(err)
+	e, err := seal(s, "v", "a secret")
+	h.must(err)
+	rotated, err := s.RotateKEK(ctx, kmsapi.Rotate{KEKID: "v"})
+	if h.must(err); rotated.KEKVersion != 2 {
+		t.Fatalf("%+v", rotated)
+	}
+	moved, err := s.Rewrap(ctx, []kmsapi.RewrapItem{{KEKID: "v", KEKVersion: e.KEKVersion, WrappedDEK: e.WrappedDEK, AAD: aad}})
+	h.must(err)
+	h.must(moved[0].Err)
+	before := h.objects(r)
+	h.must(s.ReleaseKEK(ctx, "v", 2))
+	h.must(s.DestroyKEKVersion(ctx, "v", 1))
+	if n := h.objects(r); n != before-1 {
+		t.Errorf("%d objects on the token, %d before", n, before)
+	}
+	s.Close()
+	r.Wipe()
+	s = h.service(st, h.open())
+	if _, err := opens(s, e); !errors.Is(err, fault.Unopenable) {
+		t.Errorf("under the destroyed version: %v", err)
+	}
+	e.WrappedDEK, e.KEKVersion = moved[0].WrappedDEK, moved[0].KEKVersion
+	if got, err := opens(s, e); err != nil || got != "a secret" {
+		t.Errorf("after the rewrap: %q, %v", got, err)
+	}
+}
+
+// objects counts the keys on the token.
+func (h *hsm) objects(r *Root) (n int) {
+	h.Helper()
+	h.must(r.do(func(_ *conn, s session) error {
+		found, err := r.search(s)
+		n = len(found)
+		return err
+	}))
+	return n
+}
+
+func TestAKeyringOnATokenRotatesAndIsBoundToIt(t *testing.T) {
 	h := newHSM(t)
 	r := h.open()
 	ring, err := keyring.New(ctx, r, "a", time.Now())
@@ -217,16 +261,20 @@ func BenchmarkSeal1KiB(b *testing.B) {
 	}
 }
 
-func BenchmarkUnwrapWith500KEKs(b *testing.B) {
-	h := newHSM(b)
-	r := h.open()
-	for range 499 {
-		_, err := r.MakeKEK(ctx, kekA)
-		h.must(err)
-	}
-	k, _ := h.kek(r, kekA)
-	w := h.wrap(k)
-	for b.Loop() {
-		h.mustUnwrap(k, w)
+func BenchmarkUnwrapAmong(b *testing.B) {
+	for _, n := range []int{1, 500} {
+		b.Run(fmt.Sprint(n, "KEKs"), func(b *testing.B) {
+			h := newHSM(b)
+			r := h.open()
+			for range n - 1 {
+				_, err := r.MakeKEK(ctx, kekA)
+				h.must(err)
+			}
+			k, _ := h.kek(r, kekA)
+			w := h.wrap(k)
+			for b.Loop() {
+				h.mustUnwrap(k, w)
+			}
+		})
 	}
 }

@@ -159,8 +159,11 @@ func (o oneNonce) encrypt(h session, key object, iv, aad, in, out []byte) (int, 
 	return o.cryptoki.encrypt(h, key, one, aad, in, out)
 }
 
-func (o oneNonce) decrypt(h session, key object, _, aad, in, out []byte) (int, error) {
-	return o.cryptoki.decrypt(h, key, []byte("twelve bytes"), aad, in, out)
+func (o oneNonce) decrypt(h session, key object, iv, aad, in, out []byte) (int, error) {
+	if !o.writes {
+		iv = []byte("twelve bytes")
+	}
+	return o.cryptoki.decrypt(h, key, iv, aad, in, out)
 }
 
 // noAAD is a token that passes over the AAD.

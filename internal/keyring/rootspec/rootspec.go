@@ -60,7 +60,7 @@ func Parse(text string, getenv func(string) string) (Spec, error) {
 	}
 	s, err := parseSource(text, getenv)
 	if err != nil {
-		return Spec{}, fmt.Errorf("root key: %w; or name a token with pkcs11:...", err)
+		return Spec{}, fmt.Errorf("root key: %w, or a token as a pkcs11: URI", err)
 	}
 	return Spec{source: s}, nil
 }

@@ -48,7 +48,7 @@ func parseURI(rest string, getenv func(string) string) (Spec, error) {
 	}
 	switch {
 	case cfg.Token == "" && cfg.Serial == "" && cfg.Slot == nil:
-		return Spec{}, errors.New("the PKCS#11 URI names no token; add token=LABEL, serial=... or slot-id=N after pkcs11:")
+		return Spec{}, errors.New("the PKCS#11 URI names no token; add token=LABEL, serial=HEX or slot-id=N after the scheme")
 	case !filepath.IsAbs(cfg.Module):
 		return Spec{}, errors.New("the PKCS#11 URI needs ?module-path= with the absolute path of the token's library")
 	case pin == "":
