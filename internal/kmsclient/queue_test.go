@@ -188,8 +188,8 @@ func TestWhoGivesUpBeforeItsTurnIsNotSent(t *testing.T) {
 	if err := errors.Join(<-first, encryptOne(t.Context(), c, "last")); err != nil {
 		t.Error(err)
 	}
-	if n := kms.calls.Load(); n != 2 {
-		t.Errorf("%d requests", n)
+	if n := <-arrived; n != 1 || kms.calls.Load() != 2 {
+		t.Errorf("%d requests, the last with %d items", kms.calls.Load(), n)
 	}
 	if err := encryptOne(ctx, c, "too late"); !errors.Is(err, context.Canceled) || kms.calls.Load() != 2 {
 		t.Error("a context that had ended sent a request", err)
@@ -199,14 +199,26 @@ func TestWhoGivesUpBeforeItsTurnIsNotSent(t *testing.T) {
 func TestACallThatNobodyWaitsForMakesRoom(t *testing.T) {
 	kms, c, _ := rig(t, Config{})
 	arrived, _ := kms.held(t)
-	err := encryptOne(timeout(t, 50*time.Millisecond), c, "nobody waits")
-	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, fault.Unavailable) {
+	ctx, cancel := context.WithCancel(t.Context())
+	gone := make(chan error, 1)
+	go func() { gone <- encryptOne(ctx, c, "nobody waits") }()
+	<-arrived
+	cancel()
+	if err := <-gone; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	<-arrived
 	kms.on(func(http.ResponseWriter, *http.Request, int) bool { return false })
-	if err := encryptOne(t.Context(), c, "next"); err != nil {
+	if err := encryptOne(timeout(t, MaxWait/2), c, "next"); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestASlowAnswerEndsWithItsCallersDeadline(t *testing.T) {
+	kms, c, _ := rig(t, Config{Retry: long})
+	kms.held(t)
+	err := encryptOne(timeout(t, 20*time.Millisecond), c, "x")
+	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, fault.Unavailable) || c.down.Load() {
+		t.Error(c.down.Load(), err)
 	}
 }
 

@@ -204,9 +204,12 @@ func TestReplacedCertificatesAreUsedByTheNextCall(t *testing.T) {
 			t.Errorf("the KMS saw %v, not %s (%v)", kms.seen.Load(), want, err)
 		}
 	}
+	conn := breakables(c)
 	call("first")
+	old := conn.Load()
 	f.write(t, "second", ca, ca)
 	call("second")
+	until(t, "the connection of the first certificate ends", old.closed.Load)
 	if err := os.WriteFile(f.cert, []byte("half of a fi"), 0o600); err != nil {
 		t.Fatal(err)
 	}

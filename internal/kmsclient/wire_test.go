@@ -166,7 +166,13 @@ func TestAnAnswerThatIsLostAgainAndAgainIsGivenUp(t *testing.T) {
 // breakable is a connection that can be told to break after some more bytes.
 type breakable struct {
 	net.Conn
-	room atomic.Int64
+	room   atomic.Int64
+	closed atomic.Bool
+}
+
+func (c *breakable) Close() error {
+	c.closed.Store(true)
+	return c.Conn.Close()
 }
 
 func (c *breakable) Write(b []byte) (int, error) {
@@ -410,7 +416,13 @@ func TestWhatIsNotOfTheRightShapeIsNeverData(t *testing.T) {
 	for name, answer := range answers {
 		kms, c, _ := rig(t, Config{Retry: long})
 		kms.on(func(w http.ResponseWriter, _ *http.Request, _ int) bool { answer(w); return true })
-		if err := encryptOne(t.Context(), c, "plaintext"); !errors.Is(err, fault.Internal) {
+		results, err := c.Encrypt(t.Context(), one("plaintext"))
+		for _, r := range results {
+			if err = r.Err; r.Ciphertext != nil {
+				t.Errorf("%s: taken for data", name)
+			}
+		}
+		if !errors.Is(err, fault.Internal) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
