@@ -35,12 +35,8 @@ type (
 // jsonBody is httpx.Body for a call that takes JSON alone.
 func jsonBody[In, Out any](status int, call func(context.Context, *httpx.Call, In) (Out, error)) httpx.Handler {
 	return httpx.Body(status, func(ctx context.Context, c *httpx.Call, in In) (out Out, err error) {
-		binary, err := isProtobuf(c)
-		if err == nil && binary {
-			err = fault.New(fault.Invalid, "this call takes application/json alone")
-		}
-		if err != nil {
-			return out, err
+		if isProtobuf(c) {
+			return out, fault.New(fault.Invalid, "this call takes application/json alone")
 		}
 		return call(actor(ctx, c), c, in)
 	})

@@ -9,7 +9,8 @@ import (
 )
 
 // Listen listens at endpoint: the path of a Unix socket ("/run/kms.sock",
-// "unix:///run/kms.sock"), or a TCP address ("127.0.0.1:7421",
+// "unix:///run/kms.sock"), "fd:N" for one that the process was started with, as
+// systemd passes it from 3 up, or a TCP address ("127.0.0.1:7421",
 // "https://127.0.0.1:7421"). On TCP it needs files, for TLS 1.3 with client
 // certificates. It refuses an endpoint at which no caller is listed. Its errors
 // are for the operator and name paths.
@@ -20,12 +21,13 @@ func (s *Server) Listen(endpoint string, files *TLSFiles) (net.Listener, error) 
 	}
 	hasFiles := files != nil && *files != TLSFiles{}
 	switch {
-	case network == "unix" && hasFiles:
+	case network != "tcp" && hasFiles:
 		return nil, fmt.Errorf("the endpoint %s is a Unix socket, which takes no TLS; name host:port, or take the certificates away", endpoint)
-	case network == "unix" && !s.callers.any(byUID):
+	case network != "tcp" && !s.callers.any(byUID):
 		return nil, fmt.Errorf("no UID is in the list of callers, so nobody could call at %s; list one", endpoint)
-	case network == "unix":
-		ln, err := listenUnix(address)
+	case network != "tcp":
+		open := map[string]func(string) (net.Listener, error){"unix": listenUnix, "fd": inherit}
+		ln, err := open[network](address)
 		if err != nil {
 			return nil, err
 		}
@@ -50,7 +52,9 @@ func (s *Server) Listen(endpoint string, files *TLSFiles) (net.Listener, error) 
 func parseEndpoint(endpoint string) (network, address string, err error) {
 	scheme, rest, isURL := strings.Cut(endpoint, "://")
 	switch {
-	case !isURL && strings.Contains(endpoint, "/"):
+	case !isURL && strings.HasPrefix(endpoint, "fd:"):
+		return "fd", endpoint[len("fd:"):], nil
+	case !isURL && endpoint != "" && (strings.Contains(endpoint, "/") || !strings.Contains(endpoint, ":")):
 		return "unix", endpoint, nil
 	case isURL && scheme == "unix" && strings.HasPrefix(rest, "/"):
 		return "unix", rest, nil
@@ -60,7 +64,7 @@ func parseEndpoint(endpoint string) (network, address string, err error) {
 		rest = ""
 	}
 	if _, port, err := net.SplitHostPort(rest); err != nil || port == "" || strings.Contains(port, "/") {
-		return "", "", fmt.Errorf("the endpoint %q is neither the path of a socket, with a slash in it, nor host:port; write /run/kms.sock or 127.0.0.1:7421", endpoint)
+		return "", "", fmt.Errorf("the endpoint %q is neither the path of a socket nor host:port; write /run/kms.sock or 127.0.0.1:7421", endpoint)
 	}
 	return "tcp", rest, nil
 }

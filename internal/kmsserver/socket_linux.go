@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -48,6 +49,40 @@ func listenUnix(path string) (net.Listener, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// inherit takes the listening Unix socket that the process was started with as
+// descriptor n. Its file belongs to whoever made it, who also removes it; it
+// must be its owner's alone, as one of ours is.
+func inherit(n string) (net.Listener, error) {
+	fd, err := strconv.ParseUint(n, 10, 16)
+	if err != nil || fd < 3 {
+		return nil, fmt.Errorf("the endpoint fd:%s names no descriptor; systemd passes them from fd:3 up", n)
+	}
+	if listens, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || listens == 0 {
+		return nil, fmt.Errorf("the endpoint fd:%s is no listening socket; see ListenStream= of a systemd socket", n)
+	}
+	f := os.NewFile(uintptr(fd), "the endpoint")
+	defer f.Close() // FileListener makes a copy
+	ln, err := net.FileListener(f)
+	if err != nil {
+		return nil, err
+	}
+	u, ok := ln.(*net.UnixListener)
+	if !ok {
+		ln.Close()
+		return nil, fmt.Errorf("the endpoint fd:%s is not a Unix socket; for TCP name host:port", n)
+	}
+	u.SetUnlinkOnClose(false)
+	info, err := os.Lstat(u.Addr().String())
+	if err == nil && info.Mode().Perm()&^0o600 != 0 {
+		err = fmt.Errorf("the socket %s is open to others (mode %v); set SocketMode=0600", u.Addr(), info.Mode().Perm())
+	}
+	if err != nil {
+		u.Close()
+		return nil, err
+	}
+	return u, nil
 }
 
 // ownerOnly runs between socket and bind: Linux gives the file that bind makes

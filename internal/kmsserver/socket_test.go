@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -175,11 +176,67 @@ func TestThePeersUIDIsTheKernels(t *testing.T) {
 	}
 }
 
+// passed makes a descriptor of ln, as systemd passes one.
+func passed(t *testing.T, ln interface{ File() (*os.File, error) }) string {
+	t.Helper()
+	f, err := ln.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fd, err := unix.Dup(int(f.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strconv.Itoa(fd)
+}
+
+func TestAPassedSocketIsTakenIfItIsItsOwnersAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "kms.sock")
+	made, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer made.Close()
+	os.Chmod(path, 0o660)
+	if _, err := inherit(passed(t, made)); err == nil || !strings.Contains(err.Error(), "SocketMode=0600") {
+		t.Errorf("a socket that others may use: %v", err)
+	}
+	os.Chmod(path, 0o600)
+	r := newRig(t, func(c *Config) { c.Callers = nil })
+	ln, err := r.Listen("fd:"+passed(t, made), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.serve(ln)
+	if a := r.do(r.over(unixDial(path)), "GET /healthz", "", ""); a.status != 200 {
+		t.Errorf("over it: %d %s", a.status, a.body)
+	}
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	file, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for _, n := range []string{passed(t, tcp.(*net.TCPListener)), strconv.Itoa(int(file.Fd())), "9999", "0", "-3", "x", ""} {
+		if _, err := inherit(n); err == nil || !strings.Contains(err.Error(), "fd:"+n) {
+			t.Errorf("fd:%s: %v", n, err)
+		}
+	}
+	if _, err := file.Stat(); err != nil {
+		t.Errorf("a descriptor that is no socket was closed: %v", err)
+	}
+}
+
 func TestAnEndpointIsReadOneWay(t *testing.T) {
 	for endpoint, want := range map[string]string{
 		"/run/kms.sock": "unix /run/kms.sock", "./kms.sock": "unix ./kms.sock", "unix:///run/kms.sock": "unix /run/kms.sock", "a/b:80": "unix a/b:80",
 		"127.0.0.1:7421": "tcp 127.0.0.1:7421", "[::1]:7421": "tcp [::1]:7421", ":7421": "tcp :7421", "https://kms:7421": "tcp kms:7421",
-		"": "", "kms.sock": "", "kms:": "", "http://kms:7421": "", "unix:/x": "unix unix:/x", "ftp:///x": "", "https://kms:7421/x": "", "unix://kms.sock": "", "https://": "",
+		"kms.sock": "unix kms.sock", "fd:3": "fd 3", "": "", "kms:": "", "http://kms:7421": "", "unix:/x": "unix unix:/x", "ftp:///x": "", "https://kms:7421/x": "", "unix://kms.sock": "", "https://": "",
 	} {
 		network, address, err := parseEndpoint(endpoint)
 		if got := strings.TrimSpace(network + " " + address); got != want || (err != nil) != (want == "") {
