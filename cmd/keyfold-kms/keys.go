@@ -45,13 +45,11 @@ none does, reads the store in --data-dir itself, under its root key.`,
 	return cmd
 }
 
-// endpointAnswers reports whether to ask a process: one was named, or listens
-// beside the store.
+// endpointAnswers reports whether to ask a process: one on TCP was named, or one
+// listens on the socket.
 func (s settings) endpointAnswers() bool {
-	if s.Endpoint != "" && s.Endpoint != kmsnode.Endpoint(s.DataDir) {
-		if _, onTCP, _ := clientEndpoint(s.Endpoint); onTCP {
-			return true
-		}
+	if _, onTCP, _ := clientEndpoint(s.Endpoint); onTCP && s.Endpoint != "" {
+		return true
 	}
 	path := strings.TrimPrefix(s.Endpoint, "unix://")
 	if path == "" {

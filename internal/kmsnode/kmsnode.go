@@ -133,9 +133,6 @@ func (n *Node) open(ctx context.Context, cfg Config) (err error) {
 	return err
 }
 
-// Addr is where the Node listens.
-func (n *Node) Addr() net.Addr { return n.ln.Addr() }
-
 // Status is what callers hear who ask for it.
 func (n *Node) Status() kmsapi.Status { return n.status() }
 
