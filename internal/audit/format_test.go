@@ -3,6 +3,7 @@ package audit
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"runtime"
 	"strings"
 	"testing"
@@ -66,7 +67,32 @@ func TestARecordHasOneText(t *testing.T) {
 	}
 }
 
+// What a caller puts into an event lies in the file in clear.
+func TestEventsAreWrittenAsTheyAreGiven(t *testing.T) {
+	s := &sample{t: t, dir: newDir(t)}
+	l := open(t, s.dir, Options{})
+	if err := l.Record(t.Context(), Event{Actor: "canary-1", Action: "canary-2", Target: "canary-3", Outcome: "canary-4", Detail: map[string]any{"canary-5": "canary-6"}}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 6 {
+		if canary := fmt.Sprint("canary-", i+1); !bytes.Contains(s.read(fileName(1)), []byte(canary)) {
+			t.Errorf("%s is not in the file", canary)
+		}
+	}
+}
+
 const zeros = "0000000000000000000000000000000000000000000000000000000000000000"
+
+func TestASlotHasOneText(t *testing.T) {
+	b := encodeSlot(Anchor{Seq: 7}, keyOf(1))
+	if _, ok := parseSlot(b, pubOf(1)); !ok {
+		t.Fatal("it does not parse")
+	}
+	b[slotSize-2] = '\n'
+	if _, ok := parseSlot(b, pubOf(1)); ok {
+		t.Error("it parses with another newline")
+	}
+}
 
 // The example of the format, with the key of the 32 bytes 1, 0, 0, ...
 func TestTheFormatIsWhatItWas(t *testing.T) {

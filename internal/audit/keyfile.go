@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"syscall"
@@ -60,8 +61,8 @@ func openKeyFile(path string) (ed25519.PrivateKey, error) {
 	}
 	text := make([]byte, maxKeyFile+1)
 	defer clear(text)
-	n, err := f.Read(text)
-	if err != nil {
+	n, err := io.ReadFull(f, text)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, fmt.Errorf("read the audit key file %s: %w", path, err)
 	}
 	seed := parseKey(text[:n])
@@ -86,19 +87,6 @@ func parseKey(text []byte) (seed []byte) {
 		seed = key
 	}
 	return seed
-}
-
-// checkPrivate refuses a file or directory that others may use; mode is the
-// most that it may have.
-func checkPrivate(path string, info fs.FileInfo, mode fs.FileMode) error {
-	owner, euid := info.Sys().(*syscall.Stat_t).Uid, os.Geteuid()
-	switch {
-	case owner != 0 && owner != uint32(euid):
-		return fmt.Errorf("%s belongs to another user (uid %d); run: chown %d %q", path, owner, euid, path)
-	case info.Mode().Perm()&^mode != 0:
-		return fmt.Errorf("%s has mode %#o, and must be for its owner alone; run: chmod %o %q", path, info.Mode().Perm(), mode, path)
-	}
-	return nil
 }
 
 // FormatPublicKey returns the base64 of a public key.

@@ -56,7 +56,7 @@ func TestAKeyFileThatIsNotOneIsRefusedWithAdvice(t *testing.T) {
 		"readable by the group":  {key, 0o640, "chmod 600"},
 		"readable by all":        {key, 0o604, "chmod 600"},
 		"no key":                 {"# nothing\n", 0o600, "restore it from its backup"},
-		"empty":                  {"", 0o600, "audit key file"},
+		"empty":                  {"", 0o600, "restore it from its backup"},
 		"two keys":               {key + "\n" + key + "\n", 0o600, "restore it from its backup"},
 		"half a key":             {key[:20] + "\n", 0o600, "restore it from its backup"},
 		"a key of another size":  {base64.StdEncoding.EncodeToString(make([]byte, 31)), 0o600, "restore it from its backup"},

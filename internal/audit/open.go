@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/keyfold/keyfold/internal/fault"
@@ -98,7 +97,7 @@ func (l *Log) takeDir() error {
 	if l.lock, err = os.OpenFile(filepath.Join(l.dir, headName), os.O_RDWR, 0); err != nil {
 		return err
 	}
-	if err := syscall.Flock(int(l.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := lock(l.lock); err != nil {
 		return fmt.Errorf("%w: another process writes to it; stop that one first", fault.Conflict)
 	}
 	l.heads = l.wrapped(l.lock)

@@ -361,7 +361,9 @@ func TestAfterARotationAnOldKeyringOpensWhatItKnows(t *testing.T) {
 func TestWrongFilesAreRefusedAtStart(t *testing.T) {
 	s, other := newSite(t), newSite(t)
 	s.must(os.WriteFile(s.path("empty"), nil, 0o600))
-	s.must(os.WriteFile(s.path("huge"), bytes.Repeat([]byte("x"), maxKeyring+1), 0o600))
+	text, err := os.ReadFile(s.path("keyring"))
+	s.must(err)
+	s.must(os.WriteFile(s.path("huge"), append(bytes.Repeat([]byte("x\n"), maxKeyring/2), text...), 0o600))
 	for name, c := range map[string]struct {
 		root, keyring string
 		want          string
