@@ -16,7 +16,8 @@
 // Everything answered without error is on stable storage. Each change is one
 // commit, so a crash leaves none of them half done; all it can leave is a DEK
 // in the KMS that no thread names, when it comes between the making of the
-// DEK and the commit of the thread. Such a DEK has sealed nothing.
+// DEK and the commit of the thread. Such a DEK has sealed nothing. A rewrap
+// (see RewrapKind) goes on where it was.
 package thread
 
 import (

@@ -9,7 +9,8 @@
 //
 // What survives a crash. Every change is one commit, and every commit requires
 // the revision of the vault's meta row, so nothing is ever written into a vault
-// that was deleted. A vault's deletion leaves a purge mark in the same commit;
+// that was deleted; a rewrap requires the rows that it replaces instead (see
+// RewrapKind), and goes on where it was. A vault's deletion leaves a purge mark in the same commit;
 // Recover removes the rows that a crash left behind. A KEK whose vault was
 // never written is left in the KMS and harms nothing.
 //

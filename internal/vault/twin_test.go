@@ -2,7 +2,6 @@ package vault
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strconv"
 	"sync"
@@ -187,7 +186,7 @@ func (k *twinKMS) destroy(t testing.TB) {
 	for id, versions := range k.keks {
 		for i := range len(versions) - 1 {
 			if k.released[id] <= uint32(i+1) {
-				t.Error(fmt.Sprintf("version %d of %s is not released", i+1, id))
+				t.Errorf("version %d of %s is not released", i+1, id)
 			}
 			versions[i] = nil
 		}
