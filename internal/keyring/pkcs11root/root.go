@@ -158,7 +158,8 @@ func (r *Root) LoadKEK(_ context.Context, name keyring.Name, stored []byte) (key
 	return k, nil
 }
 
-// DestroyKEK destroys the KEK's object.
+// DestroyKEK destroys the KEK's object. That it is gone already is believed of a
+// search alone: a handle is invalid as well when the token is away.
 func (r *Root) DestroyKEK(_ context.Context, name keyring.Name, stored []byte) error {
 	id := objectID(name, stored)
 	err := r.do(func(c *conn, s session) error {
@@ -167,7 +168,7 @@ func (r *Root) DestroyKEK(_ context.Context, name keyring.Name, stored []byte) e
 			return err
 		}
 		c.forget(id)
-		if err := r.lib.DestroyObject(s, h); err != nil && !errors.Is(err, pkcs11.Error(pkcs11.CKR_OBJECT_HANDLE_INVALID)) {
+		if err := r.lib.DestroyObject(s, h); err != nil {
 			return away(err)
 		}
 		return nil
