@@ -42,7 +42,8 @@ bench:
 
 build:
 	mkdir -p bin
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/ ./cmd/...
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/ ./cmd/keyfold
+	$(GO) build -trimpath -ldflags "-s -w" -o bin/ ./cmd/keyfold-kms # with cgo, for PKCS#11
 
 deps:
 	@scripts/deps.sh

@@ -11,9 +11,8 @@ cd "$(dirname "$0")/.."
 
 out=bench/out
 mkdir -p $out
-for cmd in cmd/*/; do
-	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o "$out/$(basename "$cmd")" "./$cmd"
-done
+make --no-print-directory build
+cp bin/keyfold bin/keyfold-kms $out/
 go build -o $out/load ./bench/load
 
 ops=("$@")
