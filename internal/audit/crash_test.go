@@ -108,7 +108,7 @@ func TestWhatACrashLeftOfAGroupIsKeptWholeOrCutOff(t *testing.T) {
 	closeLog(t, l)
 	whole := s.read(fileName(1))
 	for n := settled; n <= len(whole); n++ {
-		if n%11 != 0 && !bytes.Contains(whole[n-2:min(n+2, len(whole))], []byte("\n")) {
+		if n%23 != 0 && !bytes.Contains(whole[n-2:min(n+2, len(whole))], []byte("\n")) {
 			continue // of those inside of a line, some
 		}
 		for _, fill := range []string{"", strings.Repeat("\x00", len(whole)-n), strings.Repeat("\n", len(whole)-n)} {
@@ -256,7 +256,7 @@ func TestAFailureStopsTheLogUntilItIsOpenedAgain(t *testing.T) {
 			}
 			var answered []string
 			failures := 0
-			for i := range 12 {
+			for i := range 7 {
 				target := strconv.Itoa(i)
 				err := l.Record(t.Context(), Event{Actor: "uid:0", Action: "key.use", Target: target})
 				if err == nil {
@@ -282,7 +282,7 @@ func TestAFailureStopsTheLogUntilItIsOpenedAgain(t *testing.T) {
 			}
 		}
 		if !reached {
-			if n < 12*4 {
+			if n < 7*4 {
 				t.Errorf("only %d operations", n)
 			}
 			return

@@ -252,7 +252,7 @@ func TestTamperingIsFoundAndPlaced(t *testing.T) {
 			c.do(s)
 			r := verify(t, s.dir)
 			switch {
-			case c.want == "" && (!r.OK() || r.TailBytes == 0):
+			case c.want == "" && (!r.OK() || r.TailBytes == 0 || r.Records != 12):
 				t.Errorf("%+v", r)
 			case c.want != "" && (r.OK() || !strings.HasPrefix(r.Problems[0].String(), c.want)):
 				t.Errorf("report %+v\nwant %q", r, c.want)
@@ -334,18 +334,22 @@ func TestAFlippedBitAnywhereIsFound(t *testing.T) {
 	record(t, l, "a")
 	record(t, l, "b", "c")
 	closeLog(t, l)
+	step := 4
+	if os.Getenv("KEYFOLD_LONG") != "" {
+		step = 1
+	}
 	for _, name := range []string{headName, fileName(1)} {
 		b := s.read(name)
-		for i := range b {
+		for i := 0; i < len(b); i += step {
 			if b[i] == ' ' && i%64 != 0 { // of the spaces in the head, some
 				continue
 			}
-			b[i] ^= 1 << (i % 8)
+			b[i] ^= 1 << (i / step % 8)
 			s.write(name, b)
 			if r := verify(t, s.dir); r.OK() {
 				t.Errorf("%s: byte %d: %+v", name, i, r)
 			}
-			b[i] ^= 1 << (i % 8)
+			b[i] ^= 1 << (i / step % 8)
 		}
 		s.write(name, b)
 	}

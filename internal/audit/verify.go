@@ -20,7 +20,7 @@ const maxProblems = 100
 
 // Report is what Verify found.
 type Report struct {
-	Records   uint64    `json:"records"` // that parse
+	Records   uint64    `json:"records"` // in signed groups
 	FirstTime time.Time `json:"first_time,omitzero"`
 	LastTime  time.Time `json:"last_time,omitzero"`
 	Head      string    `json:"head"` // "seq:hash" of the last signed record: an anchor for the next time
@@ -68,7 +68,8 @@ type verifier struct {
 	Report
 	head     Anchor // as it was before the records were read
 	lastFile string
-	tail     bool // the rest of the last file was never answered
+	group    uint64 // records of a group whose end was not yet read
+	tail     bool   // the rest of the last file was never answered
 }
 
 func (v *verifier) verify(opt VerifyOptions) error {
@@ -138,11 +139,12 @@ func (v *verifier) problem(p Problem) (on bool) {
 }
 
 func (v *verifier) count(r row) {
-	if v.Records == 0 {
+	if v.FirstTime.IsZero() {
 		v.FirstTime = r.Time
 	}
-	v.Records++
-	v.LastTime = r.Time
+	if v.group++; r.Sig != nil {
+		v.Records, v.LastTime, v.group = v.Records+v.group, r.Time, 0
+	}
 }
 
 // measureTail measures what comes after the last group.
