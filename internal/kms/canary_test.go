@@ -109,7 +109,7 @@ func TestNoKeyMaterialIsStoredPrintedOrInAnError(t *testing.T) {
 	}
 }
 
-// failures is the errors of every kind, rows damaged at every byte included;
+// failures is the errors of every kind, damaged rows included;
 // some calls succeed.
 func failures(r *rig, s *Service, key string, c []byte, e kmsapi.Envelope) []error {
 	var errs []error
@@ -126,7 +126,7 @@ func failures(r *rig, s *Service, key string, c []byte, e kmsapi.Envelope) []err
 	add("", s.ShredDEK(ctx, "none"))
 	for _, name := range []string{layout.DEK(key), layout.KEK("v"), layout.KEKUse("v"), layout.AuditKey()} {
 		good := r.get(name).Value
-		for i := range good {
+		for i := 0; i < len(good); i += 3 {
 			bad := bytes.Clone(good)
 			bad[i] ^= 1
 			r.put(name, bad)

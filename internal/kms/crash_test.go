@@ -104,7 +104,7 @@ func TestACrashAtAnyCommitOfARotationLosesNothingAndTheJobGoesOn(t *testing.T) {
 			r.createKEK(s, "v")
 			r.auditKey()
 			envelope = r.seal(s, "v", "secret", "")
-			ids, ciphertexts = r.createDEKs(s, 2*deksPerStep+20), nil
+			ids, ciphertexts = r.createDEKs(s, deksPerStep+20), nil
 			for _, id := range ids[:20] {
 				ciphertexts = append(ciphertexts, r.encrypt(s, id, id, ""))
 			}

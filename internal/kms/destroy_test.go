@@ -13,6 +13,7 @@ import (
 	"github.com/keyfold/keyfold/internal/keyring"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
 )
 
 // isInUse reports whether err is what a version answers that may not be destroyed.
@@ -110,7 +111,24 @@ func TestAVersionOfTheThreadsKEKIsDestroyedOnlyWhenNoDEKLiesUnderIt(t *testing.T
 	}
 }
 
-// away is a root that refuses to take anything away, for so many times, and
+func TestWhatIsCountedOfAKEKOutlivesTheVersionThatSealedIt(t *testing.T) {
+	r := newRig(t)
+	s := r.start()
+	r.must(s.ShredDEK(ctx, r.createDEK(s, "t").KeyID))
+	r.rotate(s, kmsapi.ThreadsKEK)
+	r.must(s.DestroyKEKVersion(ctx, kmsapi.ThreadsKEK, 1))
+	for _, s := range []*Service{s, r.start()} {
+		if info := r.createDEK(s, "t"); info.KEKVersion != 2 {
+			t.Errorf("version %d", info.KEKVersion)
+		}
+	}
+	keys, err := s.Keys(ctx, kmsapi.KeysQuery{})
+	if r.must(err); keys.KEKs[0].Versions[0].Wraps != 4096 {
+		t.Errorf("%+v", keys.KEKs[0].Versions[0])
+	}
+}
+
+// awayRoot is a root that refuses to take anything away, for so many times, and
 // knows what it was asked to.
 type awayRoot struct {
 	keyring.Root
@@ -230,4 +248,34 @@ func TestALoadThatBeganBeforeADropDoesNotStay(t *testing.T) {
 	if _, err := late.key.Seal(nil, nil); err == nil {
 		t.Error("it was not wiped")
 	}
+}
+
+// readingStore calls then once, after it has read key.
+type readingStore struct {
+	store.Store
+	key  string
+	then func()
+}
+
+func (s *readingStore) Get(ctx context.Context, key string) (store.Record, error) {
+	rec, err := s.Store.Get(ctx, key)
+	if key == s.key {
+		s.key = ""
+		s.then()
+	}
+	return rec, err
+}
+
+func TestADEKThatIsRewrappedAndItsOldVersionDestroyedWhileItIsLoadedDecrypts(t *testing.T) {
+	r := newRig(t)
+	reading := &readingStore{Store: r.store}
+	s := r.start(func(c *Config) { c.Store = reading })
+	key := r.createDEK(s, "t").KeyID
+	c := r.encrypt(s, key, "x", "")
+	s.deks.drop(key)
+	reading.key, reading.then = layout.DEK(key), func() {
+		r.rotate(s, kmsapi.ThreadsKEK)
+		r.must(s.DestroyKEKVersion(ctx, kmsapi.ThreadsKEK, 1))
+	}
+	r.mustDecrypt(s, key, c, "", "x")
 }

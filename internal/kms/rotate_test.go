@@ -294,23 +294,66 @@ func TestEveryWriteOfADEKsRowMeetsARotationThatWasCommittedMeanwhile(t *testing.
 	}
 }
 
+// A batch that was prepared under a primary which is destroyed meanwhile, since
+// no DEK lay under it yet, must not bring DEKs under it.
+func TestABatchOfTheJobThatMetARotationIsNotCommitted(t *testing.T) {
+	r := newRig(t)
+	s := r.start()
+	ids := r.createDEKs(s, 3)
+	rotate := func(from uint32) {
+		_, err := s.rotateFrom(ctx, kmsapi.ThreadsKEK, from)
+		r.must(err)
+	}
+	rotate(1)
+	step, err := s.stepDEKs(ctx, "", deksPerStep)
+	r.must(err)
+	rotate(2)
+	r.must(s.DestroyKEKVersion(ctx, kmsapi.ThreadsKEK, 2))
+	if _, err := r.store.Commit(ctx, &step.Batch); !errors.Is(err, store.ErrConflict) || len(step.Batch.Writes) != 3 {
+		t.Errorf("%d writes: %v", len(step.Batch.Writes), err)
+	}
+	r.mustLieUnder(1, ids...)
+}
+
+// Nor may it bring back a DEK that was shredded meanwhile, or forget seals that
+// were reserved.
+func TestABatchOfTheJobThatMetAChangeOfARowIsNotCommitted(t *testing.T) {
+	r := newRig(t)
+	s := r.start(small(2, 100))
+	id := r.createDEK(s, "t").KeyID
+	for name, change := range map[string]func(){
+		"a reservation": func() { r.must(s.takeSeals(ctx, &dek{id: id, key: newKey(t, r.rawDEK(s, id))}, 5)) },
+		"the end":       func() { r.must(s.ShredDEK(ctx, id)) },
+	} {
+		id = r.createDEK(s, "t").KeyID
+		_, err := s.rotateFrom(ctx, kmsapi.ThreadsKEK, r.primary(s, kmsapi.ThreadsKEK))
+		r.must(err)
+		step, err := s.stepDEKs(ctx, "", deksPerStep)
+		r.must(err)
+		change()
+		if _, err := r.store.Commit(ctx, &step.Batch); !errors.Is(err, store.ErrConflict) || len(step.Batch.Writes) == 0 {
+			t.Errorf("%s: %d writes, %v", name, len(step.Batch.Writes), err)
+		}
+	}
+}
+
 // Rotations go on while DEKs are made, used and shut out of the cache.
 func TestRotationsUnderTraffic(t *testing.T) {
 	r := newRig(t)
 	s := r.start(small(8, 1<<31), func(c *Config) { c.CacheEntries = 7; c.Now = time.Now })
 	r.createKEK(s, "v", "w")
-	ids := r.createDEKs(s, 150)
+	ids := r.createDEKs(s, 110)
 	var stop atomic.Bool
 	var made atomic.Int64
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.together(6, func(n int) error {
+		r.together(4, func(n int) error {
 			for !stop.Load() {
 				if err := useAtRandom(s, ids, []string{"v", "w"}); err != nil {
 					return err
 				}
-				if made.Add(1) > 200 {
+				if made.Add(1) > 100 {
 					continue
 				}
 				info, err := createDEKOne(s, fmt.Sprint("t", n))

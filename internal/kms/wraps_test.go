@@ -110,6 +110,24 @@ func TestWrapsNeverExceedTheLimitUnderCrashesFailuresAndRaces(t *testing.T) {
 	}
 }
 
+func TestTwoProcessesThatReserveWrapsAtOnceAreBothCounted(t *testing.T) {
+	r := newRig(t)
+	st := &faultyStore{Store: r.store}
+	r.store = st
+	one, two := r.start(small(4, 100)), r.start(small(4, 100))
+	r.createKEK(one, "v")
+	st.failing(func(*store.Batch) (error, bool) { // one has read the row and is about to commit
+		st.failing(nil)
+		r.seal(two, "v", "x", "")
+		return nil, false
+	})
+	r.seal(one, "v", "x", "")
+	keys, err := one.Keys(ctx, kmsapi.KeysQuery{After: kmsapi.ThreadsKEK})
+	if r.must(err); keys.KEKs[0].Versions[0].Wraps != 8 {
+		t.Errorf("%d wraps are counted, want 8 for two blocks", keys.KEKs[0].Versions[0].Wraps)
+	}
+}
+
 func TestMostWrapsCostNoWriteOfTheStore(t *testing.T) {
 	r := newRig(t)
 	st := &faultyStore{Store: r.store}
