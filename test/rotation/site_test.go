@@ -72,17 +72,27 @@ func open(dir string, p parts) (*site, error) {
 			*at = p.wrap(name, opened)
 		}
 	}
-	s.kms, err = kms.New(ctx, kms.Config{Store: s.keys, Root: root, Holder: "kms", NoJobs: !p.jobs})
-	if err != nil {
+	if s.kms, err = kms.New(ctx, kms.Config{Store: s.keys, Root: root, Holder: "kms", NoJobs: !p.jobs}); err != nil {
 		return nil, err
 	}
-	s.vaults = vault.New(vault.Config{Store: s.rows, KMS: s.kms})
-	s.threads = thread.New(thread.Config{Store: s.rows, KMS: s.kms})
+	return s, s.serve(s.kms, p.jobs)
+}
+
+// keys is the KMS as the server uses it.
+type keys interface {
+	vault.KMS
+	thread.KMS
+}
+
+// serve makes the server's part of s.
+func (s *site) serve(k keys, jobs bool) error {
+	s.vaults = vault.New(vault.Config{Store: s.rows, KMS: k})
+	s.threads = thread.New(thread.Config{Store: s.rows, KMS: k})
 	s.jobs = job.New(job.Config{Store: s.rows, Kinds: []job.Kind{s.vaults.RewrapKind(), s.threads.RewrapKind()}, Holder: "server"})
-	if err := s.vaults.Recover(ctx); err != nil || !p.jobs {
-		return s, err
+	if err := s.vaults.Recover(context.Background()); err != nil || !jobs {
+		return err
 	}
-	return s, s.jobs.Resume(ctx)
+	return s.jobs.Resume(context.Background())
 }
 
 func mustOpen(t testing.TB, dir string, p parts) *site {
