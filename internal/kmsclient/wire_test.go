@@ -166,8 +166,9 @@ func TestAnAnswerThatIsLostAgainAndAgainIsGivenUp(t *testing.T) {
 // breakable is a connection that can be told to break after some more bytes.
 type breakable struct {
 	net.Conn
-	room   atomic.Int64
-	closed atomic.Bool
+	room    atomic.Int64
+	closed  atomic.Bool
+	writing atomic.Int64 // Writes that have not returned
 }
 
 func (c *breakable) Close() error {
@@ -176,6 +177,8 @@ func (c *breakable) Close() error {
 }
 
 func (c *breakable) Write(b []byte) (int, error) {
+	c.writing.Add(1)
+	defer c.writing.Add(-1)
 	n, _ := c.Conn.Write(b[:min(int64(len(b)), c.room.Load())])
 	if c.room.Add(-int64(n)); n < len(b) {
 		c.Conn.Close()
@@ -233,6 +236,30 @@ func TestWhatWasCertainlyNotSentIsSentAgain(t *testing.T) {
 				c.Close()
 			}
 		}
+	}
+}
+
+func TestAnAnswerThatComesEarlyDoesNotFreeTheRequestThatIsStillSent(t *testing.T) {
+	s := newSocket(t)
+	gate := make(chan struct{})
+	defer close(gate)
+	s.start(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, buf, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		defer conn.Close()
+		buf.WriteString("HTTP/1.1 413 No\r\nContent-Length: 2\r\n\r\n{}")
+		buf.Flush()
+		<-gate // and reads no more
+	}))
+	c := s.client(t, Config{})
+	conn := breakables(c)
+	if err := encryptOne(t.Context(), c, strings.Repeat("x", 8<<20)); err == nil {
+		t.Error("no error")
+	}
+	if conn.Load().writing.Load() != 0 {
+		t.Error("memory that net/http still reads is wiped, and given to the next call")
 	}
 }
 
