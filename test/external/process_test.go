@@ -69,8 +69,7 @@ func launch(t testing.TB, dir string, env []string, args ...string) *server {
 	s.cmd = exec.Command(filepath.Join(bin, "keyfold"), append([]string{"dev", "--addr", "127.0.0.1:0", "--data", dir}, args...)...)
 	s.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "KEYFOLD_LOG=debug"}, env...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.output, &s.output
-	// A test that is ended takes the server with it, and that its key process.
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	s.cmd.WaitDelay = time.Second // for a key process that outlives its server and keeps our pipe
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
