@@ -67,12 +67,14 @@ func (cs *conns) promote(c *conn, peer string) {
 	ended.end()
 }
 
-// count returns how many connections are fresh and known, and how many of each
-// were ended because there were too many.
-func (cs *conns) count() (fresh, known, freshEnded, knownEnded int) {
+// counts are of the connections there are, and of those that were ended because
+// there were too many.
+type counts struct{ fresh, known, freshEnded, knownEnded int }
+
+func (cs *conns) counts() counts {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	return cs.fresh.n, cs.known.n, cs.fresh.ended, cs.known.ended
+	return counts{cs.fresh.n, cs.known.n, cs.fresh.ended, cs.known.ended}
 }
 
 // put adds c and returns the connection that must end for it, or nil.

@@ -53,8 +53,8 @@ func TestTheOldestOfWhomeverHasMostEnds(t *testing.T) {
 					}
 				}
 			}
-			if fresh, known, _, _ := cs.count(); fresh != len(open[false]) || known != len(open[true]) {
-				t.Fatalf("counts %d, %d; want %d, %d", fresh, known, len(open[false]), len(open[true]))
+			if n := cs.counts(); n.fresh != len(open[false]) || n.known != len(open[true]) {
+				t.Fatalf("counts %+v; want %d, %d", n, len(open[false]), len(open[true]))
 			}
 		}
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
@@ -92,8 +92,8 @@ func TestConnectionsAreCountedByWhatTheyShowed(t *testing.T) {
 	r := newRig(t)
 	want := func(fresh, known int) {
 		t.Helper()
-		if f, k, _, _ := r.conns.count(); f != fresh || k != known {
-			t.Errorf("%d fresh and %d known, want %d and %d", f, k, fresh, known)
+		if n := r.conns.counts(); n.fresh != fresh || n.known != known {
+			t.Errorf("%+v, want %d and %d", n, fresh, known)
 		}
 	}
 	idle := r.conn(cryptoUID)

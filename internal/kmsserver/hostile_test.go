@@ -139,8 +139,8 @@ func TestThousandsOfConnectionsHarmNobodyElse(t *testing.T) {
 	}
 	r.works(client, "http://kms")
 	r.works(r.over(unixDial(path)), "http://kms")
-	if fresh, known, ended, _ := r.conns.count(); fresh > maxFresh || known > maxKnown || ended < 2000 {
-		t.Errorf("%d fresh, %d known, %d ended", fresh, known, ended)
+	if n := r.conns.counts(); n.fresh > maxFresh || n.known > maxKnown || n.freshEnded < 2000 {
+		t.Errorf("%+v", n)
 	}
 }
 
@@ -157,8 +157,8 @@ func TestAListedCallerWithThousandsOfConnectionsHarmsNobodyElse(t *testing.T) {
 	}
 	r.works(victim, "http://kms")
 	r.works(r.client(bothUID), "http://kms")
-	if _, known, _, ended := r.conns.count(); known > maxKnown || ended < 100 {
-		t.Errorf("%d known, %d ended", known, ended)
+	if n := r.conns.counts(); n.known > maxKnown || n.knownEnded < 100 {
+		t.Errorf("%+v", n)
 	}
 }
 

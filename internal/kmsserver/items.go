@@ -84,7 +84,10 @@ func (r request[In, Out]) send(c *httpx.Call, call kmsapi.Call[In, Out], results
 // whatever it says: callers of the seed's endpoints say many things.
 func isProtobuf(c *httpx.Call) bool {
 	text := c.Header("Content-Type")
-	if text == "" || text == "application/json" {
+	switch text {
+	case kmsapi.ContentType:
+		return true
+	case "", "application/json":
 		return false
 	}
 	media, _, err := mime.ParseMediaType(text)

@@ -66,8 +66,8 @@ type Config struct {
 	// Backup writes a backup of the key store, consistent at one moment. nil: the
 	// route answers 404.
 	Backup func(ctx context.Context, w io.Writer) error
-	// Metrics is what GET /metrics shows, and takes the server's own. Others may
-	// add theirs. nil: a registry of the server's.
+	// Metrics is what GET /metrics shows; New adds its own metrics to it, and
+	// others may add theirs. It serves one Server. nil: a fresh one.
 	Metrics *prometheus.Registry
 	Now     func() time.Time // nil: time.Now
 	Log     *slog.Logger     // nil: nothing is logged

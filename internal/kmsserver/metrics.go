@@ -37,13 +37,16 @@ func newMetrics(reg *prometheus.Registry, cs *conns) *metrics {
 		show:    promhttp.HandlerFor(reg, promhttp.HandlerOpts{DisableCompression: true}),
 	}
 	reg.MustRegister(m.requests, m.seconds, m.items, m.batch, m.refused)
-	gauge := func(name, help string, value func() int) {
-		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value()) }))
-	}
-	gauge("keyfold_kms_connections_fresh", "Connections that have not sent a request of a listed caller.", func() int { n, _, _, _ := cs.count(); return n })
-	gauge("keyfold_kms_connections", "Connections of listed callers.", func() int { _, n, _, _ := cs.count(); return n })
-	gauge("keyfold_kms_connections_fresh_ended", "Fresh connections ended because there were too many, since the start.", func() int { _, _, n, _ := cs.count(); return n })
-	gauge("keyfold_kms_connections_ended", "Connections of listed callers ended because there were too many, since the start.", func() int { _, _, _, n := cs.count(); return n })
+	reg.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "keyfold_kms_connections_fresh", Help: "Connections that have not sent a request of a listed caller."},
+			func() float64 { return float64(cs.counts().fresh) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "keyfold_kms_connections", Help: "Connections of listed callers."},
+			func() float64 { return float64(cs.counts().known) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "keyfold_kms_connections_fresh_ended_total", Help: "Fresh connections ended because there were too many."},
+			func() float64 { return float64(cs.counts().freshEnded) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "keyfold_kms_connections_ended_total", Help: "Connections of listed callers ended because there were too many."},
+			func() float64 { return float64(cs.counts().knownEnded) }),
+	)
 	return m
 }
 

@@ -37,6 +37,7 @@ func TestMetricsCountWhatWasDone(t *testing.T) {
 		`keyfold_kms_request_seconds_count{route="/encrypt"} 2`,
 		`keyfold_kms_refused_total 2`,
 		`keyfold_kms_connections `,
+		`keyfold_kms_connections_ended_total 0`,
 		`of_another_package 0`,
 	} {
 		if !strings.Contains(a.body, "\n"+line) {
