@@ -96,7 +96,7 @@ func (all callers) any(kind access.Kind) bool {
 func (s *Server) caller(c *httpx.Call) (access.Principal, error) {
 	cn, ok := c.Request().Context().Value(connKey{}).(*conn)
 	if !ok { // no listener of ours
-		return access.Principal{}, s.refuse(c, "unknown")
+		return access.Principal{}, s.refuseStranger(c, "unknown")
 	}
 	if cn.caller == nil {
 		who := presented(cn, c)
@@ -106,28 +106,33 @@ func (s *Server) caller(c *httpx.Call) (access.Principal, error) {
 			}
 		}
 		if cn.caller == nil {
-			return access.Principal{}, s.refuse(c, who[0].Ref())
+			return access.Principal{}, s.refuseStranger(c, who[0].Ref())
 		}
 		s.conns.promote(cn, cn.caller.principal.Ref())
 	}
 	if cert := certificate(c); cert != nil && s.cfg.Now().After(cert.NotAfter) { // since the handshake
-		return access.Principal{}, s.refuse(c, cn.caller.principal.Ref())
+		c.SetHeader("Connection", "close")
+		return access.Principal{}, s.refuse(cn.caller.principal.Ref(), "a caller's certificate has expired", "your certificate has expired; connect with a new one")
 	}
 	need, ok := needs[c.Who()]
 	if !ok || cn.caller.roles&need != need {
-		s.metrics.refused.Inc()
-		s.refused.warn(s.log, s.cfg.Now(), cn.caller.principal.Ref(), "a caller lacks the role for its call")
-		return cn.caller.principal, fault.New(fault.Forbidden, "your entry in the KMS's list of callers has not the role that this call needs; ask its operator")
+		return cn.caller.principal, s.refuse(cn.caller.principal.Ref(), "a caller lacks the role for its call",
+			"your entry in the KMS's list of callers has not the role that this call needs; ask its operator")
 	}
 	return cn.caller.principal, nil
 }
 
-// refuse answers a caller who is not in the list, and ends its connection.
-func (s *Server) refuse(c *httpx.Call, who string) error {
+// refuseStranger answers a caller who is not in the list, and ends its connection.
+func (s *Server) refuseStranger(c *httpx.Call, who string) error {
 	c.SetHeader("Connection", "close")
+	return s.refuse(who, "a caller is not in the list", "you are not in the KMS's list of callers; ask its operator")
+}
+
+// refuse counts and logs a refused call.
+func (s *Server) refuse(who, what, message string) error {
 	s.metrics.refused.Inc()
-	s.refused.warn(s.log, s.cfg.Now(), who, "a caller is not in the list")
-	return fault.New(fault.Forbidden, "you are not in the KMS's list of callers; ask its operator")
+	s.refused.warn(s.log, s.cfg.Now(), who, what)
+	return fault.New(fault.Forbidden, "%s", message)
 }
 
 // presented is who the other end may be: one UID, or the names of its
