@@ -82,12 +82,14 @@ func parseSlot(b []byte, pub ed25519.PublicKey) (Anchor, bool) {
 type heads struct {
 	newest Anchor
 	at     int // the slot of newest
-	bad    int // slots that do not parse: 0 or 1
+	bad    int // slots that are not in order: 0 or 1
 }
 
 var errNoHead = errors.New("no slot of the head is signed by this key")
 
-// readHeads reads both slots.
+// readHeads reads both slots. Of two that name the same record one is bad,
+// unless nothing was recorded yet: a log never writes them so, and who copies the
+// older slot over the newer can cut off the last group unseen.
 func readHeads(f io.ReaderAt, pub ed25519.PublicKey) (h heads, err error) {
 	b := make([]byte, slotSize)
 	for i := range 2 {
@@ -96,7 +98,7 @@ func readHeads(f io.ReaderAt, pub ed25519.PublicKey) (h heads, err error) {
 		}
 		a, ok := parseSlot(b, pub)
 		switch {
-		case !ok:
+		case !ok, i == 1 && h.bad == 0 && a.Seq == h.newest.Seq && a.Seq > 0:
 			h.bad++
 		case i == h.bad || a.Seq > h.newest.Seq: // the first that parses, or a newer one
 			h.newest, h.at = a, i

@@ -166,7 +166,7 @@ func (l *Log) settle(h heads, end place, last string) (*Event, error) {
 		return nil, err
 	}
 	after := end.Seq - h.newest.Seq
-	if after > 0 || h.bad > 0 {
+	if after > 0 { // else the record of the recovery goes into a slot that is torn
 		if err := l.setHead(end.Anchor); err != nil {
 			return nil, err
 		}

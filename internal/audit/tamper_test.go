@@ -240,6 +240,14 @@ var tampering = []struct {
 	{"the head's number is edited", func(s *sample) {
 		s.write(headName, bytes.ReplaceAll(s.read(headName), []byte(`{"seq":12,`), []byte(`{"seq":11,`)))
 	}, headName + ":1: record 0: the slot is not signed", ""},
+	{"the last group is cut off and the older slot copied over the newer", func(s *sample) {
+		s.lines(fileName(9), func(l [][]byte) [][]byte { return l[:1] })
+		older := s.heads[6][:slotSize]
+		if !bytes.Equal(older, s.heads[5][:slotSize]) { // it was the newer one
+			older = s.heads[6][slotSize:]
+		}
+		s.write(headName, slices.Concat(older, older))
+	}, headName + ":2: record 0: the slot is not signed", ""},
 	{"the head is deleted", func(s *sample) {
 		s.remove(headName)
 	}, headName + ":0: record 0: there is no head", fault.Damaged},

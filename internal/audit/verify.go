@@ -123,7 +123,7 @@ func (v *verifier) readHead() (Anchor, error) {
 	case err != nil:
 		return Anchor{}, err
 	case h.bad > 0:
-		v.add(Problem{File: headName, Line: 2 - h.at, What: "the slot is not signed by this key, or was changed since"})
+		v.add(Problem{File: headName, Line: 2 - h.at, What: "the slot is not signed by this key, or was changed since, or is a copy of the other"})
 	}
 	return h.newest, nil
 }
