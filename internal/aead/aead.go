@@ -80,7 +80,7 @@ func newGCM(raw []byte) (cipher.AEAD, error) {
 // GenerateRaw returns 32 fresh random bytes. The caller wipes them with clear.
 func GenerateRaw() []byte {
 	raw := make([]byte, KeySize)
-	rand.Read(raw) // never fails: see crypto/rand
+	Erasing(func() { rand.Read(raw) }) // never fails: see crypto/rand
 	return raw
 }
 

@@ -149,7 +149,7 @@ func (f *FileRoot) MakeKEK(_ context.Context, name Name) ([]byte, error) {
 
 // LoadKEK opens what MakeKEK returned.
 func (f *FileRoot) LoadKEK(_ context.Context, name Name, stored []byte) (KEK, error) {
-	raw, err := f.key.Open(stored, kekAAD(name))
+	raw, err := fileKEK{f.key}.Unwrap(stored, kekAAD(name))
 	if err != nil {
 		return nil, err
 	}
@@ -172,5 +172,12 @@ func kekAAD(name Name) []byte {
 // fileKEK is a KEK whose key is in this process.
 type fileKEK struct{ *aead.Key }
 
-func (k fileKEK) Wrap(dek, aad []byte) ([]byte, error)       { return k.Seal(dek, aad) }
-func (k fileKEK) Unwrap(wrapped, aad []byte) ([]byte, error) { return k.Open(wrapped, aad) }
+func (k fileKEK) Wrap(dek, aad []byte) (wrapped []byte, err error) {
+	aead.Erasing(func() { wrapped, err = k.Seal(dek, aad) })
+	return wrapped, err
+}
+
+func (k fileKEK) Unwrap(wrapped, aad []byte) (dek []byte, err error) {
+	aead.Erasing(func() { dek, err = k.Open(wrapped, aad) })
+	return dek, err
+}

@@ -115,9 +115,7 @@ func (r *Keyring) Unwrap(number uint32, wrapped, aad []byte) ([]byte, error) {
 	if number == 0 || number > r.Primary() || r.versions[number-1].State == destroyed {
 		return nil, fmt.Errorf("unwrap a DEK: no such KEK version: %w", aead.ErrOpen)
 	}
-	var dek []byte
-	var err error
-	aead.Erasing(func() { dek, err = r.versions[number-1].kek.Unwrap(wrapped, r.dekAAD(number, aad)) })
+	dek, err := r.versions[number-1].kek.Unwrap(wrapped, r.dekAAD(number, aad))
 	if err == nil && len(dek) != aead.KeySize {
 		clear(dek)
 		err = aead.ErrOpen

@@ -141,27 +141,23 @@ func (s *Service) makeDEK(ring *keyring.Keyring, threadID string, b *store.Batch
 // freshDEK makes a DEK and wraps it by ring's primary, bound to aad. Its raw
 // bytes are cleared when it returns.
 func freshDEK(ring *keyring.Keyring, aad []byte) (key *aead.Key, wrapped []byte, version uint32, err error) {
-	aead.Erasing(func() {
-		raw := aead.GenerateRaw()
-		defer clear(raw)
-		if wrapped, version, err = ring.Wrap(raw, aad); err == nil {
-			key, err = aead.NewKey(raw)
-		}
-	})
+	raw := aead.GenerateRaw()
+	defer clear(raw)
+	if wrapped, version, err = ring.Wrap(raw, aad); err == nil {
+		key, err = aead.NewKey(raw)
+	}
 	return key, wrapped, version, err
 }
 
 // unwrapDEK returns the DEK that version of ring wrapped, ready for use. Its raw
 // bytes are cleared when it returns.
-func unwrapDEK(ring *keyring.Keyring, version uint32, wrapped, aad []byte) (key *aead.Key, err error) {
-	aead.Erasing(func() {
-		var raw []byte
-		if raw, err = ring.Unwrap(version, wrapped, aad); err == nil {
-			key, err = aead.NewKey(raw)
-			clear(raw)
-		}
-	})
-	return key, err
+func unwrapDEK(ring *keyring.Keyring, version uint32, wrapped, aad []byte) (*aead.Key, error) {
+	raw, err := ring.Unwrap(version, wrapped, aad)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(raw)
+	return aead.NewKey(raw)
 }
 
 // GetWrapped returns a DEK as it is stored, wrapped (60 bytes). It fails with
