@@ -242,6 +242,24 @@ func TestARefusedCallersBodyIsNotRead(t *testing.T) {
 	}
 }
 
+// A browser sends Origin with every POST of a page, and Sec-Fetch-Site with every
+// request, whether the page may read the answer or not.
+func TestAPageInACallersBrowserDoesNothing(t *testing.T) {
+	r := newRig(t)
+	for _, header := range []string{"Origin: https://elsewhere.example", "Origin: null", "Sec-Fetch-Site: none", "Sec-Fetch-Site: same-origin"} {
+		for _, call := range []string{"POST /shred_dek", "POST /rotate_kek", "GET /keys"} {
+			c := r.conn(adminUID)
+			io.WriteString(c, call+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: text/plain\r\n"+header+"\r\nContent-Length: 14\r\n\r\n{\"key_id\":\"k\"}")
+			if text, _ := io.ReadAll(c); !strings.HasPrefix(string(text), "HTTP/1.1 403 ") {
+				t.Errorf("%s with %s: %.40q", call, header, text)
+			}
+		}
+	}
+	if calls := r.kms.took(); calls != nil {
+		t.Errorf("the KMS did %v", calls)
+	}
+}
+
 func TestAStrangersConnectionEndsWithItsAnswer(t *testing.T) {
 	r := newRig(t)
 	c := r.conn(strangerUID)

@@ -110,6 +110,10 @@ func (s *Server) caller(c *httpx.Call) (access.Principal, error) {
 		}
 		s.conns.promote(cn, cn.caller.principal.Ref())
 	}
+	if c.Header("Origin") != "" || c.Header("Sec-Fetch-Site") != "" {
+		// A page that its reader's browser lends a certificate to.
+		return access.Principal{}, s.refuse(cn.caller.principal.Ref(), "a page in a browser called", "the KMS takes no calls of web pages")
+	}
 	if cert := certificate(c); cert != nil && s.cfg.Now().After(cert.NotAfter) { // since the handshake
 		c.SetHeader("Connection", "close")
 		return access.Principal{}, s.refuse(cn.caller.principal.Ref(), "a caller's certificate has expired", "your certificate has expired; connect with a new one")
