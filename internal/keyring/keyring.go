@@ -109,11 +109,15 @@ func (r *Keyring) Wrap(dek, aad []byte) (wrapped []byte, number uint32, err erro
 }
 
 // Unwrap returns the 32 bytes of the DEK that version number wrapped with the
-// same aad; the caller wipes them with clear. It fails with aead.ErrOpen, or
-// with another error when the root cannot be reached.
+// same aad; the caller wipes them with clear. It fails with aead.ErrOpen, which
+// is fault.Damaged too when the version is lost, or with another error when the
+// root cannot be reached.
 func (r *Keyring) Unwrap(number uint32, wrapped, aad []byte) ([]byte, error) {
 	if number == 0 || number > r.Primary() || r.versions[number-1].State == destroyed {
 		return nil, fmt.Errorf("unwrap a DEK: no such KEK version: %w", aead.ErrOpen)
+	}
+	if r.versions[number-1].lost() {
+		return nil, errLost
 	}
 	dek, err := r.versions[number-1].kek.Unwrap(wrapped, r.dekAAD(number, aad))
 	if err == nil && len(dek) != aead.KeySize {
@@ -136,6 +140,10 @@ func (r *Keyring) Rewrap(number uint32, wrapped, aad []byte) ([]byte, uint32, er
 	return r.Wrap(dek, aad)
 }
 
+// errLost is the answer for what is under a version that the root has not.
+var errLost = fault.Wrap(fault.Damaged, aead.ErrOpen,
+	"this is under a version of its KEK that the root key does not have any more, as after the restore of a backup from before the version was destroyed; bring the root's key back and start the KMS again")
+
 // Wipe makes the keyring unusable and lets go of its keys.
 func (r *Keyring) Wipe() {
 	for _, v := range r.versions {
@@ -155,20 +163,30 @@ func decimal(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
 // load gives every version its KEK. On failure nothing stays loaded.
 func (r *Keyring) load(ctx context.Context, root Root) error {
 	for i := range r.versions {
-		v := &r.versions[i]
-		if v.State == destroyed {
-			continue
-		}
-		kek, err := root.LoadKEK(ctx, Name{KEKID: r.id, Version: v.Number}, v.Stored)
-		switch {
-		case errors.Is(err, aead.ErrOpen):
+		if err := r.loadVersion(ctx, root, &r.versions[i]); err != nil {
 			r.Wipe()
-			return damaged(err)
-		case err != nil:
-			r.Wipe()
-			return fault.Wrap(fault.Unavailable, err, "the root key did not load a KEK; try again")
+			return err
 		}
-		v.kek = kek
 	}
+	return nil
+}
+
+// loadVersion gives v its KEK, if it needs one and has none. An older version
+// that root does not open is lost, and the others go on: r's row is known to be
+// as it was written, so that it is the root that lacks something.
+func (r *Keyring) loadVersion(ctx context.Context, root Root, v *version) error {
+	if v.State == destroyed || v.kek != nil {
+		return nil
+	}
+	kek, err := root.LoadKEK(ctx, Name{KEKID: r.id, Version: v.Number}, v.Stored)
+	switch {
+	case errors.Is(err, aead.ErrOpen) && v.State == decryptOnly:
+		return nil
+	case errors.Is(err, aead.ErrOpen):
+		return damaged(err)
+	case err != nil:
+		return fault.Wrap(fault.Unavailable, err, "the root key did not load a KEK; try again")
+	}
+	v.kek = kek
 	return nil
 }

@@ -40,8 +40,12 @@ type version struct {
 	State   state     `json:"state"`
 	Created time.Time `json:"created"`
 	Stored  []byte    `json:"stored,omitempty"`
-	kek     KEK       // nil once destroyed
+	kek     KEK       // nil when destroyed or lost
 }
+
+// lost reports whether the root does not have v, which is not destroyed. That is
+// for as long as the keyring lives; the row does not say it.
+func (v version) lost() bool { return v.kek == nil && v.State == decryptOnly }
 
 const sealSize = sha256.Size + aead.Overhead
 
@@ -51,8 +55,10 @@ func rowAAD(id string) []byte { return aead.AAD("keyfold/keyring/v1", id) }
 // Marshal returns the row. It is the caller's to keep, not to change.
 func (r *Keyring) Marshal() []byte { return r.row }
 
-// Parse returns the keyring of the KEK id from its row. A row that root does
-// not open, or that is not as a Keyring wrote it, is fault.Damaged.
+// Parse returns the keyring of the KEK id from its row. A row whose primary root
+// does not open, or that is not as a Keyring wrote it, is fault.Damaged. Older
+// versions are loaded when the row has proved to be ours; one that root does not
+// open is lost (see VersionInfo).
 func Parse(ctx context.Context, root Root, id string, row []byte) (*Keyring, error) {
 	if len(row) < sealSize {
 		return nil, damaged(errors.New("row too short"))
@@ -65,12 +71,15 @@ func Parse(ctx context.Context, root Root, id string, row []byte) (*Keyring, err
 	if err := check(r.versions); err != nil {
 		return nil, damaged(err)
 	}
-	if err := r.load(ctx, root); err != nil {
+	if err := r.loadVersion(ctx, root, &r.versions[r.Primary()-1]); err != nil {
 		return nil, err
 	}
 	if err := r.verify(body); err != nil {
 		r.Wipe()
-		return nil, damaged(err)
+		return nil, err
+	}
+	if err := r.load(ctx, root); err != nil {
+		return nil, err
 	}
 	return r, nil
 }
@@ -95,14 +104,16 @@ func check(versions []version) error {
 	return nil
 }
 
-// verify opens the row's seal.
+// verify opens the row's seal. It needs the primary alone.
 func (r *Keyring) verify(body []byte) error {
 	sum, err := r.versions[r.Primary()-1].kek.Unwrap(r.row[:sealSize], rowAAD(r.id))
-	if err != nil {
-		return err
+	if errors.Is(err, aead.ErrOpen) {
+		return damaged(err)
+	} else if err != nil {
+		return fault.Wrap(fault.Unavailable, err, "the root key did not open a keyring; try again")
 	}
 	if want := sha256.Sum256(body); string(sum) != string(want[:]) {
-		return errors.New("row's body is not the sealed one")
+		return damaged(errors.New("row's body is not the sealed one"))
 	}
 	return nil
 }

@@ -47,7 +47,9 @@ func (r *Keyring) MarshalUse(u Use) ([]byte, error) {
 }
 
 // ParseUse returns what MarshalUse of this keyring, or of an earlier one, wrote;
-// of no bytes, the zero Use. It fails with ErrNewer, with fault.Damaged, or with
+// of no bytes, the zero Use. So it does of a row that is by a lost version, which
+// cannot be read: of the versions after that one nothing was counted yet, and
+// what was released is to be said again. It fails with ErrNewer, with fault.Damaged, or with
 // another error when the root cannot be reached.
 func (r *Keyring) ParseUse(row []byte) (Use, error) {
 	var b useBody
@@ -62,6 +64,9 @@ func (r *Keyring) ParseUse(row []byte) (Use, error) {
 	}
 	if b.KEKVersion == 0 || r.versions[b.KEKVersion-1].State == destroyed {
 		return Use{}, damaged(errors.New("row of a KEK's use is by no version that is left"))
+	}
+	if r.versions[b.KEKVersion-1].lost() {
+		return Use{}, nil
 	}
 	sum, err := r.versions[b.KEKVersion-1].kek.Unwrap(row[:sealSize], useAAD(r.id))
 	if errors.Is(err, aead.ErrOpen) {

@@ -52,6 +52,7 @@ type KEKVersion struct {
 	Wraps    int64     `json:"wraps"`             // made or reserved so far
 	DEKs     *int      `json:"deks,omitzero"`     // threads' DEKs under it; nil: not counted
 	Released bool      `json:"released,omitzero"` // the server said that it holds nothing under it any more
+	Lost     bool      `json:"lost,omitzero"`     // the root does not have it; what is under it does not open
 }
 
 // DEK describes a thread's DEK.

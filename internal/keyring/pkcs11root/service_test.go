@@ -124,6 +124,56 @@ func TestAKEKOnATokenIsRotatedAndItsOldVersionDestroyed(t *testing.T) {
 	}
 }
 
+// A token cannot be restored with the store: what was destroyed on it stays so.
+func TestAStoreFromBeforeADestructionGoesOnWithoutTheLostVersion(t *testing.T) {
+	h, st := newHSM(t), memstore.New()
+	r := h.open()
+	s := h.service(st, r)
+	_, err := s.CreateKEK(ctx, []string{"v"})
+	h.must(err)
+	old, err := seal(s, "v", "an old secret")
+	h.must(err)
+	_, err = s.RotateKEK(ctx, kmsapi.Rotate{KEKID: "v"})
+	h.must(err)
+	young, err := seal(s, "v", "a young secret")
+	h.must(err)
+	var backup store.Batch
+	for rec, err := range store.All(ctx, st, store.Prefix("kek")) {
+		h.must(err)
+		backup.Put(rec.Key, rec.Value)
+	}
+	h.must(s.ReleaseKEK(ctx, "v", 2))
+	h.must(s.DestroyKEKVersion(ctx, "v", 1))
+	s.Close()
+	_, err = st.Commit(ctx, &backup)
+	h.must(err)
+
+	s = h.service(st, r)
+	if _, err := opens(s, old); fault.Of(err).Code != fault.Damaged {
+		t.Errorf("under the lost version: %v", err)
+	}
+	if got, err := opens(s, young); err != nil || got != "a young secret" {
+		t.Errorf("under the primary: %q, %v", got, err)
+	}
+	if e, err := seal(s, "v", "a new one"); err != nil || e.KEKVersion != 2 {
+		t.Errorf("a new envelope: version %d, %v", e.KEKVersion, err)
+	}
+	keys, err := s.Keys(ctx, kmsapi.KeysQuery{After: "threads"})
+	h.must(err)
+	if v := keys.KEKs[0].Versions; !v[0].Lost || v[0].State != "decrypt-only" || v[1].Lost {
+		t.Errorf("%+v", v)
+	}
+	if err := s.DestroyKEKVersion(ctx, "v", 1); !errors.Is(err, fault.Conflict) {
+		t.Errorf("the release is forgotten, and it is destroyed: %v", err)
+	}
+	h.must(s.ReleaseKEK(ctx, "v", 2))
+	h.must(s.DestroyKEKVersion(ctx, "v", 1))
+	rotated, err := s.RotateKEK(ctx, kmsapi.Rotate{KEKID: "v"})
+	if h.must(err); rotated.KEKVersion != 3 {
+		t.Errorf("%+v", rotated)
+	}
+}
+
 // objects counts the keys on the token.
 func (h *hsm) objects(r *Root) (n int) {
 	h.Helper()
