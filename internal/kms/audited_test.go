@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -321,5 +322,23 @@ func TestManyKeysMakeManyRecordsOfBoundedSizeAndBoundedMemory(t *testing.T) {
 	}
 	if len(s.tally.counts) != 0 {
 		t.Error("what was recorded is kept")
+	}
+}
+
+// An audit that fails must not be asked again and again for as long as it does.
+func TestManyCountsThatCannotBeRecordedWaitForTheNextInterval(t *testing.T) {
+	a := &recorder{full: true}
+	s := &Service{audit: a, log: slog.New(slog.DiscardHandler), now: func() time.Time { return day }, tally: newTally(day)}
+	for i := range maxTally/2 + 1 {
+		s.tally.add(fmt.Sprintf("dek:%d", i), taken{1})
+	}
+	if len(s.tally.half) != 1 {
+		t.Fatal("so many counts do not ask to be recorded")
+	}
+	<-s.tally.half
+	s.flushUses()
+	s.tally.add("dek:another", taken{1})
+	if len(s.tally.half) != 0 || len(s.tally.counts) != maxTally/2+2 {
+		t.Errorf("%d requests to record at once what could not be, %d counts", len(s.tally.half), len(s.tally.counts))
 	}
 }

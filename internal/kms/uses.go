@@ -70,7 +70,7 @@ type tally struct {
 	mu     sync.Mutex // guards all below
 	since  time.Time
 	counts map[string]taken
-	half   chan struct{} // gets a token when there is so much that it should be recorded
+	half   chan struct{} // gets a token once there is so much that it should be recorded, before the next interval
 }
 
 func newTally(now time.Time) *tally {
@@ -83,8 +83,9 @@ func (t *tally) add(key string, n taken) {
 	if _, ok := t.counts[key]; !ok && len(t.counts) >= maxTally {
 		key = otherKeys
 	}
+	before := len(t.counts)
 	t.counts[key] = t.counts[key].plus(n)
-	if len(t.counts) >= maxTally/2 {
+	if before < maxTally/2 && len(t.counts) >= maxTally/2 {
 		select {
 		case t.half <- struct{}{}:
 		default:
@@ -101,14 +102,19 @@ func (t *tally) drain(now time.Time) (map[string]taken, time.Time) {
 	return counts, since
 }
 
-// giveBack puts back what could not be recorded.
+// giveBack puts back what could not be recorded. It is tried again at the next
+// interval, however much it is: not at once.
 func (t *tally) giveBack(counts map[string]taken, since time.Time) {
 	for key, n := range counts {
 		t.add(key, n)
 	}
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.since = since
-	t.mu.Unlock()
+	select {
+	case <-t.half:
+	default:
+	}
 }
 
 // recordUses collects and records at every interval, until Close.
