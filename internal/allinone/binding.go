@@ -41,8 +41,8 @@ var (
 )
 
 // bound is the KMS as the domain gets it: no call passes before the KMS was
-// found to be the one of this store, and no key is made, rotated or released
-// without a fresh look.
+// found to be the one of this store, no key is made, rotated or released without
+// a fresh look, and none is believed to be missing without one.
 type bound struct {
 	KMS
 	store  store.Store
@@ -154,6 +154,24 @@ func (b *bound) makeBinding(ctx context.Context) (row binding, err error) {
 	return row, err
 }
 
+// use is a call that uses keys. When the KMS says that it has not one of them,
+// another may have taken its place, which is no damage of the data.
+func use[In, Out any](ctx context.Context, b *bound, call kmsapi.Call[In, Out], do func(context.Context, []In) ([]Out, error), items []In) ([]Out, error) {
+	if err := b.ready(ctx); err != nil {
+		return nil, err
+	}
+	res, err := do(ctx, items)
+	for i := range res {
+		if errors.Is(call.Failed(&res[i]), fault.NotFound) {
+			if err := b.prove(ctx); err != nil {
+				return nil, err
+			}
+			break
+		}
+	}
+	return res, err
+}
+
 // The calls of the domain.
 
 func (b *bound) CreateKEK(ctx context.Context, items []string) ([]kmsapi.KEKInfo, error) {
@@ -171,38 +189,23 @@ func (b *bound) CreateDEK(ctx context.Context, items []kmsapi.CreateDEKItem) ([]
 }
 
 func (b *bound) Seal(ctx context.Context, items []kmsapi.SealItem) ([]kmsapi.SealResult, error) {
-	if err := b.ready(ctx); err != nil {
-		return nil, err
-	}
-	return b.KMS.Seal(ctx, items)
+	return use(ctx, b, kmsapi.Seal, b.KMS.Seal, items)
 }
 
 func (b *bound) Open(ctx context.Context, items []kmsapi.OpenItem) ([]kmsapi.OpenResult, error) {
-	if err := b.ready(ctx); err != nil {
-		return nil, err
-	}
-	return b.KMS.Open(ctx, items)
+	return use(ctx, b, kmsapi.Open, b.KMS.Open, items)
 }
 
 func (b *bound) Encrypt(ctx context.Context, items []kmsapi.EncryptItem) ([]kmsapi.EncryptResult, error) {
-	if err := b.ready(ctx); err != nil {
-		return nil, err
-	}
-	return b.KMS.Encrypt(ctx, items)
+	return use(ctx, b, kmsapi.Encrypt, b.KMS.Encrypt, items)
 }
 
 func (b *bound) Decrypt(ctx context.Context, items []kmsapi.DecryptItem) ([]kmsapi.DecryptResult, error) {
-	if err := b.ready(ctx); err != nil {
-		return nil, err
-	}
-	return b.KMS.Decrypt(ctx, items)
+	return use(ctx, b, kmsapi.Decrypt, b.KMS.Decrypt, items)
 }
 
 func (b *bound) Rewrap(ctx context.Context, items []kmsapi.RewrapItem) ([]kmsapi.RewrapResult, error) {
-	if err := b.ready(ctx); err != nil {
-		return nil, err
-	}
-	return b.KMS.Rewrap(ctx, items)
+	return use(ctx, b, kmsapi.Rewrap, b.KMS.Rewrap, items)
 }
 
 func (b *bound) RotateKEK(ctx context.Context, r kmsapi.Rotate) (kmsapi.Rotated, error) {

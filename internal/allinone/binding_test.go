@@ -114,6 +114,46 @@ func TestNoKeyIsMadeRotatedOrReleasedInAKMSThatTookTheOthersPlace(t *testing.T) 
 	}
 }
 
+// What a KMS that took the other's place does not have is not damaged.
+func TestAKeyThatIsMissingInAKMSThatTookTheOthersPlaceIsNotBelievedToBeLost(t *testing.T) {
+	ours, _ := newKMS(t)
+	other, _ := newKMS(t)
+	for _, c := range []struct {
+		name string
+		do   func(*bound) error
+	}{
+		{"Seal", func(b *bound) error { _, err := b.Seal(t.Context(), []kmsapi.SealItem{{KEKID: "v"}}); return err }},
+		{"Open", func(b *bound) error {
+			_, err := b.Open(t.Context(), []kmsapi.OpenItem{{Envelope: kmsapi.Envelope{KEKID: "v", KEKVersion: 1}}})
+			return err
+		}},
+		{"Encrypt", func(b *bound) error {
+			_, err := b.Encrypt(t.Context(), []kmsapi.EncryptItem{{KeyID: "d"}})
+			return err
+		}},
+		{"Decrypt", func(b *bound) error {
+			_, err := b.Decrypt(t.Context(), []kmsapi.DecryptItem{{KeyID: "d"}})
+			return err
+		}},
+		{"Rewrap", func(b *bound) error {
+			_, err := b.Rewrap(t.Context(), []kmsapi.RewrapItem{{KeyID: "d"}})
+			return err
+		}},
+	} {
+		b := &bound{KMS: ours, store: memstore.New()}
+		if err := b.ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.do(b); err != nil {
+			t.Errorf("%s by the KMS of the data: %v", c.name, err) // its result says that the key is not there
+		}
+		b.KMS = other
+		if err := c.do(b); !errors.Is(err, errOtherKMS) {
+			t.Errorf("%s by another KMS: %v", c.name, err)
+		}
+	}
+}
+
 func TestDataWithoutABindingIsBoundToTheKeyStoreBesideItAlone(t *testing.T) {
 	keys, keyStore := newKMS(t)
 	for _, row := range []string{layout.VaultMeta("v"), layout.Message("t", layout.MessageID(1, 0))} {
