@@ -48,29 +48,40 @@ func startKMS(ctx context.Context, dir, socket string, out io.Writer, log *slog.
 	if len(socket) > maxSockPath {
 		return nil, advise(fmt.Errorf("the path of the key process's socket is too long for the system: %s", socket), "keyfold dev --data DIR, with a shorter path")
 	}
-	command := func(ctx context.Context, args ...string) *exec.Cmd {
-		store := []string{"--data-dir", filepath.Join(dir, "kms"), "--root", "file:" + filepath.Join(dir, "root.key")}
-		cmd := exec.CommandContext(ctx, program, append(args, store...)...)
-		cmd.Env, cmd.Stdout, cmd.Stderr = foreignEnv(), out, out
-		cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(syscall.SIGTERM) }, closeTime
-		cmd.SysProcAttr = ownGroup()
-		return cmd
-	}
 	if err := vacant(ctx, socket); err != nil {
 		return nil, err
 	}
-	if fresh, err := isFresh(dir); err != nil {
+	fresh, err := isFresh(dir)
+	if err != nil {
 		return nil, err
-	} else if fresh {
-		if err := command(ctx, "init").Run(); err != nil {
+	}
+	on := []string{"--data-dir", filepath.Join(dir, "kms"), "--root", "file:" + filepath.Join(dir, "root.key")}
+	if fresh {
+		if err := child(ctx, out, program, append([]string{"init"}, on...)...).Run(); err != nil {
 			return nil, fmt.Errorf("%s could not make the keys in %s: %w", kmsProgram, dir, err)
 		}
 	}
+	serve := append([]string{"serve", "--endpoint", socket}, on...)
 	p := &keyProcess{
-		command: func(ctx context.Context) *exec.Cmd { return command(ctx, "serve", "--endpoint", socket) },
+		command: func(ctx context.Context) *exec.Cmd { return child(ctx, out, program, serve...) },
 		log:     log, first: make(chan error, 1), ended: make(chan struct{}),
 	}
 	return p, p.start(ctx, socket)
+}
+
+// child is a command that gets SIGTERM when ctx ends, and nothing of what our
+// environment says to us: it gets all it needs as flags.
+func child(ctx context.Context, out io.Writer, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Stdout, cmd.Stderr = out, out
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "KEYFOLD_") {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(syscall.SIGTERM) }, closeTime
+	cmd.SysProcAttr = ownGroup()
+	return cmd
 }
 
 // findKMS is the keyfold-kms beside this program, or in PATH.
@@ -86,17 +97,6 @@ func findKMS() (string, error) {
 			"build both, in Keyfold's sources: go build -o bin/ ./cmd/...; then run bin/keyfold dev --kms external")
 	}
 	return path, err
-}
-
-// foreignEnv is our environment without what is meant for us: the key process
-// gets all it needs as flags.
-func foreignEnv() (env []string) {
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "KEYFOLD_") {
-			env = append(env, v)
-		}
-	}
-	return env
 }
 
 // vacant waits until nobody listens on socket: a key process whose server was
@@ -180,12 +180,12 @@ func (p *keyProcess) run(ctx context.Context) {
 		if time.Since(began) > kmsSettled {
 			wait = kmsLeast
 		}
-		p.log.Warn("the key process ended and is started again", "after", wait, "error", err)
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait):
 		}
+		p.log.Warn("the key process ended and is started again", "after", wait, "error", err)
 	}
 }
 
