@@ -58,7 +58,7 @@ func grow(ctx context.Context, root Root, id string, versions []version, now tim
 // Destroy returns a keyring without the material of version number, which then
 // opens nothing any more. The primary cannot be destroyed. Whether the version
 // is still in use is the caller's to know. Of an object in a token the name
-// stays in the row: once that is stored, Purge takes the object away.
+// stays in the row: once that is stored, DestroyIn takes the object away.
 func (r *Keyring) Destroy(ctx context.Context, root Root, number uint32) (*Keyring, error) {
 	if number == 0 || number >= r.Primary() {
 		return nil, fault.New(fault.Conflict, "only a decrypt-only version can be destroyed; rotate the KEK first")
@@ -71,10 +71,10 @@ func (r *Keyring) Destroy(ctx context.Context, root Root, number uint32) (*Keyri
 	return build(ctx, root, r.id, versions)
 }
 
-// Purge takes away for ever what root itself keeps of version number. It is for
+// DestroyIn takes away for ever what root itself keeps of version number. It is for
 // a version that the stored row calls destroyed, or that no stored row knows;
 // it may be repeated.
-func (r *Keyring) Purge(ctx context.Context, root Root, number uint32) error {
+func (r *Keyring) DestroyIn(ctx context.Context, root Root, number uint32) error {
 	err := root.DestroyKEK(ctx, Name{KEKID: r.id, Version: number}, r.versions[number-1].Stored)
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, err, "the root did not take away a KEK; try again")

@@ -98,7 +98,7 @@ func (s *Service) makeAuditKey(ctx context.Context, now time.Time) (ed25519.Priv
 	}
 	if _, err = s.store.Commit(ctx, &b); err != nil {
 		if errors.Is(err, store.ErrConflict) {
-			ring.Purge(context.WithoutCancel(ctx), s.root, ring.Primary())
+			ring.DestroyIn(context.WithoutCancel(ctx), s.root, ring.Primary())
 		}
 		return nil, err
 	}

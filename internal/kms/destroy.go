@@ -74,7 +74,7 @@ func (s *Service) destroy(ctx context.Context, kekID string, version uint32) err
 			}
 		}
 		// Here the version is destroyed, whatever comes: no row holds its material.
-		return ring.Purge(ctx, s.root, version)
+		return ring.DestroyIn(ctx, s.root, version)
 	})
 }
 

@@ -101,7 +101,7 @@ func (s *Service) makeKEKs(ctx context.Context, ids map[string]bool) error {
 // and never will be. When that fails, objects that nobody uses stay in a token.
 func (s *Service) discard(ctx context.Context, rings ...*keyring.Keyring) {
 	for _, ring := range rings {
-		if err := ring.Purge(context.WithoutCancel(ctx), s.root, ring.Primary()); err != nil {
+		if err := ring.DestroyIn(context.WithoutCancel(ctx), s.root, ring.Primary()); err != nil {
 			s.log.Warn("the root keeps a KEK that is of no use", "kek_id", ring.ID(), "kek_version", ring.Primary(), "error", err)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/store/memstore"
 	"github.com/keyfold/keyfold/internal/store/pebblestore"
+	"go.uber.org/goleak"
 )
 
 func newKey(t testing.TB, raw []byte) *aead.Key {
@@ -343,4 +344,15 @@ func TestAStoreThatFailsIsUnavailableAndAnswersNoKey(t *testing.T) {
 	if _, err := r.tryStart(); !errors.Is(err, fault.Unavailable) {
 		t.Errorf("New on a closed store: %v", err)
 	}
+}
+
+func TestCloseEndsWhatTheServiceBegan(t *testing.T) {
+	old := goleak.IgnoreCurrent() // what the tests that play a crash left
+	r := newRig(t)
+	s := r.start(audited(&recorder{}))
+	r.createDEKs(s, 5)
+	_, err := s.RotateKEK(ctx, kmsapi.Rotate{KEKID: kmsapi.ThreadsKEK})
+	r.must(err)
+	s.Close()
+	goleak.VerifyNone(t, old)
 }
