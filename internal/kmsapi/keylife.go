@@ -75,6 +75,7 @@ type Rotate struct {
 
 // Rotated answers Rotate. When it comes, KEKVersion is the primary (All: once
 // the job came to it); the threads' DEKs under older versions follow in the job.
+// A KEK that wraps no thread's DEK needs no job: then Job.ID is "".
 type Rotated struct {
 	KEKID      string `json:"kek_id,omitzero"`
 	KEKVersion uint32 `json:"kek_version,omitzero"`
