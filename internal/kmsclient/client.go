@@ -47,8 +47,12 @@ type Config struct {
 }
 
 // MaxWait bounds the wait for one answer to item calls, whatever their callers'
-// contexts say.
-const MaxWait = 30 * time.Second
+// contexts say; then the KMS is known to be down, and downWait does. A KMS that
+// hangs so leaves its callers the time to do without it.
+const (
+	MaxWait  = 10 * time.Second
+	downWait = 2 * time.Second
+)
 
 // Client is the KMS at a distance. It may be used by many goroutines.
 type Client struct {
@@ -58,7 +62,9 @@ type Client struct {
 	log      *slog.Logger
 	ctx      context.Context // ends with Close
 	stop     context.CancelFunc
-	down     atomic.Bool // the KMS did not answer for Config.Retry, and has not since
+	maxWait  time.Duration
+	downWait time.Duration
+	down     atomic.Bool // the KMS did not answer for Config.Retry or MaxWait, and has not since
 	wires    wires
 
 	mu      sync.Mutex // held while ctx ends, and while running grows
@@ -76,7 +82,7 @@ type Client struct {
 // New makes a client. It does not connect: calls do. It fails with
 // fault.Invalid when cfg is not complete.
 func New(cfg Config) (*Client, error) {
-	c := &Client{retry: cfg.Retry, inFlight: cfg.InFlight, log: cfg.Log}
+	c := &Client{retry: cfg.Retry, inFlight: cfg.InFlight, log: cfg.Log, maxWait: MaxWait, downWait: downWait}
 	if c.retry == 0 {
 		c.retry = time.Second
 	}

@@ -246,7 +246,8 @@ func (q *queue[In, Out]) send(b *batch[Out]) {
 
 // exchange sends the requests of b and returns the answer.
 func (q *queue[In, Out]) exchange(b *batch[Out]) (*buffer, error) {
-	ctx, cancel := context.WithDeadline(q.c.ctx, b.deadline())
+	bound := time.Now().Add(q.c.wait())
+	ctx, cancel := context.WithDeadline(q.c.ctx, b.deadline(bound))
 	defer cancel()
 	q.mu.Lock()
 	b.giveUp = cancel
@@ -258,14 +259,25 @@ func (q *queue[In, Out]) exchange(b *batch[Out]) (*buffer, error) {
 	for i, w := range b.waiters {
 		parts[i] = w.request.b
 	}
-	return q.c.do(ctx, request{
+	answer, err := q.c.do(ctx, request{
 		method: http.MethodPost, path: q.call.Path, kind: kmsapi.ContentType, body: parts, size: b.size, repeat: q.repeat,
 	})
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && !time.Now().Before(bound) {
+		q.c.silent(err)
+	}
+	return answer, err
 }
 
-// deadline is the latest of the waiters', at most MaxWait away.
-func (b *batch[Out]) deadline() time.Time {
-	bound := time.Now().Add(MaxWait)
+// wait is how long an answer may take.
+func (c *Client) wait() time.Duration {
+	if c.down.Load() {
+		return c.downWait
+	}
+	return c.maxWait
+}
+
+// deadline is the latest of the waiters', at most bound.
+func (b *batch[Out]) deadline(bound time.Time) time.Time {
 	var latest time.Time
 	for _, w := range b.waiters {
 		if w.deadline.IsZero() {
