@@ -120,8 +120,9 @@ func (a *app) destroyCmd() *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
 		Use: "destroy-kek KEK VERSION", Short: "Destroy an old version of a KEK for ever",
-		Long: `Destroy an old version of a KEK for ever: what is still wrapped under it, in a backup
-too, opens never again. It is refused while the version is in use, as far as is known.`,
+		Long: `Destroy an old version of a KEK for ever: what is still wrapped under it, as in a backup
+of the server, opens never again here. It is refused while the version is in use, as far as is
+known. Backups of the key store from before keep the version: destroy them, too.`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			version, err := strconv.ParseUint(args[1], 10, 32)
@@ -129,7 +130,7 @@ too, opens never again. It is refused while the version is in use, as far as is 
 				return usagef("a version is a number from 1")
 			}
 			return a.asks(cmd, func(ctx context.Context, c *kmsclient.Client) error {
-				if err := a.confirm(yes, args[0], fmt.Sprintf("Version %d of KEK %s will be destroyed for ever, in backups too.", version, args[0])); err != nil {
+				if err := a.confirm(yes, args[0], fmt.Sprintf("Version %d of KEK %s will be destroyed for ever. Backups of the key store from before keep it; backups of the server under it open with those alone.", version, args[0])); err != nil {
 					return err
 				}
 				if err := c.DestroyKEKVersion(ctx, args[0], uint32(version)); err != nil {
@@ -147,10 +148,13 @@ func (a *app) shredCmd() *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
 		Use: "shred-dek KEY-ID", Short: "Destroy the DEK of a thread for ever, and with it the thread's messages",
+		Long: `Destroy the DEK of a thread for ever: the thread's messages are never read again. Backups
+of the key store from before keep it, and so do an exported break-glass keyring with a copy of
+the server's store: destroy them, too.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.asks(cmd, func(ctx context.Context, c *kmsclient.Client) error {
-				if err := a.confirm(yes, args[0], "What DEK "+args[0]+" encrypted will never be read again."); err != nil {
+				if err := a.confirm(yes, args[0], "What DEK "+args[0]+" encrypted will never be read again, but with a backup of the key store from before, which keeps it."); err != nil {
 					return err
 				}
 				if err := c.ShredDEK(ctx, args[0]); err != nil {

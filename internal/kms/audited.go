@@ -36,7 +36,7 @@ func (s *Service) audited(ctx context.Context, events []audit.Event, do func() e
 		events[i].Time, events[i].Actor = s.now(), actor(ctx)
 	}
 	if err := s.audit.Record(ctx, events...); err != nil {
-		return fault.Wrap(fault.Unavailable, err, "the KMS cannot write its audit, and so changes no key; look at the audit's disk, then try again")
+		return fault.Wrap(fault.Unavailable, err, "the KMS cannot write its audit, and so changes no key; mend the audit's disk, then start the KMS again")
 	}
 	err := do()
 	if err != nil {

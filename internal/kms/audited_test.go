@@ -199,7 +199,7 @@ func TestAKMSThatCannotWriteItsAuditChangesNoKeyAndStillServes(t *testing.T) {
 	delete(errs, "creates a KEK") // it is there: nothing to record
 	errs["releases"] = s.ReleaseKEK(ctx, "v", 3)
 	for actor, err := range errs {
-		if !errors.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "the KMS cannot write its audit") {
+		if !errors.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "start the KMS again") {
 			t.Errorf("who %s: %v", actor, err)
 		}
 	}
