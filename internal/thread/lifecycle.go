@@ -2,6 +2,7 @@ package thread
 
 import (
 	"context"
+	"errors"
 
 	"github.com/google/uuid"
 	"github.com/keyfold/keyfold/api"
@@ -28,14 +29,30 @@ func (s *Service) Create(ctx context.Context, p access.Principal, req api.Create
 	}
 	now := s.tick()
 	m := meta{ID: id.String(), Org: p.OrgID, Author: p.ID, Title: req.Title, CreatedTS: now, UpdatedTS: now}
-	if err := store.Retry(ctx, func() error { return s.create(ctx, &m) }); err != nil {
+	lags := 0
+	err = store.Retry(ctx, func() error {
+		err := s.create(ctx, &m)
+		if errors.Is(err, errLag) {
+			if lags++; lags == maxLags {
+				return errOldKEK
+			}
+		}
+		return err
+	})
+	if err != nil {
 		return api.Thread{}, store.Fault(err)
 	}
 	return m.api(), nil
 }
 
+// maxLags is how many DEKs under an older version of the KEK one call of Create
+// has made, and leaves behind. A KMS that missed a rotation learns of it; one
+// that was restored from a backup of before it does not.
+const maxLags = 8
+
 // create makes a DEK for m, under a version of the KEK that a new thread may
-// use, and commits m. store.ErrConflict: that version has changed.
+// use, and commits m. store.ErrConflict: that version has changed; errLag, which
+// is one too: the KMS has not heard of it.
 func (s *Service) create(ctx context.Context, m *meta) error {
 	least, rev, err := s.leastKEK(ctx)
 	if err != nil {
@@ -46,7 +63,7 @@ func (s *Service) create(ctx context.Context, m *meta) error {
 	}
 	// A crash or a conflict here leaves a DEK that no thread names and nothing else.
 	if m.KMS.KEKVersion < least {
-		return store.ErrConflict
+		return errLag
 	}
 	var b store.Batch
 	b.RequireRevision(layout.ThreadKEK(), rev) // RewrapKind says why

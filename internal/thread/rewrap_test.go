@@ -2,6 +2,7 @@ package thread
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -246,6 +247,21 @@ func TestADEKUnderAnOldVersionMakesNoThread(t *testing.T) {
 	w.thread(t, owner, "after")
 	if got := w.under(t); got[2] != 3 || made != 4 {
 		t.Errorf("threads under %v, %d DEKs made", got, made)
+	}
+}
+
+// As a KMS answers that was restored from a backup of before a rotation.
+func TestAKMSThatStaysOldIsNotAskedForDEKsWithoutEnd(t *testing.T) {
+	w := newWorld(t)
+	w.rewrap(t, true)
+	made := 0
+	w.kms.creating = func(r *kmsapi.CreateDEKResult) {
+		made++
+		r.DEK.KEKVersion = 1
+	}
+	_, err := w.Create(t.Context(), owner, api.CreateThread{})
+	if !errors.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "backup") || made != maxLags {
+		t.Errorf("%v after %d DEKs", err, made)
 	}
 }
 

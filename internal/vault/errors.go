@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/store"
@@ -23,7 +24,8 @@ var errTorn = errors.New("rows do not fit together")
 // What a KMS can answer wrong. Left unanswered says nothing about a row.
 var (
 	errAnswers    = fault.New(fault.Unavailable, "the key process did not answer with one result for one item")
-	errOldKEK     = fault.New(fault.Unavailable, "the key process works with an older version of the KEK than it made; try again")
+	errOldKEK     = fault.New(fault.Unavailable, "the key process works with an older version of the KEK than it made; try again, and if that does not help restore it from its newest backup")
+	errLag        = fmt.Errorf("an envelope under an older version of the KEK: %w", store.ErrConflict)
 	errNoEnvelope = errors.New("the key process answered with something that is no envelope")
 )
 
@@ -86,9 +88,23 @@ func (s *Service) commit(ctx context.Context, b *store.Batch) error {
 	return nil
 }
 
+// maxLags is how many envelopes under an older version of the KEK one write
+// waits out. A KMS that missed a rotation learns of it; one that was restored
+// from a backup of before it does not.
+const maxLags = 8
+
 // retry runs try until its commit meets no other.
 func (s *Service) retry(ctx context.Context, try func() error) error {
-	err := store.Retry(ctx, try)
+	lags := 0
+	err := store.Retry(ctx, func() error {
+		err := try()
+		if errors.Is(err, errLag) {
+			if lags++; lags == maxLags {
+				return errOldKEK
+			}
+		}
+		return err
+	})
 	if err != nil && err == ctx.Err() {
 		return fault.Wrap(fault.Unavailable, err, "too many writes met; nothing was changed; try again")
 	}

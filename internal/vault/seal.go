@@ -12,7 +12,6 @@ import (
 
 	"github.com/keyfold/keyfold/internal/aead"
 	"github.com/keyfold/keyfold/internal/kmsapi"
-	"github.com/keyfold/keyfold/internal/store"
 )
 
 // versionRow is a version row taken apart (format: rows.go).
@@ -32,7 +31,7 @@ func secretAAD(vaultID, path string, version int, rawAttributes []byte) []byte {
 // seal returns the row of a version. One KMS call. An answer that is not of
 // the shape of an envelope for this value is an error: it would be stored, and
 // never open. One under an older version of the KEK than the vault takes is
-// store.ErrConflict: to be sealed again.
+// errLag, a store.ErrConflict: to be sealed again.
 func (s *Service) seal(ctx context.Context, v vault, path string, version int, a attributes, value string) ([]byte, error) {
 	raw, err := json.Marshal(a)
 	if err != nil {
@@ -51,7 +50,7 @@ func (s *Service) seal(ctx context.Context, v vault, path string, version int, a
 		return nil, sealFault(err)
 	}
 	if res[0].Envelope.KEKVersion < v.KEKVersion {
-		return nil, store.ErrConflict // RewrapKind says why; v must be required by the commit
+		return nil, errLag // RewrapKind says why; v must be required by the commit
 	}
 	return encodeVersion(raw, res[0].Envelope)
 }
