@@ -16,7 +16,7 @@ import (
 // RotateKEK gives a KEK a new primary, at once: it is committed when RotateKEK
 // returns, and nothing more is wrapped by the old one here. For the threads'
 // KEK a job then rewraps the DEKs in the store; for All, the job rotates each
-// KEK whose primary is older than the job, and then rewraps. A call for another
+// KEK whose primary is older than the job (or of a time to come), and then rewraps. A call for another
 // KEK has no job: its envelopes are with the caller.
 //
 // With IfVersion it may be repeated: when that is no longer the primary, it

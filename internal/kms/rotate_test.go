@@ -161,10 +161,10 @@ func TestTheJobOverAllLeavesKEKsThatAreYoungerThanItself(t *testing.T) {
 	r.createKEK(s, keks...)
 	ids := r.createDEKs(s, 3)
 	r.auditKey()
-	young, err := keyring.New(ctx, r.root, "young", day.AddDate(1, 0, 0))
+	ahead, err := keyring.New(ctx, r.root, "ahead", day.AddDate(1, 0, 0)) // the clock was wrong then
 	r.must(err)
-	r.put(layout.KEK("young"), young.Marshal())
-	r.put(layout.KEK("broken"), bytes.Clone(young.Marshal()))
+	r.put(layout.KEK("ahead"), ahead.Marshal())
+	r.put(layout.KEK("broken"), bytes.Clone(ahead.Marshal()))
 
 	got, err := s.RotateKEK(ctx, kmsapi.Rotate{All: true})
 	r.must(err)
@@ -176,13 +176,22 @@ func TestTheJobOverAllLeavesKEKsThatAreYoungerThanItself(t *testing.T) {
 		t.Errorf("%+v: %s", j, diff)
 	}
 	r.mustLieUnder(r.primary(s, kmsapi.ThreadsKEK), ids...)
-	for _, kek := range append(keks, auditKEK, kmsapi.ThreadsKEK) {
+	for _, kek := range append(keks, auditKEK, kmsapi.ThreadsKEK, "ahead") {
 		if p := r.primary(s, kek); p < 2 {
 			t.Errorf("%s has primary %d", kek, p)
 		}
 	}
+	began := s.now()
+	r.createKEK(s, "young")
+	r.must(s.rotateOlder(ctx, "young", began))
 	if p := r.primary(s, "young"); p != 1 {
 		t.Errorf("a KEK younger than the job has primary %d", p)
+	}
+	for range 2 { // asked again, by whose clock is behind
+		r.must(s.rotateOlder(ctx, "young", began.AddDate(1, 0, 0)))
+	}
+	if p := r.primary(s, "young"); p != 2 {
+		t.Errorf("a job that was asked twice made primary %d", p)
 	}
 }
 

@@ -147,8 +147,9 @@ func (s *Service) stepKEKs(ctx context.Context, cursor string, began time.Time) 
 	return step, nil
 }
 
-// rotateOlder rotates a KEK if its primary is older than began. The new primary
-// is not, even where clocks differ.
+// rotateOlder rotates a KEK if its primary is older than began, or is said to be
+// of a time to come: then it was made while the clock was ahead, and is none of
+// this job's. The new primary is neither, even where clocks differ.
 func (s *Service) rotateOlder(ctx context.Context, id string, began time.Time) error {
 	s.rotating.Lock()
 	defer s.rotating.Unlock()
@@ -156,7 +157,9 @@ func (s *Service) rotateOlder(ctx context.Context, id string, began time.Time) e
 	if now.Before(began) {
 		now = began
 	}
-	_, err := s.rotate(ctx, id, now, func(primary keyring.VersionInfo) bool { return primary.Created.Before(began) })
+	_, err := s.rotate(ctx, id, now, func(primary keyring.VersionInfo) bool {
+		return primary.Created.Before(began) || primary.Created.After(now)
+	})
 	return err
 }
 
