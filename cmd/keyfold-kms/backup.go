@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -122,5 +123,10 @@ func (a *app) restore(ctx context.Context, f restoreFlags) error {
 	if err != nil {
 		return fmt.Errorf("nothing was restored: %w", err)
 	}
-	return a.answer(info, "%s: %d KEKs, all opened, and %d DEKs of threads, %d opened, as of %s", a.set.DataDir, info.KEKs, info.DEKs, info.Opened, when(info.Created))
+	lost := ""
+	if len(info.Lost) > 0 {
+		lost = "; the root key has not any more, and nothing under them opens: " + strings.Join(info.Lost, ", ")
+	}
+	return a.answer(info, "%s: %d KEKs, all opened, and %d DEKs of threads, %d opened, as of %s%s",
+		a.set.DataDir, info.KEKs, info.DEKs, info.Opened, when(info.Created), lost)
 }

@@ -114,7 +114,11 @@ func kekRows(keks []kmsapi.KEK, usage bool) [][]string {
 	}
 	for _, k := range keks {
 		for _, v := range k.Versions {
-			row := []string{k.ID, fmt.Sprint(v.Version), v.State, when(v.Created)}
+			state := v.State
+			if v.Lost {
+				state += ", lost"
+			}
+			row := []string{k.ID, fmt.Sprint(v.Version), state, when(v.Created)}
 			if usage {
 				deks := ""
 				if v.DEKs != nil {

@@ -23,7 +23,8 @@ const (
 	breakGlassHead = `Keyfold break-glass keyring: the key over the threads' keys, wrapped by the root key.
 With the root key file a server can read messages by it while the KMS is away.
 It knows the versions of the key that there were at the export: after a rotation,
-export again. It goes on opening what is under a version that is destroyed later.
+export again. It goes on opening what is under a version that is destroyed later,
+and what is under a thread's key that is shredded later.
 `
 	breakGlassBlock = "KEYFOLD BREAK-GLASS KEYRING"
 )

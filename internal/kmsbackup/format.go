@@ -48,6 +48,7 @@ type Info struct {
 	KEKs    int       `json:"keks"`
 	DEKs    int       `json:"thread_deks"`
 	Opened  int       `json:"thread_deks_opened"` // proved to open; 0 of one that was not restored
+	Lost    []string  `json:"lost,omitzero"`      // KEK versions, "ID vN", that the root does not have any more; as Opened
 }
 
 // dekAAD is what the DEK of a backup's seal is bound to.

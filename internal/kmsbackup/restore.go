@@ -103,7 +103,7 @@ func restore(ctx context.Context, in io.Reader, dir string, root keyring.Root, o
 	if err := openSeal(ring, t.checksum, t.seal); err != nil {
 		return info, err
 	}
-	if err := prove(ctx, whole, root, f.sample.ids); err != nil {
+	if info.Lost, err = prove(ctx, whole, root, f.sample.ids); err != nil {
 		return info, err
 	}
 	info.Opened = len(f.sample.ids)
@@ -124,30 +124,36 @@ func (w withRow) Get(ctx context.Context, key string) (store.Record, error) {
 	return w.Store.Get(ctx, key)
 }
 
-// prove opens every KEK, and the DEKs of keyIDs.
-func prove(ctx context.Context, st store.Store, root keyring.Root, keyIDs []string) error {
+// prove opens every KEK, and the DEKs of keyIDs. It returns the versions of KEKs
+// that root lacks: those destroyed since the backup in a token, which keeps them.
+func prove(ctx context.Context, st store.Store, root keyring.Root, keyIDs []string) (lost []string, err error) {
 	for rec, err := range store.All(ctx, st, store.Prefix(layout.KEK(""))) {
 		if err != nil {
-			return err
+			return nil, err
 		}
 		id := strings.TrimPrefix(rec.Key, layout.KEK(""))
 		ring, err := keyring.Parse(ctx, root, id, rec.Value)
 		if err != nil {
-			return fmt.Errorf("KEK %q: %w", id, err)
+			return nil, fmt.Errorf("KEK %q: %w", id, err)
+		}
+		for _, v := range ring.Versions() {
+			if v.Lost {
+				lost = append(lost, fmt.Sprintf("%s v%d", id, v.Version))
+			}
 		}
 		ring.Wipe()
 	}
 	s, err := kms.New(ctx, kms.Config{Store: st, Root: root, NoJobs: true})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer s.Close()
 	for _, id := range keyIDs {
 		if _, err := s.GetWrapped(ctx, id); err != nil {
-			return fault.Wrap(fault.Damaged, err, "the DEK %s of the backup does not open: %v; take another backup", id, err)
+			return nil, fault.Wrap(fault.Damaged, err, "the DEK %s of the backup does not open: %v; take another backup", id, err)
 		}
 	}
-	return nil
+	return lost, nil
 }
 
 // filler puts rows into a store, many at once, but for the threads' KEK's.
