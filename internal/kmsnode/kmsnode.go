@@ -195,7 +195,10 @@ func openKeys(ctx context.Context, cfg Config, check func(context.Context, store
 func anyStore(context.Context, store.Store) error { return nil }
 
 func (k *keys) open(ctx context.Context, check func(context.Context, store.Store) error) (err error) {
-	if k.store, err = pebblestore.Open(k.cfg.DataDir, pebblestore.Options{Logger: k.cfg.Log, OnFailure: k.cfg.OnFailure}); err != nil {
+	if k.store, err = pebblestore.Open(k.cfg.DataDir, pebblestore.Options{
+		Logger: k.cfg.Log, OnFailure: k.cfg.OnFailure,
+		CacheBytes: 24 << 20, MemTableBytes: 4 << 20, // the keys in use are in the KMS's own cache
+	}); err != nil {
 		return err
 	}
 	if err := check(ctx, k.store); err != nil {
