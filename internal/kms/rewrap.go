@@ -26,10 +26,10 @@ func (s *Service) Rewrap(ctx context.Context, items []kmsapi.RewrapItem) ([]kmsa
 	seen := map[string]bool{} // KEKs that this call has read anew
 	for i, item := range items {
 		switch {
+		case (item.KeyID == "") == (item.KEKID == ""), item.KeyID != "" && (item.KEKVersion != 0 || len(item.WrappedDEK)+len(item.AAD) != 0):
+			out[i].Err = fault.New(fault.Invalid, "an item names either a key ID alone or an envelope's KEK, version, wrapped DEK and AAD")
 		case item.KeyID == "":
 			out[i] = s.rewrapEnvelope(ctx, item, seen)
-		case item.KEKID != "" || len(item.WrappedDEK) != 0:
-			out[i].Err = fault.New(fault.Invalid, "an item names either a key ID or an envelope's wrapped DEK, not both")
 		}
 	}
 	if err := s.rewrapThreads(ctx, items, out); err != nil {

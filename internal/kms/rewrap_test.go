@@ -30,9 +30,10 @@ func TestARewrapAnswersEachItemInItsPlace(t *testing.T) {
 	out, err := s.Rewrap(ctx, []kmsapi.RewrapItem{
 		item(a, "aad"), item(b, "aad"), {KeyID: key}, {KeyID: key},
 		item(a, "other"), future, moved, both, {KEKID: "x"}, {KeyID: "dek-x"}, {},
+		{KeyID: key, AAD: []byte("aad")}, {KeyID: key, KEKVersion: 1}, // which would bind nothing
 	})
 	r.must(err)
-	codes := []fault.Code{"", "", "", "", fault.Unopenable, fault.Unopenable, fault.Unopenable, fault.Invalid, fault.NotFound, fault.NotFound, fault.NotFound}
+	codes := []fault.Code{"", "", "", "", fault.Unopenable, fault.Unopenable, fault.Unopenable, fault.Invalid, fault.NotFound, fault.NotFound, fault.Invalid, fault.Invalid, fault.Invalid}
 	for i, code := range codes {
 		if err := out[i].Err; code == "" && err != nil || code != "" && (!errors.Is(err, code) || out[i].WrappedDEK != nil) {
 			t.Errorf("item %d: %v, want %s", i, err, code)

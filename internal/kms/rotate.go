@@ -16,8 +16,8 @@ import (
 // RotateKEK gives a KEK a new primary, at once: it is committed when RotateKEK
 // returns, and nothing more is wrapped by the old one here. For the threads'
 // KEK a job then rewraps the DEKs in the store; for All, the job rotates each
-// KEK whose primary is older than the job (or of a time to come), and then rewraps. A call for another
-// KEK has no job: its envelopes are with the caller.
+// KEK whose primary is older than the job, or of a time to come, and then
+// rewraps. A call for another KEK has no job: its envelopes are with the caller.
 //
 // With IfVersion it may be repeated: when that is no longer the primary, it
 // answers what is. It fails with fault.NotFound, fault.Invalid or, when
