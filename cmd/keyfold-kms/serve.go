@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,7 +26,9 @@ func (a *app) serveCmd() *cobra.Command {
 
 KEYFOLD_KMS_CALLERS lists who may call, with commas, like callers in the configuration
 file: "uid:1000 crypto, uid:0 crypto+admin". KEYFOLD_KMS_LOG is debug, info, warn or
-error, and ",json" after it for JSON. A certificate that changes is taken up by itself.`,
+error, and ",json" after it for JSON. A certificate that changes is taken up by itself.
+It uses half of the machine's processors, since its caller is as a rule on the same;
+GOMAXPROCS sets another number.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runsOnStore(cmd, a.serve) },
 	}
@@ -33,6 +36,9 @@ error, and ",json" after it for JSON. A certificate that changes is taken up by 
 
 // serve runs a node until ctx ends, and returns nil when it closed in order.
 func (a *app) serve(ctx context.Context) (err error) {
+	if a.getenv("GOMAXPROCS") == "" {
+		shareProcessors()
+	}
 	root, missing, err := a.openRoot(ctx)
 	if err != nil {
 		return err
@@ -60,6 +66,12 @@ func (a *app) serve(ctx context.Context) (err error) {
 		return nil
 	}
 }
+
+// shareProcessors leaves half of the processors to the server, which as a rule
+// runs on the same machine. It calls with one batch at a time, and after each of
+// them a processor more would spin in search of work: that costs more than it
+// gives, as long as one processor keeps up (bench/RESULTS.md).
+func shareProcessors() { runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2)) }
 
 func (a *app) nodeConfig(root keyring.Root, missing []string) kmsnode.Config {
 	callers := make([]kmsserver.Caller, len(a.set.Callers))
