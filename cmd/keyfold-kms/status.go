@@ -35,6 +35,9 @@ func (a *app) status(ctx context.Context, c *kmsclient.Client) error {
 		{"version", s.Version}, {"started", when(s.Started)}, {"root key", s.Root + ", " + state},
 		{"audit", fmt.Sprintf("%d:%s", s.AuditSeq, s.AuditHash)}, {"audit key", s.AuditKey},
 	}
+	if s.AuditError != "" {
+		rows = append(rows, []string{"keys", "cannot be changed: " + s.AuditError})
+	}
 	for _, sentence := range s.Memory {
 		rows = append(rows, []string{"memory", sentence})
 	}

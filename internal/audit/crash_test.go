@@ -268,6 +268,9 @@ func TestAFailureStopsTheLogUntilItIsOpenedAgain(t *testing.T) {
 					t.Fatalf("operation %d: %v", n, err)
 				}
 			}
+			if said := l.Err() != nil; said != (failures > 0) {
+				t.Errorf("operation %d, effect %d: Err is %v after %d failures", n, effect, l.Err(), failures)
+			}
 			l.Close()
 			reached = reached || failures > 0
 			if r := verify(t, dir); failures > 0 && effect != 1 && !r.OK() {

@@ -41,6 +41,7 @@ type Log struct {
 	stopped chan struct{}
 	close   sync.Once
 	head    atomic.Pointer[Anchor] // the last record that was answered
+	failed  atomic.Pointer[error]  // why nothing is recorded any more; set once
 
 	// The rest belongs to the goroutine that writes.
 	lock     *os.File // the file of the head, under a lock
@@ -49,7 +50,6 @@ type Log struct {
 	records  file
 	size     int64 // of records
 	buf      []byte
-	failed   error
 	closeErr error
 }
 
@@ -131,6 +131,14 @@ func (l *Log) Head() (seq uint64, hash string) {
 	return a.Seq, a.Hash()
 }
 
+// Err is what every Record answers since a write or a sync failed, else nil.
+func (l *Log) Err() error {
+	if err := l.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
 // Close waits for the records that are being written and lets go of the
 // directory. Later calls of Record fail.
 func (l *Log) Close() error {
@@ -182,13 +190,15 @@ func (l *Log) gather(c *call) []*call {
 
 // answer writes a group and tells its callers.
 func (l *Log) answer(group []*call) {
-	if l.failed == nil {
-		if err := l.write(group); err != nil {
-			l.failed = fault.Wrap(fault.Unavailable, err, "the audit log cannot be written, and what is not recorded is not done; mend its disk and start the process again")
+	err := l.Err()
+	if err == nil {
+		if err = l.write(group); err != nil {
+			err = fault.Wrap(fault.Unavailable, err, "the audit log cannot be written, and what is not recorded is not done; mend its disk and start the process again")
+			l.failed.Store(&err)
 		}
 	}
 	for _, c := range group {
-		c.done <- l.failed
+		c.done <- err
 	}
 }
 

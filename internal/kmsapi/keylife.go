@@ -75,11 +75,12 @@ type Rotate struct {
 
 // Rotated answers Rotate. When it comes, KEKVersion is the primary (All: once
 // the job came to it); the threads' DEKs under older versions follow in the job.
-// A KEK that wraps no thread's DEK needs no job: then Job.ID is "".
+// A KEK that wraps no thread's DEK needs no job: then Job is zero, and absent on
+// the wire.
 type Rotated struct {
 	KEKID      string `json:"kek_id,omitzero"`
 	KEKVersion uint32 `json:"kek_version,omitzero"`
-	Job        Job    `json:"job"`
+	Job        Job    `json:"job,omitzero"`
 }
 
 // Job is work that goes on in the KMS.
@@ -98,12 +99,13 @@ type Job struct {
 
 // Status describes a running KMS.
 type Status struct {
-	Version   string    `json:"version"`
-	Started   time.Time `json:"started_at"`
-	Root      string    `json:"root"`            // file or pkcs11
-	Locked    string    `json:"locked,omitzero"` // why the root key cannot be used; "": unlocked
-	Memory    []string  `json:"memory,omitzero"` // protections of memory that the system does not give
-	AuditSeq  uint64    `json:"audit_seq"`       // number of the last audit record
-	AuditHash string    `json:"audit_hash"`      // its hash, hex
-	AuditKey  string    `json:"audit_key"`       // public key of the audit, base64
+	Version    string    `json:"version"`
+	Started    time.Time `json:"started_at"`
+	Root       string    `json:"root"`                 // file or pkcs11
+	Locked     string    `json:"locked,omitzero"`      // why the root key cannot be used; "": unlocked
+	Memory     []string  `json:"memory,omitzero"`      // protections of memory that the system does not give
+	AuditSeq   uint64    `json:"audit_seq"`            // number of the last audit record
+	AuditHash  string    `json:"audit_hash"`           // its hash, hex
+	AuditError string    `json:"audit_error,omitzero"` // why keys cannot be changed any more; "": they can
+	AuditKey   string    `json:"audit_key"`            // public key of the audit, base64
 }

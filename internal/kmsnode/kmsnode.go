@@ -242,6 +242,9 @@ func (k *keys) close() error {
 func (k *keys) status(cfg Config, started time.Time) kmsapi.Status {
 	s := kmsapi.Status{Version: cfg.Version, Started: started.UTC(), Root: cfg.Root.Kind(), Memory: cfg.Memory, AuditKey: k.pub}
 	s.AuditSeq, s.AuditHash = k.audit.Head()
+	if err := k.audit.Err(); err != nil {
+		s.AuditError = err.Error()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := cfg.Root.Check(ctx); err != nil {

@@ -333,7 +333,7 @@ func TestTheMetricsShowJobsAuditAndRoot(t *testing.T) {
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	r.must(err)
-	for _, want := range []string{"keyfold_kms_unlocked 1\n", "keyfold_kms_audit_records ", `keyfold_kms_jobs{kind="kek.rotate",status="completed"} 1`, "keyfold_kms_requests_total{"} {
+	for _, want := range []string{"keyfold_kms_unlocked 1\n", "keyfold_kms_audit_records ", "keyfold_kms_audit_writable 1\n", `keyfold_kms_jobs{kind="kek.rotate",status="completed"} 1`, "keyfold_kms_requests_total{"} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the metrics lack %q:\n%s", want, text)
 		}

@@ -9,6 +9,7 @@ import (
 
 var (
 	unlockedDesc = prometheus.NewDesc("keyfold_kms_unlocked", "1 while the root key can be used.", nil, nil)
+	auditOKDesc  = prometheus.NewDesc("keyfold_kms_audit_writable", "1 while the audit can be written; else no key is changed until a restart.", nil, nil)
 	auditDesc    = prometheus.NewDesc("keyfold_kms_audit_records", "Number of the last record of the audit.", nil, nil)
 	jobsDesc     = prometheus.NewDesc("keyfold_kms_jobs", "Jobs that are kept, by where they stand.", []string{"kind", "status"}, nil)
 	unitsDesc    = prometheus.NewDesc("keyfold_kms_job_units", "Units of work of running jobs: in all, done (failed ones included), failed.", []string{"kind", "of"}, nil)
@@ -18,7 +19,7 @@ var (
 type collector struct{ keys *keys }
 
 func (c collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{unlockedDesc, auditDesc, jobsDesc, unitsDesc} {
+	for _, d := range []*prometheus.Desc{unlockedDesc, auditOKDesc, auditDesc, jobsDesc, unitsDesc} {
 		out <- d
 	}
 }
@@ -29,11 +30,8 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	unlocked := 0
-	if c.keys.cfg.Root.Check(ctx) == nil {
-		unlocked = 1
-	}
-	gauge(unlockedDesc, unlocked)
+	gauge(unlockedDesc, oneIfNil(c.keys.cfg.Root.Check(ctx)))
+	gauge(auditOKDesc, oneIfNil(c.keys.audit.Err()))
 	seq, _ := c.keys.audit.Head()
 	gauge(auditDesc, int(seq))
 	jobs, err := c.keys.kms.Jobs(ctx)
@@ -55,4 +53,11 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	for k, n := range units {
 		gauge(unitsDesc, n, k[0], k[1])
 	}
+}
+
+func oneIfNil(err error) int {
+	if err == nil {
+		return 1
+	}
+	return 0
 }
