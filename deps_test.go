@@ -69,7 +69,7 @@ var rooms = map[string]room{
 	"internal/server": {
 		floor:  4,
 		ours:   "api internal/access internal/fault internal/httpx internal/job internal/thread internal/vault",
-		others: "github.com/prometheus/client_golang/prometheus github.com/prometheus/common/expfmt",
+		others: "github.com/go-json-experiment/json github.com/prometheus/client_golang/prometheus github.com/prometheus/common/expfmt",
 	},
 
 	"internal/kmsnode": {floor: 5, ours: "internal/audit internal/keyring internal/kms internal/kmsapi internal/kmsbackup internal/kmsserver internal/layout internal/store internal/store/pebblestore", others: "github.com/prometheus/client_golang/prometheus"},

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"bytes"
 	"context"
 
+	"github.com/go-json-experiment/json"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyfold/keyfold/api"
@@ -75,12 +77,33 @@ func (a admin) start(ctx context.Context, c *httpx.Call, in api.RotateKEK, rotat
 	return out, nil
 }
 
+// add starts a job, or takes the one that does the same already.
 func (a admin) add(ctx context.Context, out *api.Jobs, kind string, args any) error {
-	j, err := a.jobs.Start(ctx, kind, args)
+	j, err := a.running(ctx, kind, args)
+	if err == nil && j.ID == "" {
+		j, err = a.jobs.Start(ctx, kind, args)
+	}
 	if err == nil {
 		out.Jobs = append(out.Jobs, wireJob(j))
 	}
 	return err
+}
+
+// running returns the job of this kind and these arguments that has not ended,
+// or the zero Job. Two requests at the same moment may both find none: then two
+// jobs do the same, which harms nothing.
+func (a admin) running(ctx context.Context, kind string, args any) (job.Job, error) {
+	want, err := json.Marshal(args)
+	if err != nil {
+		return job.Job{}, err
+	}
+	jobs, err := a.jobs.List(ctx)
+	for _, j := range jobs {
+		if j.Kind == kind && j.Status == job.Running && bytes.Equal(j.Args, want) {
+			return j, nil
+		}
+	}
+	return job.Job{}, err
 }
 
 func (a admin) list(ctx context.Context, c *httpx.Call) (api.Jobs, error) {

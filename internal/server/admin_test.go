@@ -77,6 +77,32 @@ func TestKEKsAreRotatedAndEverythingOpensAfter(t *testing.T) {
 	w.do(scenario{key: w.admin, call: "GET /admin/jobs", status: 200, want: []string{"vault-rewrap", "thread-rewrap"}})
 }
 
+func TestARotationThatIsAskedForAgainIsTheOneThatRuns(t *testing.T) {
+	w := newWorld(t)
+	w.admin = w.NewAdminKey()
+	w.thread()
+	w.SetKMSDown(true)
+	rotate := func(body string) string {
+		a := w.do(scenario{key: w.admin, call: "POST /admin/encryption/rotate-kek", body: body, status: 202})
+		return decode[api.Jobs](t, a).Jobs[0].ID
+	}
+	first := rotate(`{"threads":true}`)
+	if again := rotate(`{"threads":true}`); again != first {
+		t.Errorf("a second job %s beside %s", again, first)
+	}
+	other := decode[api.Jobs](t, w.do(scenario{key: w.admin, call: "POST /admin/encryption/rewrap", body: `{"threads":true}`, status: 202})).Jobs[0].ID
+	if other == first {
+		t.Error("a rewrap is answered with a rotation")
+	}
+	w.SetKMSDown(false)
+	if j := w.ended(api.Job{ID: first}); j.Status != "completed" {
+		t.Errorf("%+v", j)
+	}
+	if again := rotate(`{"threads":true}`); again == first {
+		t.Error("a job that has ended is answered for a new one")
+	}
+}
+
 func TestABadRotationIsRefused(t *testing.T) {
 	w := newWorld(t)
 	w.admin = w.NewAdminKey()
