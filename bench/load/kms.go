@@ -29,6 +29,10 @@ var kmsOps = map[string]func(target, shape) (workload, error){
 
 // serveKMS starts `binary serve` on a fresh directory and socket.
 func serveKMS(binary, dir string) (*server, error) {
+	dir, err := filepath.Abs(dir) // a socket's URL has no other path
+	if err != nil {
+		return nil, err
+	}
 	data := filepath.Join(dir, "kms")
 	if out, err := exec.Command(binary, "init", "--data-dir", data).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("init: %w: %s", err, out)
