@@ -26,7 +26,6 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/url"
 	"strings"
 	"sync"
@@ -129,13 +128,17 @@ func (c *Client) connectTo(endpoint string, files *TLS) error {
 	}
 	c.base = url.URL{Scheme: "https", Host: u.Host}
 	c.wires.files = files
-	c.wires.make = func(t *tls.Config) *http.Transport { return c.newWire("tcp", u.Host, t) }
+	c.wires.make = func(t *tls.Config) *straight { return c.newWire("tcp", u.Host, t) }
 	return c.wires.load()
 }
 
-func (c *Client) newWire(network, address string, t *tls.Config) *http.Transport {
+func (c *Client) newWire(network, address string, t *tls.Config) *straight {
 	d := net.Dialer{Timeout: max(c.retry, time.Second)}
-	return &http.Transport{
+	if host, _, err := net.SplitHostPort(address); t != nil && err == nil {
+		t = t.Clone()
+		t.ServerName = host
+	}
+	return &straight{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			conn, err := d.DialContext(ctx, network, address)
 			if err != nil {
@@ -143,23 +146,10 @@ func (c *Client) newWire(network, address string, t *tls.Config) *http.Transport
 			}
 			return &countedConn{Conn: conn}, nil
 		},
-		TLSClientConfig:       t,
-		TLSHandshakeTimeout:   max(c.retry, time.Second),
-		Protocols:             &http1,
-		DisableCompression:    true,
-		MaxIdleConnsPerHost:   64,
-		IdleConnTimeout:       90 * time.Second,
-		ExpectContinueTimeout: time.Second,
-		WriteBufferSize:       wireBuffer,
-		ReadBufferSize:        wireBuffer,
+		tls:       t,
+		handshake: max(c.retry, time.Second),
 	}
 }
-
-// http1 alone: over one local connection it is faster than HTTP/2.
-var http1 = func() (p http.Protocols) {
-	p.SetHTTP1(true)
-	return p
-}()
 
 // wireBuffer is the size of a connection's buffers: most batches in one piece.
 const wireBuffer = 64 << 10

@@ -3,7 +3,6 @@ package kmsclient
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -61,16 +60,16 @@ const lookEvery = time.Second
 // files have changed: new calls then get connections with the new
 // certificates, and the old connections end with the calls that are on them.
 type wires struct {
-	current atomic.Pointer[http.Transport]
+	current atomic.Pointer[straight]
 	files   *TLS // nil: no TLS
-	make    func(*tls.Config) *http.Transport
+	make    func(*tls.Config) *straight
 	looked  atomic.Int64 // when, in Unix nanoseconds
 
 	mu    sync.Mutex
 	stamp stamp // of the files that current was made from
 }
 
-func (w *wires) get(c *Client) *http.Transport {
+func (w *wires) get(c *Client) *straight {
 	if w.files != nil {
 		now, last := time.Now().UnixNano(), w.looked.Load()
 		if now-last > int64(lookEvery) && w.looked.CompareAndSwap(last, now) {
