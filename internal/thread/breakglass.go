@@ -26,21 +26,13 @@ type OfflineRead struct {
 	Items       []kmsapi.DecryptItem
 }
 
-// Degraded reports whether the last read of messages that was answered went by
-// break-glass. A read that the KMS answers ends it.
-func (s *Service) Degraded() bool { return s.degraded.Load() }
-
 // open asks the KMS, or, when that answers fault.Unavailable and break-glass is
 // set up, break-glass. No other answer of the KMS leads there, and neither does
 // a caller who is gone or has run out of time.
 func (s *Service) open(ctx context.Context, p access.Principal, m meta, recs []store.Record, items []kmsapi.DecryptItem) ([]kmsapi.DecryptResult, error) {
 	res, err := s.kms.Decrypt(ctx, items)
-	offline := s.breakGlass != nil && ctx.Err() == nil && unavailable(res, err)
-	if offline {
-		res, err = s.openOffline(ctx, p, m, recs, items)
-	}
-	if err == nil && s.degraded.Load() != offline {
-		s.degraded.Store(offline)
+	if s.breakGlass != nil && ctx.Err() == nil && unavailable(res, err) {
+		return s.openOffline(ctx, p, m, recs, items)
 	}
 	return res, err
 }
