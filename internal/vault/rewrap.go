@@ -181,11 +181,7 @@ func (w rewrapping) nextVault(ctx context.Context, after string) (string, error)
 	if after != "" {
 		return "", nil
 	}
-	v, err := w.load(ctx, w.args.Vault)
-	if err == nil && v.rev == 0 {
-		err = fault.New(fault.NotFound, "there is no vault %q; check the ID", w.args.Vault)
-	}
-	return w.args.Vault, err
+	return w.args.Vault, w.Exists(ctx, w.args.Vault)
 }
 
 // vaultAfter returns the first vault after the vault after that has any row.
