@@ -32,7 +32,7 @@ type Event struct {
 	Actor   string         `json:"actor"`            // "uid:1000", "cert:keyfold-server", "user:<uuid>", "process"
 	Action  string         `json:"action"`           // "kek.create", "kek.rotate", "dek.shred", ...
 	Target  string         `json:"target,omitzero"`  // the key, thread or job it was done to
-	Outcome string         `json:"outcome,omitzero"` // "" when it is about to be done, else "failed" or "refused"
+	Outcome string         `json:"outcome,omitzero"` // "" when it is about to be done, or "failed"
 	Detail  map[string]any `json:"detail,omitzero"`  // facts: versions, counts
 }
 
