@@ -27,6 +27,3 @@ type Config struct {
 	// Sessions is how many calls the token works on at a time: 2 by default.
 	Sessions int
 }
-
-// Kind is what a Root of this package answers to Kind.
-const Kind = "pkcs11"

@@ -75,7 +75,7 @@ func (r *Root) start() error {
 }
 
 // Kind returns "pkcs11".
-func (r *Root) Kind() string { return Kind }
+func (r *Root) Kind() string { return "pkcs11" }
 
 // Check asks the token whether it is there, and connects again if not. It fails
 // with fault.Unavailable.

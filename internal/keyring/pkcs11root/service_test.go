@@ -22,7 +22,7 @@ import (
 
 func TestATokenKeepsTheContract(t *testing.T) {
 	h := newHSM(t)
-	roottest.Run(t, Kind, func(t testing.TB) keyring.Root {
+	roottest.Run(t, "pkcs11", func(t testing.TB) keyring.Root {
 		r, err := Open(ctx, h.config)
 		if err != nil {
 			t.Fatal(err)

@@ -78,14 +78,6 @@ func fromEnv(getenv func(string) string) (string, error) {
 	return text, nil
 }
 
-// Kind is what the root will answer to Kind: "file" or "pkcs11".
-func (s Spec) Kind() string {
-	if s.token != nil {
-		return pkcs11root.Kind
-	}
-	return "file"
-}
-
 // Open opens the root. A root key file that is not there is fs.ErrNotExist.
 func (s Spec) Open(ctx context.Context) (keyring.Root, error) {
 	if s.token != nil {
