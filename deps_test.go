@@ -29,6 +29,7 @@ var rooms = map[string]room{
 	"internal/fault":           {floor: 0},
 	"internal/config":          {floor: 0, others: "go.yaml.in/yaml/v4"},
 	"internal/harden":          {floor: 0, others: "golang.org/x/sys/unix"},
+	"internal/private":         {floor: 0},
 	"internal/aead":            {floor: 0},
 	"internal/layout":          {floor: 0},
 	"cmek/internal/genvectors": {floor: 0},
@@ -36,8 +37,8 @@ var rooms = map[string]room{
 	"api":              {floor: 1},
 	"cmek":             {floor: 1, ours: "internal/aead"},
 	"internal/access":  {floor: 1, ours: "internal/fault"},
-	"internal/keyring": {floor: 1, ours: "internal/aead internal/fault"},
-	"internal/audit":   {floor: 1, ours: "internal/fault"},
+	"internal/keyring": {floor: 1, ours: "internal/aead internal/fault internal/private"},
+	"internal/audit":   {floor: 1, ours: "internal/fault internal/private"},
 	"internal/kmsapi":  {floor: 1, ours: "internal/fault", others: jsonv2 + " google.golang.org/protobuf/encoding/protowire"},
 	"internal/store":   {floor: 1, ours: "internal/fault"},
 
@@ -56,7 +57,7 @@ var rooms = map[string]room{
 
 	"internal/keyring/pkcs11root": {floor: 2, ours: "internal/aead internal/fault internal/keyring", others: "github.com/miekg/pkcs11"},
 	"internal/keyring/roottest":   {floor: 2, ours: "internal/aead internal/keyring"},
-	"internal/keyring/rootspec":   {floor: 3, ours: "internal/keyring internal/keyring/pkcs11root", others: "golang.org/x/term"},
+	"internal/keyring/rootspec":   {floor: 3, ours: "internal/keyring internal/keyring/pkcs11root internal/private", others: "golang.org/x/term"},
 
 	"internal/kmsbackup": {floor: 4, ours: "internal/aead internal/fault internal/keyring internal/kms internal/kmsapi internal/layout internal/store internal/store/pebblestore"},
 

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/private"
 )
 
 // Anchor names a record: its seq and the SHA-256 of its line. Noted somewhere
@@ -116,29 +117,10 @@ func readHeads(f io.ReaderAt, pub ed25519.PublicKey) (h heads, err error) {
 func createHead(dir string, key ed25519.PrivateKey) error {
 	genesis := Anchor{}
 	rand.Read(genesis.hash[:])
-	text := encodeSlot(genesis, key)
-	err := createWhole(filepath.Join(dir, headName), append(text, text...))
+	text := bytes.Repeat(encodeSlot(genesis, key), 2)
+	err := private.Create(filepath.Join(dir, headName), func(f *os.File) error { _, err := f.Write(text); return err })
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
 	return err
-}
-
-// createWhole makes the file path, of mode 0600, with text. It replaces nothing
-// (fs.ErrExist). A crash can leave another file, .new-*, which nobody reads.
-func createWhole(path string, text []byte) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".new-*") // of mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Link(f.Name(), path) // which, unlike a rename, replaces nothing
-	}
-	if err := errors.Join(err, os.Remove(f.Name())); err != nil {
-		return err
-	}
-	return syncDir(dir)
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/private"
 )
 
 // Options of a log. Zero means the stated default.
@@ -260,7 +261,7 @@ func (l *Log) nextFile(seq uint64) error {
 		err = l.records.Close()
 	}
 	l.records, l.size = l.wrapped(f), 0
-	return errors.Join(err, syncDir(l.dir))
+	return errors.Join(err, private.SyncDir(l.dir))
 }
 
 func (l *Log) wrapped(f file) file {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/private"
 )
 
 // Open takes the log in dir for appending, and begins one when dir is empty or
@@ -77,21 +78,11 @@ func (l *Log) open() (*Event, error) {
 
 // takeDir makes the directory and the head if they are missing, and locks them.
 func (l *Log) takeDir() error {
-	if err := os.Mkdir(l.dir, 0o700); err == nil {
-		if err := syncDir(filepath.Dir(l.dir)); err != nil {
-			return err
-		}
-	} else if !errors.Is(err, fs.ErrExist) {
+	if err := private.MakeDir(l.dir, "directory"); err != nil {
 		return err
 	}
-	info, err := os.Stat(l.dir)
+	err := l.makeHead()
 	if err != nil {
-		return err
-	}
-	if err := checkPrivate(l.dir, info, 0o700); err != nil {
-		return err
-	}
-	if err := l.makeHead(); err != nil {
 		return err
 	}
 	if l.lock, err = os.OpenFile(filepath.Join(l.dir, headName), os.O_RDWR, 0); err != nil {

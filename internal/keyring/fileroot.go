@@ -1,25 +1,17 @@
 package keyring
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"io/fs"
 
 	"github.com/keyfold/keyfold/internal/aead"
+	"github.com/keyfold/keyfold/internal/private"
 )
 
-// A root key file is text, at most 4 KiB: comment lines, which begin with '#',
-// empty lines, and one line with the standard base64 (44 characters) of the 32
-// bytes of the root key.
-//
-//	# Keyfold root key ...
-//	mfH0V7yXQ0yv1l1cB1s0m3Zb0S0c0m3PbHk1r0ot2k4=
-//
-// Its mode is 0600 or 0400, its owner the user who runs the KMS, or root.
+// rootFileHead begins a root key file, which is a key file of package private:
+// its mode is 0600 or 0400, its owner the user who runs the KMS, or root.
 const rootFileHead = `# Keyfold root key: the base64 of 32 bytes.
 # Who reads this file can open every key of its KMS; without it nothing opens.
 # Leave its mode at 0600, and keep a copy where the store's backups are not.
@@ -32,36 +24,18 @@ type FileRoot struct {
 }
 
 // CreateFileRoot writes a fresh root key to a new file with mode 0600 and
-// opens it. The file is whole or not there, whenever a crash comes, and on
-// stable storage when it returns; a file that is there already is never
-// touched (fs.ErrExist). A crash can leave a second file, .root.key-*, beside
-// it, which nobody reads.
+// opens it, as private.CreateKey says: a file that is there already is never
+// touched (fs.ErrExist).
 //
 // The errors of CreateFileRoot and OpenFileRoot name the path: they are for
 // the operator at start, and no *fault.Error, so that no edge sends them.
 func CreateFileRoot(path string) (*FileRoot, error) {
-	if err := createWhole(path, writeRoot); err != nil {
+	raw := aead.GenerateRaw()
+	defer clear(raw)
+	if err := private.CreateKey(path, rootFileHead, raw); err != nil {
 		return nil, fmt.Errorf("make the root key file: %w", err)
 	}
 	return OpenFileRoot(path)
-}
-
-// createWhole makes the file path with what write writes and syncs, which
-// happens under another name.
-func createWhole(path string, write func(*os.File) error) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".root.key-*") // of mode 0600
-	if err != nil {
-		return err
-	}
-	err = errors.Join(write(f), f.Close())
-	if err == nil {
-		err = os.Link(f.Name(), path) // which, unlike a rename, replaces nothing
-	}
-	if err := errors.Join(err, os.Remove(f.Name())); err != nil {
-		return err
-	}
-	return syncDir(dir)
 }
 
 // MemoryRoot returns a FileRoot without a file: its fresh key is written
@@ -76,22 +50,13 @@ func MemoryRoot() (*FileRoot, error) {
 	return &FileRoot{key: key}, nil
 }
 
-func writeRoot(f *os.File) error {
-	raw := aead.GenerateRaw()
-	defer clear(raw)
-	text := append(base64.StdEncoding.AppendEncode([]byte(rootFileHead), raw), '\n')
-	defer clear(text)
-	if _, err := f.Write(text); err != nil {
-		return err
-	}
-	return f.Sync()
-}
-
-// OpenFileRoot reads the root key at path, as ReadPrivate says.
+// OpenFileRoot reads the root key at path, as private.Read says.
 func OpenFileRoot(path string) (*FileRoot, error) {
-	text, err := ReadPrivate(path, "root key file")
-	if err != nil {
-		return nil, missing(path, err)
+	text, err := private.Read(path, "root key file")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no root key file at %s; restore it from its backup, unless this is a first start: %w", path, fs.ErrNotExist)
+	} else if err != nil {
+		return nil, err
 	}
 	defer clear(text)
 	return ParseFileRoot(text, "root key file "+path)
@@ -101,34 +66,16 @@ func OpenFileRoot(path string) (*FileRoot, error) {
 // from a file or from elsewhere; what names that in errors. The text stays the
 // caller's to wipe.
 func ParseFileRoot(text []byte, what string) (*FileRoot, error) {
-	raw, ok := parseRoot(text)
-	defer clear(raw[:cap(raw)])
-	if !ok {
-		return nil, fmt.Errorf("the %s must hold one line with the base64 of 32 bytes, beside comments; restore it from its backup", what)
+	raw, err := private.ParseKey(text, what)
+	if err != nil {
+		return nil, err
 	}
+	defer clear(raw)
 	key, err := aead.NewKey(raw)
 	if err != nil {
 		return nil, err
 	}
 	return &FileRoot{key: key}, nil
-}
-
-func parseRoot(text []byte) (raw []byte, ok bool) {
-	for line := range bytes.Lines(text) {
-		line = bytes.TrimSpace(line)
-		if len(line) == 0 || line[0] == '#' {
-			continue
-		}
-		if raw != nil {
-			return raw, false
-		}
-		raw = make([]byte, base64.StdEncoding.DecodedLen(len(line)))
-		n, err := base64.StdEncoding.Strict().Decode(raw, line)
-		if raw = raw[:n]; err != nil {
-			return raw, false
-		}
-	}
-	return raw, len(raw) == aead.KeySize
 }
 
 // Kind returns "file".

@@ -8,7 +8,7 @@ import (
 	"os"
 	"syscall"
 
-	"github.com/keyfold/keyfold/internal/keyring"
+	"github.com/keyfold/keyfold/internal/private"
 )
 
 // readCredential reads a file that systemd put there. It belongs to root or to
@@ -27,7 +27,7 @@ func readCredential(path, what string) ([]byte, error) {
 	if !ofSystemd(info, os.Geteuid()) {
 		return nil, fmt.Errorf("the %s %s is not a file as systemd makes it, for root and this user alone; leave it to LoadCredential=", what, path)
 	}
-	return keyring.ReadSecret(f, what+" "+path)
+	return private.ReadAll(f, what+" "+path)
 }
 
 func ofSystemd(info fs.FileInfo, euid int) bool {

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/keyfold/keyfold/internal/keyring"
+	"github.com/keyfold/keyfold/internal/private"
 	"golang.org/x/term"
 )
 
@@ -67,7 +67,7 @@ func (s source) read(what string) ([]byte, error) {
 	case "credential":
 		return readCredential(s.name, what)
 	}
-	return keyring.ReadPrivate(s.name, what+" file")
+	return private.Read(s.name, what+" file")
 }
 
 // readFD reads to the end of an open descriptor and closes it.
@@ -80,7 +80,7 @@ func readFD(fd int, what string) ([]byte, error) {
 		return nil, fmt.Errorf("the %s: there is no file descriptor %d", what, fd)
 	}
 	defer f.Close()
-	return keyring.ReadSecret(f, fmt.Sprintf("%s of file descriptor %d", what, fd))
+	return private.ReadAll(f, fmt.Sprintf("%s of file descriptor %d", what, fd))
 }
 
 // pin returns what reads the PIN. A file is read for each login, so that a PIN
