@@ -3,91 +3,39 @@ package kms
 import (
 	"context"
 	"errors"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/keyfold/keyfold/internal/kmsapi"
-	"github.com/keyfold/keyfold/internal/store"
+	"github.com/keyfold/keyfold/internal/store/storetest"
 )
-
-// dyingStore dies at a commit, which takes effect or does not: what is asked of
-// it then fails, as if the process were gone.
-type dyingStore struct {
-	store.Store
-	tookEffect bool
-
-	mu   sync.Mutex // guards all below
-	left int        // commits before the one at which it dies
-	dead bool
-	died chan struct{} // closed then
-}
-
-var errDead = errors.New("the process was killed")
-
-func (d *dyingStore) Commit(ctx context.Context, b *store.Batch) (store.Revision, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.dead {
-		return 0, errDead
-	}
-	if d.left--; d.left >= 0 || len(b.Writes) == 0 {
-		return d.Store.Commit(ctx, b)
-	}
-	d.dead = true
-	close(d.died)
-	if d.tookEffect {
-		d.Store.Commit(ctx, b)
-	}
-	return 0, errDead
-}
-
-func (d *dyingStore) Get(ctx context.Context, key string) (store.Record, error) {
-	if d.isDead() {
-		return store.Record{}, errDead
-	}
-	return d.Store.Get(ctx, key)
-}
-
-func (d *dyingStore) Scan(ctx context.Context, r store.Range, opt store.ScanOptions) ([]store.Record, error) {
-	if d.isDead() {
-		return nil, errDead
-	}
-	return d.Store.Scan(ctx, r, opt)
-}
-
-func (d *dyingStore) isDead() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.dead
-}
 
 // eachCrash runs act over a store that dies at its first commit, its second and
 // so on, until act ends alive; and after each death, check on a new process.
 func eachCrash(t *testing.T, prepare func(r *rig, s *Service), act func(s *Service, died <-chan struct{}), check func(r *rig, s *Service, tookEffect bool)) {
 	holder := func(c *Config) { c.Holder, c.Now = "the kms", time.Now }
 	for _, tookEffect := range []bool{false, true} {
-		for n := 0; ; n++ {
+		for n := 1; ; n++ {
 			r := newRig(t)
 			s := r.start(holder)
 			prepare(r, s)
 			s.Close()
 			alive := r.store
-			dying := &dyingStore{Store: alive, tookEffect: tookEffect, left: n, died: make(chan struct{})}
+			dying := &storetest.DyingStore{Store: alive, At: n, Takes: tookEffect, Died: make(chan struct{})}
 			s, err := r.tryStart(holder, func(c *Config) { c.Store = dying })
 			r.must(err)
-			act(s, dying.died)
+			act(s, dying.Died)
 			s.Close()
 			r.store = alive
 			s = r.start(holder)
 			check(r, s, tookEffect)
 			s.Close()
 			if t.Failed() {
-				t.Fatalf("after the death at commit %d, took effect: %v", n+1, tookEffect)
+				t.Fatalf("after the death at commit %d, took effect: %v", n, tookEffect)
 			}
-			if !dying.dead {
-				if n < 4 {
-					t.Fatalf("only %d commits", n)
+			if !dying.Dead() {
+				if n <= 4 {
+					t.Fatalf("only %d commits", n-1)
 				}
 				break
 			}

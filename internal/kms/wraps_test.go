@@ -67,46 +67,14 @@ func TestThreadsDEKsAndTheirRewrapsAreWrapsToo(t *testing.T) {
 func TestWrapsNeverExceedTheLimitUnderCrashesFailuresAndRaces(t *testing.T) {
 	const most = 300
 	r := newRig(t)
-	st := &faultyStore{Store: r.store}
-	r.store = st
 	r.createKEK(r.start(), "v")
-	st.failing(func(*store.Batch) (error, bool) {
-		switch rand.IntN(6) {
-		case 0:
-			return errors.New("disk"), true
-		case 1:
-			return errors.New("disk"), false
-		}
-		return nil, false
-	})
-	var made atomic.Int64
-	r.together(3, func(int) error { // processes
-		for range 8 { // lives
-			s, err := r.tryStart(small(5, most))
-			if err != nil {
-				return err
-			}
-			r.together(4, func(int) error {
-				for range 6 {
-					_, err := sealOne(s, "v", "x", "")
-					switch {
-					case err == nil:
-						made.Add(1)
-					case !kekWornOut(err) && !errors.Is(err, fault.Unavailable):
-						return err
-					}
-				}
-				return nil
-			})
-		}
-		return nil
-	})
+	made := r.underFire(most, func(s *Service) error { _, err := sealOne(s, "v", "x", ""); return err }, kekWornOut)
 	ring, rev, err := r.start().readKEK(ctx, "v")
 	r.must(err)
 	use, _, err := r.start().use(ctx, ring, rev)
 	r.must(err)
-	if made.Load() == 0 || made.Load() > use.Wraps[1] || use.Wraps[1] > most {
-		t.Errorf("%d wraps made, %d counted, %d allowed", made.Load(), use.Wraps[1], most)
+	if made == 0 || made > use.Wraps[1] || use.Wraps[1] > most {
+		t.Errorf("%d wraps made, %d counted, %d allowed", made, use.Wraps[1], most)
 	}
 }
 

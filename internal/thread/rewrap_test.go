@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
+	"github.com/keyfold/keyfold/internal/store/storetest"
 )
 
 // The part of twinKMS that rotates. A wrapped DEK is 60 zero bytes.
@@ -177,7 +177,7 @@ func TestAThreadsRewrapSurvivesEveryCommit(t *testing.T) {
 		for _, takes := range []bool{false, true} {
 			w := newWorld(t)
 			w.fill(t, 120)
-			dead := &dyingStore{Store: w.store.Store, at: at, takes: takes}
+			dead := &storetest.DyingStore{Store: w.store.Store, At: at, Takes: takes}
 			r := w.runner(dead)
 			j, err := r.Start(t.Context(), RewrapJob, RewrapArgs{Rotate: true})
 			if err != nil {
@@ -185,7 +185,7 @@ func TestAThreadsRewrapSurvivesEveryCommit(t *testing.T) {
 			}
 			r.Wait(t.Context(), j.ID) // until the end, or until the store is gone
 			r.Close()
-			if dead.commits >= at {
+			if dead.Dead() {
 				last = at
 			}
 			r = w.runner(w.store)
@@ -311,47 +311,4 @@ func TestAKMSWithFewerVersionsThanTheThreadsFailsTheJob(t *testing.T) {
 	if j := w.rewrap(t, false); j.Status != job.Failed || !strings.Contains(j.Error, "backup") {
 		t.Errorf("the job ended as %+v", j)
 	}
-}
-
-// dyingStore is gone from commit at on, which takes effect or does not.
-type dyingStore struct {
-	store.Store
-	mu      sync.Mutex
-	at      int
-	takes   bool
-	commits int
-}
-
-func (d *dyingStore) gone() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.commits >= d.at
-}
-
-func (d *dyingStore) Get(ctx context.Context, key string) (store.Record, error) {
-	if d.gone() {
-		return store.Record{}, store.ErrClosed
-	}
-	return d.Store.Get(ctx, key)
-}
-
-func (d *dyingStore) Scan(ctx context.Context, r store.Range, opt store.ScanOptions) ([]store.Record, error) {
-	if d.gone() {
-		return nil, store.ErrClosed
-	}
-	return d.Store.Scan(ctx, r, opt)
-}
-
-func (d *dyingStore) Commit(ctx context.Context, b *store.Batch) (store.Revision, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.commits++
-	if d.commits > d.at || d.commits == d.at && !d.takes {
-		return 0, store.ErrClosed
-	}
-	rev, err := d.Store.Commit(ctx, b)
-	if d.commits == d.at {
-		return 0, store.ErrClosed
-	}
-	return rev, err
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
+	"github.com/keyfold/keyfold/internal/store/storetest"
 )
 
 // turn is a rig over a KMS whose versions are in the test's hands.
@@ -185,7 +185,7 @@ func TestARewrapSurvivesEveryCommit(t *testing.T) {
 			x := newTurn(t)
 			x.fill(2)
 			x.fill(1)
-			dead := &dyingStore{Store: x.mem, at: at, takes: takes}
+			dead := &storetest.DyingStore{Store: x.mem, At: at, Takes: takes}
 			r := x.runner(dead)
 			j, err := r.Start(t.Context(), RewrapJob, RewrapArgs{Rotate: true})
 			if err != nil {
@@ -193,7 +193,7 @@ func TestARewrapSurvivesEveryCommit(t *testing.T) {
 			}
 			r.Wait(t.Context(), j.ID) // until the end, or until the store is gone
 			r.Close()
-			if dead.commits >= at {
+			if dead.Dead() {
 				last = at
 			}
 			x.opens()
@@ -461,47 +461,4 @@ func TestAServerThatMayNotRotateSaysSo(t *testing.T) {
 	if j := x.rewrap(RewrapArgs{Rotate: true}); j.Status != job.Failed || j.Error != "this caller is no admin of the KMS" {
 		t.Errorf("the job ended as %+v", j)
 	}
-}
-
-// dyingStore is gone from commit at on, which takes effect or does not.
-type dyingStore struct {
-	store.Store
-	mu      sync.Mutex
-	at      int
-	takes   bool
-	commits int
-}
-
-func (d *dyingStore) gone() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.commits >= d.at
-}
-
-func (d *dyingStore) Get(ctx context.Context, key string) (store.Record, error) {
-	if d.gone() {
-		return store.Record{}, store.ErrClosed
-	}
-	return d.Store.Get(ctx, key)
-}
-
-func (d *dyingStore) Scan(ctx context.Context, r store.Range, opt store.ScanOptions) ([]store.Record, error) {
-	if d.gone() {
-		return nil, store.ErrClosed
-	}
-	return d.Store.Scan(ctx, r, opt)
-}
-
-func (d *dyingStore) Commit(ctx context.Context, b *store.Batch) (store.Revision, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.commits++
-	if d.commits > d.at || d.commits == d.at && !d.takes {
-		return 0, store.ErrClosed
-	}
-	rev, err := d.Store.Commit(ctx, b)
-	if d.commits == d.at {
-		return 0, store.ErrClosed
-	}
-	return rev, err
 }
