@@ -27,6 +27,7 @@ type room struct {
 // lower floors.
 var rooms = map[string]room{
 	"internal/fault":           {floor: 0},
+	"internal/cli":             {floor: 0, others: "github.com/schollz/progressbar/v3 github.com/spf13/cobra golang.org/x/term"},
 	"internal/config":          {floor: 0, others: "go.yaml.in/yaml/v4"},
 	"internal/harden":          {floor: 0, others: "golang.org/x/sys/unix"},
 	"internal/private":         {floor: 0},
@@ -82,10 +83,10 @@ var rooms = map[string]room{
 
 	"cmd/keyfold": {
 		floor:  6,
-		ours:   "api client cmek internal/access internal/allinone internal/fault internal/identity",
-		others: jsonv2 + " " + uuid + " github.com/schollz/progressbar/v3 github.com/spf13/cobra golang.org/x/term",
+		ours:   "api client cmek internal/access internal/allinone internal/cli internal/fault internal/identity",
+		others: jsonv2 + " " + uuid + " github.com/spf13/cobra",
 	},
-	"cmd/keyfold-kms": {floor: 6, ours: "internal/audit internal/config internal/fault internal/harden internal/keyring internal/keyring/rootspec internal/kms internal/kmsapi internal/kmsbackup internal/kmsclient internal/kmsnode internal/kmsserver", others: "github.com/schollz/progressbar/v3 github.com/spf13/cobra golang.org/x/term"},
+	"cmd/keyfold-kms": {floor: 6, ours: "internal/audit internal/cli internal/config internal/fault internal/harden internal/keyring internal/keyring/rootspec internal/kms internal/kmsapi internal/kmsbackup internal/kmsclient internal/kmsnode internal/kmsserver", others: "github.com/spf13/cobra"},
 	"keyfoldtest":     {floor: 6, ours: "internal/access internal/allinone internal/fault internal/keyring internal/kms internal/kmsapi internal/kmsserver internal/store internal/store/memstore internal/store/pebblestore"},
 
 	"bench/load":       {floor: 6, ours: "internal/kmsapi internal/kmsclient"},

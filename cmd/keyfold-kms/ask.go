@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 // confirm asks for name to be typed, unless yes.
@@ -13,13 +15,13 @@ func (a *app) confirm(yes bool, name, what string) error {
 	if yes {
 		return nil
 	}
-	fmt.Fprintf(a.err, "%s\nType %s to go on: ", printable(what), printable(name))
-	line, err := bufio.NewReader(io.LimitReader(a.in, 1024)).ReadString('\n')
+	fmt.Fprintf(a.Err, "%s\nType %s to go on: ", cli.Printable(what), cli.Printable(name))
+	line, err := bufio.NewReader(io.LimitReader(a.In, 1024)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	if strings.TrimSpace(line) != name {
-		return &failure{err: errors.New("not confirmed; nothing was changed"), hint: "type the name as it is shown, or say --yes"}
+		return cli.Advise(errors.New("not confirmed; nothing was changed"), "type the name as it is shown, or say --yes")
 	}
 	return nil
 }

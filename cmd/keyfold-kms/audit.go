@@ -2,18 +2,18 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/keyfold/keyfold/internal/audit"
+	"github.com/keyfold/keyfold/internal/cli"
 	"github.com/keyfold/keyfold/internal/kmsclient"
 	"github.com/keyfold/keyfold/internal/kmsnode"
 )
 
 func (a *app) auditCmd() *cobra.Command {
-	return group("audit", "Prove what was done with keys", a.auditVerifyCmd(), a.auditKeyCmd())
+	return cli.Group("audit", "Prove what was done with keys", a.auditVerifyCmd(), a.auditKeyCmd())
 }
 
 type verifyFlags struct {
@@ -48,24 +48,23 @@ func (a *app) verify(f verifyFlags) error {
 		}
 	}
 	if f.dir == "" {
-		return usagef("name the audit: --dir DIR")
+		return cli.Usagef("name the audit: --dir DIR")
 	}
 	if f.publicKey == "" {
-		return &failure{err: errors.New("--public-key is missing: without it anyone could have signed the audit"), hint: "keyfold-kms audit key", usage: true}
+		return cli.Advise(cli.Usagef("--public-key is missing: without it anyone could have signed the audit"), "keyfold-kms audit key")
 	}
 	key, err := audit.ParsePublicKey(f.publicKey)
 	if err != nil {
-		return usagef("--public-key: %w", err)
+		return cli.Usagef("--public-key: %w", err)
 	}
 	var opt audit.VerifyOptions
 	for _, text := range f.expect {
 		anchor, err := audit.ParseAnchor(text)
 		if err != nil {
-			return usagef("--expect: %w", err)
+			return cli.Usagef("--expect: %w", err)
 		}
 		opt.Anchors = append(opt.Anchors, anchor)
 	}
-	a.started = true
 	report, err := audit.Verify(f.dir, key, opt)
 	if err != nil {
 		return err
@@ -75,28 +74,26 @@ func (a *app) verify(f verifyFlags) error {
 
 // verified prints what Verify found; problems are a failure.
 func (a *app) verified(dir string, r audit.Report) error {
-	if a.json {
-		if err := a.printJSON(r); err != nil {
+	if a.JSON {
+		if err := a.PrintJSON(r); err != nil {
 			return err
 		}
 	} else if r.Wrong == 0 {
-		fmt.Fprintf(a.out, "the audit in %s is whole: %d records, the last one %s\n", printable(dir), r.Records, r.Head)
+		fmt.Fprintf(a.Out, "the audit in %s is whole: %d records, the last one %s\n", cli.Printable(dir), r.Records, r.Head)
 		if r.Unanswered > 0 || r.TailBytes > 0 {
-			fmt.Fprintf(a.out, "after it: %d records and %d bytes that nobody was answered for, as a running or killed process leaves them\n", r.Unanswered, r.TailBytes)
+			fmt.Fprintf(a.Out, "after it: %d records and %d bytes that nobody was answered for, as a running or killed process leaves them\n", r.Unanswered, r.TailBytes)
 		}
 	}
 	if r.Wrong == 0 {
 		return nil
 	}
-	if !a.json {
+	if !a.JSON {
 		for _, p := range r.Problems {
-			fmt.Fprintln(a.out, printable(p.String()))
+			fmt.Fprintln(a.Out, cli.Printable(p.String()))
 		}
 	}
-	return &failure{
-		err:  fmt.Errorf("the audit in %s is not whole: %d problems, %d of them shown", dir, r.Wrong, len(r.Problems)),
-		hint: "keep a copy of the directory as it is; look at who could write to it since the last time it was whole",
-	}
+	return cli.Advise(fmt.Errorf("the audit in %s is not whole: %d problems, %d of them shown", dir, r.Wrong, len(r.Problems)),
+		"keep a copy of the directory as it is; look at who could write to it since the last time it was whole")
 }
 
 func (a *app) auditKeyCmd() *cobra.Command {
@@ -135,5 +132,5 @@ func (a *app) auditKeyOffline(ctx context.Context) error {
 }
 
 func (a *app) printAuditKey(key string) error {
-	return a.answer(map[string]string{"audit_key": key}, "%s", key)
+	return a.Answer(map[string]string{"audit_key": key}, "%s", key)
 }

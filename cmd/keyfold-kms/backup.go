@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyfold/keyfold/internal/cli"
 	"github.com/keyfold/keyfold/internal/kmsbackup"
 	"github.com/keyfold/keyfold/internal/kmsclient"
 )
@@ -27,10 +28,10 @@ after each rotation. A root key in a token has none.`,
 				if err != nil {
 					return err
 				}
-				if err := writeFile(out, func(f io.ReadWriteSeeker) error { _, err := f.Write(text); return err }); err != nil {
+				if err := cli.CreateFile(out, cli.Bytes(text)); err != nil {
 					return err
 				}
-				return a.answer(map[string]string{"file": out}, "%s: keep it where the root key file is, readable by the server alone", out)
+				return a.Answer(map[string]string{"file": out}, "%s: keep it where the root key file is, readable by the server alone", out)
 			})
 		},
 	}
@@ -57,7 +58,7 @@ key somewhere else.`,
 // writesTo is asks for a command that writes the file of --out.
 func (a *app) writesTo(cmd *cobra.Command, out string, do func(context.Context, *kmsclient.Client) error) error {
 	if out == "" {
-		return usagef("name the file: --out FILE")
+		return cli.Usagef("name the file: --out FILE")
 	}
 	return a.asks(cmd, do)
 }
@@ -65,7 +66,7 @@ func (a *app) writesTo(cmd *cobra.Command, out string, do func(context.Context, 
 // backup writes a backup to the file out, and reads it again before it is there.
 func (a *app) backup(ctx context.Context, c *kmsclient.Client, out string) error {
 	var info kmsbackup.Info
-	err := writeFile(out, func(f io.ReadWriteSeeker) error {
+	err := cli.CreateFile(out, func(f io.ReadWriteSeeker) error {
 		if err := c.Backup(ctx, f); err != nil {
 			return err
 		}
@@ -78,7 +79,7 @@ func (a *app) backup(ctx context.Context, c *kmsclient.Client, out string) error
 	if err != nil {
 		return fmt.Errorf("no backup was written: %w", err)
 	}
-	return a.answer(info, "%s: %d KEKs and %d DEKs of threads, as of %s", out, info.KEKs, info.DEKs, when(info.Created))
+	return a.Answer(info, "%s: %d KEKs and %d DEKs of threads, as of %s", out, info.KEKs, info.DEKs, cli.When(info.Created))
 }
 
 type restoreFlags struct {
@@ -97,7 +98,7 @@ empty or not there. The audit of the lost store is not in a backup: keep its dir
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.in == "" {
-				return usagef("name the backup: --in FILE")
+				return cli.Usagef("name the backup: --in FILE")
 			}
 			return a.runsOnStore(cmd, func(ctx context.Context) error { return a.restore(ctx, f) })
 		},
@@ -127,6 +128,6 @@ func (a *app) restore(ctx context.Context, f restoreFlags) error {
 	if len(info.Lost) > 0 {
 		lost = "; the root key has not any more, and nothing under them opens: " + strings.Join(info.Lost, ", ")
 	}
-	return a.answer(info, "%s: %d KEKs, all opened, and %d DEKs of threads, %d opened, as of %s%s",
-		a.set.DataDir, info.KEKs, info.DEKs, info.Opened, when(info.Created), lost)
+	return a.Answer(info, "%s: %d KEKs, all opened, and %d DEKs of threads, %d opened, as of %s%s",
+		a.set.DataDir, info.KEKs, info.DEKs, info.Opened, cli.When(info.Created), lost)
 }

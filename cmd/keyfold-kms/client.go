@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyfold/keyfold/internal/cli"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/kmsclient"
 )
@@ -17,7 +18,6 @@ func (a *app) runsOnStore(cmd *cobra.Command, do func(context.Context) error) er
 	if err := a.needStore(); err != nil {
 		return err
 	}
-	a.started = true
 	return do(cmd.Context())
 }
 
@@ -26,7 +26,6 @@ func (a *app) asks(cmd *cobra.Command, do func(context.Context, *kmsclient.Clien
 	if err := a.needEndpoint(); err != nil {
 		return err
 	}
-	a.started = true
 	c, err := a.client()
 	if err != nil {
 		return err
@@ -44,7 +43,7 @@ func (a *app) client() (*kmsclient.Client, error) {
 	if onTCP {
 		files := a.set.Client
 		if files.Cert == "" || files.Key == "" || files.CA == "" {
-			return nil, usagef("a key process on TCP wants mutual TLS: --cert FILE --key FILE --ca FILE")
+			return nil, cli.Usagef("a key process on TCP wants mutual TLS: --cert FILE --key FILE --ca FILE")
 		}
 		if cfg.TLS, err = kmsclient.LoadTLS(files.Cert, files.Key, files.CA); err != nil {
 			return nil, err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyfold/keyfold/internal/cli"
 	"github.com/keyfold/keyfold/internal/kmsnode"
 	"github.com/keyfold/keyfold/internal/kmsserver"
 )
@@ -71,9 +72,9 @@ func (f *initFlags) endpoint(a *app) error {
 	case err != nil:
 		return err
 	case onTCP && !f.tls && a.set.TLS.Cert == "":
-		return usagef("an endpoint on TCP wants certificates: --tls makes some for development")
+		return cli.Usagef("an endpoint on TCP wants certificates: --tls makes some for development")
 	case f.tls && !onTCP && a.set.Endpoint != kmsnode.Endpoint(a.set.DataDir):
-		return usagef("--tls wants an --endpoint HOST:PORT")
+		return cli.Usagef("--tls wants an --endpoint HOST:PORT")
 	case f.tls && !onTCP:
 		a.set.Endpoint = "127.0.0.1:7421"
 	}
@@ -84,7 +85,7 @@ func (f *initFlags) endpoint(a *app) error {
 // as an init that was cut off leaves it, gets one.
 func (a *app) makeStore(ctx context.Context) error {
 	if err := kmsnode.Vacant(a.set.DataDir); err != nil {
-		return advise(err, "look at the keys that are there with: keyfold-kms keys --data-dir "+a.set.DataDir)
+		return cli.Advise(err, "look at the keys that are there with: keyfold-kms keys --data-dir "+a.set.DataDir)
 	}
 	root, err := a.makeRoot(ctx)
 	if err != nil {
@@ -179,18 +180,18 @@ func (a *app) configText() (string, error) {
 
 // made says what there is now and what to do next.
 func (a *app) made(wroteConfig bool) error {
-	if a.json {
-		return a.printJSON(map[string]string{"root": a.set.Root, "data_dir": a.set.DataDir, "audit_dir": a.set.AuditDir, "config": a.configFile})
+	if a.JSON {
+		return a.PrintJSON(map[string]string{"root": a.set.Root, "data_dir": a.set.DataDir, "audit_dir": a.set.AuditDir, "config": a.configFile})
 	}
 	if path, ok := strings.CutPrefix(a.set.Root, "file:"); ok {
-		fmt.Fprintf(a.out, "root key   %s (keep a copy where only you can read it: nothing else opens the keys)\n", path)
+		fmt.Fprintf(a.Out, "root key   %s (keep a copy where only you can read it: nothing else opens the keys)\n", path)
 	} else {
-		fmt.Fprintf(a.out, "root key   %s\n", a.set.Root)
+		fmt.Fprintf(a.Out, "root key   %s\n", a.set.Root)
 	}
-	fmt.Fprintf(a.out, "key store  %s\naudit      %s\n", a.set.DataDir, a.set.AuditDir)
+	fmt.Fprintf(a.Out, "key store  %s\naudit      %s\n", a.set.DataDir, a.set.AuditDir)
 	if !wroteConfig {
-		fmt.Fprintf(a.err, "keyfold-kms: %s was there already and is as it was; look whether it names these\n", a.configFile)
+		a.Note("%s was there already and is as it was; look whether it names these", a.configFile)
 	}
-	_, err := fmt.Fprintf(a.out, "settings   %s\nstart      keyfold-kms serve --config %s\n", a.configFile, a.configFile)
+	_, err := fmt.Fprintf(a.Out, "settings   %s\nstart      keyfold-kms serve --config %s\n", a.configFile, a.configFile)
 	return err
 }

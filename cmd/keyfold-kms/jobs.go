@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyfold/keyfold/internal/cli"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/kmsclient"
@@ -18,7 +19,7 @@ func (a *app) jobsCmd() *cobra.Command {
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 && (cancel || wait) {
-				return usagef("name the job")
+				return cli.Usagef("name the job")
 			}
 			return a.asks(cmd, func(ctx context.Context, c *kmsclient.Client) error {
 				if len(args) == 0 {
@@ -39,14 +40,11 @@ func (a *app) listJobs(ctx context.Context, c *kmsclient.Client) error {
 	if err != nil {
 		return err
 	}
-	if a.json {
-		return a.printJSON(map[string][]kmsapi.Job{"jobs": jobs})
-	}
 	rows := [][]string{{"JOB", "KIND", "STATUS", "DONE", "FAILED", "UPDATED"}}
 	for _, j := range jobs {
-		rows = append(rows, []string{j.ID, j.Kind, j.Status, fmt.Sprintf("%d/%d", j.Processed, max(j.Total, j.Processed)), fmt.Sprint(j.Failed), when(j.Updated)})
+		rows = append(rows, []string{j.ID, j.Kind, j.Status, fmt.Sprintf("%d/%d", j.Processed, max(j.Total, j.Processed)), fmt.Sprint(j.Failed), cli.When(j.Updated)})
 	}
-	return a.table(rows)
+	return a.Table(map[string][]kmsapi.Job{"jobs": jobs}, rows)
 }
 
 func (a *app) oneJob(ctx context.Context, c *kmsclient.Client, id string, cancel, wait bool) error {
@@ -62,15 +60,12 @@ func (a *app) oneJob(ctx context.Context, c *kmsclient.Client, id string, cancel
 	if err != nil {
 		return err
 	}
-	if a.json {
-		return a.printJSON(j)
-	}
 	rows := [][]string{
 		{"job", j.ID}, {"kind", j.Kind}, {"status", j.Status}, {"done", fmt.Sprintf("%d of %d", j.Processed, max(j.Total, j.Processed))},
-		{"failed", fmt.Sprint(j.Failed)}, {"error", j.Error}, {"created", when(j.Created)}, {"updated", when(j.Updated)},
+		{"failed", fmt.Sprint(j.Failed)}, {"error", j.Error}, {"created", cli.When(j.Created)}, {"updated", cli.When(j.Updated)},
 	}
 	for _, name := range j.FailedOf {
 		rows = append(rows, []string{"failed of", name})
 	}
-	return a.table(rows)
+	return a.Table(j, rows)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyfold/keyfold/internal/cli"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/kms"
 	"github.com/keyfold/keyfold/internal/kmsapi"
@@ -97,13 +98,10 @@ func (a *app) showKeys(ctx context.Context, keys keyLister, f keysFlags) error {
 			}
 		}
 	}
-	if a.json {
-		return a.printJSON(out)
-	}
-	if err := a.table(kekRows(out.KEKs, f.usage)); err != nil {
+	if err := a.Table(out, kekRows(out.KEKs, f.usage)); err != nil || a.JSON {
 		return err
 	}
-	_, err := fmt.Fprintf(a.out, "\nDEKs of threads: %d\n", out.DEKs)
+	_, err := fmt.Fprintf(a.Out, "\nDEKs of threads: %d\n", out.DEKs)
 	return err
 }
 
@@ -118,7 +116,7 @@ func kekRows(keks []kmsapi.KEK, usage bool) [][]string {
 			if v.Lost {
 				state += ", lost"
 			}
-			row := []string{k.ID, fmt.Sprint(v.Version), state, when(v.Created)}
+			row := []string{k.ID, fmt.Sprint(v.Version), state, cli.When(v.Created)}
 			if usage {
 				deks := ""
 				if v.DEKs != nil {
@@ -140,23 +138,17 @@ func kekRows(keks []kmsapi.KEK, usage bool) [][]string {
 func (a *app) showDEKs(ctx context.Context, keys keyLister) error {
 	rows := [][]string{{"KEY ID", "THREAD", "KEK", "VERSION", "CREATED", "SEALS"}}
 	for page, err := range pages(ctx, keys, kmsapi.KeysQuery{DEKs: true}) {
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case a.json:
-			if err := a.printJSON(page); err != nil {
-				return err
-			}
-			continue
 		}
 		for _, d := range page.DEKs {
 			if d.ThreadID == "" {
 				rows = append(rows, []string{d.KeyID, "does not open", "", "", "", ""})
 				continue
 			}
-			rows = append(rows, []string{d.KeyID, d.ThreadID, d.KEKID, fmt.Sprint(d.KEKVersion), when(d.Created), fmt.Sprint(d.Seals)})
+			rows = append(rows, []string{d.KeyID, d.ThreadID, d.KEKID, fmt.Sprint(d.KEKVersion), cli.When(d.Created), fmt.Sprint(d.Seals)})
 		}
-		if err := a.table(rows); err != nil {
+		if err := a.Table(page, rows); err != nil {
 			return err
 		}
 		rows = nil

@@ -12,13 +12,12 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
-	"syscall"
+
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv, exit: os.Exit}
-	os.Exit(a.run(ctx, os.Args[1:]))
+	ctx, _ := cli.UntilSignal(context.Background())
+	a := &app{App: cli.App{Name: "keyfold-kms", In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, getenv: os.Getenv}
+	os.Exit(a.Run(ctx, a.root(), os.Args[1:]))
 }

@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyfold/keyfold/internal/cli"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/kmsclient"
@@ -32,7 +32,7 @@ A rewrap changes what a backup needs to open: take one before, with --backup FIL
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.all == (len(args) == 1) {
-				return usagef("name one KEK, such as %s, or say --all", kmsapi.ThreadsKEK)
+				return cli.Usagef("name one KEK, such as %s, or say --all", kmsapi.ThreadsKEK)
 			}
 			r := kmsapi.Rotate{All: f.all}
 			if !f.all {
@@ -49,7 +49,7 @@ A rewrap changes what a backup needs to open: take one before, with --backup FIL
 
 func (a *app) rotate(ctx context.Context, c *kmsclient.Client, r kmsapi.Rotate, f rotateFlags) error {
 	if f.backup == "" {
-		fmt.Fprintln(a.err, "keyfold-kms: no backup is taken before the rewrap; --backup FILE takes one")
+		a.Note("no backup is taken before the rewrap; --backup FILE takes one")
 	} else if err := a.backup(ctx, c, f.backup); err != nil {
 		return err
 	}
@@ -57,15 +57,15 @@ func (a *app) rotate(ctx context.Context, c *kmsclient.Client, r kmsapi.Rotate, 
 	if err != nil {
 		return onCode(err, fault.NotFound, "keyfold-kms keys lists the KEKs")
 	}
-	if rotated.KEKID != "" && !a.json {
-		fmt.Fprintf(a.out, "KEK %s: the primary is version %d\n", printable(rotated.KEKID), rotated.KEKVersion)
+	if rotated.KEKID != "" && !a.JSON {
+		fmt.Fprintf(a.Out, "KEK %s: the primary is version %d\n", cli.Printable(rotated.KEKID), rotated.KEKVersion)
 	}
 	if rotated.Job.ID == "" || f.detach {
-		if a.json {
-			return a.printJSON(rotated)
+		if a.JSON {
+			return a.PrintJSON(rotated)
 		}
 		if rotated.Job.ID != "" {
-			fmt.Fprintf(a.out, "job %s goes on; see: keyfold-kms jobs %s\n", rotated.Job.ID, rotated.Job.ID)
+			fmt.Fprintf(a.Out, "job %s goes on; see: keyfold-kms jobs %s\n", rotated.Job.ID, rotated.Job.ID)
 		}
 		return nil
 	}
@@ -73,47 +73,33 @@ func (a *app) rotate(ctx context.Context, c *kmsclient.Client, r kmsapi.Rotate, 
 	if err != nil {
 		return err
 	}
-	return a.answer(rotated, "job %s is completed: %d done", rotated.Job.ID, rotated.Job.Processed)
+	return a.Answer(rotated, "job %s is completed: %d done", rotated.Job.ID, rotated.Job.Processed)
 }
 
 // follow shows a job's progress until it ends, well or not. An interruption
 // ends the showing, not the job.
 func (a *app) follow(ctx context.Context, c *kmsclient.Client, j kmsapi.Job) (kmsapi.Job, error) {
-	bar := a.bar(j.Total, "rewrapping")
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	for j.Status == "running" {
-		if bar != nil {
-			bar.ChangeMax(max(j.Total, j.Processed, 1))
-			_ = bar.Set(j.Processed) // a bar that cannot be drawn is no reason to stop
-		}
-		select {
-		case <-ctx.Done():
-			return j, &failure{err: fmt.Errorf("interrupted; job %s goes on in the key process", j.ID), hint: "keyfold-kms jobs " + j.ID}
-		case <-tick.C:
-		}
+	err := a.Follow(ctx, "rewrapping", func() (done, total int, ended bool, err error) {
 		next, err := c.Job(ctx, j.ID)
-		switch {
-		case err == nil:
+		if err == nil {
 			j = next
-		case ctx.Err() == nil:
-			return j, advise(fmt.Errorf("job %s: %w", j.ID, err), "the job goes on with the key process; see: keyfold-kms jobs "+j.ID)
 		}
-	}
-	if bar != nil {
-		_ = bar.Clear()
-	}
-	if j.Status != "completed" || j.Failed > 0 {
+		return j.Processed, j.Total, j.Status != "running", err
+	})
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return j, cli.Advise(fmt.Errorf("interrupted; job %s goes on in the key process", j.ID), "keyfold-kms jobs "+j.ID)
+	case err != nil:
+		return j, cli.Advise(fmt.Errorf("job %s: %w", j.ID, err), "the job goes on with the key process; see: keyfold-kms jobs "+j.ID)
+	case j.Status != "completed" || j.Failed > 0:
 		return j, jobFailure(j)
 	}
 	return j, nil
 }
 
 func jobFailure(j kmsapi.Job) error {
-	return &failure{
-		err:  fmt.Errorf("job %s is %s, %d of %d done, %d failed: %s", j.ID, j.Status, j.Processed, j.Total, j.Failed, j.Error),
-		hint: "what failed is as it was; see keyfold-kms jobs " + j.ID + ", and rotate again when its cause is gone",
-	}
+	return cli.Advise(fmt.Errorf("job %s is %s, %d of %d done, %d failed: %s", j.ID, j.Status, j.Processed, j.Total, j.Failed, j.Error),
+		"what failed is as it was; see keyfold-kms jobs "+j.ID+", and rotate again when its cause is gone")
 }
 
 func (a *app) destroyCmd() *cobra.Command {
@@ -127,7 +113,7 @@ known. Backups of the key store from before keep the version: destroy them, too.
 		RunE: func(cmd *cobra.Command, args []string) error {
 			version, err := strconv.ParseUint(args[1], 10, 32)
 			if err != nil || version == 0 {
-				return usagef("a version is a number from 1")
+				return cli.Usagef("a version is a number from 1")
 			}
 			return a.asks(cmd, func(ctx context.Context, c *kmsclient.Client) error {
 				if err := a.confirm(yes, args[0], fmt.Sprintf("Version %d of KEK %s will be destroyed for ever. Backups of the key store from before keep it; backups of the server under it open with those alone.", version, args[0])); err != nil {
@@ -136,7 +122,7 @@ known. Backups of the key store from before keep the version: destroy them, too.
 				if err := c.DestroyKEKVersion(ctx, args[0], uint32(version)); err != nil {
 					return onCode(err, fault.NotFound, "keyfold-kms keys lists the KEKs")
 				}
-				return a.answer(map[string]any{"kek_id": args[0], "kek_version": version, "state": "destroyed"}, "KEK %s: version %d is destroyed", args[0], version)
+				return a.Answer(map[string]any{"kek_id": args[0], "kek_version": version, "state": "destroyed"}, "KEK %s: version %d is destroyed", args[0], version)
 			})
 		},
 	}
@@ -160,7 +146,7 @@ the server's store: destroy them, too.`,
 				if err := c.ShredDEK(ctx, args[0]); err != nil {
 					return onCode(err, fault.NotFound, "keyfold-kms keys --deks lists the DEKs")
 				}
-				return a.answer(map[string]string{"key_id": args[0], "state": "destroyed"}, "DEK %s is destroyed", args[0])
+				return a.Answer(map[string]string{"key_id": args[0], "state": "destroyed"}, "DEK %s is destroyed", args[0])
 			})
 		},
 	}

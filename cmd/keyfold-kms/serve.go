@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyfold/keyfold/internal/cli"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/keyring"
 	"github.com/keyfold/keyfold/internal/kmsapi"
@@ -62,7 +64,7 @@ func (a *app) serve(ctx context.Context) (err error) {
 	case err := <-served:
 		return err
 	case <-ctx.Done():
-		fmt.Fprintln(a.err, "keyfold-kms: closing")
+		a.Note("closing")
 		return nil
 	}
 }
@@ -81,28 +83,28 @@ func (a *app) nodeConfig(root keyring.Root, missing []string) kmsnode.Config {
 	return kmsnode.Config{
 		DataDir: a.set.DataDir, Root: root, AuditDir: a.set.AuditDir, Endpoint: a.set.Endpoint, Callers: callers,
 		TLS:    &kmsserver.TLSFiles{Cert: a.set.TLS.Cert, Key: a.set.TLS.Key, CA: a.set.TLS.CA},
-		Memory: missing, Version: version(), Log: a.set.Log.logger(a.err),
+		Memory: missing, Version: cli.Version(), Log: a.set.Log.Logger(a.Err),
 		OnFailure: func(err error) {
-			fmt.Fprintf(a.err, "keyfold-kms: the key process cannot go on: %v\nhint: look for the cause above; then start it again, which recovers what was stored\n", err)
-			a.exit(exitFailed)
+			os.Exit(a.Fail(cli.Advise(fmt.Errorf("the key process cannot go on: %w", err),
+				"look for its cause above; then start it again, which recovers what was stored")))
 		},
 	}
 }
 
 // announce says what runs where, and what to know of it.
 func (a *app) announce(s kmsapi.Status) error {
-	if a.json {
-		return a.printJSON(struct {
+	if a.JSON {
+		return a.PrintJSON(struct {
 			Endpoint string `json:"endpoint"`
 			AuditDir string `json:"audit_dir"`
 			kmsapi.Status
 		}{a.set.Endpoint, a.set.AuditDir, s})
 	}
 	for _, sentence := range s.Memory {
-		fmt.Fprintf(a.err, "keyfold-kms: warning: %s\n", sentence)
+		a.Note("warning: %s", sentence)
 	}
 	if !pkcs11Built {
-		fmt.Fprintln(a.err, "keyfold-kms: this program was built without cgo and has no PKCS#11: the root key can be a file, not a token")
+		a.Note("this program was built without cgo and has no PKCS#11: the root key can be a file, not a token")
 	}
 	callers := "the user who runs it, in both roles"
 	for i, c := range a.set.Callers {
@@ -112,7 +114,7 @@ func (a *app) announce(s kmsapi.Status) error {
 			callers += ", " + c.String()
 		}
 	}
-	_, err := fmt.Fprintf(a.out, "keyfold-kms listens on %s\n  root key  %s\n  callers   %s\n  audit     %s, record %d, key %s\n",
+	_, err := fmt.Fprintf(a.Out, "keyfold-kms listens on %s\n  root key  %s\n  callers   %s\n  audit     %s, record %d, key %s\n",
 		a.set.Endpoint, a.set.Root, callers, a.set.AuditDir, s.AuditSeq, s.AuditKey)
 	return err
 }

@@ -3,9 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyfold/keyfold/internal/cli"
 	"github.com/keyfold/keyfold/internal/config"
 	"github.com/keyfold/keyfold/internal/keyring/rootspec"
 	"github.com/keyfold/keyfold/internal/kmsnode"
@@ -28,7 +27,7 @@ type settings struct {
 	Root     string   `yaml:"root" env:"KEYFOLD_KMS_ROOT"`
 	AuditDir string   `yaml:"audit_dir" env:"KEYFOLD_KMS_AUDIT_DIR"`
 	Callers  []caller `yaml:"callers" env:"KEYFOLD_KMS_CALLERS"`
-	Log      logging  `yaml:"log" env:"KEYFOLD_KMS_LOG"`
+	Log      cli.Log  `yaml:"log" env:"KEYFOLD_KMS_LOG"`
 
 	// TLS is the server's side: CA is that of the callers' certificates.
 	TLS struct {
@@ -90,33 +89,6 @@ func (c caller) String() string {
 	return who + " crypto"
 }
 
-// logging is what goes to stderr: "warn", "debug,json".
-type logging struct {
-	level slog.Level
-	json  bool
-	set   bool
-}
-
-func (l *logging) UnmarshalText(text []byte) error {
-	name, format, _ := strings.Cut(string(text), ",")
-	*l = logging{json: format == "json", set: true}
-	if l.level.UnmarshalText([]byte(name)) != nil || format != "" && format != "json" {
-		return errors.New("write debug, info, warn or error, and ,json after it for JSON")
-	}
-	return nil
-}
-
-func (l logging) logger(w io.Writer) *slog.Logger {
-	if !l.set {
-		l.level = slog.LevelWarn
-	}
-	opt := &slog.HandlerOptions{Level: l.level}
-	if l.json {
-		return slog.New(slog.NewJSONHandler(w, opt))
-	}
-	return slog.New(slog.NewTextHandler(w, opt))
-}
-
 func (a *app) addFlags(cmd *cobra.Command) {
 	f := cmd.PersistentFlags()
 	f.StringVar(&a.configFile, "config", a.getenv("KEYFOLD_KMS_CONFIG"), "configuration file, as init writes one (env KEYFOLD_KMS_CONFIG)")
@@ -127,20 +99,19 @@ func (a *app) addFlags(cmd *cobra.Command) {
 	f.StringVar(&a.flags.Client.Cert, "cert", "", "certificate to show to a process on TCP, PEM (env KEYFOLD_KMS_CERT)")
 	f.StringVar(&a.flags.Client.Key, "key", "", "its key, PEM (env KEYFOLD_KMS_KEY)")
 	f.StringVar(&a.flags.Client.CA, "ca", "", "CA of the process's certificate, PEM (env KEYFOLD_KMS_CA)")
-	f.BoolVar(&a.json, "json", false, "JSON for machines instead of text for people")
 }
 
 // settle puts flags over environment over file.
 func (a *app) settle(cmd *cobra.Command) error {
 	if err := a.rootFromEnv(); err != nil {
-		return usagef("%w", err)
+		return err
 	}
 	file := a.configFile
 	if _, err := os.Stat(file); cmd.Name() == "init" && errors.Is(err, fs.ErrNotExist) {
 		file = "" // it is to be made
 	}
 	if err := config.Load(&a.set, file, a.getenv); err != nil {
-		return usagef("%w", err)
+		return err
 	}
 	for name, to := range map[string]*string{
 		"data-dir": &a.set.DataDir, "endpoint": &a.set.Endpoint, "root": &a.set.Root, "audit-dir": &a.set.AuditDir,
@@ -176,13 +147,13 @@ func (a *app) rootFromEnv() error {
 // fills in what follows from that.
 func (a *app) needStore() error {
 	if a.set.DataDir == "" {
-		return usagef("name the key store: --data-dir DIR")
+		return cli.Usagef("name the key store: --data-dir DIR")
 	}
 	if a.set.Root == "" {
 		a.set.Root = "file:" + kmsnode.RootFile(a.set.DataDir)
 	}
 	if _, err := rootspec.Parse(a.set.Root, a.getenv); err != nil {
-		return usagef("%w", err)
+		return cli.Usagef("%w", err)
 	}
 	if a.set.AuditDir == "" {
 		a.set.AuditDir = kmsnode.AuditDir(a.set.DataDir)
@@ -193,7 +164,7 @@ func (a *app) needStore() error {
 // needEndpoint is an error of usage unless it is known where a process listens.
 func (a *app) needEndpoint() error {
 	if a.set.Endpoint == "" && a.set.DataDir == "" {
-		return usagef("name the key process: --endpoint PATH or HOST:PORT, or --data-dir DIR of the store that it has")
+		return cli.Usagef("name the key process: --endpoint PATH or HOST:PORT, or --data-dir DIR of the store that it has")
 	}
 	if a.set.Endpoint == "" {
 		a.set.Endpoint = kmsnode.Endpoint(a.set.DataDir)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyfold/keyfold/internal/cli"
 	"github.com/keyfold/keyfold/internal/kmsclient"
 )
 
@@ -24,15 +25,12 @@ func (a *app) status(ctx context.Context, c *kmsclient.Client) error {
 	if err != nil {
 		return err
 	}
-	if a.json {
-		return a.printJSON(s)
-	}
 	state := "unlocked"
 	if s.Locked != "" {
 		state = "locked: " + s.Locked
 	}
 	rows := [][]string{
-		{"version", s.Version}, {"started", when(s.Started)}, {"root key", s.Root + ", " + state},
+		{"version", s.Version}, {"started", cli.When(s.Started)}, {"root key", s.Root + ", " + state},
 		{"audit", fmt.Sprintf("%d:%s", s.AuditSeq, s.AuditHash)}, {"audit key", s.AuditKey},
 	}
 	if s.AuditError != "" {
@@ -44,5 +42,5 @@ func (a *app) status(ctx context.Context, c *kmsclient.Client) error {
 	if len(s.Memory) == 0 {
 		rows = append(rows, []string{"memory", "no core dumps, no tracing, no swapping"})
 	}
-	return a.table(rows)
+	return a.Table(s, rows)
 }

@@ -5,18 +5,18 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/client"
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 const listJobs = "see which there are: keyfold admin jobs"
 
 func (a *app) adminCmd() *cobra.Command {
-	return group("admin", "Run the server: keys and jobs (needs an admin key)",
+	return cli.Group("admin", "Run the server: keys and jobs (needs an admin key)",
 		a.rotateCmd("rotate-kek", "Give KEKs a new primary and rewrap what is under older versions", (*client.Client).RotateKEK),
 		a.rotateCmd("rewrap", "Rewrap what is under older versions of KEKs that were rotated in the key process", (*client.Client).Rewrap),
 		a.jobsCmd())
@@ -84,36 +84,25 @@ func (a *app) jobsCmd() *cobra.Command {
 	return cmd
 }
 
-// pollTime is how often a job's progress is asked for.
-const pollTime = 200 * time.Millisecond
-
 // follow shows the progress of jobs until all of them have ended, and fails if
 // one did not do all of its work.
 func (a *app) follow(ctx context.Context, c *client.Client, jobs []api.Job) error {
-	bar := a.progress(1, "rewrapping")
-	defer bar.end()
-	for {
-		done, total, running := 0, 0, false
+	err := a.Follow(ctx, "rewrapping", func() (done, total int, ended bool, err error) {
+		ended = true
 		for i, j := range jobs {
 			if !j.Ended() {
-				var err error
 				if jobs[i], err = c.Job(ctx, j.ID); err != nil {
-					return advise(err, "the job goes on by itself; look at it with: keyfold admin jobs "+j.ID)
+					return 0, 0, false, cli.Advise(err, "the job goes on by itself; look at it with: keyfold admin jobs "+j.ID)
 				}
 			}
-			done, total, running = done+jobs[i].Processed, total+jobs[i].Total, running || !jobs[i].Ended()
+			done, total, ended = done+jobs[i].Processed, total+jobs[i].Total, ended && jobs[i].Ended()
 		}
-		bar.at(done, total)
-		if !running {
-			bar.end()
-			return a.printEnded(jobs)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pollTime):
-		}
+		return done, total, ended, nil
+	})
+	if err != nil {
+		return err
 	}
+	return a.printEnded(jobs)
 }
 
 // printEnded is printJobs, and an error if anything is not done.
@@ -124,9 +113,9 @@ func (a *app) printEnded(jobs []api.Job) error {
 	for _, j := range jobs {
 		switch {
 		case j.Status != "completed":
-			return advise(fmt.Errorf("the job %s was not completed but %s: %s", j.ID, j.Status, first(j.Error, "nothing more is done")), "run the same command again; what is done is not done twice")
+			return cli.Advise(fmt.Errorf("the job %s was not completed but %s: %s", j.ID, j.Status, first(j.Error, "nothing more is done")), "run the same command again; what is done is not done twice")
 		case j.Failed > 0:
-			return advise(fmt.Errorf("%d of %d were left as they are, the first: %s", j.Failed, j.Processed, strings.Join(j.FailedItems[:min(3, len(j.FailedItems))], ", ")),
+			return cli.Advise(fmt.Errorf("%d of %d were left as they are, the first: %s", j.Failed, j.Processed, strings.Join(j.FailedItems[:min(3, len(j.FailedItems))], ", ")),
 				"keyfold admin jobs "+j.ID)
 		}
 	}
@@ -134,26 +123,20 @@ func (a *app) printEnded(jobs []api.Job) error {
 }
 
 func (a *app) printJobs(jobs []api.Job) error {
-	if a.json {
-		return a.printJSON(api.Jobs{Jobs: append([]api.Job{}, jobs...)})
-	}
-	var rows [][]string
+	rows := [][]string{{"ID", "KIND", "STATUS", "DONE", "FAILED", "UPDATED", "REMARK"}}
 	for _, j := range jobs {
-		rows = append(rows, []string{j.ID, j.Kind, j.Status, ratio(j), strconv.Itoa(j.Failed), when(j.UpdatedAt), j.Error})
+		rows = append(rows, []string{j.ID, j.Kind, j.Status, ratio(j), strconv.Itoa(j.Failed), cli.When(j.UpdatedAt), j.Error})
 	}
-	return a.table([]string{"ID", "KIND", "STATUS", "DONE", "FAILED", "UPDATED", "REMARK"}, rows)
+	return a.Table(api.Jobs{Jobs: append([]api.Job{}, jobs...)}, rows)
 }
 
 func (a *app) printJob(j api.Job) error {
-	if a.json {
-		return a.printJSON(j)
-	}
 	rows := [][]string{{"ID", j.ID}, {"Kind", j.Kind}, {"Status", j.Status}, {"Done", ratio(j)}, {"Failed", strconv.Itoa(j.Failed)},
-		{"Created", when(j.CreatedAt)}, {"Updated", when(j.UpdatedAt)}, {"Remark", j.Error}}
+		{"Created", cli.When(j.CreatedAt)}, {"Updated", cli.When(j.UpdatedAt)}, {"Remark", j.Error}}
 	for _, item := range j.FailedItems {
 		rows = append(rows, []string{"Failed item", item})
 	}
-	return a.table(nil, rows)
+	return a.Table(j, rows)
 }
 
 func ratio(j api.Job) string { return fmt.Sprintf("%d of %d", j.Processed, max(j.Processed, j.Total)) }

@@ -3,6 +3,8 @@ package main
 import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
+
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 // vaultArgs accepts [VAULT] and then want more arguments; VAULT may be left
@@ -25,10 +27,10 @@ func (a *app) pickVault(args []string, want int) (string, error) {
 	case len(args) == want:
 		return "", errNoVault
 	}
-	return "", usagef("wrong number of arguments: %d", len(args))
+	return "", cli.Usagef("wrong number of arguments: %d", len(args))
 }
 
-var errNoVault = advise(usagef("VAULT is missing"), "export KEYFOLD_VAULT=ID; the IDs are listed by: keyfold vault list")
+var errNoVault = cli.Advise(cli.Usagef("VAULT is missing"), "export KEYFOLD_VAULT=ID; the IDs are listed by: keyfold vault list")
 
 // vault is the vault of arguments that vaultArgs(0) has accepted.
 func (a *app) vault(args []string) string {

@@ -10,10 +10,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyfold/keyfold/cmek"
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 func (a *app) cmekCmd() *cobra.Command {
-	return group("cmek", "The key that only you hold",
+	return cli.Group("cmek", "The key that only you hold",
 		a.cmekKeygenCmd(), a.cmekFingerprintCmd(), a.cmekEnableCmd(), a.cmekDisableCmd(), a.cmekStatusCmd(),
 		a.cmekEncryptCmd(), a.cmekDecryptCmd())
 }
@@ -31,12 +32,12 @@ func (a *app) cmekKeygenCmd() *cobra.Command {
 			}
 			if err := cmek.WriteKeyFile(out, k, info); err != nil {
 				if errors.Is(err, os.ErrExist) {
-					return advise(err, "keyfold cmek keygen --out ANOTHER-NAME")
+					return cli.Advise(err, "keyfold cmek keygen --out ANOTHER-NAME")
 				}
 				return err
 			}
 			a.warnOfLoss()
-			return a.answer(keyMade{k.Fingerprint(), out}, fmt.Sprintf("%s has the key %s", out, k.Fingerprint()))
+			return a.Answer(keyMade{k.Fingerprint(), out}, "%s has the key %s", out, k.Fingerprint())
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "", "write to this file, mode 0600; an existing file is not replaced (stdout)")
@@ -51,21 +52,21 @@ type keyMade struct {
 }
 
 func (a *app) printKeyFile(k *cmek.Key, info cmek.KeyFileInfo) error {
-	if a.json {
-		return advise(usagef("--json needs --out: a key is printed as a key file only"), "keyfold cmek keygen --json --out FILE")
+	if a.JSON {
+		return cli.Advise(cli.Usagef("--json needs --out: a key is printed as a key file only"), "keyfold cmek keygen --json --out FILE")
 	}
 	text, err := cmek.MarshalKeyFile(k, info)
 	if err != nil {
 		return err
 	}
 	defer clear(text)
-	_, err = a.out.Write(text)
+	_, err = a.Out.Write(text)
 	return err
 }
 
 // warnOfLoss says what a CMEK key means.
 func (a *app) warnOfLoss() {
-	a.warn("nobody can open what this key seals without it: not the server, not its operator. Keep a copy in a second place")
+	a.Note("warning: nobody can open what this key seals without it: not the server, not its operator. Keep a copy in a second place")
 }
 
 func (a *app) cmekFingerprintCmd() *cobra.Command {
@@ -80,7 +81,7 @@ func (a *app) cmekFingerprintCmd() *cobra.Command {
 				return err
 			}
 			defer k.Wipe()
-			return a.answer(keyNamed{k.Fingerprint()}, k.Fingerprint())
+			return a.Answer(keyNamed{k.Fingerprint()}, "%s", k.Fingerprint())
 		},
 	}
 	a.keyFlag(cmd)
@@ -109,7 +110,7 @@ func (a *app) cmekEncryptCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(a.out, value)
+			_, err = fmt.Fprintln(a.Out, value)
 			return err
 		},
 	}
@@ -134,7 +135,7 @@ func (a *app) cmekDecryptCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = a.out.Write(plaintext)
+			_, err = a.Out.Write(plaintext)
 			return err
 		},
 	}

@@ -47,7 +47,7 @@ func (a *app) cmekDisableCmd() *cobra.Command {
 			if err != nil {
 				return onNotFound(err, listVaults)
 			}
-			a.warn("values written before still need their key: keep it")
+			a.Note("warning: values written before still need their key: keep it")
 			return a.printVault(v)
 		}),
 	}
@@ -87,14 +87,11 @@ type sealState struct {
 }
 
 func (a *app) printSealState(s sealState, v api.Vault) error {
-	if a.json {
-		return a.printJSON(s)
-	}
 	rows := [][]string{{"Vault", s.VaultID}, {"CMEK", cmekState(v)}}
 	if s.Enabled {
 		rows = append(rows, []string{"Fingerprint", s.Fingerprint})
 	}
-	return a.table(nil, append(rows, []string{"Key at hand", s.atHand()}))
+	return a.Table(s, append(rows, []string{"Key at hand", s.atHand()}))
 }
 
 func (s sealState) atHand() string {

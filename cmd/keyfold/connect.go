@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyfold/keyfold/client"
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 const (
@@ -48,9 +49,9 @@ func (a *app) connectWith(devKey func(devFile) string) (*client.Client, error) {
 		}
 		url, key = dev.URL, devKey(dev)
 	case url == "":
-		return nil, advise(errors.New("there is an API key and no server to send it to"), "export KEYFOLD_URL=http://127.0.0.1:7420")
+		return nil, cli.Advise(errors.New("there is an API key and no server to send it to"), "export KEYFOLD_URL=http://127.0.0.1:7420")
 	case key == "":
-		return nil, advise(errors.New("there is a server and no API key"), "export KEYFOLD_API_KEY=1ck_...")
+		return nil, cli.Advise(errors.New("there is a server and no API key"), "export KEYFOLD_API_KEY=1ck_...")
 	}
 	c, err := client.New(url, key, client.WithKeySource(a.cmekKey), client.WithUserAgent("keyfold-cli/1"))
 	if err == nil {
@@ -86,7 +87,7 @@ func (a *app) devServer() (devFile, error) {
 	path := filepath.Join(first(a.getenv("KEYFOLD_DATA"), defaultData), devFileName)
 	dev, err := readDevFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return dev, advise(fmt.Errorf("no server is given, and no development server has left %s", path),
+		return dev, cli.Advise(fmt.Errorf("no server is given, and no development server has left %s", path),
 			"start one with: keyfold dev; or set KEYFOLD_URL and KEYFOLD_API_KEY")
 	}
 	return dev, err
@@ -100,7 +101,7 @@ func readDevFile(path string) (dev devFile, err error) {
 		return dev, err
 	}
 	if !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 || !isOurs(info) {
-		return dev, advise(fmt.Errorf("%s is not used: it must be a file of yours with mode 0600", path),
+		return dev, cli.Advise(fmt.Errorf("%s is not used: it must be a file of yours with mode 0600", path),
 			"set KEYFOLD_URL and KEYFOLD_API_KEY")
 	}
 	data, err := os.ReadFile(path)
@@ -108,7 +109,7 @@ func readDevFile(path string) (dev devFile, err error) {
 		return dev, err
 	}
 	if json.Unmarshal(data, &dev) != nil || dev.URL == "" || dev.APIKey == "" {
-		return dev, advise(fmt.Errorf("%s is not what the development server writes", path), "start it again: keyfold dev")
+		return dev, cli.Advise(fmt.Errorf("%s is not what the development server writes", path), "start it again: keyfold dev")
 	}
 	return dev, nil
 }

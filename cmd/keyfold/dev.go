@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/keyfold/keyfold/client"
 	"github.com/keyfold/keyfold/internal/allinone"
+	"github.com/keyfold/keyfold/internal/cli"
 	"github.com/keyfold/keyfold/internal/fault"
 )
 
@@ -46,7 +46,7 @@ KEYFOLD_ADDR, KEYFOLD_DATA and KEYFOLD_LOG (debug, info, warn or error; "info,js
 for JSON) set what the flags do not.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := untilSignal(cmd.Context())
+			ctx, stop := cli.UntilSignal(cmd.Context())
 			defer stop()
 			return untilFailure(ctx, func(ctx context.Context, onFailure func(error)) error {
 				return a.dev(ctx, d, onFailure)
@@ -64,10 +64,11 @@ for JSON) set what the flags do not.`,
 // dev serves until ctx ends, and then returns nil when everything was closed
 // in order. It tells onFailure when a store cannot go on.
 func (a *app) dev(ctx context.Context, d devFlags, onFailure func(error)) (err error) {
-	log, err := newLogger(a.err, a.getenv("KEYFOLD_LOG"))
-	if err != nil {
-		return err
+	var logging cli.Log
+	if logging.UnmarshalText([]byte(first(a.getenv("KEYFOLD_LOG"), "warn"))) != nil {
+		return cli.Usagef("KEYFOLD_LOG wants debug, info, warn or error, and ,json after it for JSON")
 	}
+	log := logging.Logger(a.Err)
 	cfg, err := a.kmsConfig(d)
 	if err != nil {
 		return err
@@ -78,13 +79,13 @@ func (a *app) dev(ctx context.Context, d devFlags, onFailure func(error)) (err e
 	}
 	defer ln.Close() // a second close, after the node's, does nothing
 	if d.kms == external {
-		keys, err := startKMS(ctx, d.data, strings.TrimPrefix(cfg.KMSURL, unixScheme), a.err, log)
+		keys, err := startKMS(ctx, d.data, strings.TrimPrefix(cfg.KMSURL, unixScheme), a.Err, log)
 		if err != nil {
 			return err
 		}
 		defer keys.stop() // after the node's end
 	}
-	cfg.DataDir, cfg.Version, cfg.Log, cfg.OnFailure = d.data, version(), log, onFailure
+	cfg.DataDir, cfg.Version, cfg.Log, cfg.OnFailure = d.data, cli.Version(), log, onFailure
 	node, err := allinone.Open(ctx, cfg)
 	if err != nil {
 		return openAdvice(err, d.data)
@@ -113,7 +114,7 @@ func (a *app) dev(ctx context.Context, d devFlags, onFailure func(error)) (err e
 	case err := <-served:
 		return err
 	case <-ctx.Done():
-		fmt.Fprintln(a.err, "keyfold: closing")
+		a.Note("closing")
 		return nil
 	}
 }
@@ -138,10 +139,10 @@ func listen(addr string) (net.Listener, error) {
 	ln, err := net.Listen("tcp", addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, advise(fmt.Errorf("%s is in use, perhaps by another development server", addr),
+		return nil, cli.Advise(fmt.Errorf("%s is in use, perhaps by another development server", addr),
 			"end that one, or take another port: keyfold dev --addr 127.0.0.1:0")
 	case err != nil:
-		return nil, advise(fmt.Errorf("cannot listen on %s: %w", addr, err), "keyfold dev --addr 127.0.0.1:7420")
+		return nil, cli.Advise(fmt.Errorf("cannot listen on %s: %w", addr, err), "keyfold dev --addr 127.0.0.1:7420")
 	}
 	return ln, nil
 }
@@ -149,7 +150,7 @@ func listen(addr string) (net.Listener, error) {
 // openAdvice helps where the data directory belongs to another server.
 func openAdvice(err error, data string) error {
 	if errors.Is(err, fault.Conflict) {
-		return advise(fmt.Errorf("another development server uses %s: %w", data, err),
+		return cli.Advise(fmt.Errorf("another development server uses %s: %w", data, err),
 			"end that one, or take another directory: keyfold dev --data DIR")
 	}
 	return err
@@ -165,12 +166,4 @@ func reachable(addr net.Addr) string {
 		host = "127.0.0.1"
 	}
 	return net.JoinHostPort(host, port)
-}
-
-// version is that of the module, as the build has it.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		return info.Main.Version
-	}
-	return "unknown"
 }

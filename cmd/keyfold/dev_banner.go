@@ -11,8 +11,8 @@ import (
 // banner says what runs where and what to do next. It does not print the API
 // key: what is printed ends up in logs.
 func (a *app) banner(d devFlags, dev devFile) error {
-	if a.json {
-		return a.printJSON(struct {
+	if a.JSON {
+		return a.PrintJSON(struct {
 			URL  string `json:"url"`
 			Data string `json:"data"`
 			KMS  string `json:"kms"`
@@ -28,7 +28,7 @@ func (a *app) banner(d devFlags, dev devFile) error {
 		}
 		next = fmt.Sprintf("  export KEYFOLD_DATA='%s'\n", abs)
 	}
-	_, err := fmt.Fprintf(a.out, `Keyfold runs.
+	_, err := fmt.Fprintf(a.Out, `Keyfold runs.
 
   Server     %s
   Data       %s

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/keyfold/keyfold/internal/allinone"
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 const (
@@ -27,10 +28,10 @@ func (a *app) kmsConfig(d devFlags) (cfg allinone.Config, err error) {
 	case "https":
 		cfg.KMSTLS = allinone.TLSFiles{Cert: a.getenv("KEYFOLD_KMS_CERT"), Key: a.getenv("KEYFOLD_KMS_KEY"), CA: a.getenv("KEYFOLD_KMS_CA")}
 		if cfg.KMSTLS.Cert == "" || cfg.KMSTLS.Key == "" || cfg.KMSTLS.CA == "" {
-			return cfg, usagef("a key process at https:// wants mutual TLS: set KEYFOLD_KMS_CERT, KEYFOLD_KMS_KEY and KEYFOLD_KMS_CA")
+			return cfg, cli.Usagef("a key process at https:// wants mutual TLS: set KEYFOLD_KMS_CERT, KEYFOLD_KMS_KEY and KEYFOLD_KMS_CA")
 		}
 	default:
-		return cfg, usagef("--kms is embedded, external, unix:///PATH or https://HOST:PORT, not %q", d.kms)
+		return cfg, cli.Usagef("--kms is embedded, external, unix:///PATH or https://HOST:PORT, not %q", d.kms)
 	}
 	return cfg, nil
 }

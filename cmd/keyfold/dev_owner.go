@@ -9,14 +9,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/cli"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/identity"
 )
@@ -99,11 +97,11 @@ func devSeed(path string) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 {
-		return nil, advise(fmt.Errorf("%s is open to others; the API key follows from it", path), "chmod 600 "+path)
+		return nil, cli.Advise(fmt.Errorf("%s is open to others; the API key follows from it", path), "chmod 600 "+path)
 	}
 	seed, err := os.ReadFile(path)
 	if err == nil && len(seed) != seedSize {
-		err = advise(fmt.Errorf("%s is damaged: it must hold %d bytes", path, seedSize),
+		err = cli.Advise(fmt.Errorf("%s is damaged: it must hold %d bytes", path, seedSize),
 			"remove it; a new org with a new API key is then made, which does not see the old one's data")
 	}
 	return seed, err
@@ -112,11 +110,7 @@ func devSeed(path string) ([]byte, error) {
 func makeSeed(path string) ([]byte, error) {
 	seed := make([]byte, seedSize)
 	rand.Read(seed) // never fails: see crypto/rand
-	err := writeFile(path, func(w io.Writer) error {
-		_, err := w.Write(seed)
-		return err
-	})
-	return seed, err
+	return seed, cli.ReplaceFile(path, cli.Bytes(seed))
 }
 
 func writeDevFile(path string, dev devFile) error {
@@ -124,22 +118,5 @@ func writeDevFile(path string, dev devFile) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(path, func(w io.Writer) error {
-		_, err := w.Write(append(text, '\n'))
-		return err
-	})
-}
-
-// newLogger reads KEYFOLD_LOG: a level, and ",json" for JSON.
-func newLogger(w io.Writer, setting string) (*slog.Logger, error) {
-	name, format, _ := strings.Cut(first(setting, "warn"), ",")
-	var level slog.Level
-	if level.UnmarshalText([]byte(name)) != nil || format != "" && format != "json" {
-		return nil, usagef("KEYFOLD_LOG wants debug, info, warn or error, and ,json after it for JSON")
-	}
-	opt := &slog.HandlerOptions{Level: level}
-	if format == "json" {
-		return slog.New(slog.NewJSONHandler(w, opt)), nil
-	}
-	return slog.New(slog.NewTextHandler(w, opt)), nil
+	return cli.ReplaceFile(path, cli.Bytes(append(text, '\n')))
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/keyfold/keyfold/internal/allinone"
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 func TestOneDataDirectoryHasOneKey(t *testing.T) {
@@ -65,7 +66,7 @@ func TestAdviceToEndAnotherServerIsForADirectoryInUse(t *testing.T) {
 	start := func() string {
 		sh := &shell{t: t, env: map[string]string{"KEYFOLD_ADDR": "127.0.0.1:0", "KEYFOLD_DATA": dir}}
 		code, _, stderr := sh.try("", "dev")
-		if code != exitFailed {
+		if code != cli.ExitFailed {
 			t.Errorf("exit %d: %s", code, stderr)
 		}
 		return stderr

@@ -31,7 +31,7 @@ func TestOnlyAServerThatIsNotReachedIsAskedFor(t *testing.T) {
 		"closing":   {errors.Join(nil, fmt.Errorf("closing: %w", context.DeadlineExceeded)), false},
 		"interrupt": {&net.OpError{Op: "dial", Err: context.Canceled}, false},
 	} {
-		if hint := new(app).generalHint(c.err); c.err == nil || (hint != "") != c.want {
+		if hint := generalHint(c.err); c.err == nil || (hint != "") != c.want {
 			t.Errorf("%s: %v has the hint %q", name, c.err, hint)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 // failTime is how long what still works may take to end after a failure.
@@ -34,6 +36,6 @@ func untilFailure(ctx context.Context, run func(ctx context.Context, onFailure f
 		case <-ended:
 		case <-time.After(failTime):
 		}
-		return advise(fmt.Errorf("the server cannot go on: %w", err), "look for its cause above; then start it again, which recovers what was stored")
+		return cli.Advise(fmt.Errorf("the server cannot go on: %w", err), "look for its cause above; then start it again, which recovers what was stored")
 	}
 }

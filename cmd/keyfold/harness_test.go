@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/keyfold/keyfold/client"
+	"github.com/keyfold/keyfold/internal/cli"
 	"github.com/keyfold/keyfold/keyfoldtest"
 )
 
@@ -28,7 +29,7 @@ func newShell(t testing.TB, s *keyfoldtest.Server) *shell {
 func (sh *shell) try(stdin string, args ...string) (code int, stdout, stderr string) {
 	sh.t.Helper()
 	var out, err bytes.Buffer
-	a := &app{in: strings.NewReader(stdin), out: &out, err: &err, getenv: func(name string) string { return sh.env[name] }}
+	a := &app{App: cli.App{Name: "keyfold", In: strings.NewReader(stdin), Out: &out, Err: &err}, getenv: func(name string) string { return sh.env[name] }}
 	code = a.run(context.Background(), args)
 	sh.all.Write(out.Bytes())
 	sh.all.Write(err.Bytes())

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 // importable is one value that secret import found.
@@ -89,7 +90,7 @@ func envSource(file, prefix string) (source, error) {
 	}
 	vars, err := parseEnv(string(text))
 	if err != nil {
-		return s, advise(fmt.Errorf("%s: %w", file, err), "the rules of .env files: keyfold secret import --help")
+		return s, cli.Advise(fmt.Errorf("%s: %w", file, err), "the rules of .env files: keyfold secret import --help")
 	}
 	last := map[string]int{}
 	for _, v := range vars {
@@ -113,7 +114,7 @@ func openRegular(file string) (*os.File, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, advise(fmt.Errorf("%s is not a regular file", file), "write what is to be imported to a file first")
+		return nil, cli.Advise(fmt.Errorf("%s is not a regular file", file), "write what is to be imported to a file first")
 	}
 	return os.Open(file)
 }
@@ -159,7 +160,7 @@ func realDir(dir string) (string, error) {
 		return "", err
 	}
 	if !info.IsDir() {
-		return "", advise(fmt.Errorf("%s is not a directory", dir), "import one file with: keyfold secret put VAULT PATH --file FILE")
+		return "", cli.Advise(fmt.Errorf("%s is not a directory", dir), "import one file with: keyfold secret put VAULT PATH --file FILE")
 	}
 	return filepath.EvalSymlinks(dir)
 }

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 const (
@@ -46,7 +48,7 @@ func startKMS(ctx context.Context, dir, socket string, out io.Writer, log *slog.
 		return nil, err
 	}
 	if len(socket) > maxSockPath {
-		return nil, advise(fmt.Errorf("the path of the key process's socket is too long for the system: %s", socket), "keyfold dev --data DIR, with a shorter path")
+		return nil, cli.Advise(fmt.Errorf("the path of the key process's socket is too long for the system: %s", socket), "keyfold dev --data DIR, with a shorter path")
 	}
 	if err := vacant(ctx, socket); err != nil {
 		return nil, err
@@ -93,7 +95,7 @@ func findKMS() (string, error) {
 	}
 	path, err := exec.LookPath(kmsProgram)
 	if err != nil {
-		err = advise(fmt.Errorf("there is no %s beside this program, and none in PATH", kmsProgram),
+		err = cli.Advise(fmt.Errorf("there is no %s beside this program, and none in PATH", kmsProgram),
 			"build both, in Keyfold's sources: go build -o bin/ ./cmd/...; then run bin/keyfold dev --kms external")
 	}
 	return path, err
@@ -108,7 +110,7 @@ func vacant(ctx context.Context, socket string) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-limit:
-			return advise(fmt.Errorf("another key process listens on %s", socket),
+			return cli.Advise(fmt.Errorf("another key process listens on %s", socket),
 				"end the development server that it belongs to, or take another directory: keyfold dev --data DIR")
 		}
 	}
@@ -131,7 +133,7 @@ func isFresh(dir string) (bool, error) {
 		return false, err
 	}
 	if _, err := os.Stat(filepath.Join(dir, "server")); err == nil {
-		return false, advise(fmt.Errorf("%s holds data, but %s has no keys to it", filepath.Join(dir, "server"), filepath.Join(dir, "kms")),
+		return false, cli.Advise(fmt.Errorf("%s holds data, but %s has no keys to it", filepath.Join(dir, "server"), filepath.Join(dir, "kms")),
 			"restore both from one backup; or name the key process that has the keys: keyfold dev --kms unix:///PATH")
 	}
 	return true, nil

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyfold/keyfold/cmek"
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 // keyFlag gives cmd the flag of the CMEK key.
@@ -57,7 +58,7 @@ func parseKeyEnv(name, value string) (*cmek.Key, error) {
 func (a *app) needKey(ctx context.Context) (*cmek.Key, error) {
 	k, err := a.cmekKey(ctx, "")
 	if err == nil && k == nil {
-		err = advise(errors.New("this needs a CMEK key and none is given"),
+		err = cli.Advise(errors.New("this needs a CMEK key and none is given"),
 			"export KEYFOLD_CMEK_KEY_FILE=FILE; make a new key with: keyfold cmek keygen --out FILE")
 	}
 	return k, err

@@ -6,15 +6,17 @@
 // files that the user names. CMEK keys and values are written only where they
 // are asked for: to stdout, or to the file of --out, with mode 0600. Errors go
 // to stderr as what went wrong and then a hint. Exit codes: 0 done, 1 failed,
-// 2 wrong usage. A signal ends the process, but where untilSignal says otherwise.
+// 2 wrong usage. A signal ends the process, but where cli.UntilSignal says otherwise.
 package main
 
 import (
 	"context"
 	"os"
+
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 func main() {
-	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv}
+	a := &app{App: cli.App{Name: "keyfold", In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, getenv: os.Getenv}
 	os.Exit(a.run(context.Background(), os.Args[1:]))
 }

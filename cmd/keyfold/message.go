@@ -9,10 +9,11 @@ import (
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/client"
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 func (a *app) messageCmd() *cobra.Command {
-	return group("message", "Messages of a thread",
+	return cli.Group("message", "Messages of a thread",
 		a.messagePostCmd(), a.messageListCmd(), a.messageImportCmd(), a.messageExportCmd())
 }
 
@@ -46,7 +47,7 @@ decides it for you: use --as text for what other people wrote.`,
 			if err != nil {
 				return onNotFound(err, listThreads)
 			}
-			return a.answer(m, m.ID)
+			return a.Answer(m, "%s", m.ID)
 		},
 	}
 	f := cmd.Flags()
@@ -62,7 +63,7 @@ func messageBody(input []byte, as string) (json.RawMessage, error) {
 	trimmed := bytes.TrimSpace(input)
 	switch {
 	case as != "auto" && as != "json" && as != "text":
-		return nil, usagef("--as wants json, text or auto")
+		return nil, cli.Usagef("--as wants json, text or auto")
 	case as == "json" && !json.Valid(trimmed):
 		return nil, errors.New("the body is not JSON; --as text sends it as text")
 	case as == "json", as == "auto" && len(trimmed) > 0 && (trimmed[0] == '{' || trimmed[0] == '[') && json.Valid(trimmed):
@@ -77,7 +78,7 @@ func (a *app) messageListCmd() *cobra.Command {
 		Use: "list THREAD", Short: "List messages, oldest first: the newest ones, or a page before or after one", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if q.Before != "" && q.After != "" {
-				return usagef("--before and --after are two pages; give one")
+				return cli.Usagef("--before and --after are two pages; give one")
 			}
 			c, err := a.connect()
 			if err != nil {
@@ -87,14 +88,11 @@ func (a *app) messageListCmd() *cobra.Command {
 			if err != nil {
 				return onNotFound(err, listThreads)
 			}
-			if a.json {
-				return a.printJSON(api.Messages{Thread: args[0], Messages: append([]api.Message{}, messages...)})
-			}
-			var rows [][]string
+			rows := [][]string{{"ID", "TIME", "ROLE", "BODY"}}
 			for _, m := range messages {
 				rows = append(rows, []string{m.ID, nanos(m.TS), m.Role, bodyText(m.Body)})
 			}
-			return a.table([]string{"ID", "TIME", "ROLE", "BODY"}, rows)
+			return a.Table(api.Messages{Thread: args[0], Messages: append([]api.Message{}, messages...)}, rows)
 		},
 	}
 	f := cmd.Flags()

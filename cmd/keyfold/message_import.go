@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyfold/keyfold/client"
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 func (a *app) messageImportCmd() *cobra.Command {
@@ -36,7 +37,7 @@ by the same command. Keep it beside the file.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if file == "" {
-				return usagef("--file is missing")
+				return cli.Usagef("--file is missing")
 			}
 			plan, err := planImport(file, plain)
 			if err != nil {
@@ -46,7 +47,7 @@ by the same command. Keep it beside the file.`,
 			if err != nil {
 				return err
 			}
-			ctx, stop := untilSignal(cmd.Context())
+			ctx, stop := cli.UntilSignal(cmd.Context())
 			defer stop()
 			p := &poster{c: c, thread: args[0], plan: plan}
 			if err := p.lookUp(ctx, again); err != nil {
@@ -91,23 +92,23 @@ type postSummary struct {
 }
 
 func (a *app) runPosts(ctx context.Context, p *poster) error {
-	p.bar = a.progress(p.plan.lines, "importing")
+	p.bar = a.Bar(p.plan.lines, "importing")
 	stopped := p.run(ctx)
-	p.bar.end()
+	p.bar.End()
 	s := postSummary{Written: p.written, Already: p.already, Left: p.plan.lines - p.written - p.already}
-	if err := a.answer(s, fmt.Sprintf("%d written, %d already there", s.Written, s.Already)); err != nil {
+	if err := a.Answer(s, "%d written, %d already there", s.Written, s.Already); err != nil {
 		return err
 	}
 	const goOn = "run the same command again to go on; no message is posted twice"
 	switch {
 	case errors.Is(stopped, context.Canceled):
-		return advise(fmt.Errorf("interrupted with %d left", s.Left), goOn)
+		return cli.Advise(fmt.Errorf("interrupted with %d left", s.Left), goOn)
 	case stopped != nil:
 		hint := goOn
 		if isRefusal(stopped) {
 			hint = "the server will not take that line as it is: correct it, and import the file into a new thread"
 		}
-		return advise(fmt.Errorf("stopped with %d left: %s: %w", s.Left, p.plan.file, stopped), hint)
+		return cli.Advise(fmt.Errorf("stopped with %d left: %s: %w", s.Left, p.plan.file, stopped), hint)
 	}
 	return nil
 }

@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 // An import must be safe to run again: after an interrupt, a crash of either
@@ -106,13 +108,13 @@ func (p *msgPlan) chooseBase(threadID string, newest int64, now time.Time, again
 	old, ok := states[threadID]
 	switch {
 	case ok && !again && (old.SHA256 != p.sha256 || old.Plain != p.plain):
-		return advise(fmt.Errorf("%s is not what it was when its import into this thread began", p.file),
+		return cli.Advise(fmt.Errorf("%s is not what it was when its import into this thread began", p.file),
 			"bring the old file back to finish that import, or import this one as new with --again")
 	case ok && !again:
 		p.base = old.BaseTS
 		return nil
 	case newest > math.MaxInt64-int64(p.lines):
-		return advise(errors.New("the thread has a message at the end of time, and the lines without ts would come after it; nothing was imported"),
+		return cli.Advise(errors.New("the thread has a message at the end of time, and the lines without ts would come after it; nothing was imported"),
 			"give every line a ts, or import the file into another thread")
 	}
 	p.base, p.newlyBased = max(now.UnixNano(), newest+1), true
@@ -132,7 +134,7 @@ func readStates(path string) (map[string]importState, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&states); err != nil {
-		return nil, advise(fmt.Errorf("%s is damaged", path), "remove it; messages that were imported already will then be imported again")
+		return nil, cli.Advise(fmt.Errorf("%s is damaged", path), "remove it; messages that were imported already will then be imported again")
 	}
 	return states, nil
 }
@@ -140,13 +142,10 @@ func readStates(path string) (map[string]importState, error) {
 func writeStates(path string, states map[string]importState) error {
 	data, err := json.Marshal(states)
 	if err == nil {
-		err = writeFile(path, func(w io.Writer) error {
-			_, err := w.Write(append(data, '\n'))
-			return err
-		})
+		err = cli.ReplaceFile(path, cli.Bytes(append(data, '\n')))
 	}
 	if err != nil {
-		return advise(fmt.Errorf("the state of the import cannot be kept: %w", err), "copy the file to a directory that you can write to: "+filepath.Dir(path)+" is not")
+		return cli.Advise(fmt.Errorf("the state of the import cannot be kept: %w", err), "copy the file to a directory that you can write to: "+filepath.Dir(path)+" is not")
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/keyfold/keyfold/client"
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 // postWorkers is how many messages are posted at once.
@@ -20,7 +21,7 @@ type poster struct {
 	c      *client.Client
 	thread string
 	plan   *msgPlan
-	bar    *progress
+	bar    cli.Bar
 
 	// Owned by the reader of the file.
 	present presence
@@ -85,7 +86,7 @@ func (p *poster) dispatch(ctx context.Context, queue chan<- *posting, l msgLine)
 	m := p.prepare(l)
 	if m.id != "" {
 		p.already++
-		p.bar.add()
+		p.bar.Add()
 		return nil
 	}
 	select {
@@ -140,7 +141,7 @@ func (p *poster) post(ctx context.Context, m *posting) {
 	p.mu.Lock()
 	p.written++
 	p.mu.Unlock()
-	p.bar.add()
+	p.bar.Add()
 }
 
 // fail keeps the first failure and stops the reader.

@@ -9,12 +9,13 @@ import (
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/client"
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 const listSecrets = "see which there are: keyfold secret list VAULT"
 
 func (a *app) secretCmd() *cobra.Command {
-	return group("secret", "Secrets and their versions",
+	return cli.Group("secret", "Secrets and their versions",
 		a.secretPutCmd(), a.secretGetCmd(), a.secretListCmd(), a.secretVersionsCmd(),
 		a.secretDisableCmd(), a.secretDeleteCmd(), a.secretGenerateCmd(), a.secretImportCmd())
 }
@@ -35,14 +36,11 @@ func (a *app) secretListCmd() *cobra.Command {
 			if err != nil {
 				return onNotFound(err, listVaults)
 			}
-			if a.json {
-				return a.printJSON(api.Secrets{Secrets: append([]api.SecretMetadata{}, secrets...)})
-			}
-			var rows [][]string
+			rows := [][]string{{"PATH", "TYPE", "VERSION", "CREATED", "EXPIRES"}}
 			for _, s := range secrets {
-				rows = append(rows, []string{s.Path, s.Type, strconv.Itoa(s.Version), when(s.CreatedAt), whenOrNever(s.ExpiresAt)})
+				rows = append(rows, []string{s.Path, s.Type, strconv.Itoa(s.Version), cli.When(s.CreatedAt), whenOrNever(s.ExpiresAt)})
 			}
-			return a.table([]string{"PATH", "TYPE", "VERSION", "CREATED", "EXPIRES"}, rows)
+			return a.Table(api.Secrets{Secrets: append([]api.SecretMetadata{}, secrets...)}, rows)
 		},
 	}
 }
@@ -56,14 +54,11 @@ func (a *app) secretVersionsCmd() *cobra.Command {
 			if err != nil {
 				return onNotFound(err, listSecrets)
 			}
-			if a.json {
-				return a.printJSON(api.Versions{Versions: append([]api.VersionMetadata{}, versions...)})
-			}
-			var rows [][]string
+			rows := [][]string{{"VERSION", "TYPE", "CREATED", "EXPIRES", "STATE"}}
 			for _, v := range versions {
-				rows = append(rows, []string{strconv.Itoa(v.Version), v.Type, when(v.CreatedAt), whenOrNever(v.ExpiresAt), versionState(v)})
+				rows = append(rows, []string{strconv.Itoa(v.Version), v.Type, cli.When(v.CreatedAt), whenOrNever(v.ExpiresAt), versionState(v)})
 			}
-			return a.table([]string{"VERSION", "TYPE", "CREATED", "EXPIRES", "STATE"}, rows)
+			return a.Table(api.Versions{Versions: append([]api.VersionMetadata{}, versions...)}, rows)
 		}),
 	}
 }
@@ -82,7 +77,7 @@ func (a *app) secretDisableCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			vault, path := a.vaultAndPath(args)
 			if version < 1 {
-				return advise(usagef("say which version: --version N"), "the versions are listed by: keyfold secret versions VAULT PATH")
+				return cli.Advise(cli.Usagef("say which version: --version N"), "the versions are listed by: keyfold secret versions VAULT PATH")
 			}
 			c, err := a.connect()
 			if err != nil {
@@ -91,7 +86,7 @@ func (a *app) secretDisableCmd() *cobra.Command {
 			if err := c.Disable(cmd.Context(), vault, path, version); err != nil {
 				return onNotFound(err, "see which there are: keyfold secret versions VAULT PATH")
 			}
-			return a.answer(disabled{path, version, true}, fmt.Sprintf("disabled %s version %d", path, version))
+			return a.Answer(disabled{path, version, true}, "disabled %s version %d", path, version)
 		},
 	}
 	cmd.Flags().IntVar(&version, "version", 0, "the version to disable")
@@ -113,7 +108,7 @@ func (a *app) secretDeleteCmd() *cobra.Command {
 			if err := c.Delete(ctx, vault, path); err != nil {
 				return onNotFound(err, listSecrets)
 			}
-			return a.answer(deletedPath{Path: path, Deleted: true}, "deleted "+path)
+			return a.Answer(deletedPath{Path: path, Deleted: true}, "deleted %s", path)
 		}),
 	}
 }
@@ -135,7 +130,7 @@ func (a *app) secretGenerateCmd() *cobra.Command {
 			if err != nil {
 				return onNotFound(err, listVaults)
 			}
-			return a.answer(m, versionLine(m))
+			return a.Answer(m, "%s", versionLine(m))
 		}),
 	}
 	f := cmd.Flags()

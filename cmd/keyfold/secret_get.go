@@ -10,6 +10,7 @@ import (
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/client"
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 func (a *app) secretGetCmd() *cobra.Command {
@@ -19,10 +20,10 @@ func (a *app) secretGetCmd() *cobra.Command {
 		Use: "get [VAULT] PATH", Short: "Write the exact bytes of a secret to stdout or --out", Args: a.vaultArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if version < 0 {
-				return usagef("--version wants a number from 1")
+				return cli.Usagef("--version wants a number from 1")
 			}
-			if a.json && out != "" { // before the read, which may count
-				return usagef("--json prints the value and --out writes it to a file; give one")
+			if a.JSON && out != "" { // before the read, which may count
+				return cli.Usagef("--json prints the value and --out writes it to a file; give one")
 			}
 			c, err := a.connect()
 			if err != nil {
@@ -60,12 +61,12 @@ type secretJSON struct {
 }
 
 func (a *app) writeSecret(ctx context.Context, s *client.Secret, out string) error {
-	if a.json {
+	if a.JSON {
 		v := secretJSON{SecretMetadata: s.SecretMetadata, Value: string(s.Value), CMEKEncrypted: s.CMEKEncrypted, CMEKFingerprint: s.CMEKFingerprint}
 		if !utf8.Valid(s.Value) {
 			v.Value, v.Encoding = base64.StdEncoding.EncodeToString(s.Value), "base64"
 		}
-		return a.printJSON(v)
+		return a.PrintJSON(v)
 	}
 	return a.writeOut(ctx, out, func(_ context.Context, w io.Writer) error {
 		_, err := w.Write(s.Value)

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyfold/keyfold/client"
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 func (a *app) secretImportCmd() *cobra.Command {
@@ -37,7 +38,7 @@ as it is, and the environment is not looked at.`,
 		Args: a.vaultArgs(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (envFile == "") == (dir == "") {
-				return usagef("give one of --env-file and --dir")
+				return cli.Usagef("give one of --env-file and --dir")
 			}
 			vault := a.vault(args)
 			src, err := readSource(envFile, dir, prefix)
@@ -89,17 +90,17 @@ type importSummary struct {
 // runImport imports src and tells what came of it. Ctrl-C lets writes that are
 // under way finish and begins no others.
 func (a *app) runImport(ctx context.Context, im *importer, src source) error {
-	ctx, stop := untilSignal(ctx)
+	ctx, stop := cli.UntilSignal(ctx)
 	defer stop()
-	bar := a.progress(len(src.items), "importing")
+	bar := a.Bar(len(src.items), "importing")
 	results := make([]result, len(src.items))
 	stopped := eachOf(ctx, len(src.items), importWorkers, func(ctx context.Context, i int) error {
 		var err error
 		results[i], err = im.one(ctx, src.items[i])
-		bar.add()
+		bar.Add()
 		return err
 	})
-	bar.end()
+	bar.End()
 	sum := importSummary{Skipped: append([]skipped{}, src.skipped...), Failed: []skipped{}}
 	for i, r := range results {
 		sum.count(src.items[i].name, r)
@@ -126,16 +127,16 @@ func (s *importSummary) count(name string, r result) {
 }
 
 func (a *app) printSummary(s importSummary) error {
-	if a.json {
-		return a.printJSON(s)
+	if a.JSON {
+		return a.PrintJSON(s)
 	}
 	for _, x := range s.Skipped {
-		fmt.Fprintf(a.out, "skipped %s: %s\n", text(x.Name), text(x.Reason))
+		fmt.Fprintf(a.Out, "skipped %s: %s\n", cli.Printable(x.Name), cli.Printable(x.Reason))
 	}
 	for _, x := range s.Failed {
-		fmt.Fprintf(a.out, "failed %s: %s\n", text(x.Name), text(x.Reason))
+		fmt.Fprintf(a.Out, "failed %s: %s\n", cli.Printable(x.Name), cli.Printable(x.Reason))
 	}
-	_, err := fmt.Fprintf(a.out, "%d written, %d unchanged, %d skipped, %d failed\n", s.Written, s.Unchanged, len(s.Skipped), len(s.Failed))
+	_, err := fmt.Fprintf(a.Out, "%d written, %d unchanged, %d skipped, %d failed\n", s.Written, s.Unchanged, len(s.Skipped), len(s.Failed))
 	return err
 }
 
@@ -144,15 +145,15 @@ func (s importSummary) verdict(stopped error) error {
 	const again = "run the same command again to go on; what is there already is left alone"
 	switch {
 	case errors.Is(stopped, context.Canceled):
-		return advise(fmt.Errorf("interrupted with %d left", s.Left), again)
+		return cli.Advise(fmt.Errorf("interrupted with %d left", s.Left), again)
 	case stopped != nil:
 		var key *client.KeyError
 		if errors.As(stopped, &key) || client.IsUnauthenticated(stopped) {
 			return stopped // their own hints help more
 		}
-		return advise(fmt.Errorf("stopped with %d left: %w", s.Left, stopped), again)
+		return cli.Advise(fmt.Errorf("stopped with %d left: %w", s.Left, stopped), again)
 	case len(s.Failed) > 0:
-		return advise(fmt.Errorf("%d were not imported", len(s.Failed)), again)
+		return cli.Advise(fmt.Errorf("%d were not imported", len(s.Failed)), again)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/client"
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 // maxInput bounds what is read as one value, in bytes. The server's limit is
@@ -52,7 +53,7 @@ a key is given and the vault is not sealed, nothing is sent but with --unsealed.
 			if err != nil {
 				return onNotFound(err, listVaults)
 			}
-			return a.answer(m, versionLine(m))
+			return a.Answer(m, "%s", versionLine(m))
 		},
 	}
 	f := cmd.Flags()
@@ -71,12 +72,12 @@ a key is given and the vault is not sealed, nothing is sent but with --unsealed.
 
 func (p *putFlags) parse(cmd *cobra.Command) error {
 	if p.file != "" && cmd.Flags().Changed("value") {
-		return usagef("--file and --value are two values; give one")
+		return cli.Usagef("--file and --value are two values; give one")
 	}
 	for _, m := range p.metadata {
 		name, text, ok := strings.Cut(m, "=")
 		if !ok || name == "" {
-			return usagef("--metadata wants NAME=TEXT")
+			return cli.Usagef("--metadata wants NAME=TEXT")
 		}
 		if p.opt.Metadata == nil {
 			p.opt.Metadata = map[string]any{}
@@ -98,7 +99,7 @@ func parseExpiry(s string, now time.Time) (time.Time, error) {
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil || d <= 0 {
-		return time.Time{}, usagef("--expires wants a time like 2027-01-31T12:00:00Z or a duration like 720h")
+		return time.Time{}, cli.Usagef("--expires wants a time like 2027-01-31T12:00:00Z or a duration like 720h")
 	}
 	return now.Add(d), nil
 }
@@ -106,7 +107,7 @@ func parseExpiry(s string, now time.Time) (time.Time, error) {
 func (a *app) valueToPut(cmd *cobra.Command, p putFlags) ([]byte, error) {
 	switch {
 	case cmd.Flags().Changed("value"):
-		a.warn("--value can be seen in the list of processes and in the shell's history; prefer stdin or --file")
+		a.Note("warning: --value can be seen in the list of processes and in the shell's history; prefer stdin or --file")
 		return []byte(p.value), nil
 	case p.file != "":
 		f, err := os.Open(p.file)
@@ -121,10 +122,10 @@ func (a *app) valueToPut(cmd *cobra.Command, p putFlags) ([]byte, error) {
 
 // readStdin reads all of stdin, and tells a person at a terminal so.
 func (a *app) readStdin(what string) ([]byte, error) {
-	if isTerminal(a.in) {
-		fmt.Fprintf(a.err, "reading %s from the terminal; end it with Ctrl-D\n", what)
+	if cli.IsTerminal(a.In) {
+		fmt.Fprintf(a.Err, "reading %s from the terminal; end it with Ctrl-D\n", what)
 	}
-	return readAll(a.in, maxInput)
+	return readAll(a.In, maxInput)
 }
 
 func readAll(r io.Reader, limit int64) ([]byte, error) {

@@ -8,12 +8,13 @@ import (
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/client"
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 const listThreads = "see which there are: keyfold thread list"
 
 func (a *app) threadCmd() *cobra.Command {
-	return group("thread", "Conversations", a.threadCreateCmd(), a.threadListCmd(), a.threadGetCmd(), a.threadDeleteCmd())
+	return cli.Group("thread", "Conversations", a.threadCreateCmd(), a.threadListCmd(), a.threadGetCmd(), a.threadDeleteCmd())
 }
 
 func (a *app) threadCreateCmd() *cobra.Command {
@@ -25,7 +26,7 @@ func (a *app) threadCreateCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.answer(t, t.ID)
+			return a.Answer(t, "%s", t.ID)
 		}),
 	}
 	cmd.Flags().StringVar(&req.Title, "title", "", "what it is about")
@@ -44,14 +45,11 @@ func (a *app) threadListCmd() *cobra.Command {
 				}
 				threads = append(threads, t)
 			}
-			if a.json {
-				return a.printJSON(api.Threads{Threads: threads})
-			}
-			var rows [][]string
+			rows := [][]string{{"ID", "TITLE", "CREATED"}}
 			for _, t := range threads {
 				rows = append(rows, []string{t.ID, t.Title, nanos(t.CreatedTS)})
 			}
-			return a.table([]string{"ID", "TITLE", "CREATED"}, rows)
+			return a.Table(api.Threads{Threads: threads}, rows)
 		}),
 	}
 	cmd.Flags().StringVar(&title, "title", "", "only those with this in their title")
@@ -66,10 +64,7 @@ func (a *app) threadGetCmd() *cobra.Command {
 			if err != nil {
 				return onNotFound(err, listThreads)
 			}
-			if a.json {
-				return a.printJSON(t)
-			}
-			return a.table(nil, [][]string{
+			return a.Table(t, [][]string{
 				{"ID", t.ID}, {"Title", t.Title}, {"Author", t.Author}, {"Slug", t.Slug},
 				{"Created", nanos(t.CreatedTS)}, {"Updated", nanos(t.UpdatedTS)},
 			})
@@ -84,10 +79,10 @@ func (a *app) threadDeleteCmd() *cobra.Command {
 			if err := c.DeleteThread(ctx, args[0]); err != nil {
 				return onNotFound(err, listThreads)
 			}
-			return a.answer(deleted{ID: args[0], Deleted: true}, "deleted "+args[0])
+			return a.Answer(deleted{ID: args[0], Deleted: true}, "deleted %s", args[0])
 		}),
 	}
 }
 
 // nanos prints a time of the thread API: nanoseconds since 1970.
-func nanos(ts int64) string { return when(time.Unix(0, ts)) }
+func nanos(ts int64) string { return cli.When(time.Unix(0, ts)) }

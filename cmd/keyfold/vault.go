@@ -7,12 +7,13 @@ import (
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/client"
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 const listVaults = "see which there are: keyfold vault list"
 
 func (a *app) vaultCmd() *cobra.Command {
-	return group("vault", "Containers of secrets",
+	return cli.Group("vault", "Containers of secrets",
 		a.vaultCreateCmd(), a.vaultListCmd(), a.vaultGetCmd(), a.vaultDeleteCmd())
 }
 
@@ -25,7 +26,7 @@ func (a *app) vaultCreateCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.answer(v, v.ID)
+			return a.Answer(v, "%s", v.ID)
 		}),
 	}
 	cmd.Flags().StringVar(&description, "description", "", "what it is for")
@@ -40,14 +41,11 @@ func (a *app) vaultListCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if a.json {
-				return a.printJSON(api.Vaults{Vaults: append([]api.Vault{}, vaults...)})
-			}
-			var rows [][]string
+			rows := [][]string{{"ID", "NAME", "CMEK", "CREATED"}}
 			for _, v := range vaults {
-				rows = append(rows, []string{v.ID, v.Name, cmekState(v), when(v.CreatedAt)})
+				rows = append(rows, []string{v.ID, v.Name, cmekState(v), cli.When(v.CreatedAt)})
 			}
-			return a.table([]string{"ID", "NAME", "CMEK", "CREATED"}, rows)
+			return a.Table(api.Vaults{Vaults: append([]api.Vault{}, vaults...)}, rows)
 		}),
 	}
 }
@@ -73,7 +71,7 @@ func (a *app) vaultDeleteCmd() *cobra.Command {
 			if err := c.DeleteVault(ctx, args[0]); err != nil {
 				return onNotFound(err, listVaults)
 			}
-			return a.answer(deleted{ID: args[0], Deleted: true}, "deleted "+args[0])
+			return a.Answer(deleted{ID: args[0], Deleted: true}, "deleted %s", args[0])
 		}),
 	}
 }
@@ -85,14 +83,11 @@ type deleted struct {
 }
 
 func (a *app) printVault(v api.Vault) error {
-	if a.json {
-		return a.printJSON(v)
-	}
-	rows := [][]string{{"ID", v.ID}, {"Name", v.Name}, {"Description", v.Description}, {"Created", when(v.CreatedAt)}, {"CMEK", cmekState(v)}}
+	rows := [][]string{{"ID", v.ID}, {"Name", v.Name}, {"Description", v.Description}, {"Created", cli.When(v.CreatedAt)}, {"CMEK", cmekState(v)}}
 	if v.CMEKEnabled {
 		rows = append(rows, []string{"Fingerprint", v.CMEKFingerprint})
 	}
-	return a.table(nil, rows)
+	return a.Table(v, rows)
 }
 
 func cmekState(v api.Vault) string {
