@@ -11,7 +11,7 @@ import (
 	"github.com/keyfold/keyfold/internal/cli"
 )
 
-// onNotFound is advise for a thing that is not there.
+// onNotFound is cli.Advise for a thing that is not there.
 func onNotFound(err error, hint string) error {
 	if client.IsNotFound(err) {
 		return cli.Advise(err, hint)
