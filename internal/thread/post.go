@@ -13,7 +13,6 @@ import (
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/aead"
 	"github.com/keyfold/keyfold/internal/fault"
-	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -72,16 +71,7 @@ func (s *Service) tryPost(ctx context.Context, p access.Principal, threadID stri
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := s.encrypt(ctx, m, id, wire)
-	if err != nil {
-		return nil, err
-	}
-	key := layout.Message(m.ID, id)
-	var b store.Batch
-	b.RequireRevision(layout.ThreadMeta(m.ID), m.rev) // not deleted since, and still under this DEK
-	b.RequireAbsent(key)
-	b.Put(key, sealed)
-	if _, err := s.store.Commit(ctx, &b); err != nil {
+	if err := s.put(ctx, m, id, wire); err != nil {
 		return nil, err
 	}
 	return wire, nil // stored
@@ -200,24 +190,4 @@ func encodeMessage(m api.Message) ([]byte, error) {
 		return nil, fault.New(fault.Internal, "the message does not encode: author or role is not UTF-8")
 	}
 	return append(out, '}'), nil
-}
-
-// encrypt seals wire under the thread's DEK. Anything but a ciphertext of the
-// right length is an error: plaintext is never stored.
-func (s *Service) encrypt(ctx context.Context, m meta, messageID string, wire []byte) ([]byte, error) {
-	if m.KMS.KeyID == "" {
-		return nil, errNoKey
-	}
-	item := kmsapi.EncryptItem{KeyID: m.KMS.KeyID, Plaintext: wire, AAD: messageAAD(m.ID, messageID)}
-	res, err := s.kms.Encrypt(ctx, []kmsapi.EncryptItem{item})
-	if err := kmsFault(err, len(res), 1); err != nil {
-		return nil, err
-	}
-	if err := kmsFault(res[0].Err, 1, 1); err != nil {
-		return nil, err
-	}
-	if len(res[0].Ciphertext) != len(wire)+aead.Overhead {
-		return nil, fault.New(fault.Internal, "the KMS answered with something that is no ciphertext; nothing was stored")
-	}
-	return res[0].Ciphertext, nil
 }

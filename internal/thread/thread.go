@@ -76,6 +76,7 @@ type Service struct {
 	breakGlass BreakGlass // nil: off
 	now        func() time.Time
 	last       atomic.Int64 // the last time that tick gave out
+	together   together     // the posts that are on their way
 }
 
 // New returns a Service. It reads nothing yet.

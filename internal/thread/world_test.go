@@ -180,7 +180,7 @@ func wantCode(t testing.TB, err error, want fault.Code) {
 type countingStore struct {
 	store.Store
 	gets, scans, scanned, commits atomic.Int64
-	beforeCommit                  func() error
+	beforeCommit, afterCommit     func() error
 }
 
 func (s *countingStore) Get(ctx context.Context, key string) (store.Record, error) {
@@ -202,7 +202,11 @@ func (s *countingStore) Commit(ctx context.Context, b *store.Batch) (store.Revis
 			return 0, err
 		}
 	}
-	return s.Store.Commit(ctx, b)
+	rev, err := s.Store.Commit(ctx, b)
+	if err == nil && s.afterCommit != nil {
+		err = s.afterCommit()
+	}
+	return rev, err
 }
 
 func (s *countingStore) reset() {
@@ -219,10 +223,11 @@ type twinKMS struct {
 	items int // asked of Encrypt and Decrypt
 	calls atomic.Int64
 
-	// What the test puts between: fail answers a whole call, creating and
-	// encrypting change results, before runs first.
+	// What the test puts between: fail answers a whole call and refuse one of
+	// Encrypt, creating and encrypting change results, before runs first.
 	before     func()
 	fail       error
+	refuse     func([]kmsapi.EncryptItem) error
 	creating   func(*kmsapi.CreateDEKResult)
 	encrypting func(kmsapi.EncryptItem, *kmsapi.EncryptResult)
 	shorten    bool
@@ -281,6 +286,11 @@ func (k *twinKMS) CreateDEK(_ context.Context, items []kmsapi.CreateDEKItem) ([]
 func (k *twinKMS) Encrypt(_ context.Context, items []kmsapi.EncryptItem) ([]kmsapi.EncryptResult, error) {
 	if err := k.begin(len(items)); err != nil {
 		return nil, err
+	}
+	if k.refuse != nil {
+		if err := k.refuse(items); err != nil {
+			return nil, err
+		}
 	}
 	out := make([]kmsapi.EncryptResult, len(items))
 	for i, it := range items {
