@@ -21,7 +21,7 @@ import (
 // of its messages goes on by itself, so that none fails for another's sake.
 const (
 	maxUnderWay = 4        // groups at a time
-	enough      = 16       // messages that do not wait for another group
+	enough      = 32       // messages that do not wait for another group
 	maxTogether = 64       // messages of a group
 	maxShared   = 64 << 10 // bytes of a message that may go with others
 )
