@@ -47,6 +47,7 @@ var rooms = map[string]room{
 	"internal/httpx":             {floor: 2, ours: "api internal/access internal/fault", others: jsonv2},
 	"internal/job":               {floor: 2, ours: "internal/fault internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
 	"internal/kmsclient":         {floor: 2, ours: "internal/fault internal/kmsapi", others: "github.com/go-json-experiment/json"},
+	"internal/sealed":            {floor: 2, ours: "internal/aead internal/fault internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json"},
 	"internal/store/memstore":    {floor: 2, ours: "internal/store"},
 	"internal/store/pebblestore": {floor: 2, ours: "internal/fault internal/store", others: pebble},
 	"internal/store/storetest":   {floor: 2, ours: "internal/store", others: "github.com/google/go-cmp/cmp pgregory.net/rapid"},

@@ -3,7 +3,12 @@
 // looks at what the caller named.
 package access
 
-import "github.com/keyfold/keyfold/internal/fault"
+import (
+	"context"
+	"net/netip"
+
+	"github.com/keyfold/keyfold/internal/fault"
+)
 
 // Kind tells people from programs.
 type Kind string
@@ -12,7 +17,18 @@ type Kind string
 const (
 	User     Kind = "user"
 	Agent    Kind = "agent"
+	EndUser  Kind = "end_user" // of an org's own product, named by the org's backend or by a signature: threads and messages alone
 	Operator Kind = "operator" // who runs this server: its keys' life and its jobs, and nobody's data
+)
+
+// Role is what a user is in the org.
+type Role string
+
+// The roles.
+const (
+	Owner  Role = "owner"  // everything about the org; there is always one
+	Admin  Role = "admin"  // members, agents and policies
+	Member Role = "member" // own vaults and agents, and what policies grant
 )
 
 // Plan is what an org has bought.
@@ -29,12 +45,25 @@ const (
 // AllowsCMEK reports whether the plan includes customer-managed keys.
 func (p Plan) AllowsCMEK() bool { return p == Business || p == Enterprise }
 
-// Principal is an authenticated caller. The zero Principal may do nothing.
+// Principal is an authenticated caller. The zero Principal may do nothing. It is
+// comparable, by the identity of Ceiling.
 type Principal struct {
-	Kind  Kind
-	ID    string // UUID of the user or agent, or of the operator's key
-	OrgID string
-	Plan  Plan // of the org
+	Kind    Kind
+	ID      string // UUID of the user or agent, or of the operator's key; of an EndUser what the org calls him
+	OrgID   string
+	Plan    Plan     // of the org
+	Role    Role     // of a User in the org
+	Ceiling *Ceiling // of the token or key; nil: none. An agent always has one
+
+	Credential string     // ID of the token or key that was sent; "": none has one
+	Addr       netip.Addr // where the request came from; the zero Addr: not known
+	RequestID  string     // of the request, for the record
+}
+
+// Ceiling is the most that a credential may, whatever its principal may.
+type Ceiling struct {
+	Scopes []string // path globs; of an agent empty grants nothing, of a user it is no limit
+	Vaults []string // IDs of the vaults that it is bound to; empty: any
 }
 
 // Ref is how records name the principal: "user:<uuid>".
@@ -52,6 +81,9 @@ const (
 	SecretRead    Action = "secret.read"
 	SecretWrite   Action = "secret.write"
 	SecretDelete  Action = "secret.delete"
+	SecretRotate  Action = "secret.rotate" // a value that the server makes
+	SecretList    Action = "secret.list"
+	SecretShare   Action = "secret.share"
 	ThreadCreate  Action = "thread.create"
 	ThreadRead    Action = "thread.read"
 	ThreadWrite   Action = "thread.write"
@@ -59,16 +91,73 @@ const (
 	MessageAppend Action = "message.append"
 	MessageRead   Action = "message.read"
 
+	PolicyRead   Action = "policy.read"
+	PolicyWrite  Action = "policy.write" // create, update, delete
+	AgentRead    Action = "agent.read"
+	AgentWrite   Action = "agent.write" // create, update, rotate key, delete
+	MemberRead   Action = "member.read"
+	MemberWrite  Action = "member.write"  // invite, change role, remove
+	APIKeyWrite  Action = "api_key.write" // of the user's own
+	OrgKeyWrite  Action = "org_key.write" // frontend and backend keys, signing secrets
+	AuditRead    Action = "audit.read"
+	ProfileRead  Action = "profile.read"
+	ProfileWrite Action = "profile.write" // name, password, second factor, passkeys, logout
+
 	// Operate is all that an operator may do, and nobody else.
 	Operate Action = "server.operate"
 )
 
-// Resource is the object of an action: the vault or thread that holds it, with
-// the facts that the decision needs.
+// Resource is the object of an action: the vault, thread or thing of the org's
+// that holds it, with the facts that the decision needs.
 type Resource struct {
 	OrgID   string // the org that owns it
 	OwnerID string // the principal that created it; empty for an action that creates
+	VaultID string // the vault, for actions on it, its secrets and policies
 	Path    string // the secret's path, for secret actions
+
+	Type string // for the record: "vault", "secret", "policy", "agent", "user", "api_key", "thread", ...
+	ID   string // for the record: what the action is about, by its ID
+}
+
+// Event is what the trail keeps of a decision, or of a thing that happened. It
+// never holds a value, a key or a token.
+type Event struct {
+	OrgID        string // whose trail it is in; "": the operator's
+	ActorType    string // a Kind, or "anonymous"
+	ActorID      string
+	Action       string // an Action, or a name such as "auth.failure"
+	ResourceType string
+	ResourceID   string
+	Outcome      Outcome
+	Details      map[string]string // facts such as vault_id, path, reason; keys are lower case with underscores
+	Addr         netip.Addr        // zero: not known
+	RequestID    string
+}
+
+// Outcome is how a decision ended.
+type Outcome string
+
+// The outcomes.
+const (
+	Allowed Outcome = "allowed" // and may have failed later
+	Refused Outcome = "refused"
+	Failed  Outcome = "failed" // a sign-in with a wrong credential
+)
+
+// Recorder appends events to the trail. It returns when e is on stable storage;
+// what cannot be recorded must not be done.
+type Recorder interface {
+	Record(ctx context.Context, e Event) error
+}
+
+// Gate is what a domain package asks before it touches anything.
+type Gate interface {
+	// Check decides whether p may do a on r, and records the decision. The error
+	// is nil, or what Allow answers, or the failure to decide or to record.
+	Check(ctx context.Context, p Principal, a Action, r Resource) error
+	// Filter answers for many paths of one vault, and records nothing: lists
+	// Check the list and filter its entries.
+	Filter(ctx context.Context, p Principal, a Action, r Resource) (func(path string) bool, error)
 }
 
 // Allow returns nil when p may do action on r. The order: a principal of no

@@ -1,0 +1,141 @@
+// Package sealed keeps the small secrets of the server's own, such as the keys
+// that sign tokens: each in one row, sealed by the KMS under the KEK "server",
+// so that whoever has the store alone has none of them.
+//
+// A row is a kmsapi.Envelope as JSON under layout.Sealed, bound by AAD to its
+// kind, owner and name: a row moved to another place does not open. It trusts
+// the store not to bring an older row of the same place back. Everything that
+// was put is as safe as the commit that it was put with.
+package sealed
+
+import (
+	"cmp"
+	"context"
+	"errors"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/keyfold/keyfold/internal/aead"
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/kmsapi"
+	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// KEK is the ID of the KEK over all rows.
+const KEK = "server"
+
+// MaxSize is the most bytes that a secret may have.
+const MaxSize = 64 << 10
+
+// KMS is what sealed needs of the key process. A method with items answers one
+// result per item, in order; errors are *fault.Error.
+type KMS interface {
+	CreateKEK(context.Context, []string) ([]kmsapi.KEKInfo, error) // makes what is not there
+	Seal(context.Context, []kmsapi.SealItem) ([]kmsapi.SealResult, error)
+	Open(context.Context, []kmsapi.OpenItem) ([]kmsapi.OpenResult, error)
+}
+
+// Name is the place of a secret. Kind is one lower-case word of ours, such as
+// "tokenkey"; Owner is the ID of an org or user, or "server".
+type Name struct{ Kind, Owner, ID string }
+
+func (n Name) key() string { return layout.Sealed(n.Kind, n.Owner, n.ID) }
+func (n Name) aad() []byte { return aead.AAD("keyfold/sealed/v1", n.Kind, n.Owner, n.ID) }
+
+// Box seals and opens. It may be used by many goroutines.
+type Box struct {
+	store store.Store
+	kms   KMS
+}
+
+// New returns a Box. It reads nothing yet.
+func New(s store.Store, kms KMS) *Box { return &Box{store: s, kms: kms} }
+
+// Put adds the row of value to b, which the caller commits. Errors: TooLarge,
+// Unavailable (of the KMS), Damaged. The caller wipes value.
+func (x *Box) Put(ctx context.Context, b *store.Batch, n Name, value []byte) error {
+	if len(value) > MaxSize {
+		return fault.New(fault.TooLarge, "a secret of the server's may have %d bytes", MaxSize)
+	}
+	res, err := x.seal(ctx, n, value)
+	if errors.Is(err, fault.NotFound) { // the first secret of this store
+		if _, err = x.kms.CreateKEK(ctx, []string{KEK}); err == nil {
+			res, err = x.seal(ctx, n, value)
+		}
+	}
+	if err != nil {
+		return kmsFault(err)
+	}
+	if len(res.Ciphertext) != len(value)+aead.Overhead || len(res.WrappedDEK) != aead.KeySize+aead.Overhead || res.KEKID != KEK {
+		return fault.New(fault.Internal, "the KMS answered with something that is no envelope; nothing was stored")
+	}
+	row, err := json.Marshal(res)
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "an envelope does not encode")
+	}
+	b.Put(n.key(), row)
+	return nil
+}
+
+func (x *Box) seal(ctx context.Context, n Name, value []byte) (kmsapi.Envelope, error) {
+	res, err := x.kms.Seal(ctx, []kmsapi.SealItem{{KEKID: KEK, Plaintext: value, AAD: n.aad()}})
+	if err == nil && len(res) != 1 {
+		err = errAnswers
+	}
+	if err != nil {
+		return kmsapi.Envelope{}, err
+	}
+	return res[0].Envelope, res[0].Err
+}
+
+// Get returns the secret at n, which the caller wipes. Errors: NotFound (there
+// is none), Unavailable (of the KMS), Damaged.
+func (x *Box) Get(ctx context.Context, n Name) ([]byte, error) {
+	rec, err := x.store.Get(ctx, n.key())
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, fault.New(fault.NotFound, "there is no such secret of the server's")
+	}
+	if err != nil {
+		return nil, store.Fault(err)
+	}
+	var e kmsapi.Envelope
+	if err := json.Unmarshal(rec.Value, &e, json.RejectUnknownMembers(true)); err != nil || e.KEKID != KEK {
+		return nil, errDamaged
+	}
+	res, err := x.kms.Open(ctx, []kmsapi.OpenItem{{Envelope: e, AAD: n.aad()}})
+	if err == nil && len(res) != 1 {
+		err = errAnswers
+	}
+	if err = cmp.Or(err, first(res)); err != nil {
+		return nil, kmsFault(err)
+	}
+	return res[0].Plaintext, nil
+}
+
+func first(res []kmsapi.OpenResult) error {
+	if len(res) == 0 {
+		return nil
+	}
+	return res[0].Err
+}
+
+// Delete adds the removal of the row at n to b.
+func (x *Box) Delete(b *store.Batch, n Name) { b.Delete(n.key()) }
+
+var (
+	errAnswers = fault.New(fault.Unavailable, "the KMS left questions unanswered; try again")
+	errDamaged = fault.New(fault.Damaged, "a secret of the server's does not open; restore the store from a backup")
+)
+
+// kmsFault names an error of the KMS: what may pass is Unavailable, a row or a
+// key that is not what it was is Damaged.
+func kmsFault(err error) error {
+	switch fault.Of(err).Code {
+	case fault.Unavailable, fault.Timeout, fault.Conflict:
+		return err
+	case fault.NotFound, fault.Unopenable, fault.Damaged:
+		return fault.Wrap(fault.Damaged, err, errDamaged.Message)
+	}
+	return fault.Wrap(fault.Unavailable, err, "the KMS is away; nothing was stored or read, try again")
+}
