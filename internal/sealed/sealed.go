@@ -135,7 +135,7 @@ func kmsFault(err error) error {
 	case fault.Unavailable, fault.Timeout, fault.Conflict:
 		return err
 	case fault.NotFound, fault.Unopenable, fault.Damaged:
-		return fault.Wrap(fault.Damaged, err, errDamaged.Message)
+		return fault.Wrap(fault.Damaged, err, "a secret of the server's does not open; restore the store from a backup")
 	}
 	return fault.Wrap(fault.Unavailable, err, "the KMS is away; nothing was stored or read, try again")
 }
