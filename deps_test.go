@@ -27,6 +27,7 @@ type room struct {
 // lower floors.
 var rooms = map[string]room{
 	"internal/fault":           {floor: 0},
+	"internal/throttle":        {floor: 0, others: "golang.org/x/time/rate"},
 	"internal/cli":             {floor: 0, others: "github.com/schollz/progressbar/v3 github.com/spf13/cobra golang.org/x/term"},
 	"internal/config":          {floor: 0, others: "go.yaml.in/yaml/v4"},
 	"internal/harden":          {floor: 0, others: "golang.org/x/sys/unix"},
