@@ -28,20 +28,30 @@ import (
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/sealed"
 	"github.com/keyfold/keyfold/internal/store"
 )
 
 // Config is what a Service stands on.
 type Config struct {
-	Store store.Store
-	Now   func() time.Time // nil: time.Now
+	Store    store.Store
+	Gate     access.Gate
+	Recorder access.Recorder
+	Box      *sealed.Box      // for secrets that must be had again
+	Patterns Patterns         // see there
+	Now      func() time.Time // nil: time.Now
 }
 
 // Service is the register of who is who. It may be used by many goroutines,
 // and many servers may share one store: nothing is remembered between calls.
 type Service struct {
-	store store.Store
-	now   func() time.Time
+	store    store.Store
+	gate     access.Gate
+	recorder access.Recorder
+	box      *sealed.Box
+	patterns Patterns
+	signing  signing
+	now      func() time.Time
 }
 
 // New returns a Service. It reads nothing yet.
@@ -49,7 +59,7 @@ func New(c Config) *Service {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Service{store: c.Store, now: c.Now}
+	return &Service{store: c.Store, gate: c.Gate, recorder: c.Recorder, box: c.Box, patterns: c.Patterns, now: c.Now}
 }
 
 // Org is a customer. It is kept as JSON under layout.Org.
