@@ -30,13 +30,10 @@ type RequestDeviceToken struct {
 
 // DeviceToken answers a RequestDeviceToken once, when the user has approved.
 type DeviceToken struct {
-	AccessToken  string `json:"access_token"`
-	TokenType    string `json:"token_type"` // "Bearer"
-	ExpiresIn    int    `json:"expires_in"` // seconds; 86400
-	RefreshToken string `json:"refresh_token,omitempty"`
-	Email        string `json:"email"`
-	UserID       string `json:"user_id"`
-	OrgID        string `json:"org_id"`
+	Token         // good for 86400 seconds
+	Email  string `json:"email"`
+	UserID string `json:"user_id"`
+	OrgID  string `json:"org_id"`
 }
 
 // What Error of a DeviceProblem says.
