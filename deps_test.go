@@ -48,13 +48,14 @@ var rooms = map[string]room{
 	"internal/httpx":             {floor: 2, ours: "api internal/access internal/fault", others: jsonv2},
 	"internal/job":               {floor: 2, ours: "internal/fault internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
 	"internal/kmsclient":         {floor: 2, ours: "internal/fault internal/kmsapi", others: "github.com/go-json-experiment/json"},
-	"internal/sealed":            {floor: 2, ours: "internal/aead internal/fault internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json"},
 	"internal/store/memstore":    {floor: 2, ours: "internal/store"},
 	"internal/store/pebblestore": {floor: 2, ours: "internal/fault internal/store", others: pebble},
 	"internal/store/storetest":   {floor: 2, ours: "internal/store", others: "github.com/google/go-cmp/cmp pgregory.net/rapid"},
 
 	"internal/identity": {floor: 3, ours: "internal/access internal/fault internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
 	"internal/kms":      {floor: 3, ours: "internal/aead internal/audit internal/fault internal/job internal/keyring internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
+	"internal/sealed":   {floor: 3, ours: "internal/aead internal/fault internal/job internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json"},
+	"internal/token":    {floor: 4, ours: "api internal/access internal/fault internal/layout internal/sealed internal/store", others: "github.com/go-json-experiment/json github.com/golang-jwt/jwt/v5"},
 	"internal/thread":   {floor: 3, ours: domain + " internal/job", others: jsonv2 + " " + uuid},
 	"internal/vault":    {floor: 3, ours: domain + " cmek internal/job", others: jsonv2 + " " + uuid},
 
