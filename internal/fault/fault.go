@@ -9,6 +9,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Code is one kind of failure. It is an error itself, so that callers test
@@ -27,6 +28,7 @@ const (
 	PreconditionFailed Code = "precondition_failed" // 412: If-Match names a version that is no longer the newest
 	TooLarge           Code = "too_large"           // 413: over a stated size limit
 	Unopenable         Code = "does_not_open"       // 422: what the caller gave does not open under the key it names; one answer for every cause
+	TooMany            Code = "too_many"            // 429: too often, or too soon after failures; RetryAfter says when to come again
 	Damaged            Code = "damaged"             // 500: what is stored does not open or does not parse
 	Internal           Code = "internal"            // 500: our fault
 	Unavailable        Code = "unavailable"         // 503: a part that we need is away; try again
@@ -41,7 +43,9 @@ type Error struct {
 	Code    Code
 	Type    string // problem type where a client tells cases apart by it ("cmek_key_mismatch"); empty otherwise
 	Message string
-	cause   error
+	// RetryAfter is how long to wait before the same call may pass; 0: not known.
+	RetryAfter time.Duration
+	cause      error
 }
 
 // New returns an Error with a message that is safe to send.
@@ -60,6 +64,13 @@ func Wrap(code Code, cause error, format string, args ...any) *Error {
 func (e *Error) WithType(t string) *Error {
 	c := *e
 	c.Type = t
+	return &c
+}
+
+// WithRetryAfter returns e with the time to wait set.
+func (e *Error) WithRetryAfter(d time.Duration) *Error {
+	c := *e
+	c.RetryAfter = d
 	return &c
 }
 

@@ -31,9 +31,12 @@ func TestOfHidesAnErrorThatNobodyNamed(t *testing.T) {
 	}
 }
 
-func TestWithTypeLeavesTheOriginalAlone(t *testing.T) {
+func TestWithLeavesTheOriginalAlone(t *testing.T) {
 	e := New(Conflict, "no")
 	if e.WithType("x").Type != "x" || e.Type != "" {
 		t.Error("WithType must copy")
+	}
+	if e.WithRetryAfter(1).RetryAfter != 1 || e.RetryAfter != 0 {
+		t.Error("WithRetryAfter must copy")
 	}
 }

@@ -3,6 +3,7 @@ package httpx
 import (
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/go-json-experiment/json"
 
@@ -26,6 +27,7 @@ var statuses = map[fault.Code]int{
 	fault.PreconditionFailed: http.StatusPreconditionFailed,
 	fault.TooLarge:           http.StatusRequestEntityTooLarge,
 	fault.Unopenable:         http.StatusUnprocessableEntity,
+	fault.TooMany:            http.StatusTooManyRequests,
 	fault.Damaged:            http.StatusInternalServerError,
 	fault.Internal:           http.StatusInternalServerError,
 	fault.Unavailable:        http.StatusServiceUnavailable,
@@ -54,12 +56,13 @@ func (c *Call) fail(err error) {
 	if c.status != 0 {
 		return
 	}
-	p := problem(fault.Of(err), c.requestID[0])
-	switch p.Status {
-	case http.StatusUnauthorized:
+	f := fault.Of(err)
+	p := problem(f, c.requestID[0])
+	switch {
+	case p.Status == http.StatusUnauthorized:
 		c.SetHeader("Www-Authenticate", "Bearer")
-	case http.StatusServiceUnavailable:
-		c.SetHeader("Retry-After", "1")
+	case f.RetryAfter > 0 || p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests:
+		c.SetHeader("Retry-After", strconv.FormatInt(wholeSeconds(f.RetryAfter), 10))
 	}
 	if c.mux.problem != nil {
 		c.Send(p.Status, JSON, c.mux.problem(nil, c.err))
@@ -70,4 +73,9 @@ func (c *Call) fail(err error) {
 		body = []byte(`{"type":"about:blank","title":"error","status":` + strconv.Itoa(p.Status) + `,"detail":"error","error":"error"}`)
 	}
 	c.Send(p.Status, problemType, body)
+}
+
+// wholeSeconds rounds d up, to 1 at least: who comes back then is not early.
+func wholeSeconds(d time.Duration) int64 {
+	return max(1, int64((d+time.Second-1)/time.Second))
 }
