@@ -117,11 +117,9 @@ type AgentEnrolled struct {
 // AgentToken is the answer to POST /v1/auth/agent-token: a Token (strict), and
 // for those who did not name the agent, who it is.
 type AgentToken struct {
-	AccessToken string   `json:"access_token"`
-	TokenType   string   `json:"token_type"` // "Bearer"
-	ExpiresIn   int      `json:"expires_in"` // seconds
-	AgentID     string   `json:"agent_id,omitzero"`
-	VaultIDs    []string `json:"vault_ids,omitzero"`
+	Token
+	AgentID  string   `json:"agent_id,omitzero"`
+	VaultIDs []string `json:"vault_ids,omitzero"`
 }
 
 // GetAgentToken is the body of POST /v1/auth/agent-token.
