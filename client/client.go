@@ -51,10 +51,11 @@ import (
 	"github.com/keyfold/keyfold/cmek"
 )
 
-// Client calls one server with one API key.
+// Client calls one server with one credential.
 type Client struct {
 	base   string // scheme, host and path, no trailing slash
 	apiKey string
+	tokens *tokens // in place of apiKey; nil: apiKey is sent itself
 	agent  string
 	keys   KeySource
 	http   *http.Client
@@ -93,8 +94,10 @@ func WithUserAgent(agent string) Option {
 }
 
 // New returns a client of the server at serverURL, such as
-// "http://127.0.0.1:7420", which sends apiKey ("1ck_...") with every call.
-// It makes no call itself.
+// "http://127.0.0.1:7420". It sends apiKey ("1ck_...") with every call; the key
+// of an agent ("ocv_...") it exchanges for short-lived tokens and sends those. The
+// key may be empty: see WithToken, and the calls that sign in, which need none.
+// New makes no call itself.
 func New(serverURL, apiKey string, options ...Option) (*Client, error) {
 	base, err := parseBase(serverURL)
 	if err != nil {
@@ -108,7 +111,7 @@ func New(serverURL, apiKey string, options ...Option) (*Client, error) {
 		http: &http.Client{CheckRedirect: noRedirect}, wait: sleep,
 		maxAnswer: maxAnswer, sealed: map[string]vaultState{},
 	}
-	for _, option := range options {
+	for _, option := range append([]Option{withAgentKey(apiKey)}, options...) {
 		option(c)
 	}
 	if c.http.Transport == nil {

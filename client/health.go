@@ -11,6 +11,6 @@ type Health struct {
 // Health asks whether the server works. It needs no API key.
 func (c *Client) Health(ctx context.Context) (Health, error) {
 	var h Health
-	_, err := c.do(ctx, call{method: "GET", path: "/v1/health", out: &h})
+	_, err := c.do(ctx, call{method: "GET", path: "/v1/health", public: true, out: &h})
 	return h, err
 }

@@ -45,6 +45,8 @@ type call struct {
 	query  url.Values  // nil: none
 	header http.Header // beyond the usual ones; nil: none
 	counts bool        // a GET that must not be made twice
+	public bool        // needs no credential, and sends none
+	bearer string      // do sets it
 	in     any         // marshalled as the body; nil: none
 	out    any         // the answer is unmarshalled into it; nil: the answer is dropped
 }
@@ -61,6 +63,11 @@ func (c *Client) do(ctx context.Context, cl call) (http.Header, error) {
 	payload, err := marshal(cl.in)
 	if err != nil {
 		return nil, err
+	}
+	if !cl.public {
+		if cl.bearer, err = c.bearer(ctx); err != nil {
+			return nil, err
+		}
 	}
 	r, err := c.send(ctx, cl, payload)
 	if err != nil {
@@ -93,7 +100,7 @@ func (c *Client) once(ctx context.Context, cl call, payload []byte) (*response, 
 	for name, values := range cl.header {
 		req.Header[name] = values
 	}
-	c.setHeaders(req, payload != nil)
+	c.setHeaders(req, cl.bearer, payload != nil)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("client: calling %s: %w", c.base, cause(err))
@@ -117,11 +124,19 @@ func cause(err error) error {
 	return err
 }
 
-func (c *Client) setHeaders(req *http.Request, hasBody bool) {
+// bearer is the credential that a call sends; empty: none.
+func (c *Client) bearer(ctx context.Context) (string, error) {
+	if c.tokens == nil {
+		return c.apiKey, nil
+	}
+	return c.tokens.get(ctx)
+}
+
+func (c *Client) setHeaders(req *http.Request, bearer string, hasBody bool) {
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", c.agent)
-	if c.apiKey != "" {
-		req.Header.Set("Authorization", "Bearer "+c.apiKey)
+	if bearer != "" {
+		req.Header.Set("Authorization", "Bearer "+bearer)
 	}
 	if hasBody {
 		req.Header.Set("Content-Type", "application/json")

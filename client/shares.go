@@ -1,0 +1,88 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/keyfold/keyfold/api"
+)
+
+// CreateShare shares a secret, by the ID that its metadata has. A sealed secret
+// is shared with who has the key (api.CreateShare.RecipientHasKey).
+func (c *Client) CreateShare(ctx context.Context, secretID string, req api.CreateShare) (api.CreatedShare, error) {
+	var out api.CreatedShare
+	err := c.on(ctx, "POST", req, &out, "secrets", secretID, "share")
+	return out, err
+}
+
+// SentShares returns the shares that the caller has made, newest first.
+func (c *Client) SentShares(ctx context.Context) ([]api.Share, error) {
+	return c.shares(ctx, "/v1/shares/outbound")
+}
+
+// ReceivedShares returns the shares made for the caller, newest first.
+func (c *Client) ReceivedShares(ctx context.Context) ([]api.Share, error) {
+	return c.shares(ctx, "/v1/shares/inbound")
+}
+
+func (c *Client) shares(ctx context.Context, path string) ([]api.Share, error) {
+	var out api.Shares
+	_, err := c.do(ctx, call{method: "GET", path: path, out: &out})
+	return out.Shares, err
+}
+
+// RevokeShare ends a share.
+func (c *Client) RevokeShare(ctx context.Context, id string) error {
+	return c.on(ctx, "DELETE", nil, nil, "share", id)
+}
+
+// AcceptShare says that a share made for the caller was seen.
+func (c *Client) AcceptShare(ctx context.Context, id string) error {
+	return c.on(ctx, "POST", nil, nil, "shares", id, "accept")
+}
+
+// DeclineShare ends a share made for the caller.
+func (c *Client) DeclineShare(ctx context.Context, id string) error {
+	return c.on(ctx, "POST", nil, nil, "shares", id, "decline")
+}
+
+// SharedSecret is what a share hands out.
+type SharedSecret struct {
+	api.SharedSecret        // its Value is empty
+	Value            []byte // the bytes, opened where they were sealed
+}
+
+// String names the secret without its value.
+func (s SharedSecret) String() string { return fmt.Sprintf("%s by share %s [redacted]", s.Path, s.ID) }
+
+// GoString is String: %#v must not print the value either.
+func (s SharedSecret) GoString() string { return s.String() }
+
+// OpenShare reads the secret of a share, which counts. share is the share's ID or
+// its link; passphrase is empty when there is none. A client without a credential
+// can open what anybody with the link may.
+//
+// The bytes are those of the value as it is stored: of a value that is not text,
+// in a vault that is not sealed, its base64.
+func (c *Client) OpenShare(ctx context.Context, share, passphrase string) (*SharedSecret, error) {
+	path, err := escape("share", share[strings.LastIndexByte(share, '/')+1:])
+	if err != nil {
+		return nil, err
+	}
+	cl := call{method: http.MethodGet, path: path, counts: true, out: new(api.SharedSecret)}
+	if passphrase != "" {
+		cl.method, cl.in = http.MethodPost, api.OpenShare{Passphrase: passphrase}
+	}
+	if _, err := c.do(ctx, cl); err != nil {
+		return nil, err
+	}
+	s := SharedSecret{SharedSecret: *cl.out.(*api.SharedSecret)}
+	s.SharedSecret.Value = ""
+	s.Value, err = c.decode(ctx, &api.Secret{Path: s.Path, Version: s.Version, Value: cl.out.(*api.SharedSecret).Value, CMEKEncrypted: s.CMEKEncrypted}, strings.ToLower(s.CMEKFingerprint))
+	if err != nil {
+		return nil, err
+	}
+	return &s, nil
+}
