@@ -1,0 +1,11 @@
+package access
+
+// OrgKey is the kind of a frontend or backend key that has not named its end
+// user. It may do nothing here: no rule of Allow's is about it.
+const OrgKey Kind = "org_key"
+
+// Roles of an org's own keys. An EndUser has the role of the key that named him.
+const (
+	Frontend Role = "frontend" // in a browser: one end user, by a signature
+	Backend  Role = "backend"  // on the org's server, which names whom it likes
+)
