@@ -151,7 +151,7 @@ func TestOnlyWhatIsThereCanBeDeletedOrDisabled(t *testing.T) {
 	for _, n := range []int{0, -1, 2, 1 << 40} {
 		want(t, "DisableVersion", r.DisableVersion(t.Context(), owner, v, "a", n), fault.NotFound)
 	}
-	if len(r.rows()) != 4 {
+	if len(r.rows()) != 5 {
 		t.Errorf("rows: %v", r.rows())
 	}
 }

@@ -110,6 +110,7 @@ func (s *Service) commitVersion(ctx context.Context, v vault, path string, h sec
 	b.RequireRevision(layout.VaultMeta(v.id), v.rev)
 	b.RequireRevision(headKey, rev)
 	b.Put(layout.SecretVersion(v.id, path, h.Version), row)
+	indexID(b, v.id, path, h)
 	if err := put(b, headKey, h); err != nil {
 		return err
 	}

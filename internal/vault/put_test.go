@@ -313,8 +313,9 @@ func TestAPutWritesTheRowsThatTheLegendNames(t *testing.T) {
 	v := r.vault()
 	r.put(v, "a", "x")
 	r.put(v, "a", "y")
+	id := r.id(v, "a")
 	wanted := []string{
-		layout.OrgVault(owner.OrgID, v), layout.SecretHead(v, "a"), layout.VaultMeta(v),
+		layout.OrgVault(owner.OrgID, v), layout.SecretHead(v, "a"), layout.SecretID(v, id), layout.VaultMeta(v),
 		layout.SecretVersion(v, "a", 1), layout.SecretVersion(v, "a", 2),
 	}
 	if diff := cmp.Diff(wanted, slices.Sorted(maps.Keys(r.rows()))); diff != "" {
