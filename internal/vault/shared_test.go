@@ -38,13 +38,13 @@ func TestASecretIsFoundByItsIDInItsOrgAlone(t *testing.T) {
 		_, err := r.Locate(t.Context(), q[0], q[1])
 		want(t, name, err, fault.NotFound)
 	}
-	want(t, "DeleteSecret", r.DeleteSecret(t.Context(), owner, v, "db/password"), nil)
+	ok(t, "DeleteSecret", r.DeleteSecret(t.Context(), owner, v, "db/password"))
 	_, err = r.Locate(t.Context(), owner.OrgID, id)
 	want(t, "deleted", err, fault.NotFound)
 	r.put(v, "db/password", "z")
 	_, err = r.Locate(t.Context(), owner.OrgID, id)
-	want(t, "written again", err, nil)
-	want(t, "Delete", r.Delete(t.Context(), owner, v), nil)
+	ok(t, "written again", err)
+	ok(t, "Delete", r.Delete(t.Context(), owner, v))
 	_, err = r.Locate(t.Context(), owner.OrgID, id)
 	want(t, "its vault deleted", err, fault.NotFound)
 }
@@ -75,7 +75,7 @@ func TestASharedReadIsTheNewestVersionOfThatSecretAlone(t *testing.T) {
 	if got, err := r.ReadShared(t.Context(), sh, func() error { return refused }); err != refused || got.Secret.Value != "" {
 		t.Errorf("a refused count answers %+v, %v", got, err)
 	}
-	want(t, "DisableVersion", r.DisableVersion(t.Context(), owner, v, "a", 2), nil)
+	ok(t, "DisableVersion", r.DisableVersion(t.Context(), owner, v, "a", 2))
 	_, err = r.ReadShared(t.Context(), sh, counted(&n))
 	want(t, "disabled", err, fault.Gone)
 	if n.Load() != 1 {
@@ -90,7 +90,7 @@ func TestASealedVersionIsSharedUnderItsKeyAlone(t *testing.T) {
 	sh := Shared{OrgID: owner.OrgID, VaultID: v, SecretID: r.id(v, "a"), Path: "a"}
 	key := cmek.Generate()
 	_, err := r.EnableCMEK(t.Context(), owner, v, key.Fingerprint())
-	want(t, "EnableCMEK", err, nil)
+	ok(t, "EnableCMEK", err)
 	r.put(v, "a", blob(t, key, "sealed"))
 	var n atomic.Int32
 	for _, f := range []string{"", cmek.Generate().Fingerprint()} {
@@ -112,7 +112,7 @@ func TestSharedReadsUseUpTheReadsOfAVersion(t *testing.T) {
 	r := newRig(t)
 	v := r.vault()
 	m, err := r.Put(t.Context(), owner, v, "a", api.PutSecret{Value: ptr("x"), MaxAccessCount: ptr(3)}, PutOptions{})
-	want(t, "Put", err, nil)
+	ok(t, "Put", err)
 	sh := Shared{OrgID: owner.OrgID, VaultID: v, SecretID: m.ID, Path: "a"}
 	var n, answered atomic.Int32
 	var wg sync.WaitGroup
@@ -129,5 +129,12 @@ func TestSharedReadsUseUpTheReadsOfAVersion(t *testing.T) {
 	wg.Wait()
 	if answered.Load() != 3 {
 		t.Errorf("%d answers of 3", answered.Load())
+	}
+}
+
+func ok(t *testing.T, name string, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
 	}
 }
