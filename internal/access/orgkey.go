@@ -9,3 +9,9 @@ const (
 	Frontend Role = "frontend" // in a browser: one end user, by a signature
 	Backend  Role = "backend"  // on the org's server, which names whom it likes
 )
+
+// Lists of keys, without the keys. Each is decided as the action that makes one.
+const (
+	APIKeyRead Action = "api_key.read" // of the user's own
+	OrgKeyRead Action = "org_key.read" // frontend and backend keys, signing secrets
+)
