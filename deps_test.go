@@ -38,7 +38,7 @@ var rooms = map[string]room{
 
 	"api":              {floor: 1},
 	"cmek":             {floor: 1, ours: "internal/aead"},
-	"internal/access":  {floor: 1, ours: "internal/fault"},
+	"internal/access":  {floor: 1, ours: "internal/fault", others: jsonv2},
 	"internal/keyring": {floor: 1, ours: "internal/aead internal/fault internal/private"},
 	"internal/audit":   {floor: 1, ours: "internal/fault internal/private"},
 	"internal/kmsapi":  {floor: 1, ours: "internal/fault", others: jsonv2 + " google.golang.org/protobuf/encoding/protowire"},

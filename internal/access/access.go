@@ -1,13 +1,14 @@
 // Package access decides who may do what. Allow is the one decision in
-// Keyfold; each domain package asks it through one gate method, before it
-// looks at what the caller named.
+// Keyfold; the domain packages ask it through a Gate, which records it, before
+// they look at what the caller named.
+//
+// It holds no state. It trusts what it is told: who the principal is and where
+// the call came from, whose the resource is, and which rules there are.
 package access
 
 import (
 	"context"
 	"net/netip"
-
-	"github.com/keyfold/keyfold/internal/fault"
 )
 
 // Kind tells people from programs.
@@ -31,20 +32,6 @@ const (
 	Member Role = "member" // own vaults and agents, and what policies grant
 )
 
-// Plan is what an org has bought.
-type Plan string
-
-// The plans, least first.
-const (
-	Free       Plan = "free"
-	Pro        Plan = "pro"
-	Business   Plan = "business"
-	Enterprise Plan = "enterprise"
-)
-
-// AllowsCMEK reports whether the plan includes customer-managed keys.
-func (p Plan) AllowsCMEK() bool { return p == Business || p == Enterprise }
-
 // Principal is an authenticated caller. The zero Principal may do nothing. It is
 // comparable, by the identity of Ceiling.
 type Principal struct {
@@ -62,8 +49,10 @@ type Principal struct {
 
 // Ceiling is the most that a credential may, whatever its principal may.
 type Ceiling struct {
-	Scopes []string // path globs; of an agent empty grants nothing, of a user it is no limit
+	Scopes []string // path globs and labels (see IsLabel); of an agent empty grants nothing, of a user it is no limit
 	Vaults []string // IDs of the vaults that it is bound to; empty: any
+
+	Intents bool // of an agent that signs through intents: it reads no value of the types private_key and ssh_key
 }
 
 // Ref is how records name the principal: "user:<uuid>".
@@ -100,6 +89,7 @@ const (
 	APIKeyWrite  Action = "api_key.write" // of the user's own
 	OrgKeyWrite  Action = "org_key.write" // frontend and backend keys, signing secrets
 	AuditRead    Action = "audit.read"
+	PlanRead     Action = "plan.read" // and what the org has used of it
 	ProfileRead  Action = "profile.read"
 	ProfileWrite Action = "profile.write" // name, password, second factor, passkeys, logout
 
@@ -111,12 +101,13 @@ const (
 // that holds it, with the facts that the decision needs.
 type Resource struct {
 	OrgID   string // the org that owns it
-	OwnerID string // the principal that created it; empty for an action that creates
-	VaultID string // the vault, for actions on it, its secrets and policies
-	Path    string // the secret's path, for secret actions
+	OwnerID string // the principal that created it; empty for an action that creates or lists
+	VaultID string // the vault, for actions on it, its secrets and policies; empty for one that creates or lists vaults
+	Path    string // the secret's path, for secret actions; empty for the list of a vault's secrets
 
 	Type string // for the record: "vault", "secret", "policy", "agent", "user", "api_key", "thread", ...
-	ID   string // for the record: what the action is about, by its ID
+	ID   string // for the record: what the action is about, by its ID; of a secret its path
+	As   string // for the record: what it is called there, when that says more than the action: "policy.create"
 }
 
 // Event is what the trail keeps of a decision, or of a thing that happened. It
@@ -158,34 +149,4 @@ type Gate interface {
 	// Filter answers for many paths of one vault, and records nothing: lists
 	// Check the list and filter its entries.
 	Filter(ctx context.Context, p Principal, a Action, r Resource) (func(path string) bool, error)
-}
-
-// Allow returns nil when p may do action on r. The order: a principal of no
-// org is unauthenticated; an operator may operate and nothing else, and nobody
-// else may; another org's thing does not exist; its creator may do everything;
-// anybody of the org may create; the rest is forbidden.
-func Allow(p Principal, action Action, r Resource) error {
-	switch {
-	case p.ID == "" || p.OrgID == "":
-		return fault.New(fault.Unauthenticated, "send an API key: Authorization: Bearer 1ck_...")
-	case p.Kind == Operator || action == Operate:
-		return allowOperator(p, action)
-	case p.OrgID != r.OrgID:
-		return fault.New(fault.NotFound, "there is no such thing here; check the ID")
-	case action == VaultCreate || action == ThreadCreate:
-		return nil
-	case r.OwnerID != "" && p.ID == r.OwnerID:
-		return nil
-	}
-	return fault.New(fault.Forbidden, "your key may not do %s here; ask the owner for access", action)
-}
-
-func allowOperator(p Principal, action Action) error {
-	switch {
-	case action != Operate:
-		return fault.New(fault.Forbidden, "an admin key is for /admin alone; use a user's API key here")
-	case p.Kind != Operator:
-		return fault.New(fault.Forbidden, "this needs an admin key; a user's API key has no part in running the server")
-	}
-	return nil
 }

@@ -3,6 +3,7 @@ package access
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/keyfold/keyfold/internal/fault"
 )
@@ -38,7 +39,7 @@ func TestAllow(t *testing.T) {
 		{"operator of no org", Principal{Kind: Operator, ID: "u1"}, Operate, Resource{}, fault.Unauthenticated},
 		{"a thing without an owner is nobody's", owner, SecretRead, Resource{OrgID: "o1"}, fault.Forbidden},
 	} {
-		err := Allow(c.who, c.action, c.what)
+		err := Allow(c.who, c.action, c.what, nil, time.Time{})
 		if c.want == nil && err != nil || c.want != nil && !errors.Is(err, c.want) {
 			t.Errorf("%s: Allow = %v, want %v", c.name, err, c.want)
 		}

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,7 +34,7 @@ type Jobs interface {
 
 // operates is the gate of all of admin's calls.
 func operates(c *httpx.Call) error {
-	return access.Allow(c.Principal, access.Operate, access.Resource{})
+	return access.Allow(c.Principal, access.Operate, access.Resource{}, nil, time.Time{})
 }
 
 func (a admin) rotate(ctx context.Context, c *httpx.Call, in api.RotateKEK) (api.Jobs, error) {

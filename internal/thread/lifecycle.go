@@ -3,6 +3,7 @@ package thread
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/keyfold/keyfold/api"
@@ -17,7 +18,7 @@ import (
 // the thread is. The title has 0 to MaxTitle characters, none of them control
 // characters. Errors: Unauthenticated, Invalid, Unavailable (nothing stored).
 func (s *Service) Create(ctx context.Context, p access.Principal, req api.CreateThread) (api.Thread, error) {
-	if err := access.Allow(p, access.ThreadCreate, access.Resource{OrgID: p.OrgID}); err != nil {
+	if err := access.Allow(p, access.ThreadCreate, access.Resource{OrgID: p.OrgID}, nil, time.Time{}); err != nil {
 		return api.Thread{}, err
 	}
 	if !isText(req.Title, MaxTitle) {

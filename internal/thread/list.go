@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
@@ -25,7 +26,7 @@ type ListQuery struct {
 // are more. A search by title reads all of p's threads until the page is full.
 // Errors: Unauthenticated, Invalid (limit, cursor).
 func (s *Service) List(ctx context.Context, p access.Principal, q ListQuery) (api.Threads, error) {
-	if err := access.Allow(p, access.ThreadRead, access.Resource{OrgID: p.OrgID, OwnerID: p.ID}); err != nil {
+	if err := access.Allow(p, access.ThreadRead, access.Resource{OrgID: p.OrgID, OwnerID: p.ID}, nil, time.Time{}); err != nil {
 		return api.Threads{}, err
 	}
 	limit, err := pageSize(q.Limit)

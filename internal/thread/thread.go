@@ -108,7 +108,7 @@ func (s *Service) gate(ctx context.Context, p access.Principal, action access.Ac
 		return meta{}, store.Fault(err)
 	}
 	// The zero meta of what is not there belongs to no org, which Allow takes for another one.
-	if err := access.Allow(p, action, access.Resource{OrgID: m.Org, OwnerID: m.Author}); err != nil {
+	if err := access.Allow(p, action, access.Resource{OrgID: m.Org, OwnerID: m.Author}, nil, time.Time{}); err != nil {
 		return meta{}, err
 	}
 	if m.ID == "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
@@ -54,7 +55,7 @@ func (s *Service) listed(ctx context.Context, org, vaultID string) bool {
 
 // allow is the decision alone. Lists ask it once for each entry.
 func (v vault) allow(p access.Principal, action access.Action, path string) error {
-	return access.Allow(p, action, access.Resource{OrgID: v.OrgID, OwnerID: v.OwnerID, Path: path})
+	return access.Allow(p, action, access.Resource{OrgID: v.OrgID, OwnerID: v.OwnerID, Path: path}, nil, time.Time{})
 }
 
 // load returns the vault; with rev 0 when there is none.
