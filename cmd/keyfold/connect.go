@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -31,8 +30,8 @@ type devFile struct {
 	AdminKey string `json:"admin_key"` // runs the server, reads nobody's data
 }
 
-// connect returns a client of the server that flags or environment name, and
-// without both URL and key of the development server of the data directory.
+// connect returns a client of the server, and with the credential, that caller
+// chooses.
 func (a *app) connect() (*client.Client, error) {
 	return a.connectWith(func(dev devFile) string { return dev.APIKey })
 }
@@ -40,24 +39,11 @@ func (a *app) connect() (*client.Client, error) {
 // connectWith is connect with the key that devKey chooses of the development
 // server's.
 func (a *app) connectWith(devKey func(devFile) string) (*client.Client, error) {
-	url, key := first(a.url, a.getenv("KEYFOLD_URL")), first(a.apiKey, a.getenv("KEYFOLD_API_KEY"))
-	switch {
-	case url == "" && key == "":
-		dev, err := a.devServer()
-		if err != nil {
-			return nil, err
-		}
-		url, key = dev.URL, devKey(dev)
-	case url == "":
-		return nil, cli.Advise(errors.New("there is an API key and no server to send it to"), "export KEYFOLD_URL=http://127.0.0.1:7420")
-	case key == "":
-		return nil, cli.Advise(errors.New("there is a server and no API key"), "export KEYFOLD_API_KEY=1ck_...")
+	who, err := a.caller(devKey)
+	if err != nil {
+		return nil, err
 	}
-	c, err := client.New(url, key, client.WithKeySource(a.cmekKey), client.WithUserAgent("keyfold-cli/1"))
-	if err == nil {
-		a.atEnd = c.Close
-	}
-	return c, err
+	return a.client(who)
 }
 
 // calls makes the RunE of a command that does nothing without the server.
@@ -88,23 +74,13 @@ func (a *app) devServer() (devFile, error) {
 	dev, err := readDevFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return dev, cli.Advise(fmt.Errorf("no server is given, and no development server has left %s", path),
-			"start one with: keyfold dev; or set KEYFOLD_URL and KEYFOLD_API_KEY")
+			"start one with: keyfold dev; or "+signIn+" --url URL; or set KEYFOLD_URL and KEYFOLD_API_KEY")
 	}
 	return dev, err
 }
 
-// readDevFile reads a dev.json that belongs to this user and nobody else can
-// read: whoever writes it decides where values are sent.
 func readDevFile(path string) (dev devFile, err error) {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return dev, err
-	}
-	if !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 || !isOurs(info) {
-		return dev, cli.Advise(fmt.Errorf("%s is not used: it must be a file of yours with mode 0600", path),
-			"set KEYFOLD_URL and KEYFOLD_API_KEY")
-	}
-	data, err := os.ReadFile(path)
+	data, err := readOwn(path, maxConfig, "set KEYFOLD_URL and KEYFOLD_API_KEY")
 	if err != nil {
 		return dev, err
 	}

@@ -19,6 +19,15 @@ func onNotFound(err error, hint string) error {
 	return err
 }
 
+// explain is explain, for a run.
+func (a *app) explain(err error) (text, hint string) {
+	text, hint = explain(err)
+	if a.signedIn && client.IsUnauthenticated(err) {
+		hint = signIn
+	}
+	return text, hint
+}
+
 // explain is the text of err without the name of the package that it is from,
 // and what helps against errors that any command can meet.
 func explain(err error) (text, hint string) {

@@ -19,6 +19,8 @@ type app struct {
 	url, apiKey string
 	cmekKeyFile string // of the commands that have --cmek-key-file
 
+	signedIn bool // the credential is what login has saved
+
 	keyOnce sync.Once // guards the making of key and keyErr
 	key     *cmek.Key
 	keyErr  error
@@ -28,7 +30,7 @@ type app struct {
 
 // run runs args and returns the exit code.
 func (a *app) run(ctx context.Context, args []string) int {
-	a.Explain = explain
+	a.Explain = a.explain
 	code := a.Run(ctx, a.root(), args)
 	if a.atEnd != nil {
 		a.atEnd()
