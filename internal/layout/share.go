@@ -10,7 +10,7 @@ import "fmt"
 //	sharefor:<org>:<kind>:<principal>:<share>      index: the shares for a user or agent (empty value)
 //	shareend:<ts>:<share>                          index: the shares by the time at which they end (empty value)
 //
-// <ts> is 20 decimal digits, nanoseconds since 1970.
+// <ts> is 20 decimal digits, seconds since 1970.
 
 // SecretID is the index entry of a secret by its ID. It is one of the vault's
 // rows, so that it goes with the vault.

@@ -17,12 +17,12 @@ type Shared struct {
 	Fingerprint                    string // of the CMEK key that the recipient has; empty: none
 }
 
-// The answers to what cannot be shared.
-var (
-	errNoSecretID  = fault.New(fault.NotFound, "there is no secret of this ID; take the id of the secret's metadata")
-	errShareSealed = fault.New(fault.Conflict, "the value is sealed with a CMEK key; share it with recipient_has_key true and cmek_fingerprint naming that key, if the recipient has it").
-			WithType(api.ProblemShareSealed)
-)
+// ErrShareSealed is the answer to a sealed version that is shared without naming
+// its key.
+var ErrShareSealed = fault.New(fault.Conflict, "the value is sealed with a CMEK key; if the recipient has that key, share it with recipient_has_key true and cmek_fingerprint naming it").
+	WithType(api.ProblemShareSealed)
+
+var errNoSecretID = fault.New(fault.NotFound, "there is no secret of this ID; take the id of the secret's metadata")
 
 // ReadShared returns the newest version of a secret to package share, which is
 // the gate of shares: nothing is decided here but that the secret is the one
@@ -40,7 +40,7 @@ func (s *Service) ReadShared(ctx context.Context, sh Shared, count func() error)
 	case err != nil:
 		return Read{}, err
 	case r.Fingerprint != "" && r.Fingerprint != sh.Fingerprint:
-		return Read{}, errShareSealed
+		return Read{}, ErrShareSealed
 	}
 	if err := s.checkReadable(ctx, sh.VaultID, sh.Path, h.Version, r.attributes); err != nil {
 		return Read{}, err
