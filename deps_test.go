@@ -45,7 +45,7 @@ var rooms = map[string]room{
 	"internal/store":   {floor: 1, ours: "internal/fault"},
 
 	"client":                     {floor: 2, ours: "api cmek"},
-	"internal/httpx":             {floor: 2, ours: "api internal/access internal/fault", others: jsonv2},
+	"internal/httpx":             {floor: 2, ours: "api internal/access internal/fault internal/throttle", others: jsonv2},
 	"internal/job":               {floor: 2, ours: "internal/fault internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
 	"internal/kmsclient":         {floor: 2, ours: "internal/fault internal/kmsapi", others: "github.com/go-json-experiment/json"},
 	"internal/store/memstore":    {floor: 2, ours: "internal/store"},

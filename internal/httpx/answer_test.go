@@ -170,9 +170,20 @@ func TestCORSIsForConfiguredOriginsAlone(t *testing.T) {
 	}
 	allowed := strings.ToLower(corsHeaders)
 	for _, h := range []string{"Authorization", "Content-Type", "x-cmek-old-key", "x-cmek-new-key", "DPoP", "X-1Claw-Runtime-Id",
-		"X-API-Key", "X-User-ID", "X-User-Signature", "If-Match", "X-Keyfold-Cmek-Fingerprint"} {
+		"X-API-Key", "X-User-ID", "X-User-Signature", "If-Match", "X-Keyfold-Cmek-Fingerprint", "X-Identity", "X-Share-Passphrase",
+		"Idempotency-Key", "X-PAYMENT", "X-Auth-Confirm", "X-Platform-Connection"} {
 		if !strings.Contains(allowed, strings.ToLower(h)) {
 			t.Errorf("a script may not send %s", h)
+		}
+	}
+	for _, h := range []string{"Location", "Retry-After"} {
+		if !strings.Contains(corsExposed, h) {
+			t.Errorf("a script may not see %s", h)
+		}
+	}
+	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
+		if !strings.Contains(corsMethods, method) {
+			t.Errorf("a script may not %s", method)
 		}
 	}
 }

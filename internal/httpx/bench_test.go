@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/throttle"
 )
 
 // nullWriter is an http.ResponseWriter that costs nothing.
@@ -19,7 +20,8 @@ func (w nullWriter) WriteHeader(int)             {}
 
 // BenchmarkPipeline is what a request costs between net/http and the domain.
 func BenchmarkPipeline(b *testing.B) {
-	m := New(Config{Rows: rows(), Authenticate: func(context.Context, string) (access.Principal, error) {
+	limit := throttle.Rate{PerSecond: 1e9, Burst: 1 << 30}
+	m := New(Config{Rows: rows(), Limits: Limits{limit, limit}, Authenticate: func(context.Context, string) (access.Principal, error) {
 		return access.Principal{Kind: access.User, ID: "u", OrgID: "o"}, nil
 	}})
 	body := `{"name":"` + strings.Repeat("x", 900) + `"}`
@@ -33,6 +35,7 @@ func BenchmarkPipeline(b *testing.B) {
 			b.ReportAllocs()
 			in := strings.NewReader("")
 			req, _ := http.NewRequest(r.method, "http://x"+r.path, io.NopCloser(in))
+			req.RemoteAddr = "203.0.113.7:4711"
 			req.ContentLength = int64(len(r.body))
 			req.Header.Set("Authorization", "Bearer good")
 			w := nullWriter{http.Header{}}

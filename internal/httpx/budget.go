@@ -4,7 +4,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
 )
 
@@ -42,13 +41,13 @@ func (b *budget) take(n int64) (int64, error) {
 func (b *budget) give(n int64) { b.left.Add(n) }
 
 // budgets is a budget per principal.
-type budgets struct{ of sync.Map } // access.Principal to *budget
+type budgets struct{ of sync.Map } // who to *budget
 
-func (b *budgets) get(p access.Principal) *budget {
-	if found, ok := b.of.Load(p); ok {
+func (b *budgets) get(w who) *budget {
+	if found, ok := b.of.Load(w); ok {
 		return found.(*budget)
 	}
-	found, _ := b.of.LoadOrStore(p, newBudget(largeBodies))
+	found, _ := b.of.LoadOrStore(w, newBudget(largeBodies))
 	return found.(*budget)
 }
 
@@ -56,7 +55,7 @@ func (b *budgets) get(p access.Principal) *budget {
 func (c *Call) takeRoom(n int64) (err error) {
 	c.budget = c.mux.large
 	if c.mux.budgets != nil && n > smallBody {
-		c.budget = c.mux.budgets.get(c.Principal)
+		c.budget = c.mux.budgets.get(whoIs(c.Principal))
 	}
 	c.taken, err = c.budget.take(n)
 	return err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 // Call is one request as a handler sees it. It belongs to one goroutine.
 type Call struct {
 	Principal access.Principal // zero on a public row
+	Addr      netip.Addr       // where the call came from; zero: a socket without an address
 
 	mux       *Mux
 	w         http.ResponseWriter
@@ -112,7 +114,9 @@ func bearerCaller(authenticate Authenticator) func(*Call) (access.Principal, err
 		if bearer == "" {
 			return access.Principal{}, fault.New(fault.Unauthenticated, "send an API key: Authorization: Bearer 1ck_...")
 		}
-		return authenticate(c.r.Context(), bearer)
+		p, err := authenticate(c.r.Context(), bearer)
+		p.Addr, p.RequestID = c.Addr, c.requestID[0]
+		return p, err
 	}
 }
 

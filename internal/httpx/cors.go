@@ -6,13 +6,14 @@ import (
 )
 
 // What a browser's script may send and see. The published SDKs need the
-// headers of the second and third line; they never use cookies, so
+// headers of the lines after the first; they never use cookies, so
 // credentials stay off.
 const (
-	corsMethods = "GET, POST, PUT, DELETE"
-	corsHeaders = "Authorization, Content-Type, If-Match, X-API-Key, X-Request-Id, X-Keyfold-Cmek-Fingerprint, " +
-		"X-User-ID, X-User-Signature, " +
-		"X-Cmek-Old-Key, X-Cmek-New-Key, DPoP, X-1Claw-Runtime-Id"
+	corsMethods = "GET, POST, PUT, PATCH, DELETE"
+	corsHeaders = "Authorization, Content-Type, If-Match, X-API-Key, X-Request-Id, X-Keyfold-Cmek-Fingerprint, X-Share-Passphrase, " +
+		"X-User-ID, X-User-Signature, X-Identity, " +
+		"X-Cmek-Old-Key, X-Cmek-New-Key, DPoP, X-1Claw-Runtime-Id, " +
+		"Idempotency-Key, X-Payment, X-Auth-Confirm, X-Platform-Connection"
 	corsExposed = "Location, Retry-After, X-Keyfold-Cmek-Fingerprint, X-Request-Id"
 	corsMaxAge  = "600"
 )

@@ -4,7 +4,7 @@
 //
 // It trusts nothing of a request. A row says how large a body may be, how long
 // it may take to arrive, and who may call; the pipeline holds it to that
-// before the handler runs: path, route, method, principal, body, in this
+// before the handler runs: path, route, method, principal, limits, body, in this
 // order. What a client does wrong is answered 4xx, always with a problem, and
 // never with a redirect: a client that follows one would silently use another
 // path than the one it named.
@@ -57,7 +57,14 @@ type Row struct {
 	// work (503). 0: DefaultTimeout.
 	Timeout time.Duration
 	Who     Who
-	Handler Handler
+	// Keys lets an org's frontend and backend keys call, as the end user whom the
+	// call names; AsKey lets them call as the key that they are. Of neither they
+	// are Forbidden.
+	Keys, AsKey bool
+	// ErrorIsType puts the type of a problem into its member error, too, where
+	// OAuth's clients look for it.
+	ErrorIsType bool
+	Handler     Handler
 }
 
 // Handler answers one call; Body, NoBody, Empty and Stream make the usual ones.
@@ -73,7 +80,11 @@ type Config struct {
 	Rows         []Row
 	Authenticate Authenticator // nil: nobody is known, only public rows answer
 	CORSOrigins  []string      // as a browser sends them ("https://app.example.com"), or "*" for any; empty: none
-	Log          *slog.Logger  // nil: nothing is logged
+	EndUsers     EndUsers      // nil: an org's own keys may call no row as an end user
+	Proxies      Proxies       // whose word about a client's address counts
+	Limits       Limits
+	Now          func() time.Time // of Limits; nil: time.Now
+	Log          *slog.Logger     // nil: nothing is logged
 
 	// Caller takes Authenticate's place where callers are known by their
 	// connection. It is asked on every row that is not Public, and its error is
@@ -91,22 +102,25 @@ type Config struct {
 
 // Mux serves the rows of a table.
 type Mux struct {
-	routes  *node
-	caller  func(*Call) (access.Principal, error)
-	cors    cors
-	large   *budget
-	budgets *budgets // nil: large is everybody's
-	problem func([]byte, error) []byte
-	observe func(*Row, int, time.Duration)
-	log     *slog.Logger
+	routes   *node
+	caller   func(*Call) (access.Principal, error)
+	endUsers EndUsers
+	proxies  Proxies
+	limits   limits
+	cors     cors
+	large    *budget
+	budgets  *budgets // nil: large is everybody's
+	problem  func([]byte, error) []byte
+	observe  func(*Row, int, time.Duration)
+	log      *slog.Logger
 }
 
 // New builds a Mux. It panics when two rows claim the same method and path or
 // a pattern is malformed, which are mistakes of the program.
 func New(cfg Config) *Mux {
 	m := &Mux{
-		routes: newNode(), caller: cfg.Caller, cors: newCORS(cfg.CORSOrigins), large: newBudget(largeBodies),
-		problem: cfg.Problem, observe: cfg.Observe, log: cfg.Log,
+		routes: newNode(), caller: cfg.Caller, endUsers: cfg.EndUsers, proxies: cfg.Proxies, limits: newLimits(cfg.Limits, cfg.Now),
+		cors: newCORS(cfg.CORSOrigins), large: newBudget(largeBodies), problem: cfg.Problem, observe: cfg.Observe, log: cfg.Log,
 	}
 	for i := range cfg.Rows {
 		m.routes.add(&cfg.Rows[i])
@@ -125,7 +139,7 @@ func New(cfg Config) *Mux {
 
 // ServeHTTP answers one request and logs it.
 func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &Call{mux: m, w: w, r: r, start: time.Now(), requestID: [1]string{requestID(r)}}
+	c := &Call{Addr: m.proxies.client(r), mux: m, w: w, r: r, start: time.Now(), requestID: [1]string{requestID(r)}}
 	defer func() {
 		if v := recover(); v != nil {
 			c.fail(panicked(v))
@@ -154,11 +168,8 @@ func (m *Mux) serve(c *Call) error {
 	if err := m.route(c); err != nil {
 		return err
 	}
-	if c.row.Who != Public {
-		var err error
-		if c.Principal, err = m.caller(c); err != nil {
-			return err
-		}
+	if err := m.admit(c); err != nil {
+		return err
 	}
 	if err := c.readBody(); err != nil {
 		return err
@@ -167,7 +178,22 @@ func (m *Mux) serve(c *Call) error {
 	defer c.freeRoom()
 	ctx := &deadline{Context: c.r.Context(), at: time.Now().Add(c.row.timeout())}
 	defer ctx.end()
+	if err := c.orgKey(ctx); err != nil {
+		return c.named(ctx, err)
+	}
 	return c.named(ctx, c.row.Handler(ctx, c))
+}
+
+// admit finds the principal of c, if its row needs one, and holds the caller to
+// the limits.
+func (m *Mux) admit(c *Call) (err error) {
+	if c.row.Who == Public {
+		return m.limits.address(c.Addr)
+	}
+	if c.Principal, err = m.caller(c); err != nil {
+		return err
+	}
+	return m.limits.principal(c.Principal)
 }
 
 func (row *Row) timeout() time.Duration {

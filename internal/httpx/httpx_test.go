@@ -121,6 +121,10 @@ func do(m http.Handler, method, target, body string, header ...string) *httptest
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
+	return serve(m, r)
+}
+
+func serve(m http.Handler, r *http.Request) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	m.ServeHTTP(w, r)
 	return w

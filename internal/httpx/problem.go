@@ -58,6 +58,9 @@ func (c *Call) fail(err error) {
 	}
 	f := fault.Of(err)
 	p := problem(f, c.requestID[0])
+	if f.Type != "" && c.row != nil && c.row.ErrorIsType {
+		p.Error = f.Type
+	}
 	switch {
 	case p.Status == http.StatusUnauthorized:
 		c.SetHeader("Www-Authenticate", "Bearer")

@@ -9,6 +9,7 @@
 package throttle
 
 import (
+	"math"
 	"sync"
 	"time"
 
@@ -73,5 +74,5 @@ func (l *Limiter[K]) Allow(key K) (retryAfter time.Duration, ok bool) {
 		return 0, true
 	}
 	wait := (1 - of.TokensAt(now)) / l.rate.PerSecond * float64(time.Second)
-	return time.Duration(min(max(0, wait), 1<<62)) + 1, false
+	return time.Duration(min(max(1, math.Ceil(wait)), 1<<62)), false
 }

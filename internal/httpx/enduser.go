@@ -1,0 +1,93 @@
+package httpx
+
+import (
+	"context"
+	stdjson "encoding/json"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/fault"
+)
+
+// EndUsers finds the end user for whom a call is made with key, an
+// access.OrgKey: the header X-User-ID, the header X-User-Signature, and the
+// query parameter or body's member author say who it is, each "" when absent.
+type EndUsers func(ctx context.Context, key access.Principal, userID, signature, author string) (access.Principal, error)
+
+var (
+	errKeyHere = fault.New(fault.Forbidden, "frontend and backend keys are for threads and messages alone; use a user's API key here")
+	errAuthors = fault.New(fault.Invalid, "the query and the body name two authors; name one")
+)
+
+// orgKey holds the caller to what the row says of an org's own keys, once the
+// body is there: it may name the end user.
+func (c *Call) orgKey(ctx context.Context) error {
+	switch {
+	case c.Principal.Kind != access.OrgKey || c.row.AsKey:
+		return nil
+	case !c.row.Keys || c.mux.endUsers == nil:
+		return errKeyHere
+	}
+	userID, err := c.once("X-User-Id")
+	if err != nil {
+		return err
+	}
+	signature, err := c.once("X-User-Signature")
+	if err != nil {
+		return err
+	}
+	author, err := c.author()
+	if err != nil {
+		return err
+	}
+	p, err := c.mux.endUsers(ctx, c.Principal, userID, signature, author)
+	if err == nil {
+		p.Addr, p.RequestID = c.Addr, c.requestID[0]
+		c.Principal = p
+	}
+	return err
+}
+
+// once returns the request's header of that name, "" when absent or empty.
+// Sent more than once it is Invalid: it would be anybody's guess which counts.
+func (c *Call) once(name string) (string, error) {
+	values := c.r.Header[name]
+	if len(values) > 1 {
+		return "", fault.New(fault.Invalid, "send the header %s once", name)
+	}
+	return c.r.Header.Get(name), nil
+}
+
+// author is whom the query or the body names as the author of the call.
+func (c *Call) author() (string, error) {
+	q, err := c.Query()
+	if err != nil {
+		return "", err
+	}
+	if len(q["author"]) > 1 {
+		return "", errAuthors
+	}
+	byQuery := q.Get("author")
+	if c.body == nil || c.body.Len() == 0 {
+		return byQuery, nil
+	}
+	var in struct {
+		Author string             `json:"author"`
+		Body   stdjson.RawMessage `json:"body"` // free-form on the rows that say so
+	}
+	options := plainOptions
+	if c.row.FreeForm {
+		options = freeOptions
+	}
+	if err := json.Unmarshal(c.body.Bytes(), &in, options...); err != nil {
+		return "", jsonFault(err)
+	}
+	if byQuery != "" && in.Author != "" && byQuery != in.Author {
+		return "", errAuthors
+	}
+	if in.Author != "" {
+		return in.Author, nil
+	}
+	return byQuery, nil
+}

@@ -1,0 +1,93 @@
+package httpx
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/throttle"
+)
+
+// limited is a Mux of rows() whose callers are users named by their bearer, and
+// its clock.
+func limited(l Limits) (*Mux, *time.Time) {
+	now := time.Unix(1_790_000_000, 0)
+	return New(Config{
+		Rows: rows(),
+		Authenticate: func(_ context.Context, bearer string) (access.Principal, error) {
+			if bearer == "bad" {
+				return access.Principal{}, errMethod
+			}
+			return access.Principal{Kind: access.User, ID: bearer, OrgID: "o", Credential: bearer}, nil
+		},
+		Proxies: Proxies{Trusted: prefixes("192.0.2.0/24")}, // where httptest's requests come from
+		Limits:  l,
+		Now:     func() time.Time { return now },
+	}), &now
+}
+
+func TestAPrincipalOverItsLimitWaitsAndNobodyElseDoes(t *testing.T) {
+	m, now := limited(Limits{Principal: throttle.Rate{PerSecond: 0.4, Burst: 2}})
+	call := func(bearer, addr string) int {
+		return do(m, "GET", "/things", "", "Authorization", "Bearer "+bearer, "X-Forwarded-For", addr).Code
+	}
+	for _, addr := range []string{"203.0.113.1", "203.0.113.2"} {
+		if code := call("a", addr); code != 200 {
+			t.Fatal(code)
+		}
+	}
+	w := do(m, "POST", "/things", `{"name":"a"}`, "Authorization", "Bearer a")
+	checkProblem(t, w, http.StatusTooManyRequests, "wait 3 s")
+	if w.Header().Get("Retry-After") != "3" { // 2.5 s
+		t.Errorf("Retry-After is %q", w.Header().Get("Retry-After"))
+	}
+	if call("b", "203.0.113.1") != 200 {
+		t.Error("another principal at the same address waits")
+	}
+	if do(m, "GET", "/open", "").Code != 200 {
+		t.Error("a public row waits")
+	}
+	if *now = now.Add(3 * time.Second); call("a", "203.0.113.1") != 200 {
+		t.Error("who waited as told waits again")
+	}
+}
+
+func TestAnAddressOverItsLimitWaitsOnPublicRowsAlone(t *testing.T) {
+	m, now := limited(Limits{Address: throttle.Rate{PerSecond: 1, Burst: 2}})
+	open := func(addr string) int { return do(m, "GET", "/open", "", "X-Forwarded-For", addr).Code }
+	for _, c := range []struct {
+		addr string
+		want int
+	}{
+		{"203.0.113.1", 200}, {"203.0.113.1", 200}, {"203.0.113.1", 429}, {"203.0.113.2", 200},
+		{"2001:db8::1", 200}, {"2001:db8::2", 200}, {"2001:db8::3:4", 429}, {"2001:db8:0:1::1", 200}, // a /64 is one client
+	} {
+		if got := open(c.addr); got != c.want {
+			t.Errorf("%s: %d, want %d", c.addr, got, c.want)
+		}
+	}
+	if w := do(m, "GET", "/open", "", "X-Forwarded-For", "203.0.113.1"); w.Header().Get("Retry-After") != "1" {
+		t.Errorf("Retry-After is %q", w.Header().Get("Retry-After"))
+	}
+	for range 10 { // neither good credentials nor bad ones
+		if do(m, "GET", "/things", "", "X-Forwarded-For", "203.0.113.1").Code != 200 {
+			t.Fatal("a private row waits")
+		}
+		do(m, "GET", "/things", "", "X-Forwarded-For", "203.0.113.9", "Authorization", "Bearer bad")
+	}
+	if *now = now.Add(time.Second); open("203.0.113.1") != 200 || open("203.0.113.9") != 200 {
+		t.Error("refused")
+	}
+}
+
+func TestLimitsCostNoAllocation(t *testing.T) {
+	l := newLimits(Limits{Principal: throttle.Rate{PerSecond: 1e9, Burst: 1 << 30}, Address: throttle.Rate{PerSecond: 1e9, Burst: 1 << 30}}, nil)
+	p := access.Principal{Kind: access.User, ID: "u", OrgID: "o"}
+	six := netip.MustParseAddr("2001:db8::7")
+	if n := testing.AllocsPerRun(100, func() { _, _ = l.principal(p), l.address(six) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
