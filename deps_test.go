@@ -31,6 +31,7 @@ var rooms = map[string]room{
 	"internal/cli":             {floor: 0, others: "github.com/schollz/progressbar/v3 github.com/spf13/cobra golang.org/x/term"},
 	"internal/config":          {floor: 0, others: "go.yaml.in/yaml/v4"},
 	"internal/harden":          {floor: 0, others: "golang.org/x/sys/unix"},
+	"internal/password":        {floor: 0, others: "golang.org/x/crypto/argon2"},
 	"internal/private":         {floor: 0},
 	"internal/aead":            {floor: 0},
 	"internal/layout":          {floor: 0},
@@ -52,7 +53,7 @@ var rooms = map[string]room{
 	"internal/store/pebblestore": {floor: 2, ours: "internal/fault internal/store", others: pebble},
 	"internal/store/storetest":   {floor: 2, ours: "internal/store", others: "github.com/google/go-cmp/cmp pgregory.net/rapid"},
 
-	"internal/identity": {floor: 3, ours: "internal/access internal/fault internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
+	"internal/identity": {floor: 5, ours: "internal/access internal/fault internal/layout internal/password internal/sealed internal/store internal/token", others: "github.com/go-json-experiment/json " + uuid},
 	"internal/kms":      {floor: 3, ours: "internal/aead internal/audit internal/fault internal/job internal/keyring internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
 	"internal/sealed":   {floor: 3, ours: "internal/aead internal/fault internal/job internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json"},
 	"internal/token":    {floor: 4, ours: "api internal/access internal/fault internal/layout internal/sealed internal/store", others: "github.com/go-json-experiment/json github.com/golang-jwt/jwt/v5"},
@@ -72,25 +73,25 @@ var rooms = map[string]room{
 	},
 	"internal/breakglass": {floor: 4, ours: "internal/audit internal/keyring internal/kms internal/kmsapi internal/thread"},
 	"internal/server": {
-		floor:  4,
+		floor:  8,
 		ours:   "api internal/access internal/fault internal/httpx internal/job internal/thread internal/vault",
 		others: "github.com/go-json-experiment/json github.com/prometheus/client_golang/prometheus github.com/prometheus/common/expfmt",
 	},
 
 	"internal/kmsnode": {floor: 5, ours: "internal/audit internal/keyring internal/kms internal/kmsapi internal/kmsbackup internal/kmsserver internal/layout internal/store internal/store/pebblestore", others: "github.com/prometheus/client_golang/prometheus"},
 	"internal/allinone": {
-		floor:  5,
+		floor:  9,
 		ours:   "internal/aead internal/audit internal/breakglass internal/fault internal/identity internal/job internal/keyring internal/kms internal/kmsapi internal/kmsclient internal/layout internal/server internal/store internal/store/memstore internal/store/pebblestore internal/thread internal/vault",
 		others: "github.com/go-json-experiment/json",
 	},
 
 	"cmd/keyfold": {
-		floor:  6,
+		floor:  10,
 		ours:   "api client cmek internal/access internal/allinone internal/cli internal/fault internal/identity",
 		others: jsonv2 + " " + uuid + " github.com/spf13/cobra",
 	},
 	"cmd/keyfold-kms": {floor: 6, ours: "internal/audit internal/cli internal/config internal/fault internal/harden internal/keyring internal/keyring/rootspec internal/kms internal/kmsapi internal/kmsbackup internal/kmsclient internal/kmsnode internal/kmsserver", others: "github.com/spf13/cobra"},
-	"keyfoldtest":     {floor: 6, ours: "internal/access internal/allinone internal/fault internal/keyring internal/kms internal/kmsapi internal/kmsserver internal/store internal/store/memstore internal/store/pebblestore"},
+	"keyfoldtest":     {floor: 10, ours: "internal/access internal/allinone internal/fault internal/keyring internal/kms internal/kmsapi internal/kmsserver internal/store internal/store/memstore internal/store/pebblestore"},
 
 	"bench/load":       {floor: 6, ours: "internal/kmsapi internal/kmsclient"},
 	"scripts/canary":   {floor: 6, ours: "internal/store internal/store/pebblestore"},

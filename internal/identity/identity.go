@@ -14,11 +14,14 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/mail"
+	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -28,8 +31,10 @@ import (
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/password"
 	"github.com/keyfold/keyfold/internal/sealed"
 	"github.com/keyfold/keyfold/internal/store"
+	"github.com/keyfold/keyfold/internal/token"
 )
 
 // Config is what a Service stands on.
@@ -37,21 +42,79 @@ type Config struct {
 	Store    store.Store
 	Gate     access.Gate
 	Recorder access.Recorder
-	Box      *sealed.Box      // for secrets that must be had again
-	Patterns Patterns         // see there
-	Now      func() time.Time // nil: time.Now
+	Box      *sealed.Box // for secrets that must be had again
+	Tokens   interface {
+		Issue(context.Context, token.Claims) (text string, expires time.Time, err error)
+		Verify(context.Context, string) (token.Claims, error)
+	}
+	Sessions  Sessions         // see there
+	Patterns  Patterns         // see there
+	Backoff   Backoff          // see there
+	Passwords *password.Hasher // nil: one with the default parameters
+
+	SignUp      SignUp           // "": closed
+	DefaultPlan access.Plan      // of an org that signs up; "": enterprise
+	Now         func() time.Time // nil: time.Now
+}
+
+// Sessions keeps what outlives one access token; a *token.Service does.
+type Sessions interface {
+	Revoke(context.Context, token.Claims) error
+	IssueRefresh(ctx context.Context, userID string, since time.Time) (text string, err error)
+	Redeem(ctx context.Context, text string) (session token.Session, next string, err error)
+	RevokeRefresh(ctx context.Context, text string) error
+	RevokeAll(ctx context.Context, userID string) error
+	PutChallenge(context.Context, token.Challenge) (text string, err error)
+	LookChallenge(ctx context.Context, kind, text string) (token.Challenge, error)
+	TakeChallenge(ctx context.Context, kind, text string) (token.Challenge, error)
+}
+
+// Backoff slows down those who guess; a *throttle.Backoff does.
+type Backoff interface {
+	// Wait returns 0 and counts a failed attempt for key, or returns how long
+	// there may be none.
+	Wait(key string) time.Duration
+	Succeeded(key string) // forgets key's failures
+	Undo(key string)      // takes back the latest attempt
+}
+
+// SignUp says who may make an account.
+type SignUp string
+
+// The ways to sign up.
+const (
+	SignUpOpen    SignUp = "open"    // anybody, to an org of their own; or with an invitation
+	SignUpInvited SignUp = "invited" // with an invitation
+	SignUpClosed  SignUp = "closed"  // nobody
+)
+
+// From is where a request came from that has no principal yet.
+type From struct {
+	Addr      netip.Addr // zero: not known
+	RequestID string
 }
 
 // Service is the register of who is who. It may be used by many goroutines,
-// and many servers may share one store: nothing is remembered between calls.
+// and many servers may share one store: nothing is remembered between calls
+// but that the store's older rows have been entered in the indexes.
 type Service struct {
 	store    store.Store
 	gate     access.Gate
 	recorder access.Recorder
 	box      *sealed.Box
-	patterns Patterns
-	signing  signing
-	now      func() time.Time
+	tokens   interface {
+		Issue(context.Context, token.Claims) (text string, expires time.Time, err error)
+		Verify(context.Context, string) (token.Claims, error)
+	}
+	sessions  Sessions
+	patterns  Patterns
+	backoff   Backoff
+	passwords *password.Hasher
+	signing   signing
+	signUp    SignUp
+	plan      access.Plan
+	now       func() time.Time
+	indexed   atomic.Bool // see index
 }
 
 // New returns a Service. It reads nothing yet.
@@ -59,7 +122,14 @@ func New(c Config) *Service {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Service{store: c.Store, gate: c.Gate, recorder: c.Recorder, box: c.Box, patterns: c.Patterns, now: c.Now}
+	if c.Passwords == nil {
+		c.Passwords = password.New(password.Params{})
+	}
+	return &Service{
+		store: c.Store, gate: c.Gate, recorder: c.Recorder, box: c.Box, tokens: c.Tokens, sessions: c.Sessions,
+		patterns: c.Patterns, backoff: c.Backoff, passwords: c.Passwords,
+		signUp: cmp.Or(c.SignUp, SignUpClosed), plan: cmp.Or(c.DefaultPlan, access.Enterprise), now: c.Now,
+	}
 }
 
 // Org is a customer. It is kept as JSON under layout.Org.
@@ -72,10 +142,34 @@ type Org struct {
 
 // User is a person of an org. It is kept as JSON under layout.User.
 type User struct {
-	ID      string    `json:"id"`  // UUID
-	Org     string    `json:"org"` // ID of the org
-	Email   string    `json:"email"`
-	Created time.Time `json:"created"`
+	ID          string      `json:"id"`            // UUID
+	Org         string      `json:"org"`           // ID of the org
+	Email       string      `json:"email"`         // as it was given; lower-cased it is the user's alone, see index
+	Role        access.Role `json:"role,omitzero"` // rows from before there were roles have none: see user
+	DisplayName string      `json:"display_name,omitzero"`
+	Marketing   bool        `json:"marketing,omitzero"`
+	Created     time.Time   `json:"created"`
+	HasPassword bool        `json:"has_password,omitzero"` // there is a row under layout.Password
+
+	// Sessions that did not begin after NotBefore are over, but for the one
+	// whose access token has the ID Spared.
+	NotBefore time.Time `json:"not_before,omitzero"`
+	Spared    string    `json:"spared,omitzero"`
+}
+
+// admits reports whether a session still counts that began at the time issued;
+// tokenID is its access token's, "" when it is not known.
+func (u User) admits(issued time.Time, tokenID string) bool {
+	return issued.After(u.NotBefore) || tokenID != "" && tokenID == u.Spared
+}
+
+// user reads a user. Rows from before there were roles are those of people who
+// ran their org, and so they are its owners. Errors: NotFound.
+func (s *Service) user(ctx context.Context, id string) (User, store.Revision, error) {
+	var u User
+	rev, err := s.get(ctx, layout.User(id), &u)
+	u.Role = cmp.Or(u.Role, access.Owner)
+	return u, rev, err
 }
 
 // CreateOrg makes an org. The name has 1 to 200 characters. Errors: Invalid.
