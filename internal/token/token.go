@@ -1,22 +1,40 @@
-// Package token issues and verifies the short-lived texts that stand for a
-// sign-in: access tokens, which are JWTs signed with Ed25519, refresh tokens,
-// and one-time texts of sign-ins that are under way.
+// Package token issues and verifies the texts that stand for a sign-in: access
+// tokens, which are JWTs signed with Ed25519 (claims.go), the refresh tokens of
+// a session (refresh.go), and one-time texts of what is half done (challenge.go).
+//
+// It owns the rows of layout/token.go and the sealed rows of kind "tokenkey".
+// Signing keys lie sealed by the KMS, and everything that verifies is derived
+// from what the KMS opened: whoever has the store alone can neither sign nor
+// bring in a key of his own. It does trust the store not to lose a row, such as
+// one that says that a token is revoked, and the clocks of the servers that
+// share it to within Leeway.
+//
+// Of a text only the SHA-256 is stored. Everything answered without an error is
+// on stable storage, each change is one commit, and a crash leaves nothing half
+// done. Rows whose end is past are removed a few at a time by the commits that
+// make new ones.
 package token
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
 	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/keyfold/keyfold/api"
-	"github.com/keyfold/keyfold/internal/access"
+	"github.com/golang-jwt/jwt/v5"
+
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/sealed"
 	"github.com/keyfold/keyfold/internal/store"
 )
-
-// MaxTTL is the longest that an access token may live.
-const MaxTTL = 24 * time.Hour
 
 // Config is what a Service stands on.
 type Config struct {
@@ -28,122 +46,98 @@ type Config struct {
 
 // Service issues and verifies. It may be used by many goroutines, and many
 // servers may share one store.
-type Service struct{ Config }
+type Service struct {
+	store  store.Store
+	box    *sealed.Box
+	now    func() time.Time
+	log    *slog.Logger
+	parser *jwt.Parser
+	cache  cache
 
-// New returns a Service. It reads nothing yet, and holds nothing to close.
-func New(c Config) *Service { return &Service{c} }
+	keys atomic.Pointer[keys] // as last read; nil: never
 
-// Claims is what an access token says.
-type Claims struct {
-	Kind   access.Kind // User or Agent
-	ID     string      // of the user or agent
-	OrgID  string
-	Scopes []string // path globs; of a user empty is no limit, of an agent no access
-	Vaults []string // IDs; empty: any
-
-	// JTI names the token; Issue makes it.
-	JTI string
-	// IssuedAt is exact to the nanosecond. A sign-in gives the time before it
-	// read the account's row, so that a token does not outlive a change of
-	// password in between. Zero: now.
-	IssuedAt time.Time
-	Expires  time.Time // whole seconds; at most MaxTTL after IssuedAt
+	// of reading the keys again
+	mu      sync.Mutex
+	tried   time.Time // when an unknown key ID last had them read
+	failure error     // what came of it
 }
 
-var errSkeleton = fault.New(fault.Unavailable, "not there yet")
-
-// Issue signs c and returns the token with the time at which it ends. Errors:
-// TooLarge (more scopes and vaults than MaxText holds; the caller gives fewer),
-// Unavailable.
-func (s *Service) Issue(ctx context.Context, c Claims) (text string, expires time.Time, err error) {
-	return "", time.Time{}, errSkeleton
+// New returns a Service. It reads nothing yet, and has nothing to close.
+func New(c Config) *Service {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	s := &Service{store: c.Store, box: c.Box, now: c.Now, log: c.Log}
+	s.parser = newParser(c.Now)
+	return s
 }
 
-// Verify returns what the token says if it is ours, alive and not revoked. The
-// slices are shared: they must not be changed. Errors: Unauthenticated, one for
-// every cause; Unavailable, Damaged.
-func (s *Service) Verify(ctx context.Context, text string) (Claims, error) {
-	return Claims{}, errSkeleton
+// textBytes is how many bytes a text stands for.
+const textBytes = 32
+
+// newText returns the text of begin and of random bytes after it.
+func newText(prefix string, begin []byte) string {
+	raw := make([]byte, textBytes)
+	rand.Read(raw[copy(raw, begin):]) // never fails: see crypto/rand
+	return prefix + base64.RawURLEncoding.EncodeToString(raw)
 }
 
-// Revoke makes the token dead on all servers when it returns; c is as Verify
-// returned it.
-func (s *Service) Revoke(ctx context.Context, c Claims) error { return errSkeleton }
-
-// Rotate makes a new signing key, unless one waits to be used already.
-func (s *Service) Rotate(ctx context.Context) error { return errSkeleton }
-
-// JWKS returns all keys that verify tokens now or soon.
-func (s *Service) JWKS(ctx context.Context) (api.JWKS, error) { return api.JWKS{}, errSkeleton }
-
-// PublicKey returns the key that signs now.
-func (s *Service) PublicKey(ctx context.Context) (api.PublicKey, error) {
-	return api.PublicKey{}, errSkeleton
+// parseText returns the bytes of a text of this prefix. There is one text per
+// value: the last character may not hold bits that mean nothing.
+func parseText(prefix, text string) (raw []byte, ok bool) {
+	body, ok := strings.CutPrefix(text, prefix)
+	if !ok || len(body) != base64.RawURLEncoding.EncodedLen(textBytes) {
+		return nil, false
+	}
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(body)
+	return raw, err == nil && len(raw) == textBytes
 }
 
-// Session is what a refresh token stands for.
-type Session struct {
-	UserID string
-	Since  time.Time // the sign-in that it began with
+func hash[T string | []byte](text T) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
 }
 
-// IssueRefresh begins a session and returns its first refresh token, "1rt_" and
-// 43 characters. since is as Claims.IssuedAt.
-func (s *Service) IssueRefresh(ctx context.Context, userID string, since time.Time) (text string, err error) {
-	return "", errSkeleton
+const (
+	keep  = time.Hour // how long a row outlives its end, for clocks that are behind
+	sweep = 32        // entries that one commit removes at most; each adds one or two
+)
+
+// ends adds to b that the row under key, and other unless it is empty, end at t.
+func ends(b *store.Batch, t time.Time, key, other string) {
+	b.Put(layout.TokenEnd(t, key), []byte(other))
 }
 
-// Redeem takes a refresh token for the next one. Errors: Unauthenticated. When
-// the token was used before, its session is ended, and session says whose it
-// was though err is not nil.
-func (s *Service) Redeem(ctx context.Context, text string) (session Session, next string, err error) {
-	return Session{}, "", errSkeleton
+// commit applies b, after the removal of some rows that are past, which b may
+// put again.
+func (s *Service) commit(ctx context.Context, b *store.Batch) error {
+	past := store.Range{Start: layout.TokenEnds(time.Time{}), End: layout.TokenEnds(s.now().Add(-keep))}
+	recs, err := s.store.Scan(ctx, past, store.ScanOptions{Limit: sweep})
+	if err != nil {
+		return err
+	}
+	all := store.Batch{Preconditions: b.Preconditions}
+	for _, rec := range recs {
+		all.Delete(rec.Key)
+		all.Delete(layout.TokenEnding(rec.Key))
+		if len(rec.Value) > 0 {
+			all.Delete(string(rec.Value))
+		}
+	}
+	all.Writes = append(all.Writes, b.Writes...)
+	_, err = s.store.Commit(ctx, &all)
+	return err
 }
 
-// RevokeRefresh ends the session of a refresh token, if there is one.
-func (s *Service) RevokeRefresh(ctx context.Context, text string) error { return errSkeleton }
+// retry runs try until its commit meets no other, and names its error.
+func retry(ctx context.Context, try func() error) error { return store.Fault(store.Retry(ctx, try)) }
 
-// RevokeAll ends all sessions of a user.
-func (s *Service) RevokeAll(ctx context.Context, userID string) error { return errSkeleton }
-
-// Challenge is something half done that the holder of a text may finish, such
-// as a sign-in that waits for its second factor. It holds nothing secret.
-type Challenge struct {
-	Kind    string    `json:"kind"`          // one lower-case word: "mfa", "passkey", "device"
-	Subject string    `json:"subject"`       // whom it is about; may be empty
-	Data    []byte    `json:"data,omitzero"` // the kind's own, at most MaxData bytes
-	Expires time.Time `json:"expires"`       // zero, when it is put: in ChallengeTTL
+// damaged names a row that does not parse. The cause is left out: it may quote the row.
+func damaged(key string) error {
+	return fault.New(fault.Damaged, "a row of package token is damaged (%s); restore the store from a backup", key)
 }
 
-// ChallengeTTL is how long a challenge lives if nobody says otherwise.
-const ChallengeTTL = 5 * time.Minute
-
-// PutChallenge stores c and returns its text, "1ot_" and 43 characters.
-func (s *Service) PutChallenge(ctx context.Context, c Challenge) (text string, err error) {
-	return "", errSkeleton
-}
-
-// PutChallengeAs is PutChallenge under a text of the caller's, such as a code
-// that a person types. Errors: Conflict (a live one of this kind has the text).
-func (s *Service) PutChallengeAs(ctx context.Context, text string, c Challenge) error {
-	return errSkeleton
-}
-
-// LookChallenge returns a live challenge and leaves it. Errors:
-// Unauthenticated (none of this kind).
-func (s *Service) LookChallenge(ctx context.Context, kind, text string) (Challenge, error) {
-	return Challenge{}, errSkeleton
-}
-
-// TakeChallenge returns a live challenge once: of many calls one gets it.
-// Errors: Unauthenticated.
-func (s *Service) TakeChallenge(ctx context.Context, kind, text string) (Challenge, error) {
-	return Challenge{}, errSkeleton
-}
-
-// ChangeChallenge lets change edit Subject and Data of a live challenge, in one
-// step against every other change; change may run more than once, and its error
-// is returned and changes nothing. Errors: Unauthenticated.
-func (s *Service) ChangeChallenge(ctx context.Context, kind, text string, change func(*Challenge) error) error {
-	return errSkeleton
-}
+func isAbsent(err error) bool { return errors.Is(err, store.ErrNotFound) }

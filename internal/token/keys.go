@@ -1,0 +1,99 @@
+package token
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/keyfold/keyfold/internal/sealed"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// The life of a signing key: made, and published; after publish the one that
+// signs, and the one before it no longer; after signFor followed by the next;
+// gone when the last token that it can have signed has ended.
+const (
+	signFor = 30 * 24 * time.Hour
+	publish = 10 * time.Minute                // longer than others may cache the JWKS
+	verify  = MaxTTL + Leeway + 5*time.Minute // from when the next one signs; the rest is for an Issue that is under way, and clocks
+)
+
+// keyRow is an entry of the row layout.TokenKeys, a JSON array, oldest first:
+//
+//	[{"kid":"GH3s...","created_at":"2026-09-21T14:13:20Z","signs_from":"2026-09-21T14:13:20Z"}]
+//
+// The kid is the key's thumbprint. Its seed, 32 bytes, is the sealed secret
+// {"tokenkey", "server", kid}.
+type keyRow struct {
+	ID        string    `json:"kid"`
+	Created   time.Time `json:"created_at"`
+	SignsFrom time.Time `json:"signs_from"`
+}
+
+func (r keyRow) secret() sealed.Name { return sealed.Name{Kind: "tokenkey", Owner: "server", ID: r.ID} }
+
+// keys are the signing keys as they stood at one moment.
+type keys struct {
+	rev  store.Revision // of their row; 0: there is none
+	list []key
+}
+
+// key is a signing key. It prints as [redacted].
+type key struct {
+	keyRow
+	private ed25519.PrivateKey // nil: it does not open, and is as good as gone
+}
+
+func (key) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[redacted]") }
+func (key) LogValue() slog.Value       { return slog.StringValue("[redacted]") }
+
+// thumbprint is the name of a key by RFC 7638, over the JWK that JWKS shows.
+func thumbprint(k ed25519.PublicKey) string {
+	sum := sha256.Sum256([]byte(`{"crv":"Ed25519","kty":"OKP","x":"` + base64.RawURLEncoding.EncodeToString(k) + `"}`))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// over reports whether key i verifies no more.
+func (k *keys) over(i int, now time.Time) bool {
+	return i+1 < len(k.list) && !now.Before(k.list[i+1].SignsFrom.Add(verify))
+}
+
+// find returns the sound key of an ID that verifies, or nil.
+func (k *keys) find(id string, now time.Time) *key {
+	for i := range k.list {
+		if one := &k.list[i]; one.ID == id && one.private != nil && !k.over(i, now) {
+			return one
+		}
+	}
+	return nil
+}
+
+// signer returns the newest sound key that may sign, or else the oldest sound
+// one, which a server made whose clock is ahead; nil when none is sound.
+func (k *keys) signer(now time.Time) (found *key) {
+	for i := range k.list {
+		if one := &k.list[i]; one.private != nil && (found == nil || !now.Before(one.SignsFrom)) {
+			found = one
+		}
+	}
+	return found
+}
+
+// newest returns the newest sound key, or nil.
+func (k *keys) newest() (found *key) {
+	for i := range k.list {
+		if k.list[i].private != nil {
+			found = &k.list[i]
+		}
+	}
+	return found
+}
+
+// stale reports whether it is time for a new key, or for an old one to go.
+func (k *keys) stale(now time.Time) bool {
+	n := k.newest()
+	return n == nil || !now.Before(n.Created.Add(signFor)) || k.over(0, now)
+}

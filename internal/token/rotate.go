@@ -1,0 +1,210 @@
+package token
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// read returns the keys as they stand in the store. Only keys that are new to
+// this server are opened by the KMS. One that does not open is logged and left
+// out: its tokens are dead, and the next key is made when it is missed.
+func (s *Service) read(ctx context.Context) (*keys, error) {
+	have := s.keys.Load() // before the row, so that what is stored below is never older
+	rec, err := s.store.Get(ctx, layout.TokenKeys())
+	if isAbsent(err) {
+		return &keys{}, nil
+	} else if err != nil {
+		return nil, store.Fault(err)
+	}
+	if have != nil && have.rev == rec.Revision {
+		return have, nil
+	}
+	var rows []keyRow
+	if err := json.Unmarshal(rec.Value, &rows, json.RejectUnknownMembers(true)); err != nil {
+		return nil, damaged(layout.TokenKeys())
+	}
+	k := &keys{rev: rec.Revision}
+	for _, row := range rows {
+		private, err := s.open(ctx, have, row)
+		if err != nil {
+			return nil, err
+		}
+		k.list = append(k.list, key{row, private})
+	}
+	if !s.keys.CompareAndSwap(have, k) {
+		return s.read(ctx)
+	}
+	return k, nil
+}
+
+// open returns the private key of row, or nil if it does not open.
+func (s *Service) open(ctx context.Context, have *keys, row keyRow) (ed25519.PrivateKey, error) {
+	if have != nil {
+		for _, k := range have.list {
+			if k.keyRow == row && k.private != nil {
+				return k.private, nil
+			}
+		}
+	}
+	seed, err := s.box.Get(ctx, row.secret())
+	defer clear(seed)
+	if err == nil && len(seed) == ed25519.SeedSize {
+		if private := ed25519.NewKeyFromSeed(seed); thumbprint(public(private)) == row.ID {
+			return private, nil
+		}
+	}
+	if err != nil && !errors.Is(err, fault.Damaged) && !errors.Is(err, fault.NotFound) {
+		return nil, err
+	}
+	s.log.ErrorContext(ctx, "a signing key of tokens does not open; its tokens are refused, and another key takes its place", "kid", row.ID)
+	return nil, nil
+}
+
+func public(k ed25519.PrivateKey) ed25519.PublicKey { return k.Public().(ed25519.PublicKey) }
+
+// known looks for a key that verifies among those that were read.
+func (s *Service) known(id string) (ed25519.PublicKey, bool) {
+	if k := s.keys.Load(); k != nil {
+		if one := k.find(id, s.now()); one != nil {
+			return public(one.private), true
+		}
+	}
+	return nil, false
+}
+
+// readEvery is how often unknown key IDs, which anybody can send, have the keys
+// read again at most. A key is published long before it signs.
+const readEvery = time.Second
+
+// reread reads the keys again for an unknown key ID, unless that was done just
+// now; it answers then as it did.
+func (s *Service) reread(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	if since := now.Sub(s.tried); since >= 0 && since < readEvery {
+		return s.failure
+	}
+	// What comes of it is everybody's: a caller who leaves must not end it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	_, s.failure = s.read(ctx)
+	s.tried = now
+	return s.failure
+}
+
+// current returns the keys, of which one signs. It makes the first one, and the
+// next one when it is time. While that cannot be, the one that is there signs on.
+func (s *Service) current(ctx context.Context) (*keys, error) {
+	k, err := s.read(ctx)
+	if err != nil || !k.stale(s.now()) {
+		return k, err
+	}
+	renewed, err := s.renew(ctx, false)
+	if err != nil && k.newest() != nil {
+		s.log.WarnContext(ctx, "no new signing key of tokens could be made; the old one signs on", "error", err)
+		return k, nil
+	}
+	return renewed, err
+}
+
+// Rotate makes a new signing key, which signs from publish later on. One that
+// waits already to sign is the new one: nothing is made then.
+func (s *Service) Rotate(ctx context.Context) error {
+	_, err := s.renew(ctx, true)
+	return err
+}
+
+// renew takes keys away that are over, and makes one if it is time or if must
+// says so. Of servers that meet, one makes it and all return it.
+func (s *Service) renew(ctx context.Context, must bool) (k *keys, err error) {
+	err = retry(ctx, func() error {
+		if k, err = s.read(ctx); err != nil {
+			return err
+		}
+		var b store.Batch
+		rows, err := s.next(ctx, &b, k, must)
+		if err != nil || len(b.Writes) == 0 {
+			return err
+		}
+		row, err := json.Marshal(rows)
+		if err != nil {
+			return err
+		}
+		b.RequireRevision(layout.TokenKeys(), k.rev)
+		b.Put(layout.TokenKeys(), row)
+		if _, err := s.store.Commit(ctx, &b); err != nil {
+			return err
+		}
+		k, err = s.read(ctx)
+		return err
+	})
+	return k, err
+}
+
+// next returns the rows that come after k, with the secrets that they need or
+// no longer need in b.
+func (s *Service) next(ctx context.Context, b *store.Batch, k *keys, must bool) (rows []keyRow, err error) {
+	now := s.now()
+	for i, one := range k.list {
+		if k.over(i, now) {
+			s.box.Delete(b, one.secret())
+			continue
+		}
+		rows = append(rows, one.keyRow)
+	}
+	newest := k.newest()
+	if newest != nil && now.Before(newest.Created.Add(signFor)) && !(must && !now.Before(newest.SignsFrom)) {
+		return rows, nil
+	}
+	row := keyRow{Created: now.UTC(), SignsFrom: now.UTC()}
+	if newest != nil {
+		row.SignsFrom = row.SignsFrom.Add(publish)
+	}
+	seed := make([]byte, ed25519.SeedSize)
+	defer clear(seed)
+	rand.Read(seed)
+	private := ed25519.NewKeyFromSeed(seed)
+	defer clear(private)
+	row.ID = thumbprint(public(private))
+	return append(rows, row), s.box.Put(ctx, b, row.secret(), seed)
+}
+
+// JWKS returns the keys that verify tokens, now or soon.
+func (s *Service) JWKS(ctx context.Context) (api.JWKS, error) {
+	k, err := s.current(ctx)
+	if err != nil {
+		return api.JWKS{}, err
+	}
+	var out api.JWKS
+	for i, one := range k.list {
+		if one.private != nil && !k.over(i, s.now()) {
+			out.Keys = append(out.Keys, api.JWK{
+				KeyType: "OKP", Curve: "Ed25519", Use: "sig", Algorithm: method.Alg(), KeyID: one.ID,
+				X: base64.RawURLEncoding.EncodeToString(public(one.private)),
+			})
+		}
+	}
+	return out, nil
+}
+
+// PublicKey returns the key that signs now.
+func (s *Service) PublicKey(ctx context.Context) (api.PublicKey, error) {
+	k, err := s.current(ctx)
+	if err != nil {
+		return api.PublicKey{}, err
+	}
+	one := public(k.signer(s.now()).private)
+	return api.PublicKey{Algorithm: method.Alg(), PublicKey: base64.StdEncoding.EncodeToString(one)}, nil
+}
