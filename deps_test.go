@@ -46,6 +46,7 @@ var rooms = map[string]room{
 	"internal/store":   {floor: 1, ours: "internal/fault"},
 
 	"client":                     {floor: 2, ours: "api cmek"},
+	"internal/guard":             {floor: 2, ours: "internal/access internal/fault"},
 	"internal/httpx":             {floor: 2, ours: "api internal/access internal/fault internal/throttle", others: jsonv2},
 	"internal/job":               {floor: 2, ours: "internal/fault internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
 	"internal/kmsclient":         {floor: 2, ours: "internal/fault internal/kmsapi", others: "github.com/go-json-experiment/json"},
