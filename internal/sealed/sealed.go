@@ -5,11 +5,11 @@
 // A row is a kmsapi.Envelope as JSON under layout.Sealed, bound by AAD to its
 // kind, owner and name: a row moved to another place does not open. It trusts
 // the store not to bring an older row of the same place back. Everything that
-// was put is as safe as the commit that it was put with.
+// was put is as safe as the commit that it was put with. RewrapKind brings all
+// rows under the primary of the KEK.
 package sealed
 
 import (
-	"cmp"
 	"context"
 	"errors"
 
@@ -52,30 +52,60 @@ type Box struct {
 // New returns a Box. It reads nothing yet.
 func New(s store.Store, kms KMS) *Box { return &Box{store: s, kms: kms} }
 
-// Put adds the row of value to b, which the caller commits. Errors: TooLarge,
-// Unavailable (of the KMS), Damaged. The caller wipes value.
+// Put adds the row of value to b, which the caller commits. Where the commit
+// answers store.ErrConflict, he begins again with an empty batch: b also
+// requires that nobody began a rewrap meanwhile. Errors: TooLarge, Unavailable
+// (of the KMS), Damaged. The caller wipes value.
 func (x *Box) Put(ctx context.Context, b *store.Batch, n Name, value []byte) error {
 	if len(value) > MaxSize {
 		return fault.New(fault.TooLarge, "a secret of the server's may have %d bytes", MaxSize)
 	}
-	res, err := x.seal(ctx, n, value)
+	least, rev, err := x.least(ctx)
+	if err != nil {
+		return err
+	}
+	e, err := x.seal(ctx, n, value)
 	if errors.Is(err, fault.NotFound) { // the first secret of this store
 		if _, err = x.kms.CreateKEK(ctx, []string{KEK}); err == nil {
-			res, err = x.seal(ctx, n, value)
+			e, err = x.seal(ctx, n, value)
 		}
 	}
-	if err != nil {
-		return kmsFault(err)
+	// A KMS that missed a rotation learns of it; RewrapKind says why this matters.
+	for lags := 1; err == nil && e.KEKVersion < least && lags < maxLags; lags++ {
+		e, err = x.seal(ctx, n, value)
 	}
-	if len(res.Ciphertext) != len(value)+aead.Overhead || len(res.WrappedDEK) != aead.KeySize+aead.Overhead || res.KEKID != KEK {
+	switch {
+	case err != nil:
+		return kmsFault(err)
+	case e.KEKVersion < least:
+		return errOldKEK
+	case len(e.Ciphertext) != len(value)+aead.Overhead || len(e.WrappedDEK) != wrappedSize || e.KEKID != KEK || e.KEKVersion == 0:
 		return fault.New(fault.Internal, "the KMS answered with something that is no envelope; nothing was stored")
 	}
-	row, err := json.Marshal(res)
+	b.RequireRevision(layout.SealedKEK(), rev)
+	return put(b, n.key(), e)
+}
+
+const (
+	wrappedSize = aead.KeySize + aead.Overhead
+	maxLags     = 8 // how many envelopes under an older version one Put takes, the last one for an answer
+)
+
+func put(b *store.Batch, key string, e kmsapi.Envelope) error {
+	row, err := json.Marshal(e)
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "an envelope does not encode")
 	}
-	b.Put(n.key(), row)
+	b.Put(key, row)
 	return nil
+}
+
+// parse returns the envelope of a row.
+func parse(row []byte) (e kmsapi.Envelope, err error) {
+	if err := json.Unmarshal(row, &e, json.RejectUnknownMembers(true)); err != nil || e.KEKID != KEK {
+		return e, errDamaged
+	}
+	return e, nil
 }
 
 func (x *Box) seal(ctx context.Context, n Name, value []byte) (kmsapi.Envelope, error) {
@@ -99,25 +129,21 @@ func (x *Box) Get(ctx context.Context, n Name) ([]byte, error) {
 	if err != nil {
 		return nil, store.Fault(err)
 	}
-	var e kmsapi.Envelope
-	if err := json.Unmarshal(rec.Value, &e, json.RejectUnknownMembers(true)); err != nil || e.KEKID != KEK {
-		return nil, errDamaged
+	e, err := parse(rec.Value)
+	if err != nil {
+		return nil, err
 	}
 	res, err := x.kms.Open(ctx, []kmsapi.OpenItem{{Envelope: e, AAD: n.aad()}})
 	if err == nil && len(res) != 1 {
 		err = errAnswers
 	}
-	if err = cmp.Or(err, first(res)); err != nil {
+	if err == nil {
+		err = res[0].Err
+	}
+	if err != nil {
 		return nil, kmsFault(err)
 	}
 	return res[0].Plaintext, nil
-}
-
-func first(res []kmsapi.OpenResult) error {
-	if len(res) == 0 {
-		return nil
-	}
-	return res[0].Err
 }
 
 // Delete adds the removal of the row at n to b.
@@ -126,6 +152,7 @@ func (x *Box) Delete(b *store.Batch, n Name) { b.Delete(n.key()) }
 var (
 	errAnswers = fault.New(fault.Unavailable, "the KMS left questions unanswered; try again")
 	errDamaged = fault.New(fault.Damaged, "a secret of the server's does not open; restore the store from a backup")
+	errOldKEK  = fault.New(fault.Unavailable, "the KMS answers with an older version of a key than the server has used; restore it from its newest backup")
 )
 
 // kmsFault names an error of the KMS: what may pass is Unavailable, a row or a
