@@ -47,6 +47,11 @@ func (s *Service) open(ctx context.Context, p access.Principal, r row, link, pas
 	if reason := r.over(s.Now()); reason != "" {
 		return out, reason, errNone
 	}
+	if link == "" {
+		if err := s.reaches(p, r); err != nil {
+			return out, "ceiling", err
+		}
+	}
 	if !r.admits(p) {
 		return out, "address", errAddress
 	}
@@ -68,6 +73,14 @@ func (r row) entitles(p access.Principal, link string) bool {
 		return r.Link != "" && subtle.ConstantTimeCompare([]byte(hashLink(link)), []byte(r.Link)) == 1
 	}
 	return r.isFor(p) || r.madeBy(p)
+}
+
+// reaches refuses a credential whose vaults or scopes do not take in the
+// secret: it may no more than if the secret were its principal's own.
+func (s *Service) reaches(p access.Principal, r row) error {
+	own := r.secret()
+	own.OwnerID = p.ID
+	return access.Allow(p, access.SecretRead, own, nil, s.Now())
 }
 
 // admits reports whether the share opens from p's address.
@@ -136,7 +149,9 @@ func (s *Service) makerMay(ctx context.Context, p access.Principal, r row) (bool
 
 // read opens the value, counts the access, records it and answers.
 func (s *Service) read(ctx context.Context, p access.Principal, r row) (out api.SharedSecret, reason string, err error) {
-	got, err := s.Vault.ReadShared(ctx, vault.Shared{OrgID: r.OrgID, VaultID: r.VaultID, SecretID: r.SecretID, Path: r.Path, Fingerprint: r.Fingerprint}, func() error {
+	sh := vault.Shared{OrgID: r.OrgID, VaultID: r.VaultID, SecretID: r.SecretID, Path: r.Path, Fingerprint: r.Fingerprint}
+	sh.Intents = p.Ceiling != nil && p.Ceiling.Intents
+	got, err := s.Vault.ReadShared(ctx, sh, func() error {
 		var err error
 		r, err = s.change(ctx, r.ID, func(r *row) error {
 			if reason = r.over(s.Now()); reason != "" && reason != "wrong_passphrases" {
@@ -156,6 +171,8 @@ func (s *Service) read(ctx context.Context, p access.Principal, r row) (out api.
 		return out, reason, errNone
 	case errors.Is(err, vault.ErrShareSealed):
 		return out, "sealed", err
+	case errors.Is(err, fault.Forbidden):
+		return out, "intents", err
 	case err != nil:
 		return out, "", err
 	}

@@ -15,6 +15,7 @@ import (
 type Shared struct {
 	OrgID, VaultID, SecretID, Path string
 	Fingerprint                    string // of the CMEK key that the recipient has; empty: none
+	Intents                        bool   // of who reads, as in access.Ceiling
 }
 
 // ErrShareSealed is the answer to a sealed version that is shared without naming
@@ -22,13 +23,15 @@ type Shared struct {
 var ErrShareSealed = fault.New(fault.Conflict, "the value is sealed with a CMEK key; if the recipient has that key, share it with recipient_has_key true and cmek_fingerprint naming it").
 	WithType(api.ProblemShareSealed)
 
+var errIntents = fault.New(fault.Forbidden, "an agent that signs through intents reads no private key; have the value used, not read")
+
 var errNoSecretID = fault.New(fault.NotFound, "there is no secret of this ID; take the id of the secret's metadata")
 
 // ReadShared returns the newest version of a secret to package share, which is
 // the gate of shares: nothing is decided here but that the secret is the one
 // that was shared. count is called once, when the value is open and before it
 // is answered; its error is the answer. Then the read is counted as each
-// other. Errors as for Read; also fault.Conflict, type share_sealed, when the
+// other. Errors as for Read; fault.Forbidden, to who may not read values of the type; also fault.Conflict, type share_sealed, when the
 // version is sealed with another key than sh names.
 func (s *Service) ReadShared(ctx context.Context, sh Shared, count func() error) (Read, error) {
 	_, h, err := s.shared(ctx, sh)
@@ -41,6 +44,8 @@ func (s *Service) ReadShared(ctx context.Context, sh Shared, count func() error)
 		return Read{}, err
 	case r.Fingerprint != "" && r.Fingerprint != sh.Fingerprint:
 		return Read{}, ErrShareSealed
+	case sh.Intents && isKeyType(r.Type):
+		return Read{}, errIntents
 	}
 	if err := s.checkReadable(ctx, sh.VaultID, sh.Path, h.Version, r.attributes); err != nil {
 		return Read{}, err
