@@ -96,6 +96,8 @@ var actions = map[Action]terms{
 	MemberRead:   {kinds: people, admins: true},
 	MemberWrite:  {kinds: people, admins: true, unlimited: true},
 	APIKeyWrite:  {kinds: people, unlimited: true, open: people},
+	APIKeyRead:   {kinds: people, open: people},
+	OrgKeyRead:   {kinds: people, admins: true},
 	OrgKeyWrite:  {kinds: people, admins: true, unlimited: true},
 	AuditRead:    {kinds: people, admins: true},
 	PlanRead:     {kinds: people, admins: true},
