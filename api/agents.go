@@ -11,8 +11,11 @@ type CreateAgent struct {
 	Scopes          []string   `json:"scopes,omitzero"`             // path globs; none: what the agent's policies say when a token is issued
 	ExpiresAt       *time.Time `json:"expires_at,omitzero"`         // of the agent
 	APIKeyExpiresAt *time.Time `json:"api_key_expires_at,omitzero"` // of its key
-	TokenTTLSeconds int        `json:"token_ttl_seconds,omitzero"`  // 60 to 86400; 3600 when absent
+	TokenTTLSeconds *int       `json:"token_ttl_seconds,omitzero"`  // 60 to 86400; 3600 when absent
 	VaultIDs        []string   `json:"vault_ids,omitzero"`          // the vaults that it is bound to; none: any
+
+	// IntentsAPIEnabled keeps values of the types private_key and ssh_key from it.
+	IntentsAPIEnabled bool `json:"intents_api_enabled,omitzero"`
 }
 
 // UpdateAgent is the body of PATCH /v1/agents/{id}. A member that is absent or
@@ -27,6 +30,8 @@ type UpdateAgent struct {
 	APIKeyExpiresAt *time.Time `json:"api_key_expires_at,omitzero"`
 	TokenTTLSeconds *int       `json:"token_ttl_seconds,omitzero"`
 	VaultIDs        []string   `json:"vault_ids,omitzero"`
+
+	IntentsAPIEnabled *bool `json:"intents_api_enabled,omitzero"`
 }
 
 // Agent is a program that acts for an org (strict).
@@ -36,8 +41,8 @@ type Agent struct {
 	Description       string     `json:"description,omitempty"`
 	AuthMethod        string     `json:"auth_method"` // "api_key"
 	IsActive          bool       `json:"is_active"`
-	IntentsAPIEnabled bool       `json:"intents_api_enabled"` // false: no part of Keyfold
-	ShroudEnabled     bool       `json:"shroud_enabled"`      // false, likewise
+	IntentsAPIEnabled bool       `json:"intents_api_enabled"`
+	ShroudEnabled     bool       `json:"shroud_enabled"` // false: no part of Keyfold
 	Scopes            []string   `json:"scopes"`
 	TokenTTLSeconds   int        `json:"token_ttl_seconds"`
 	VaultIDs          []string   `json:"vault_ids"`
