@@ -121,15 +121,29 @@ func (x *Box) seal(ctx context.Context, n Name, value []byte) (kmsapi.Envelope, 
 
 // Get returns the secret at n, which the caller wipes. Errors: NotFound (there
 // is none), Unavailable (of the KMS), Damaged.
-func (x *Box) Get(ctx context.Context, n Name) ([]byte, error) {
-	rec, err := x.store.Get(ctx, n.key())
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, fault.New(fault.NotFound, "there is no such secret of the server's")
+func (x *Box) Get(ctx context.Context, n Name) (value []byte, err error) {
+	for tried := store.Revision(0); ; {
+		rec, getErr := x.store.Get(ctx, n.key())
+		if errors.Is(getErr, store.ErrNotFound) {
+			return nil, fault.New(fault.NotFound, "there is no such secret of the server's")
+		}
+		if getErr != nil {
+			return nil, store.Fault(getErr)
+		}
+		if rec.Revision == tried {
+			return nil, err
+		}
+		// A row that does not open may have been rewrapped since it was read, and
+		// its version of the KEK destroyed: it is read again.
+		if value, err = x.open(ctx, n, rec.Value); !errors.Is(err, fault.Damaged) {
+			return value, err
+		}
+		tried = rec.Revision
 	}
-	if err != nil {
-		return nil, store.Fault(err)
-	}
-	e, err := parse(rec.Value)
+}
+
+func (x *Box) open(ctx context.Context, n Name, row []byte) ([]byte, error) {
+	e, err := parse(row)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +176,7 @@ func kmsFault(err error) error {
 	case fault.Unavailable, fault.Timeout, fault.Conflict:
 		return err
 	case fault.NotFound, fault.Unopenable, fault.Damaged:
-		return fault.Wrap(fault.Damaged, err, "a secret of the server's does not open; restore the store from a backup")
+		return errDamaged
 	}
 	return fault.Wrap(fault.Unavailable, err, "the KMS is away; nothing was stored or read, try again")
 }
