@@ -50,3 +50,11 @@ func (c *Client) jobCall(ctx context.Context, method, id string) (api.Job, error
 	_, err := c.do(ctx, call{method: method, path: "/admin/jobs/" + url.PathEscape(id), out: &j})
 	return j, err
 }
+
+// CreateAdminKey makes an admin key. The key, which the answer holds, cannot be
+// had again.
+func (c *Client) CreateAdminKey(ctx context.Context, req api.CreateAPIKey) (api.APIKeyCreated, error) {
+	var out api.APIKeyCreated
+	_, err := c.do(ctx, call{method: "POST", path: "/admin/keys", in: req, out: &out})
+	return out, err
+}

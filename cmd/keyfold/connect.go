@@ -33,8 +33,10 @@ type devFile struct {
 // connect returns a client of the server, and with the credential, that caller
 // chooses.
 func (a *app) connect() (*client.Client, error) {
-	return a.connectWith(func(dev devFile) string { return dev.APIKey })
+	return a.connectWith(ownersKey)
 }
+
+func ownersKey(dev devFile) string { return dev.APIKey }
 
 // connectWith is connect with the key that devKey chooses of the development
 // server's.
@@ -51,11 +53,15 @@ func (a *app) calls(run func(ctx context.Context, c *client.Client, args []strin
 	return a.callsWith(a.connect, run)
 }
 
+// connectOperator is connect with an admin key, where it is the development
+// server's.
+func (a *app) connectOperator() (*client.Client, error) {
+	return a.connectWith(func(dev devFile) string { return dev.AdminKey })
+}
+
 // operates is calls with an admin key.
 func (a *app) operates(run func(ctx context.Context, c *client.Client, args []string) error) func(*cobra.Command, []string) error {
-	return a.callsWith(func() (*client.Client, error) {
-		return a.connectWith(func(dev devFile) string { return dev.AdminKey })
-	}, run)
+	return a.callsWith(a.connectOperator, run)
 }
 
 func (a *app) callsWith(connect func() (*client.Client, error), run func(ctx context.Context, c *client.Client, args []string) error) func(*cobra.Command, []string) error {

@@ -60,7 +60,7 @@ a key is given and the vault is not sealed, nothing is sent but with --unsealed.
 	f.StringVar(&p.opt.Type, "type", "", "one of "+strings.Join(api.SecretTypes, ", ")+" (generic)")
 	f.StringVar(&p.file, "file", "", "read the value from this file")
 	f.StringVar(&p.value, "value", "", "the value itself; arguments can be seen by others, prefer stdin")
-	f.StringVar(&p.expires, "expires", "", "when it expires: a time like 2027-01-31T12:00:00Z, or a duration like 720h")
+	f.StringVar(&p.expires, "expires", "", "when it expires: "+timeForms)
 	f.IntVar(&p.opt.MaxAccessCount, "max-reads", 0, "how often it can be read (no limit)")
 	f.IntVar(&p.opt.IfMatch, "if-version", 0, "write only if this is the newest version")
 	f.StringArrayVar(&p.metadata, "metadata", nil, "NAME=TEXT, listed without the value; may be repeated")
@@ -85,23 +85,8 @@ func (p *putFlags) parse(cmd *cobra.Command) error {
 		p.opt.Metadata[name] = text
 	}
 	var err error
-	p.opt.ExpiresAt, err = parseExpiry(p.expires, time.Now())
+	p.opt.ExpiresAt, err = parseExpiry("expires", p.expires, time.Now())
 	return err
-}
-
-// parseExpiry reads a time or a duration from now.
-func parseExpiry(s string, now time.Time) (time.Time, error) {
-	if s == "" {
-		return time.Time{}, nil
-	}
-	if t, err := time.Parse(time.RFC3339, s); err == nil {
-		return t, nil
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d <= 0 {
-		return time.Time{}, cli.Usagef("--expires wants a time like 2027-01-31T12:00:00Z or a duration like 720h")
-	}
-	return now.Add(d), nil
 }
 
 func (a *app) valueToPut(cmd *cobra.Command, p putFlags) ([]byte, error) {
