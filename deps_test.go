@@ -75,7 +75,7 @@ var rooms = map[string]room{
 	"internal/breakglass": {floor: 4, ours: "internal/audit internal/keyring internal/kms internal/kmsapi internal/thread"},
 	"internal/server": {
 		floor:  8,
-		ours:   "api internal/access internal/fault internal/httpx internal/job internal/thread internal/vault",
+		ours:   "api internal/access internal/fault internal/httpx internal/job internal/thread internal/token internal/vault",
 		others: "github.com/go-json-experiment/json github.com/prometheus/client_golang/prometheus github.com/prometheus/common/expfmt",
 	},
 
