@@ -116,7 +116,7 @@ func OrgThreads(org, author string) string { return "orgthread:" + org + ":" + e
 func KMSCheck() string { return "kmscheck" }
 
 // Keyed begins, each, the keys of rows that are worth nothing without the KMS.
-func Keyed() []string { return []string{"vault:", "thread:"} }
+func Keyed() []string { return []string{"vault:", "thread:", AllSealed()} }
 
 // KEK is the key of a keyring.
 func KEK(id string) string { return "kek:" + id }

@@ -56,9 +56,15 @@ func thumbprint(k ed25519.PublicKey) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// over reports whether key i verifies no more.
+// over reports whether key i verifies no more: the next sound one has signed
+// for as long as tokens live.
 func (k *keys) over(i int, now time.Time) bool {
-	return i+1 < len(k.list) && !now.Before(k.list[i+1].SignsFrom.Add(verify))
+	for _, next := range k.list[i+1:] {
+		if next.private != nil {
+			return !now.Before(next.SignsFrom.Add(verify))
+		}
+	}
+	return false
 }
 
 // find returns the sound key of an ID that verifies, or nil.
@@ -92,8 +98,11 @@ func (k *keys) newest() (found *key) {
 	return found
 }
 
-// stale reports whether it is time for a new key, or for an old one to go.
-func (k *keys) stale(now time.Time) bool {
+// due reports whether it is time for a new key.
+func (k *keys) due(now time.Time) bool {
 	n := k.newest()
-	return n == nil || !now.Before(n.Created.Add(signFor)) || k.over(0, now)
+	return n == nil || n != &k.list[len(k.list)-1] || !now.Before(n.Created.Add(signFor))
 }
+
+// stale reports whether a key is due, or the oldest is to go.
+func (k *keys) stale(now time.Time) bool { return k.due(now) || k.over(0, now) }

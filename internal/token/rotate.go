@@ -165,7 +165,7 @@ func (s *Service) next(ctx context.Context, b *store.Batch, k *keys, must bool) 
 		rows = append(rows, one.keyRow)
 	}
 	newest := k.newest()
-	if newest != nil && now.Before(newest.Created.Add(signFor)) && !(must && !now.Before(newest.SignsFrom)) {
+	if !k.due(now) && (!must || now.Before(newest.SignsFrom)) {
 		return rows, nil
 	}
 	row := keyRow{Created: now.UTC(), SignsFrom: now.UTC()}
