@@ -16,7 +16,7 @@ import (
 
 // Call is one request as a handler sees it. It belongs to one goroutine.
 type Call struct {
-	Principal access.Principal // zero on a public row
+	Principal access.Principal // zero on a Public row, but for an Optional one's; then without an ID when nobody is known
 	Addr      netip.Addr       // where the call came from; zero: a socket without an address
 
 	mux       *Mux

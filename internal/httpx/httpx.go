@@ -16,11 +16,13 @@ package httpx
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/fault"
 )
 
 // Who may call a row.
@@ -57,6 +59,9 @@ type Row struct {
 	// work (503). 0: DefaultTimeout.
 	Timeout time.Duration
 	Who     Who
+	// Optional lets a live credential that comes to a Public row say who calls; any
+	// other is passed over, and the principal is then nobody.
+	Optional bool
 	// Keys lets an org's frontend and backend keys call, as the end user whom the
 	// call names; AsKey lets them call as the key that they are. Of neither they
 	// are Forbidden.
@@ -188,7 +193,13 @@ func (m *Mux) serve(c *Call) error {
 // the limits.
 func (m *Mux) admit(c *Call) (err error) {
 	if c.row.Who == Public {
-		return m.limits.address(c.Addr)
+		if err := m.limits.address(c.Addr); err != nil || !c.row.Optional {
+			return err
+		}
+		if c.Principal, err = m.caller(c); errors.Is(err, fault.Unauthenticated) {
+			return nil
+		}
+		return err
 	}
 	if c.Principal, err = m.caller(c); err != nil {
 		return err

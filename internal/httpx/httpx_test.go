@@ -265,6 +265,22 @@ func TestOnlyALiveCredentialPasses(t *testing.T) {
 	}
 }
 
+func TestAnOptionalCredentialNamesItsPrincipalOrIsPassedOver(t *testing.T) {
+	m, _ := testMux(t)
+	m.routes.add(&Row{Method: "GET", Pattern: "/optional", Who: Public, Optional: true, Handler: NoBody(200, func(_ context.Context, c *Call) (string, error) {
+		return c.Principal.ID, nil
+	})})
+	for auth, want := range map[string]string{"Bearer good": `"u1"`, "Bearer stale": `""`, "": `""`, "Basic x": `""`} {
+		if w := do(m, "GET", "/optional", "", "Authorization", auth); w.Code != 200 || w.Body.String() != want {
+			t.Errorf("%q: %d %s", auth, w.Code, w.Body)
+		}
+	}
+	m.caller = func(*Call) (access.Principal, error) {
+		return access.Principal{}, fault.New(fault.Unavailable, "the store is away")
+	}
+	checkProblem(t, do(m, "GET", "/optional", ""), 503, "away")
+}
+
 func TestAMistakeInTheTableStopsTheProgram(t *testing.T) {
 	ok := NoBody(200, func(context.Context, *Call) (string, error) { return "", nil })
 	for name, rows := range map[string][]Row{
