@@ -46,6 +46,7 @@ var rooms = map[string]room{
 	"internal/store":   {floor: 1, ours: "internal/fault"},
 
 	"client":                     {floor: 2, ours: "api cmek"},
+	"internal/access/accesstest": {floor: 2, ours: "internal/access"},
 	"internal/guard":             {floor: 2, ours: "internal/access internal/fault"},
 	"internal/httpx":             {floor: 2, ours: "api internal/access internal/fault internal/throttle", others: jsonv2},
 	"internal/job":               {floor: 2, ours: "internal/fault internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
@@ -58,6 +59,7 @@ var rooms = map[string]room{
 	"internal/kms":      {floor: 3, ours: "internal/aead internal/audit internal/fault internal/job internal/keyring internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
 	"internal/sealed":   {floor: 3, ours: "internal/aead internal/fault internal/job internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json"},
 	"internal/token":    {floor: 4, ours: "api internal/access internal/fault internal/layout internal/sealed internal/store", others: "github.com/go-json-experiment/json github.com/golang-jwt/jwt/v5"},
+	"internal/policy":   {floor: 3, ours: "api internal/access internal/fault internal/layout internal/store", others: jsonv2 + " " + uuid},
 	"internal/thread":   {floor: 3, ours: domain + " internal/job", others: jsonv2 + " " + uuid},
 	"internal/vault":    {floor: 3, ours: domain + " cmek internal/job", others: jsonv2 + " " + uuid},
 
@@ -82,14 +84,14 @@ var rooms = map[string]room{
 	"internal/kmsnode": {floor: 5, ours: "internal/audit internal/keyring internal/kms internal/kmsapi internal/kmsbackup internal/kmsserver internal/layout internal/store internal/store/pebblestore", others: "github.com/prometheus/client_golang/prometheus"},
 	"internal/allinone": {
 		floor:  9,
-		ours:   "internal/aead internal/audit internal/breakglass internal/fault internal/identity internal/job internal/keyring internal/kms internal/kmsapi internal/kmsclient internal/layout internal/server internal/store internal/store/memstore internal/store/pebblestore internal/thread internal/vault",
+		ours:   "internal/access internal/aead internal/audit internal/breakglass internal/fault internal/guard internal/identity internal/job internal/keyring internal/kms internal/kmsapi internal/kmsclient internal/layout internal/policy internal/server internal/store internal/store/memstore internal/store/pebblestore internal/thread internal/vault",
 		others: "github.com/go-json-experiment/json",
 	},
 
 	"cmd/keyfold": {
 		floor:  10,
-		ours:   "api client cmek internal/access internal/allinone internal/cli internal/fault internal/identity",
-		others: jsonv2 + " " + uuid + " github.com/spf13/cobra",
+		ours:   "api auditcheck client cmek internal/access internal/allinone internal/cli internal/fault internal/identity",
+		others: jsonv2 + " " + uuid + " github.com/spf13/cobra golang.org/x/term",
 	},
 	"cmd/keyfold-kms": {floor: 6, ours: "internal/audit internal/cli internal/config internal/fault internal/harden internal/keyring internal/keyring/rootspec internal/kms internal/kmsapi internal/kmsbackup internal/kmsclient internal/kmsnode internal/kmsserver", others: "github.com/spf13/cobra"},
 	"keyfoldtest":     {floor: 10, ours: "internal/access internal/allinone internal/fault internal/keyring internal/kms internal/kmsapi internal/kmsserver internal/store internal/store/memstore internal/store/pebblestore"},

@@ -12,7 +12,7 @@ type CreatePolicy struct {
 	PrincipalID       string          `json:"principal_id"`        // UUID
 	Permissions       []string        `json:"permissions"`         // one or more of PolicyPermissions
 	Conditions        json.RawMessage `json:"conditions,omitzero"` // see PolicyConditions
-	ExpiresAt         *time.Time      `json:"expires_at,omitzero"` // in the future
+	ExpiresAt         *time.Time      `json:"expires_at,omitzero"`
 	Effect            string          `json:"effect,omitempty"`    // "allow" or "deny"; allow when absent
 	Priority          int             `json:"priority,omitzero"`   // 0 to 2147483647; the greater goes before the less
 

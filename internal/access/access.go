@@ -108,6 +108,8 @@ type Resource struct {
 	Type string // for the record: "vault", "secret", "policy", "agent", "user", "api_key", "thread", ...
 	ID   string // for the record: what the action is about, by its ID; of a secret its path
 	As   string // for the record: what it is called there, when that says more than the action: "policy.create"
+
+	Details map[string]string // for the record: more facts, none of them secret; see Event
 }
 
 // Event is what the trail keeps of a decision, or of a thing that happened. It

@@ -33,8 +33,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/guard"
 	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/job"
+	"github.com/keyfold/keyfold/internal/policy"
 	"github.com/keyfold/keyfold/internal/server"
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/thread"
@@ -134,7 +137,8 @@ func (n *Node) openStore(dir dataDir, name string, cfg Config) (store.Store, err
 // assemble builds the domain and the server over an open store and the KMS.
 func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 	n.Identity = identity.New(identity.Config{Store: n.Store, Now: cfg.Now})
-	vaults := vault.New(vault.Config{Store: n.Store, KMS: keys, Now: cfg.Now, Log: cfg.Log})
+	gate := guard.New(guard.Config{Rules: policy.NewTable(n.Store), Recorder: unrecorded{}, Now: cfg.Now})
+	vaults := vault.New(vault.Config{Store: n.Store, KMS: keys, Gate: gate, Now: cfg.Now, Log: cfg.Log})
 	if err := vaults.Recover(ctx); err != nil {
 		return err
 	}
@@ -142,7 +146,7 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	threads := thread.New(thread.Config{Store: n.Store, KMS: keys, Now: cfg.Now, BreakGlass: offline})
+	threads := thread.New(thread.Config{Store: n.Store, KMS: keys, Gate: gate, Now: cfg.Now, BreakGlass: offline})
 	n.Jobs = job.New(job.Config{
 		Store: n.Store, Kinds: []job.Kind{vaults.RewrapKind(), threads.RewrapKind()}, Now: cfg.Now, Log: cfg.Log,
 		Holder: holder,
@@ -164,6 +168,11 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 	n.http = server.NewHTTPServer(n.Handler, cfg.Log)
 	return nil
 }
+
+// unrecorded is an access.Recorder in the place of the trail.
+type unrecorded struct{}
+
+func (unrecorded) Record(context.Context, access.Event) error { return nil }
 
 // answers asks s for a row that is not there.
 func answers(s store.Store) func(context.Context) error {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/access/accesstest"
 	"github.com/keyfold/keyfold/internal/audit"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/keyring"
@@ -129,8 +130,8 @@ func (s *site) export(name string) {
 
 // serve makes the server anew, with break-glass or without.
 func (s *site) serve(glass thread.BreakGlass) {
-	s.threads = thread.New(thread.Config{Store: s.store, KMS: s.kms, BreakGlass: glass})
-	s.vaults = vault.New(vault.Config{Store: s.store, KMS: s.kms})
+	s.threads = thread.New(thread.Config{Store: s.store, KMS: s.kms, Gate: new(accesstest.Gate), BreakGlass: glass})
+	s.vaults = vault.New(vault.Config{Store: s.store, KMS: s.kms, Gate: new(accesstest.Gate)})
 }
 
 // open sets up break-glass with a keyring file and what audits it.

@@ -12,6 +12,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/keyfold/keyfold/internal/access"
@@ -112,6 +113,7 @@ func event(p access.Principal, a access.Action, r access.Resource, decision erro
 	if e.Action == "" {
 		e.Action = string(a)
 	}
+	maps.Copy(e.Details, r.Details)
 	for name, value := range map[string]string{"vault_id": r.VaultID, "path": r.Path, "credential_id": p.Credential} {
 		if value != "" {
 			e.Details[name] = value

@@ -3,7 +3,6 @@ package thread
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/keyfold/keyfold/api"
@@ -18,18 +17,18 @@ import (
 // the thread is. The title has 0 to MaxTitle characters, none of them control
 // characters. Errors: Unauthenticated, Invalid, Unavailable (nothing stored).
 func (s *Service) Create(ctx context.Context, p access.Principal, req api.CreateThread) (api.Thread, error) {
-	if err := access.Allow(p, access.ThreadCreate, access.Resource{OrgID: p.OrgID}, nil, time.Time{}); err != nil {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return api.Thread{}, fault.Wrap(fault.Internal, err, "no ID could be made for the thread")
+	}
+	if err := s.authority.Check(ctx, p, access.ThreadCreate, access.Resource{OrgID: p.OrgID, Type: "thread", ID: id.String()}); err != nil {
 		return api.Thread{}, err
 	}
 	if !isText(req.Title, MaxTitle) {
 		return api.Thread{}, fault.New(fault.Invalid, "title must be at most %d characters of UTF-8, without control characters", MaxTitle)
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return api.Thread{}, fault.Wrap(fault.Internal, err, "no ID could be made for the thread")
-	}
 	now := s.tick()
-	m := meta{ID: id.String(), Org: p.OrgID, Author: p.ID, Title: req.Title, CreatedTS: now, UpdatedTS: now}
+	m := meta{ID: id.String(), Org: p.OrgID, Author: p.ID, EndUser: p.Kind == access.EndUser, Title: req.Title, CreatedTS: now, UpdatedTS: now}
 	lags := 0
 	err = store.Retry(ctx, func() error {
 		err := s.create(ctx, &m)
@@ -106,19 +105,34 @@ func (s *Service) Get(ctx context.Context, p access.Principal, threadID string) 
 // is stored before it or answers NotFound. Errors: Unauthenticated, NotFound
 // (also when it was deleted before), Forbidden.
 func (s *Service) Delete(ctx context.Context, p access.Principal, threadID string) error {
-	err := store.Retry(ctx, func() error {
-		m, err := s.gate(ctx, p, access.ThreadDelete, threadID)
-		if err != nil {
-			return err
+	m, err := s.gate(ctx, p, access.ThreadDelete, threadID)
+	if err != nil {
+		return err
+	}
+	err = store.Retry(ctx, func() error {
+		err := s.delete(ctx, m)
+		if errors.Is(err, store.ErrConflict) {
+			now, failed := s.load(ctx, m.ID)
+			if failed != nil {
+				return failed
+			}
+			m = now
 		}
-		var b store.Batch
-		b.Delete(m.index())
-		m.Deleted, m.DeletedTS = true, s.tick()
-		if err := m.put(&b); err != nil {
-			return err
-		}
-		_, err = s.store.Commit(ctx, &b)
 		return err
 	})
+	if errors.Is(err, store.ErrNotFound) { // deleted since
+		return access.NotThere
+	}
 	return store.Fault(err)
+}
+
+func (s *Service) delete(ctx context.Context, m meta) error {
+	var b store.Batch
+	b.Delete(m.index())
+	m.Deleted, m.DeletedTS = true, s.tick()
+	if err := m.put(&b); err != nil {
+		return err
+	}
+	_, err := s.store.Commit(ctx, &b)
+	return err
 }

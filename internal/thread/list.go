@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"strings"
-	"time"
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
@@ -26,7 +25,7 @@ type ListQuery struct {
 // are more. A search by title reads all of p's threads until the page is full.
 // Errors: Unauthenticated, Invalid (limit, cursor).
 func (s *Service) List(ctx context.Context, p access.Principal, q ListQuery) (api.Threads, error) {
-	if err := access.Allow(p, access.ThreadRead, access.Resource{OrgID: p.OrgID, OwnerID: p.ID}, nil, time.Time{}); err != nil {
+	if err := s.authority.Check(ctx, p, access.ThreadRead, access.Resource{OrgID: p.OrgID, OwnerID: p.ID, Type: "thread"}); err != nil {
 		return api.Threads{}, err
 	}
 	limit, err := pageSize(q.Limit)
@@ -63,11 +62,17 @@ func (s *Service) bySlug(ctx context.Context, p access.Principal, q ListQuery) (
 
 // find reads one thread and reports whether it is p's to see and matches q.
 func (s *Service) find(ctx context.Context, p access.Principal, q ListQuery, threadID string) (t api.Thread, ok bool, err error) {
-	t, err = s.Get(ctx, p, threadID)
-	if errors.Is(err, fault.NotFound) || errors.Is(err, fault.Forbidden) {
+	m, err := s.load(ctx, threadID)
+	if errors.Is(err, store.ErrNotFound) {
 		return api.Thread{}, false, nil
+	} else if err != nil {
+		return api.Thread{}, false, store.Fault(err)
 	}
-	return t, err == nil && q.match(t), err
+	may, err := s.authority.Filter(ctx, p, access.ThreadRead, m.resource(p, threadID))
+	if err != nil || !may("") {
+		return api.Thread{}, false, err
+	}
+	return m.api(), q.match(m.api()), nil
 }
 
 // walk goes through rng from its end until the page is full and one more

@@ -23,7 +23,8 @@ import (
 type meta struct {
 	ID        string         `json:"id"`
 	Org       string         `json:"org"`
-	Author    string         `json:"author"` // ID of the principal that made it
+	Author    string         `json:"author"`            // ID of the principal that made it
+	EndUser   bool           `json:"end_user,omitzero"` // the author is an access.EndUser
 	Title     string         `json:"title"`
 	CreatedTS int64          `json:"created_ts"`
 	UpdatedTS int64          `json:"updated_ts"` // of this record; a post does not change it

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/access/accesstest"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/keyring"
 	"github.com/keyfold/keyfold/internal/kms"
@@ -46,7 +47,7 @@ func openSite(t testing.TB, dir string) *site {
 	must(err)
 	k, err := kms.New(context.Background(), kms.Config{Store: keys, Root: root})
 	must(err)
-	return &site{Service: New(Config{Store: rows, KMS: k}), rows: rows, close: func() {
+	return &site{Service: New(Config{Store: rows, KMS: k, Gate: new(accesstest.Gate)}), rows: rows, close: func() {
 		k.Close()
 		must(rows.Close())
 		must(keys.Close())

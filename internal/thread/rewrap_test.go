@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/access/accesstest"
 	"github.com/keyfold/keyfold/internal/aead"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/job"
@@ -73,7 +74,7 @@ func (k *twinKMS) Rewrap(_ context.Context, items []kmsapi.RewrapItem) ([]kmsapi
 
 // runner runs jobs of w over s.
 func (w *world) runner(s store.Store) *job.Runner {
-	threads := New(Config{Store: s, KMS: w.kms})
+	threads := New(Config{Store: s, KMS: w.kms, Gate: new(accesstest.Gate)})
 	return job.New(job.Config{Store: s, Kinds: []job.Kind{threads.RewrapKind()}, Holder: "test"})
 }
 

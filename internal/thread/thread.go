@@ -28,7 +28,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/keyfold/keyfold/internal/access"
-	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
@@ -64,6 +63,7 @@ type KMS interface {
 type Config struct {
 	Store      store.Store
 	KMS        KMS
+	Gate       access.Gate
 	BreakGlass BreakGlass       // answers reads of messages while the KMS is away; nil: they fail
 	Now        func() time.Time // nil: time.Now
 }
@@ -73,6 +73,7 @@ type Config struct {
 type Service struct {
 	store      store.Store
 	kms        KMS
+	authority  access.Gate
 	breakGlass BreakGlass // nil: off
 	now        func() time.Time
 	last       atomic.Int64 // the last time that tick gave out
@@ -84,7 +85,7 @@ func New(c Config) *Service {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Service{store: c.Store, kms: c.KMS, breakGlass: c.BreakGlass, now: c.Now}
+	return &Service{store: c.Store, kms: c.KMS, authority: c.Gate, breakGlass: c.BreakGlass, now: c.Now}
 }
 
 // tick returns the time in nanoseconds since 1970, at least 1 and greater than
@@ -99,22 +100,35 @@ func (s *Service) tick() int64 {
 	}
 }
 
-// gate is the one way to a thread: it loads the metadata and asks access.Allow
-// before anything else is read or written. A thread that is unknown, deleted
+// gate is the one way to a thread: it loads the metadata and has it decided and
+// recorded whether p may, before anything else is read or written. A thread that is unknown, deleted
 // or another org's is the same NotFound, to the byte.
 func (s *Service) gate(ctx context.Context, p access.Principal, action access.Action, threadID string) (meta, error) {
 	m, err := s.load(ctx, threadID)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return meta{}, store.Fault(err)
 	}
-	// The zero meta of what is not there belongs to no org, which Allow takes for another one.
-	if err := access.Allow(p, action, access.Resource{OrgID: m.Org, OwnerID: m.Author}, nil, time.Time{}); err != nil {
+	// The zero meta of what is not there belongs to no org, which the gate takes for another one.
+	if err := s.authority.Check(ctx, p, action, m.resource(p, threadID)); err != nil {
 		return meta{}, err
 	}
 	if m.ID == "" {
-		return meta{}, fault.New(fault.NotFound, "there is no such thread; check the ID")
+		return meta{}, access.NotThere
 	}
 	return m, nil
+}
+
+// resource is the thread as the gate sees it, for p. An end user and a user or
+// agent are not the same for having one ID. An ID that is none is not told.
+func (m meta) resource(p access.Principal, threadID string) access.Resource {
+	r := access.Resource{OrgID: m.Org, Type: "thread"}
+	if m.EndUser == (p.Kind == access.EndUser) {
+		r.OwnerID = m.Author
+	}
+	if isThreadID(threadID) {
+		r.ID = threadID
+	}
+	return r
 }
 
 // load reads a thread that is there, or answers the zero meta and store.ErrNotFound.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/access/accesstest"
 	"github.com/keyfold/keyfold/internal/aead"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/kmsapi"
@@ -34,6 +35,7 @@ type world struct {
 	*Service
 	store *countingStore
 	kms   *twinKMS
+	asked *accesstest.Gate
 	clock *atomic.Int64 // nanoseconds since 1970; stands still
 }
 
@@ -45,7 +47,7 @@ func newWorld(t testing.TB) *world {
 }
 
 func newWorldOn(s store.Store) *world {
-	w := &world{store: &countingStore{Store: s}, kms: &twinKMS{keys: map[string]*aead.Key{}}, clock: new(atomic.Int64)}
+	w := &world{store: &countingStore{Store: s}, kms: &twinKMS{keys: map[string]*aead.Key{}}, clock: new(atomic.Int64), asked: new(accesstest.Gate)}
 	w.clock.Store(1_790_000_000_000_000_000)
 	w.Service = w.another()
 	return w
@@ -53,7 +55,7 @@ func newWorldOn(s store.Store) *world {
 
 // another is a second server on the same store, KMS and clock.
 func (w *world) another() *Service {
-	return New(Config{Store: w.store, KMS: w.kms, Now: func() time.Time { return time.Unix(0, w.clock.Load()) }})
+	return New(Config{Store: w.store, KMS: w.kms, Gate: w.asked, Now: func() time.Time { return time.Unix(0, w.clock.Load()) }})
 }
 
 func (w *world) thread(t testing.TB, p access.Principal, title string) api.Thread {

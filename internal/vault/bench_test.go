@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/access/accesstest"
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/store/memstore"
 	"github.com/keyfold/keyfold/internal/store/pebblestore"
@@ -20,7 +21,7 @@ func engines(b *testing.B, bench func(b *testing.B, s *Service, vaultID string))
 	b.Cleanup(func() { pebble.Close() })
 	for name, engine := range map[string]store.Store{"mem": memstore.New(), "pebble": pebble} {
 		b.Run(name, func(b *testing.B) {
-			s := New(Config{Store: engine, KMS: newKMS(b)})
+			s := New(Config{Store: engine, KMS: newKMS(b), Gate: new(accesstest.Gate)})
 			v, err := s.Create(b.Context(), owner, api.CreateVault{Name: "bench"})
 			if err != nil {
 				b.Fatal(err)

@@ -17,7 +17,7 @@ import (
 // plan of p's org has no CMEK or p is not a person; fault.Invalid when the
 // fingerprint is malformed or CMEK is enabled already.
 func (s *Service) EnableCMEK(ctx context.Context, p access.Principal, vaultID, fingerprint string) (api.Vault, error) {
-	return s.changeCMEK(ctx, p, vaultID, func(v *vault) error {
+	return s.changeCMEK(ctx, target{p: p, action: access.VaultCMEK, vault: vaultID, as: "vault.cmek_enable"}, func(v *vault) error {
 		if !p.Plan.AllowsCMEK() {
 			return fault.New(fault.Forbidden, "customer-managed keys need the business or enterprise plan")
 		}
@@ -37,7 +37,7 @@ func (s *Service) EnableCMEK(ctx context.Context, p access.Principal, vaultID, f
 // client sealed stay sealed and keep their fingerprint. fault.Invalid when
 // CMEK is not enabled.
 func (s *Service) DisableCMEK(ctx context.Context, p access.Principal, vaultID string) (api.Vault, error) {
-	return s.changeCMEK(ctx, p, vaultID, func(v *vault) error {
+	return s.changeCMEK(ctx, target{p: p, action: access.VaultCMEK, vault: vaultID, as: "vault.cmek_disable"}, func(v *vault) error {
 		if v.Fingerprint == "" {
 			return invalid("CMEK is not enabled for this vault")
 		}
@@ -47,16 +47,9 @@ func (s *Service) DisableCMEK(ctx context.Context, p access.Principal, vaultID s
 }
 
 // changeCMEK applies change to the vault's meta row in one commit.
-func (s *Service) changeCMEK(ctx context.Context, p access.Principal, vaultID string, change func(*vault) error) (api.Vault, error) {
+func (s *Service) changeCMEK(ctx context.Context, t target, change func(*vault) error) (api.Vault, error) {
 	var out api.Vault
-	err := s.retry(ctx, func() error {
-		v, err := s.gate(ctx, p, access.VaultCMEK, vaultID, "")
-		if err != nil {
-			return err
-		}
-		if p.Kind != access.User {
-			return fault.New(fault.Forbidden, "only people may change a vault's CMEK; ask the vault's owner")
-		}
+	err := s.change(ctx, t, func(v vault) error {
 		if err := change(&v); err != nil {
 			return err
 		}

@@ -17,11 +17,7 @@ const purgeBatch = 16
 // the vault is not found any more; its rows are then removed in batches. What
 // a crash or a failing store leaves of them, Recover removes.
 func (s *Service) Delete(ctx context.Context, p access.Principal, vaultID string) error {
-	err := s.retry(ctx, func() error {
-		v, err := s.gate(ctx, p, access.VaultDelete, vaultID, "")
-		if err != nil {
-			return err
-		}
+	err := s.change(ctx, target{p: p, action: access.VaultDelete, vault: vaultID}, func(v vault) error {
 		b := new(store.Batch)
 		b.RequireRevision(layout.VaultMeta(v.id), v.rev)
 		b.Delete(layout.VaultMeta(v.id))
@@ -66,6 +62,9 @@ func (s *Service) purge(ctx context.Context, vaultID string) error {
 		b := new(store.Batch)
 		for _, rec := range recs {
 			b.Delete(rec.Key)
+			if grantee, ok := layout.GranteeOf(vaultID, rec.Key); ok {
+				b.Delete(grantee)
+			}
 			rows.Start = rec.Key + "\x00" // not again over what was just deleted
 		}
 		done := len(recs) < purgeBatch

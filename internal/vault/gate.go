@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"time"
 
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
@@ -19,32 +18,47 @@ type vault struct {
 	rev store.Revision // 0: there is no such vault
 }
 
-// gate decides whether p may do action in the vault and, for a secret action,
-// on path. It comes before any look-up of what is in the vault. The vault that
-// it returns is the one that it decided on; a commit that requires its revision
-// stands under that decision.
+// target is what a caller named, and what he wants with it.
+type target struct {
+	p      access.Principal
+	action access.Action
+	vault  string // ID
+	path   string // for secret actions but the list, which is of all
+	as     string // for the record, see access.Resource
+}
+
+// gate has it decided and recorded whether the principal may do the action in
+// the vault and, for a secret action, on the path. It comes before any look-up
+// of what is in the vault. The vault that it returns is the one that was
+// decided on; a commit that requires its revision stands under that decision.
 //
 // A vault that is not there is decided on like one of no org, so that it is
 // answered as another org's. So is one whose meta row is damaged, unless the
 // org's index has it: nobody else may learn that it exists, and its owner must
 // not be told that it is gone.
-func (s *Service) gate(ctx context.Context, p access.Principal, action access.Action, vaultID, path string) (vault, error) {
-	if strings.HasPrefix(string(action), "secret.") {
-		if err := ValidatePath(path); err != nil {
+func (s *Service) gate(ctx context.Context, t target) (vault, error) {
+	if strings.HasPrefix(string(t.action), "secret.") && t.action != access.SecretList {
+		if err := ValidatePath(t.path); err != nil {
 			return vault{}, err
 		}
 	}
-	v, err := s.load(ctx, vaultID)
-	if errors.Is(err, fault.Damaged) && !s.listed(ctx, p.OrgID, vaultID) {
-		v, err = vault{id: vaultID}, nil
-	}
+	v, err := s.find(ctx, t.p, t.vault)
 	if err != nil {
 		return vault{}, err
 	}
-	if err := v.allow(p, action, path); err != nil {
+	if err := s.authority.Check(ctx, t.p, t.action, v.resource(t.path, t.as)); err != nil {
 		return vault{}, err
 	}
 	return v, nil
+}
+
+// find loads the vault for p, who may be anybody.
+func (s *Service) find(ctx context.Context, p access.Principal, vaultID string) (vault, error) {
+	v, err := s.load(ctx, vaultID)
+	if errors.Is(err, fault.Damaged) && !s.listed(ctx, p.OrgID, vaultID) {
+		return vault{id: vaultID}, nil
+	}
+	return v, err
 }
 
 // listed reports whether the org's index has the vault, or cannot be read.
@@ -53,9 +67,30 @@ func (s *Service) listed(ctx context.Context, org, vaultID string) bool {
 	return !errors.Is(err, store.ErrNotFound)
 }
 
-// allow is the decision alone. Lists ask it once for each entry.
-func (v vault) allow(p access.Principal, action access.Action, path string) error {
-	return access.Allow(p, action, access.Resource{OrgID: v.OrgID, OwnerID: v.OwnerID, Path: path}, nil, time.Time{})
+// resource is the vault, or a secret in it, as the gate sees it. An ID that is
+// none is not told: the record is not for any text that somebody sends.
+func (v vault) resource(path, as string) access.Resource {
+	r := access.Resource{OrgID: v.OrgID, OwnerID: v.OwnerID, Path: path, As: as}
+	if isID(v.id) {
+		r.VaultID = v.id
+	}
+	if r.Type, r.ID = "secret", path; path == "" {
+		r.Type, r.ID = "vault", r.VaultID
+	}
+	return r
+}
+
+// Resource returns what the gate needs to know of a vault, for those who decide
+// about things that belong to it, with the revision of its meta row: a commit
+// that requires it adds nothing to a vault that is gone. The resource of a
+// vault that is not there is of no org, and the revision 0. Nothing of it is
+// for the caller before the gate has decided.
+func (s *Service) Resource(ctx context.Context, p access.Principal, vaultID string) (access.Resource, store.Revision, error) {
+	v, err := s.find(ctx, p, vaultID)
+	if err != nil {
+		return access.Resource{}, 0, err
+	}
+	return v.resource("", ""), v.rev, nil
 }
 
 // load returns the vault; with rev 0 when there is none.
@@ -72,10 +107,40 @@ func isID(id string) bool {
 	return len(id) == 36 && strings.Trim(id, "0123456789abcdef-") == ""
 }
 
+// reload returns a vault that the gate has let the caller into, as it is now.
+// access.NotThere: it was deleted since.
+func (s *Service) reload(ctx context.Context, vaultID string) (vault, error) {
+	v, err := s.load(ctx, vaultID)
+	if err == nil && v.rev == 0 {
+		err = access.NotThere
+	}
+	return v, err
+}
+
+// change has t decided and recorded once, and runs try until its commit meets
+// no other, each time with the vault as it is then.
+func (s *Service) change(ctx context.Context, t target, try func(vault) error) error {
+	v, err := s.gate(ctx, t)
+	if err != nil {
+		return err
+	}
+	return s.retry(ctx, func() error {
+		err := try(v)
+		if errors.Is(err, store.ErrConflict) {
+			now, failed := s.reload(ctx, v.id)
+			if failed != nil {
+				return failed
+			}
+			v = now
+		}
+		return err
+	})
+}
+
 // torn answers for rows that do not fit together: the vault was deleted since
 // the gate and its rows are going, or the store lost some or was put back.
-func (s *Service) torn(ctx context.Context, p access.Principal, action access.Action, vaultID, path string) error {
-	if _, err := s.gate(ctx, p, action, vaultID, path); err != nil {
+func (s *Service) torn(ctx context.Context, vaultID string) error {
+	if _, err := s.reload(ctx, vaultID); err != nil {
 		return err
 	}
 	return damaged(errTorn)

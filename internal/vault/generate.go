@@ -39,7 +39,7 @@ func printable() string {
 // secret at path, or no longer; fault.Invalid on a vault with CMEK, whose key
 // the server does not have.
 func (s *Service) Generate(ctx context.Context, p access.Principal, vaultID, path string, req api.GenerateSecret) (api.SecretMetadata, error) {
-	return s.write(ctx, p, vaultID, path, func(v vault, h secretHead) (draft, error) {
+	return s.write(ctx, target{p: p, action: access.SecretRotate, vault: vaultID, path: path}, func(v vault, h secretHead) (draft, error) {
 		if v.Fingerprint != "" {
 			return draft{}, invalid("this vault takes only values sealed with its CMEK key, which the server does not have; generate and seal the value on your side")
 		}

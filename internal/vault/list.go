@@ -17,7 +17,11 @@ import (
 // Deleted secrets are left out; expired, disabled and read out ones are not. A
 // listing counts as no read. It comes from the heads alone.
 func (s *Service) ListSecrets(ctx context.Context, p access.Principal, vaultID, prefix string) (api.Secrets, error) {
-	v, err := s.gate(ctx, p, access.VaultRead, vaultID, "")
+	v, err := s.gate(ctx, target{p: p, action: access.SecretList, vault: vaultID})
+	if err != nil {
+		return api.Secrets{}, err
+	}
+	mayRead, err := s.authority.Filter(ctx, p, access.SecretRead, v.resource("", ""))
 	if err != nil {
 		return api.Secrets{}, err
 	}
@@ -32,7 +36,7 @@ func (s *Service) ListSecrets(ctx context.Context, p access.Principal, vaultID, 
 			return api.Secrets{}, damaged(err)
 		}
 		path := strings.TrimPrefix(rec.Key, heads)
-		if h.live() && v.allow(p, access.SecretRead, path) == nil {
+		if h.live() && mayRead(path) {
 			out.Secrets = append(out.Secrets, h.wire(path))
 		}
 	}
@@ -42,7 +46,7 @@ func (s *Service) ListSecrets(ctx context.Context, p access.Principal, vaultID, 
 // Versions returns the versions of a secret that were not deleted, newest
 // first. fault.NotFound when there are none.
 func (s *Service) Versions(ctx context.Context, p access.Principal, vaultID, path string) (api.Versions, error) {
-	v, err := s.gate(ctx, p, access.SecretRead, vaultID, path)
+	v, err := s.gate(ctx, target{p: p, action: access.SecretRead, vault: vaultID, path: path, as: "secret.versions"})
 	if err != nil {
 		return api.Versions{}, err
 	}
@@ -59,7 +63,7 @@ func (s *Service) Versions(ctx context.Context, p access.Principal, vaultID, pat
 	}
 	var out api.Versions
 	for n := h.Version; n > h.DeletedThrough; n-- {
-		r, err := s.loadVersion(ctx, p, v.id, path, n)
+		r, err := s.loadVersion(ctx, v.id, path, n)
 		if err != nil {
 			return api.Versions{}, err
 		}

@@ -26,7 +26,7 @@ type PutOptions struct {
 // fault.Conflict: the declared key is not the vault's (type
 // cmek_key_mismatch). fault.PreconditionFailed: see PutOptions.IfMatch.
 func (s *Service) Put(ctx context.Context, p access.Principal, vaultID, path string, req api.PutSecret, opt PutOptions) (api.SecretMetadata, error) {
-	return s.write(ctx, p, vaultID, path, func(v vault, h secretHead) (draft, error) {
+	return s.write(ctx, target{p: p, action: access.SecretWrite, vault: vaultID, path: path}, func(v vault, h secretHead) (draft, error) {
 		d, err := newDraft(req)
 		if err != nil {
 			return draft{}, err
@@ -56,14 +56,10 @@ type draft struct {
 
 // write commits one new version. compose says what it holds; it may be asked
 // again when another write came first.
-func (s *Service) write(ctx context.Context, p access.Principal, vaultID, path string, compose func(vault, secretHead) (draft, error)) (api.SecretMetadata, error) {
+func (s *Service) write(ctx context.Context, t target, compose func(vault, secretHead) (draft, error)) (api.SecretMetadata, error) {
 	var out api.SecretMetadata
-	err := s.retry(ctx, func() error {
-		v, err := s.gate(ctx, p, access.SecretWrite, vaultID, path)
-		if err != nil {
-			return err
-		}
-		h, rev, err := load[secretHead](ctx, s, layout.SecretHead(v.id, path))
+	err := s.change(ctx, t, func(v vault) error {
+		h, rev, err := load[secretHead](ctx, s, layout.SecretHead(v.id, t.path))
 		if err != nil {
 			return err
 		}
@@ -71,13 +67,18 @@ func (s *Service) write(ctx context.Context, p access.Principal, vaultID, path s
 		if err != nil {
 			return err
 		}
-		d.CreatedAt, d.CreatedBy, d.Fingerprint = s.time(), p.Ref(), v.Fingerprint
+		d.CreatedAt, d.CreatedBy, d.Fingerprint = s.time(), t.p.Ref(), v.Fingerprint
+		added := !h.live()
 		h = h.next(&d.attributes)
-		if err := s.checkVacant(ctx, p, v.id, path, h.Version, rev); err != nil {
+		if err := s.checkVacant(ctx, v.id, t.path, h.Version, rev); err != nil {
 			return err
 		}
-		out = h.wire(path)
-		return s.commitVersion(ctx, v, path, h, rev, d)
+		out = h.wire(t.path)
+		commit := func() error { return s.commitVersion(ctx, v, t.path, h, rev, d) }
+		if added {
+			return s.admit(ctx, t.p, access.Secrets, commit)
+		}
+		return commit()
 	})
 	if err != nil {
 		return api.SecretMetadata{}, err
@@ -120,7 +121,7 @@ func (s *Service) commitVersion(ctx context.Context, v vault, path string, h sec
 // checkVacant makes sure that no row lies where version n goes, after the head
 // at rev. When one does, another writer was faster, or the rows are torn and it
 // must not be overwritten.
-func (s *Service) checkVacant(ctx context.Context, p access.Principal, vaultID, path string, n int, rev store.Revision) error {
+func (s *Service) checkVacant(ctx context.Context, vaultID, path string, n int, rev store.Revision) error {
 	_, err := s.store.Get(ctx, layout.SecretVersion(vaultID, path, n))
 	switch {
 	case errors.Is(err, store.ErrNotFound):
@@ -135,5 +136,5 @@ func (s *Service) checkVacant(ctx context.Context, p access.Principal, vaultID, 
 	case now != rev:
 		return store.ErrConflict
 	}
-	return s.torn(ctx, p, access.SecretWrite, vaultID, path)
+	return s.torn(ctx, vaultID)
 }

@@ -20,7 +20,8 @@ type Read struct {
 }
 
 // Read returns the newest version of a secret. fault.NotFound: there never was
-// one. fault.Gone: the secret is deleted, or its newest version is disabled,
+// one. fault.Forbidden: also for an agent that signs through intents, see
+// access.Ceiling. fault.Gone: the secret is deleted, or its newest version is disabled,
 // expired or read out; older ones are not tried. fault.Damaged: the row does
 // not open.
 func (s *Service) Read(ctx context.Context, p access.Principal, vaultID, path string) (Read, error) {
@@ -55,7 +56,7 @@ func (s *Service) ReadVersion(ctx context.Context, p access.Principal, vaultID, 
 // uses up no read; an answer with the value is given only after its count is
 // on stable storage.
 func (s *Service) read(ctx context.Context, p access.Principal, vaultID, path string, choose func(secretHead) (int, error)) (Read, error) {
-	v, err := s.gate(ctx, p, access.SecretRead, vaultID, path)
+	v, err := s.gate(ctx, target{p: p, action: access.SecretRead, vault: vaultID, path: path})
 	if err != nil {
 		return Read{}, err
 	}
@@ -67,22 +68,25 @@ func (s *Service) read(ctx context.Context, p access.Principal, vaultID, path st
 	if err != nil {
 		return Read{}, err
 	}
-	r, err := s.loadVersion(ctx, p, v.id, path, n)
+	r, err := s.loadVersion(ctx, v.id, path, n)
 	if err != nil {
 		return Read{}, err
+	}
+	if p.Ceiling != nil && p.Ceiling.Intents && isKeyType(r.Type) {
+		return Read{}, errIntents
 	}
 	if err := s.checkReadable(ctx, v.id, path, n, r.attributes); err != nil {
 		return Read{}, err
 	}
 	value, err := s.open(ctx, v.id, path, n, r)
 	if errors.Is(err, fault.Damaged) {
-		value, err = s.reopen(ctx, p, v.id, path, n, r, err)
+		value, err = s.reopen(ctx, v.id, path, n, r, err)
 	}
 	if err != nil {
 		return Read{}, err
 	}
 	if r.MaxAccessCount > 0 {
-		if err := s.countRead(ctx, p, v.id, path, n, r.MaxAccessCount); err != nil {
+		if err := s.countRead(ctx, v.id, path, n, r.MaxAccessCount); err != nil {
 			return Read{}, err
 		}
 	}
@@ -90,11 +94,11 @@ func (s *Service) read(ctx context.Context, p access.Principal, vaultID, path st
 }
 
 // loadVersion returns the row of a version that the head says is there.
-func (s *Service) loadVersion(ctx context.Context, p access.Principal, vaultID, path string, n int) (versionRow, error) {
+func (s *Service) loadVersion(ctx context.Context, vaultID, path string, n int) (versionRow, error) {
 	rec, err := s.store.Get(ctx, layout.SecretVersion(vaultID, path, n))
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return versionRow{}, s.torn(ctx, p, access.SecretRead, vaultID, path)
+		return versionRow{}, s.torn(ctx, vaultID)
 	case err != nil:
 		return versionRow{}, readFault(err)
 	}
@@ -103,13 +107,17 @@ func (s *Service) loadVersion(ctx context.Context, p access.Principal, vaultID, 
 
 // reopen opens a version whose row was rewrapped after it was read as r and
 // failed to open: the version of the KEK that r names may have been destroyed.
-func (s *Service) reopen(ctx context.Context, p access.Principal, vaultID, path string, n int, r versionRow, failed error) (string, error) {
-	now, err := s.loadVersion(ctx, p, vaultID, path, n)
+func (s *Service) reopen(ctx context.Context, vaultID, path string, n int, r versionRow, failed error) (string, error) {
+	now, err := s.loadVersion(ctx, vaultID, path, n)
 	if err != nil || now.envelope.KEKVersion == r.envelope.KEKVersion || !bytes.Equal(now.raw, r.raw) {
 		return "", failed
 	}
 	return s.open(ctx, vaultID, path, n, now)
 }
+
+// isKeyType reports whether values of the type are used, not read, by agents
+// that sign through intents.
+func isKeyType(t string) bool { return t == "private_key" || t == "ssh_key" }
 
 // checkReadable refuses a version that is expired, disabled or read out.
 func (s *Service) checkReadable(ctx context.Context, vaultID, path string, n int, a attributes) error {
@@ -134,14 +142,11 @@ func (t versionState) check(maxReads int) error {
 }
 
 // countRead counts one read on stable storage, or refuses it.
-func (s *Service) countRead(ctx context.Context, p access.Principal, vaultID, path string, n, maxReads int) error {
+func (s *Service) countRead(ctx context.Context, vaultID, path string, n, maxReads int) error {
 	return s.retry(ctx, func() error {
-		v, err := s.load(ctx, vaultID)
+		v, err := s.reload(ctx, vaultID)
 		if err != nil {
 			return err
-		}
-		if v.rev == 0 {
-			return s.torn(ctx, p, access.SecretRead, vaultID, path)
 		}
 		return s.changeState(ctx, v, path, n, func(t *versionState) error {
 			if err := t.check(maxReads); err != nil {

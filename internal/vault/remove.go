@@ -13,11 +13,7 @@ import (
 // be written again; its versions go on counting and its ID stays.
 // fault.NotFound when there is no secret at path, or no longer.
 func (s *Service) DeleteSecret(ctx context.Context, p access.Principal, vaultID, path string) error {
-	return s.retry(ctx, func() error {
-		v, err := s.gate(ctx, p, access.SecretDelete, vaultID, path)
-		if err != nil {
-			return err
-		}
+	return s.change(ctx, target{p: p, action: access.SecretDelete, vault: vaultID, path: path}, func(v vault) error {
 		key := layout.SecretHead(v.id, path)
 		h, rev, err := load[secretHead](ctx, s, key)
 		if err != nil {
@@ -40,11 +36,7 @@ func (s *Service) DeleteSecret(ctx context.Context, p access.Principal, vaultID,
 // again changes nothing. fault.NotFound when there is no such version, or no
 // longer.
 func (s *Service) DisableVersion(ctx context.Context, p access.Principal, vaultID, path string, n int) error {
-	return s.retry(ctx, func() error {
-		v, err := s.gate(ctx, p, access.SecretDelete, vaultID, path)
-		if err != nil {
-			return err
-		}
+	return s.change(ctx, target{p: p, action: access.SecretDelete, vault: vaultID, path: path, as: "secret.disable_version"}, func(v vault) error {
 		h, _, err := load[secretHead](ctx, s, layout.SecretHead(v.id, path))
 		switch {
 		case err != nil:

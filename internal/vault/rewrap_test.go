@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/access/accesstest"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/job"
 	"github.com/keyfold/keyfold/internal/kmsapi"
@@ -26,13 +27,13 @@ type turn struct {
 func newTurn(t testing.TB) *turn {
 	x := &turn{rig: newRig(t), twin: newTwin()}
 	x.kms.KMS = x.twin
-	x.Service = New(Config{Store: x.hooks, KMS: x.twin, Now: x.present})
+	x.Service = New(Config{Store: x.hooks, KMS: x.twin, Gate: new(accesstest.Gate), Now: x.present})
 	return x
 }
 
 // runner runs jobs over s.
 func (x *turn) runner(s store.Store) *job.Runner {
-	v := New(Config{Store: s, KMS: x.twin, Now: x.present})
+	v := New(Config{Store: s, KMS: x.twin, Gate: new(accesstest.Gate), Now: x.present})
 	return job.New(job.Config{Store: s, Kinds: []job.Kind{v.RewrapKind()}, Now: x.present, Holder: "test"})
 }
 

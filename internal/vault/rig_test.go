@@ -12,6 +12,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/cmek"
 	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/access/accesstest"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/store"
@@ -36,6 +37,7 @@ type rig struct {
 	mem   *memstore.Store
 	hooks *hookStore
 	kms   *hookKMS
+	asked *accesstest.Gate
 	clock atomic.Int64 // nanoseconds since 1970
 	log   *bytes.Buffer
 }
@@ -44,6 +46,7 @@ func newRig(t testing.TB) *rig {
 	r := &rig{t: t, mem: memstore.New(), log: new(bytes.Buffer)}
 	r.hooks = &hookStore{Store: r.mem}
 	r.kms = &hookKMS{KMS: newKMS(t)}
+	r.asked = &accesstest.Gate{Now: r.present}
 	r.clock.Store(time.Date(2030, 1, 2, 3, 4, 5, 123456789, time.UTC).UnixNano())
 	r.restart()
 	return r
@@ -51,7 +54,7 @@ func newRig(t testing.TB) *rig {
 
 // restart puts a new Service over the same store and KMS.
 func (r *rig) restart() {
-	r.Service = New(Config{Store: r.hooks, KMS: r.kms, Now: r.present, Log: slog.New(slog.NewTextHandler(r.log, nil))})
+	r.Service = New(Config{Store: r.hooks, KMS: r.kms, Gate: r.asked, Now: r.present, Log: slog.New(slog.NewTextHandler(r.log, nil))})
 	if err := r.Recover(r.t.Context()); err != nil {
 		r.t.Fatal(err)
 	}

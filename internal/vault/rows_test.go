@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/access/accesstest"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
 )
@@ -140,7 +141,7 @@ func TestTheAADIsKindVaultPathVersionAndTheDigestOfTheAttributes(t *testing.T) {
 	r := newRig(t)
 	v := r.vault()
 	seen := &seenKMS{KMS: r.kms}
-	r.Service = New(Config{Store: r.mem, KMS: seen})
+	r.Service = New(Config{Store: r.mem, KMS: seen, Gate: new(accesstest.Gate)})
 	r.put(v, "a/b", "x")
 	r.put(v, "a/b", "y")
 	row, err := decodeVersion([]byte(r.rows()[layout.SecretVersion(v, "a/b", 2)]))

@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -45,6 +46,7 @@ type KMS interface {
 type Config struct {
 	Store store.Store
 	KMS   KMS
+	Gate  access.Gate
 	Now   func() time.Time // nil: time.Now
 	Log   *slog.Logger     // nil: slog.Default
 }
@@ -52,21 +54,23 @@ type Config struct {
 // Service does everything with vaults and secrets. Its methods may be called
 // by many goroutines, and many Services may share a store.
 //
-// Every method takes the caller first and asks the gate before it looks at
-// anything that the caller named. A vault that is unknown or another org's is
+// Every method takes the caller first and asks the gate, which records its
+// answer, before it looks at anything that the caller named. A vault that is unknown or another org's is
 // fault.NotFound, alike; a caller who may not is fault.Forbidden, whether the
 // secret exists or not. Errors are *fault.Error or wrap one; those that nobody
 // named are fault.Internal.
 type Service struct {
-	store store.Store
-	kms   KMS
-	now   func() time.Time
-	log   *slog.Logger
+	store     store.Store
+	kms       KMS
+	authority access.Gate
+	now       func() time.Time
+	log       *slog.Logger
+	quotas    quotas
 }
 
 // New returns a Service. Call Recover once before it takes requests.
 func New(c Config) *Service {
-	s := &Service{store: c.Store, kms: c.KMS, now: c.Now, log: c.Log}
+	s := &Service{store: c.Store, kms: c.KMS, authority: c.Gate, now: c.Now, log: c.Log}
 	if s.now == nil {
 		s.now = time.Now
 	}

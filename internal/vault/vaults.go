@@ -2,7 +2,6 @@ package vault
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"unicode/utf8"
 
@@ -23,10 +22,11 @@ const (
 
 // Create makes a vault in p's org, owned by p. The name has 1 to MaxName
 // characters, any text; names need not differ. fault.Invalid when a text does
-// not fit.
+// not fit; fault.Forbidden, type resource_limit_exceeded, when the plan has no
+// room.
 func (s *Service) Create(ctx context.Context, p access.Principal, req api.CreateVault) (api.Vault, error) {
 	v := vault{id: newID(), vaultMeta: vaultMeta{OrgID: p.OrgID}}
-	if err := v.allow(p, access.VaultCreate, ""); err != nil {
+	if err := s.authority.Check(ctx, p, access.VaultCreate, access.Resource{OrgID: p.OrgID, Type: "vault", ID: v.id}); err != nil {
 		return api.Vault{}, err
 	}
 	if err := checkVault(req); err != nil {
@@ -35,15 +35,19 @@ func (s *Service) Create(ctx context.Context, p access.Principal, req api.Create
 	v.OwnerKind, v.OwnerID = p.Kind, p.ID
 	v.Name, v.Description, v.CreatedAt = req.Name, req.Description, s.time()
 	v.KEKID = "vault-" + v.id
-	if _, err := s.kms.CreateKEK(ctx, []string{v.KEKID}); err != nil {
-		return api.Vault{}, sealFault(err)
-	}
-	b := new(store.Batch)
-	b.Put(layout.OrgVault(v.OrgID, v.id), nil)
-	if err := s.commitMeta(ctx, b, v); err != nil {
+	if err := s.admit(ctx, p, access.Vaults, func() error { return s.create(ctx, v) }); err != nil {
 		return api.Vault{}, err
 	}
 	return v.wire(), nil
+}
+
+func (s *Service) create(ctx context.Context, v vault) error {
+	if _, err := s.kms.CreateKEK(ctx, []string{v.KEKID}); err != nil {
+		return sealFault(err)
+	}
+	b := new(store.Batch)
+	b.Put(layout.OrgVault(v.OrgID, v.id), nil)
+	return s.commitMeta(ctx, b, v)
 }
 
 func checkVault(req api.CreateVault) error {
@@ -72,8 +76,7 @@ func (s *Service) commitMeta(ctx context.Context, b *store.Batch, v vault) error
 
 // List returns the vaults of p's org that p may read, oldest first.
 func (s *Service) List(ctx context.Context, p access.Principal) (api.Vaults, error) {
-	org := vault{vaultMeta: vaultMeta{OrgID: p.OrgID}}
-	if err := org.allow(p, access.VaultRead, ""); errors.Is(err, fault.Unauthenticated) {
+	if err := s.authority.Check(ctx, p, access.VaultRead, access.Resource{OrgID: p.OrgID, Type: "vault", As: "vault.list"}); err != nil {
 		return api.Vaults{}, err
 	}
 	out := api.Vaults{Vaults: []api.Vault{}}
@@ -86,7 +89,11 @@ func (s *Service) List(ctx context.Context, p access.Principal) (api.Vaults, err
 		if err != nil {
 			return api.Vaults{}, err
 		}
-		if v.allow(p, access.VaultRead, "") == nil { // a vault deleted since is of no org
+		mayRead, err := s.authority.Filter(ctx, p, access.VaultRead, v.resource("", ""))
+		if err != nil {
+			return api.Vaults{}, err
+		}
+		if mayRead("") { // a vault deleted since is of no org
 			out.Vaults = append(out.Vaults, v.wire())
 		}
 	}
@@ -95,7 +102,7 @@ func (s *Service) List(ctx context.Context, p access.Principal) (api.Vaults, err
 
 // Get returns a vault.
 func (s *Service) Get(ctx context.Context, p access.Principal, vaultID string) (api.Vault, error) {
-	v, err := s.gate(ctx, p, access.VaultRead, vaultID, "")
+	v, err := s.gate(ctx, target{p: p, action: access.VaultRead, vault: vaultID})
 	if err != nil {
 		return api.Vault{}, err
 	}

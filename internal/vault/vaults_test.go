@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/access/accesstest"
 	"github.com/keyfold/keyfold/internal/fault"
 )
 
@@ -60,7 +61,7 @@ func TestAVaultsTextsHaveLimits(t *testing.T) {
 func TestAVaultWithoutAKEKIsNotStored(t *testing.T) {
 	r := newRig(t)
 	for _, code := range []fault.Code{fault.Unavailable, fault.Internal} {
-		r.Service = New(Config{Store: r.mem, KMS: deadKMS{fault.New(code, "the socket is gone")}})
+		r.Service = New(Config{Store: r.mem, KMS: deadKMS{fault.New(code, "the socket is gone")}, Gate: new(accesstest.Gate)})
 		_, err := r.Create(t.Context(), owner, api.CreateVault{Name: "x"})
 		want(t, "Create", err, code)
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/access/accesstest"
 	"github.com/keyfold/keyfold/internal/aead"
 	"github.com/keyfold/keyfold/internal/job"
 	"github.com/keyfold/keyfold/internal/keyring"
@@ -86,8 +87,8 @@ type keys interface {
 
 // serve makes the server's part of s.
 func (s *site) serve(k keys, jobs bool) error {
-	s.vaults = vault.New(vault.Config{Store: s.rows, KMS: k})
-	s.threads = thread.New(thread.Config{Store: s.rows, KMS: k})
+	s.vaults = vault.New(vault.Config{Store: s.rows, KMS: k, Gate: new(accesstest.Gate)})
+	s.threads = thread.New(thread.Config{Store: s.rows, KMS: k, Gate: new(accesstest.Gate)})
 	s.jobs = job.New(job.Config{Store: s.rows, Kinds: []job.Kind{s.vaults.RewrapKind(), s.threads.RewrapKind()}, Holder: "server"})
 	if err := s.vaults.Recover(context.Background()); err != nil || !jobs {
 		return err
