@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/auditcheck"
+	"github.com/keyfold/keyfold/client"
+	"github.com/keyfold/keyfold/internal/cli"
+)
+
+// verifyFlags are those of audit verify.
+type verifyFlags struct {
+	windowFlags
+	file, save        string
+	keys, checkpoints []string
+}
+
+func (a *app) auditVerifyCmd() *cobra.Command {
+	var v verifyFlags
+	cmd := &cobra.Command{
+		Use: "verify", Short: "Recompute the trail here, from the server or from an export", Args: cobra.NoArgs,
+		Long: `Recompute the trail here: the hash of every event, the chains that the hashes make,
+and the signed checkpoints over them. The trail is fetched from the server, or read
+from --file, which keyfold audit export has written; that needs no server.
+
+--public-key is a key that may sign, as keyfold audit keys shows it. Without one, the
+keys are those that the server names now, or that the export itself has, and then
+anybody may have made it. --checkpoint is one that was saved earlier, by
+--save-checkpoint: without it nobody sees that the end of the trail was cut off.
+
+Exit code 1 when anything is wrong.`,
+		Example: `  keyfold audit verify --save-checkpoint trail.json
+  keyfold audit verify --file export.jsonl --public-key KEY --checkpoint trail.json`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			opt, err := v.options()
+			if err != nil {
+				return err
+			}
+			report, err := a.verifyTrail(cmd.Context(), v, opt)
+			if err != nil {
+				return err
+			}
+			return a.finishVerify(report, v)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&v.file, "file", "", "check this export")
+	f.StringArrayVar(&v.keys, "public-key", nil, "base64 of a key that may sign; may be repeated")
+	f.StringArrayVar(&v.checkpoints, "checkpoint", nil, "file of a checkpoint that was saved; may be repeated")
+	f.StringVar(&v.save, "save-checkpoint", "", "write the last checkpoint to this file when nothing is wrong")
+	v.define(cmd)
+	cmd.MarkFlagsMutuallyExclusive("file", "from")
+	cmd.MarkFlagsMutuallyExclusive("file", "to")
+	for _, name := range []string{"file", "checkpoint", "save-checkpoint"} {
+		_ = cmd.MarkFlagFilename(name)
+	}
+	return cmd
+}
+
+func (v *verifyFlags) options() (opt auditcheck.Options, err error) {
+	for _, text := range v.keys {
+		raw, err := base64.StdEncoding.DecodeString(text)
+		if err != nil || len(raw) != ed25519.PublicKeySize {
+			return opt, cli.Advise(cli.Usagef("--public-key wants the base64 of %d bytes", ed25519.PublicKeySize), "keyfold audit keys")
+		}
+		opt.Keys = append(opt.Keys, api.AuditKey{ID: auditcheck.KeyID(raw), Algorithm: "Ed25519", PublicKey: raw})
+	}
+	for _, path := range v.checkpoints {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return opt, err
+		}
+		var p api.AuditCheckpoint
+		if json.Unmarshal(text, &p) != nil || p.Number == 0 {
+			return opt, fmt.Errorf("%s is no checkpoint that keyfold audit verify --save-checkpoint has written", path)
+		}
+		opt.Saved = append(opt.Saved, p)
+	}
+	return opt, nil
+}
+
+// verifyTrail checks the export in the file, or one that it fetches.
+func (a *app) verifyTrail(ctx context.Context, v verifyFlags, opt auditcheck.Options) (auditcheck.Report, error) {
+	if v.file != "" {
+		f, err := os.Open(v.file)
+		if err != nil {
+			return auditcheck.Report{}, err
+		}
+		defer f.Close()
+		return auditcheck.VerifyExport(f, opt)
+	}
+	q, err := v.query()
+	if err != nil {
+		return auditcheck.Report{}, err
+	}
+	c, err := a.connect()
+	if err != nil {
+		return auditcheck.Report{}, err
+	}
+	return verifyServer(ctx, c, q, opt)
+}
+
+func verifyServer(ctx context.Context, c *client.Client, q client.AuditQuery, opt auditcheck.Options) (report auditcheck.Report, err error) {
+	if len(opt.Keys) == 0 {
+		if opt.Keys, err = c.AuditKeys(ctx); err != nil {
+			return report, err
+		}
+	}
+	export, err := c.ExportAudit(ctx, q.From, q.To)
+	if err != nil {
+		return report, err
+	}
+	defer export.Close()
+	return auditcheck.VerifyExport(export, opt)
+}
+
+// finishVerify saves the last checkpoint, prints the report, and fails when
+// anything is wrong.
+func (a *app) finishVerify(r auditcheck.Report, v verifyFlags) error {
+	if v.save != "" && r.OK() {
+		if err := saveCheckpoint(v.save, r.Last); err != nil {
+			return err
+		}
+	}
+	if err := a.printReport(r, v); err != nil {
+		return err
+	}
+	if !r.OK() {
+		return cli.Advise(fmt.Errorf("the trail is not as it was written: %d problems", r.Wrong),
+			"keep a copy of what was checked; compare with an earlier export, and find out who can write to the server's store")
+	}
+	if r.OwnKeys {
+		a.Note("warning: the keys are the export's own, so that it fits together and no more; give those of the server: --public-key")
+	}
+	return nil
+}
+
+func saveCheckpoint(path string, p *api.AuditCheckpoint) error {
+	if p == nil {
+		return errors.New("there is no checkpoint to save yet: one is signed some moments after an event")
+	}
+	text, err := json.MarshalIndent(p, "", "  ")
+	if err != nil {
+		return err
+	}
+	return cli.ReplaceFile(path, cli.Bytes(append(text, '\n')))
+}
+
+func (a *app) printReport(r auditcheck.Report, v verifyFlags) error {
+	result := "nothing is wrong"
+	if !r.OK() {
+		result = strconv.Itoa(r.Wrong) + " problems"
+	}
+	rows := [][]string{{"Org", r.OrgID}, {"Events", strconv.Itoa(r.Events)}, {"Verified", strconv.Itoa(r.Verified)},
+		{"Under a checkpoint", strconv.Itoa(r.Signed)}, {"Checkpoints", strconv.Itoa(r.Checkpoints)}, {"Result", result}}
+	for _, p := range r.Problems {
+		rows = append(rows, []string{"Problem", p.String()})
+	}
+	if v.save != "" && r.OK() {
+		rows = append(rows, []string{"Saved", v.save})
+	}
+	return a.Table(r, rows)
+}
+
+func base64Key(k api.AuditKey) string { return base64.StdEncoding.EncodeToString(k.PublicKey) }
