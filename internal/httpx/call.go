@@ -16,7 +16,7 @@ import (
 
 // Call is one request as a handler sees it. It belongs to one goroutine.
 type Call struct {
-	Principal access.Principal // zero on a Public row, but for an Optional one's; then without an ID when nobody is known
+	Principal access.Principal // zero on a public row that is not Optional
 	Addr      netip.Addr       // where the call came from; zero: a socket without an address
 
 	mux       *Mux

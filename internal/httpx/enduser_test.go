@@ -19,6 +19,7 @@ func keyRows() []Row {
 		{Method: "POST", Pattern: "/messages", Keys: true, MaxBody: 1000, FreeForm: true, Handler: who},
 		{Method: "POST", Pattern: "/sign", AsKey: true, Handler: who},
 		{Method: "GET", Pattern: "/vaults", Handler: who},
+		{Method: "GET", Pattern: "/open", Who: Public, Optional: true, Handler: who},
 	}
 }
 
@@ -60,6 +61,8 @@ func TestAnOrgsKeyCallsForTheUserWhomItNames(t *testing.T) {
 		{"POST /messages", `{"author":"8","body":{"author":"9"}}`, nil, 200, "end_user:||8"},
 		{"GET /threads", "", []string{"Authorization", "Bearer frontend"}, 401, "signature"},
 		{"POST /sign", "", nil, 200, "org_key:k1"},
+		{"GET /open", "", nil, 200, `":"`},
+		{"GET /open", "", []string{"Authorization", "Bearer good"}, 200, "user:u1"},
 		{"GET /vaults", "", nil, 403, "threads and messages alone"},
 		{"GET /vaults", "", []string{"X-User-ID", "7"}, 403, "threads and messages alone"},
 		{"GET /vaults", "", []string{"Authorization", "Bearer good", "X-User-ID", "7"}, 200, "user:u1"},

@@ -59,8 +59,8 @@ type Row struct {
 	// work (503). 0: DefaultTimeout.
 	Timeout time.Duration
 	Who     Who
-	// Optional lets a live credential that comes to a Public row say who calls; any
-	// other is passed over, and the principal is then nobody.
+	// Optional lets a live credential that comes to a Public row say who calls. Any
+	// other is passed over, and an org's own key: the principal is then without ID.
 	Optional bool
 	// Keys lets an org's frontend and backend keys call, as the end user whom the
 	// call names; AsKey lets them call as the key that they are. Of neither they
@@ -196,8 +196,8 @@ func (m *Mux) admit(c *Call) (err error) {
 		if err := m.limits.address(c.Addr); err != nil || !c.row.Optional {
 			return err
 		}
-		if c.Principal, err = m.caller(c); errors.Is(err, fault.Unauthenticated) {
-			return nil
+		if c.Principal, err = m.caller(c); errors.Is(err, fault.Unauthenticated) || c.Principal.Kind == access.OrgKey {
+			c.Principal, err = access.Principal{Addr: c.Addr, RequestID: c.requestID[0]}, nil
 		}
 		return err
 	}
