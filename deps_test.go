@@ -45,6 +45,7 @@ var rooms = map[string]room{
 	"internal/kmsapi":  {floor: 1, ours: "internal/fault", others: jsonv2 + " google.golang.org/protobuf/encoding/protowire"},
 	"internal/store":   {floor: 1, ours: "internal/fault"},
 
+	"auditcheck":                 {floor: 2, ours: "api"},
 	"client":                     {floor: 2, ours: "api cmek"},
 	"internal/access/accesstest": {floor: 2, ours: "internal/access"},
 	"internal/guard":             {floor: 2, ours: "internal/access internal/fault"},
@@ -59,6 +60,7 @@ var rooms = map[string]room{
 	"internal/kms":      {floor: 3, ours: "internal/aead internal/audit internal/fault internal/job internal/keyring internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
 	"internal/sealed":   {floor: 3, ours: "internal/aead internal/fault internal/job internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json"},
 	"internal/token":    {floor: 4, ours: "api internal/access internal/fault internal/layout internal/sealed internal/store", others: "github.com/go-json-experiment/json github.com/golang-jwt/jwt/v5"},
+	"internal/trail":    {floor: 4, ours: "api auditcheck internal/access internal/fault internal/layout internal/sealed internal/store", others: "github.com/go-json-experiment/json"},
 	"internal/policy":   {floor: 3, ours: "api internal/access internal/fault internal/layout internal/store", others: jsonv2 + " " + uuid},
 	"internal/thread":   {floor: 3, ours: domain + " internal/job", others: jsonv2 + " " + uuid},
 	"internal/vault":    {floor: 3, ours: domain + " cmek internal/job", others: jsonv2 + " " + uuid},
@@ -77,7 +79,7 @@ var rooms = map[string]room{
 	"internal/breakglass": {floor: 4, ours: "internal/audit internal/keyring internal/kms internal/kmsapi internal/thread"},
 	"internal/server": {
 		floor:  8,
-		ours:   "api internal/access internal/fault internal/httpx internal/job internal/thread internal/token internal/vault",
+		ours:   "api internal/access internal/fault internal/httpx internal/job internal/thread internal/token internal/trail internal/vault",
 		others: "github.com/go-json-experiment/json github.com/prometheus/client_golang/prometheus github.com/prometheus/common/expfmt",
 	},
 

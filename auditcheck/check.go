@@ -37,6 +37,8 @@ func (p Problem) String() string {
 // Report is what a check found.
 type Report struct {
 	OrgID       string               `json:"org_id"`
+	From        time.Time            `json:"from,omitzero"` // what was checked: events of From <= time < To
+	To          time.Time            `json:"to,omitzero"`
 	Events      int                  `json:"events"`             // checked
 	Verified    int                  `json:"verified"`           // of them, those with nothing wrong
 	Signed      int                  `json:"signed"`             // of them, those under a checkpoint that was checked; the rest came after it
@@ -72,7 +74,7 @@ func (w Window) holds(t int64) bool { return t >= w.From && (w.To == 0 || t < w.
 type Checker struct {
 	window Window
 	keys   map[string]ed25519.PublicKey
-	saved  map[uint64]Hash
+	saved  map[uint64]point
 
 	report Report
 	last   point
@@ -102,8 +104,14 @@ type chain struct {
 // NewChecker returns a Checker of an org's trail. Checkpoints must be signed by
 // one of keys.
 func NewChecker(org string, w Window, keys []api.AuditKey) *Checker {
-	c := &Checker{window: w, keys: map[string]ed25519.PublicKey{}, saved: map[uint64]Hash{}, heads: map[place]*head{}, tops: map[Chain]uint64{}, chains: map[Chain]*chain{}}
+	c := &Checker{window: w, keys: map[string]ed25519.PublicKey{}, saved: map[uint64]point{}, heads: map[place]*head{}, tops: map[Chain]uint64{}, chains: map[Chain]*chain{}}
 	c.report.OrgID = org
+	if w.From > 0 {
+		c.report.From = time.Unix(0, w.From).UTC()
+	}
+	if w.To > 0 {
+		c.report.To = time.Unix(0, w.To).UTC()
+	}
 	for _, k := range keys {
 		if len(k.PublicKey) == ed25519.PublicKeySize && KeyID(k.PublicKey) == k.ID {
 			c.keys[k.ID] = k.PublicKey
@@ -120,7 +128,7 @@ func (c *Checker) Save(p api.AuditCheckpoint) {
 		c.report.add(Problem{Checkpoint: p.Number, What: "the saved checkpoint: " + what})
 		return
 	}
-	c.saved[p.Number] = hash
+	c.saved[p.Number] = point{p.Number, p.CreatedAt.UnixNano(), hash}
 	c.name(heads)
 }
 
@@ -148,7 +156,7 @@ func (c *Checker) Checkpoint(p api.AuditCheckpoint) {
 	case p.CreatedAt.UnixNano() < c.last.time:
 		wrong("it is older than the one before")
 	}
-	if saved, ok := c.saved[p.Number]; ok && saved != hash {
+	if saved, ok := c.saved[p.Number]; ok && saved.hash != hash {
 		wrong("it is not the one that was saved: the trail was replaced")
 	}
 	c.last = point{p.Number, p.CreatedAt.UnixNano(), hash}
@@ -266,7 +274,7 @@ func (c *Checker) wrong(e *Event, at *chain, known bool) (id, what string) {
 // Report ends the check.
 func (c *Checker) Report() Report {
 	for _, n := range slices.Sorted(maps.Keys(c.saved)) {
-		if n > c.last.number {
+		if n > c.last.number && (c.window.To == 0 || c.saved[n].time < c.window.To) {
 			c.report.add(Problem{Checkpoint: n, What: "it was saved and is missing: the end of the trail was cut off"})
 		}
 	}

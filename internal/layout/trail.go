@@ -15,8 +15,11 @@ import (
 // org is escaped; ts has 20 digits (nanoseconds since 1970), chain 16 hex digits,
 // seq 15 digits, n 20.
 
+// Trails begins the keys of all events.
+func Trails() string { return "trail:" }
+
 // Trail begins the keys of an org's events.
-func Trail(org string) string { return "trail:" + escape(org) + ":" }
+func Trail(org string) string { return Trails() + escape(org) + ":" }
 
 // TrailFrom is the least key of an org's events of a time or later.
 func TrailFrom(org string, ts int64) string { return Trail(org) + pad(uint64(max(ts, 0)), 20) }
@@ -37,6 +40,15 @@ func ParseTrailEvent(rest string) (ts int64, chain string, seq uint64, ok bool) 
 
 // TrailPoint is the key of checkpoint n of an org.
 func TrailPoint(org string, n uint64) string { return TrailPoints(org) + pad(n, 20) }
+
+// ParseTrailPoint returns the number in the key of a checkpoint; 0: it is none.
+func ParseTrailPoint(org, key string) uint64 {
+	n, err := strconv.ParseUint(strings.TrimPrefix(key, TrailPoints(org)), 10, 64)
+	if err != nil || key != TrailPoint(org, n) {
+		return 0
+	}
+	return n
+}
 
 // TrailPoints begins the keys of an org's checkpoints.
 func TrailPoints(org string) string { return "trailpoint:" + escape(org) + ":" }
