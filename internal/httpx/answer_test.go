@@ -1,14 +1,18 @@
 package httpx
 
 import (
+	"context"
 	stdjson "encoding/json"
 	"net/http/httptest"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/keyfold/keyfold/internal/fault"
 )
 
 func TestEveryFaultHasItsStatus(t *testing.T) {
@@ -33,6 +37,12 @@ func TestEveryFaultHasItsStatus(t *testing.T) {
 		if (w.Header().Get("Retry-After") == "1") != (want == 503 || want == 429) {
 			t.Errorf("%s: Retry-After is %q", c[1], w.Header().Get("Retry-After"))
 		}
+	}
+	m.routes.add(&Row{Method: "GET", Pattern: "/later", Who: Public, Handler: Empty(func(context.Context, *Call) error {
+		return fault.New(fault.Conflict, "said so").WithRetryAfter(1001 * time.Millisecond)
+	})})
+	if w := do(m, "GET", "/later", ""); w.Code != 409 || w.Header().Get("Retry-After") != "2" {
+		t.Errorf("%d with Retry-After %q", w.Code, w.Header().Get("Retry-After"))
 	}
 	if p := checkProblem(t, do(m, "GET", "/fail/not_a_code", ""), 500, "said so"); p.Type != "about:blank" {
 		t.Errorf("type is %q", p.Type)

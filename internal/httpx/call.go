@@ -83,6 +83,9 @@ func (c *Call) Request() *http.Request { return c.r }
 // RequestID finds the call in the log.
 func (c *Call) RequestID() string { return c.requestID[0] }
 
+// Bearer returns the credential that the caller sent, "" when there is none.
+func (c *Call) Bearer() string { return bearer(c.r) }
+
 // Who is the row's.
 func (c *Call) Who() Who { return c.row.Who }
 

@@ -49,10 +49,28 @@ func Empty(call func(ctx context.Context, c *Call) error) Handler {
 		if err := call(ctx, c); err != nil {
 			return err
 		}
-		c.status = http.StatusNoContent
-		c.w.WriteHeader(c.status)
-		return nil
+		return c.noContent()
 	}
+}
+
+// Done is Body for a call that answers 204.
+func Done[In any](call func(ctx context.Context, c *Call, in In) error) Handler {
+	return func(ctx context.Context, c *Call) error {
+		var in In
+		if err := c.decode(&in); err != nil {
+			return err
+		}
+		if err := call(ctx, c, in); err != nil {
+			return err
+		}
+		return c.noContent()
+	}
+}
+
+func (c *Call) noContent() error {
+	c.status = http.StatusNoContent
+	c.w.WriteHeader(c.status)
+	return nil
 }
 
 // freeForm lets a json.RawMessage hold what the strict rules refuse of the

@@ -40,8 +40,11 @@ func problem(f *fault.Error, requestID string) api.Problem {
 		status = http.StatusInternalServerError
 	}
 	p := api.Problem{Type: f.Type, Title: http.StatusText(status), Status: status, Detail: f.Message, RequestID: requestID}
-	if p.Type == "" {
+	switch p.Type {
+	case "":
 		p.Type = "about:blank"
+	case api.ProblemResourceLimitExceeded:
+		p.Title = "Resource Limit Exceeded"
 	}
 	if p.Detail == "" {
 		p.Detail = p.Title
