@@ -30,6 +30,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/token"
 )
 
@@ -38,10 +39,6 @@ const (
 	CodeTTL  = 10 * time.Minute
 	Interval = 5 // seconds, and as many more each time that a poll comes too soon
 )
-
-// Method is how SignedIn is told that a session began. Such a session's token
-// lives 86,400 seconds.
-const Method = "device"
 
 // Challenges keeps what is half done; a *token.Service does. What is not there
 // is fault.Unauthenticated.
@@ -54,8 +51,9 @@ type Challenges interface {
 
 // People is what this package needs of package identity.
 type People interface {
-	// SignedIn begins a session of the user's and records it.
-	SignedIn(ctx context.Context, userID, method string, addr netip.Addr, requestID string) (api.Token, error)
+	// SignedIn begins a session of the user's and records it; the token of
+	// identity.MethodDevice lives 86,400 seconds. Unauthenticated: he is no more.
+	SignedIn(ctx context.Context, from identity.From, userID, method string) (api.Token, error)
 	// Recipient finds a user of the org by ID.
 	Recipient(ctx context.Context, orgID string, kind access.Kind, idOrEmail string) (id, email string, err error)
 }

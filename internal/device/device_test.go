@@ -13,6 +13,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/store/memstore"
 	"github.com/keyfold/keyfold/internal/token"
@@ -21,7 +22,7 @@ import (
 var (
 	person  = access.Principal{Kind: access.User, ID: "u1", OrgID: "o1"}
 	another = access.Principal{Kind: access.User, ID: "u2", OrgID: "o2"}
-	addr    = netip.MustParseAddr("203.0.113.9")
+	from    = identity.From{Addr: netip.MustParseAddr("203.0.113.9"), RequestID: "r1"}
 )
 
 // rig is a Service on real challenges; everything else is a fake.
@@ -61,11 +62,11 @@ func (r *rig) advance(d time.Duration) {
 	r.now = r.now.Add(d)
 }
 
-func (r *rig) SignedIn(_ context.Context, user, method string, a netip.Addr, requestID string) (api.Token, error) {
+func (r *rig) SignedIn(_ context.Context, f identity.From, user, method string) (api.Token, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if method != "device" || a != addr || requestID != "r1" {
-		r.t.Errorf("SignedIn by %q from %v, %q", method, a, requestID)
+	if method != "device" || f != from {
+		r.t.Errorf("SignedIn by %q from %+v", method, f)
 	}
 	r.signedIn = append(r.signedIn, user)
 	return api.Token{AccessToken: "token of " + user, TokenType: "Bearer", ExpiresIn: 86400}, nil
@@ -101,7 +102,7 @@ func (r *rig) Undo(string) { r.wrong-- }
 
 func (r *rig) begin() api.DeviceCode {
 	r.t.Helper()
-	c, err := r.Code(r.t.Context(), api.RequestDeviceCode{ClientID: "keyfold-cli"}, addr)
+	c, err := r.Code(r.t.Context(), api.RequestDeviceCode{ClientID: "keyfold-cli"}, from)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -109,7 +110,7 @@ func (r *rig) begin() api.DeviceCode {
 }
 
 func (r *rig) poll(code string) (api.DeviceToken, error) {
-	return r.Token(r.t.Context(), api.RequestDeviceToken{DeviceCode: code, GrantType: api.DeviceGrant}, addr, "r1")
+	return r.Token(r.t.Context(), api.RequestDeviceToken{DeviceCode: code, GrantType: api.DeviceGrant}, from)
 }
 
 // says checks that a poll is answered with word, and no session.
@@ -131,7 +132,7 @@ func TestADeviceGetsTheSessionOfWhoApprovesOnce(t *testing.T) {
 	r.says("nobody has looked", c.DeviceCode, api.DevicePending)
 	typed := strings.ToLower(strings.ReplaceAll(c.UserCode, "-", " "))
 	q, err := r.Look(t.Context(), person, typed)
-	if err != nil || q.UserCode != c.UserCode || q.ClientID != "keyfold-cli" || q.IPAddress != addr.String() || !q.ExpiresAt.Equal(r.clock().Add(10*time.Minute)) {
+	if err != nil || q.UserCode != c.UserCode || q.ClientID != "keyfold-cli" || q.IPAddress != from.Addr.String() || !q.ExpiresAt.Equal(r.clock().Add(10*time.Minute)) {
 		t.Errorf("Look = %+v, %v", q, err)
 	}
 	r.advance(5 * time.Second)
@@ -194,7 +195,7 @@ func TestNoWayToASessionButAnApproval(t *testing.T) {
 	} {
 		r.says(what, code, api.DeviceExpired)
 	}
-	_, err := r.Token(t.Context(), api.RequestDeviceToken{DeviceCode: other.DeviceCode, GrantType: "password"}, addr, "r1")
+	_, err := r.Token(t.Context(), api.RequestDeviceToken{DeviceCode: other.DeviceCode, GrantType: "password"}, from)
 	if fault.Of(err).Type != api.DeviceGrantErr {
 		t.Errorf("another grant: %v", err)
 	}
@@ -360,7 +361,7 @@ func TestUserCodesHaveTheirFormAndSpread(t *testing.T) {
 func TestAClientNamesItself(t *testing.T) {
 	r := newRig(t)
 	for _, id := range []string{"", strings.Repeat("x", 101), "a\nb", "\xff", "a\u202eb"} {
-		if _, err := r.Code(t.Context(), api.RequestDeviceCode{ClientID: id}, addr); !errors.Is(err, fault.Invalid) {
+		if _, err := r.Code(t.Context(), api.RequestDeviceCode{ClientID: id}, from); !errors.Is(err, fault.Invalid) {
 			t.Errorf("%q: %v", id, err)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/subtle"
 	"errors"
-	"net/netip"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -14,11 +13,12 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/token"
 )
 
-// Code begins a sign-in. addr is the device's. Errors: Invalid, Unavailable.
-func (s *Service) Code(ctx context.Context, req api.RequestDeviceCode, addr netip.Addr) (api.DeviceCode, error) {
+// Code begins a sign-in; from is the device. Errors: Invalid, Unavailable.
+func (s *Service) Code(ctx context.Context, req api.RequestDeviceCode, from identity.From) (api.DeviceCode, error) {
 	if n := utf8.RuneCountInString(req.ClientID); n < 1 || n > 100 || !utf8.ValidString(req.ClientID) || !isPrintable(req.ClientID) {
 		return api.DeviceCode{}, fault.New(fault.Invalid, "client_id must be 1 to 100 printable characters, such as keyfold-cli")
 	}
@@ -26,7 +26,7 @@ func (s *Service) Code(ctx context.Context, req api.RequestDeviceCode, addr neti
 	for {
 		code := newCode()
 		user := userCode(code)
-		data, err := json.Marshal(pending{Device: hash(code), ClientID: req.ClientID, Addr: addr, Created: now, Interval: Interval})
+		data, err := json.Marshal(pending{Device: hash(code), ClientID: req.ClientID, Addr: from.Addr, Created: now, Interval: Interval})
 		if err != nil {
 			return api.DeviceCode{}, fault.Wrap(fault.Internal, err, "a device code does not encode")
 		}
@@ -55,8 +55,8 @@ func isPrintable(s string) bool {
 }
 
 // Token answers a poll: the session, once, or a fault.Invalid whose type is one
-// of the api.Device words. addr is the device's.
-func (s *Service) Token(ctx context.Context, req api.RequestDeviceToken, addr netip.Addr, requestID string) (api.DeviceToken, error) {
+// of the api.Device words. from is the device.
+func (s *Service) Token(ctx context.Context, req api.RequestDeviceToken, from identity.From) (api.DeviceToken, error) {
 	if req.GrantType != api.DeviceGrant {
 		return api.DeviceToken{}, errGrant
 	}
@@ -76,7 +76,7 @@ func (s *Service) Token(ctx context.Context, req api.RequestDeviceToken, addr ne
 	if p.Denied {
 		return api.DeviceToken{}, errDenied
 	}
-	return s.signIn(ctx, p, addr, requestID)
+	return s.signIn(ctx, p, from)
 }
 
 // poll notes a poll and returns how things stand, or errSlow.
@@ -136,7 +136,7 @@ func encode(c *token.Challenge, p pending) (err error) {
 }
 
 // signIn gives the device a session of who approved, if he is still there.
-func (s *Service) signIn(ctx context.Context, p pending, addr netip.Addr, requestID string) (api.DeviceToken, error) {
+func (s *Service) signIn(ctx context.Context, p pending, from identity.From) (api.DeviceToken, error) {
 	_, email, err := s.People.Recipient(ctx, p.Org, access.User, p.User)
 	if errors.Is(err, fault.NotFound) {
 		return api.DeviceToken{}, errExpired
@@ -144,9 +144,9 @@ func (s *Service) signIn(ctx context.Context, p pending, addr netip.Addr, reques
 	if err != nil {
 		return api.DeviceToken{}, err
 	}
-	t, err := s.People.SignedIn(ctx, p.User, Method, addr, requestID)
+	t, err := s.People.SignedIn(ctx, from, p.User, identity.MethodDevice)
 	if err != nil {
-		return api.DeviceToken{}, err
+		return api.DeviceToken{}, expired(err)
 	}
 	return api.DeviceToken{Token: t, Email: email, UserID: p.User, OrgID: p.Org}, nil
 }
