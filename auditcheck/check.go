@@ -205,7 +205,7 @@ func (c *Checker) Broken(id, what string) {
 	c.report.add(Problem{EventID: id, What: what})
 	if name, seq, ok := ParseEventID(id); ok {
 		at := c.chain(name, seq)
-		at.last, at.broken = max(at.last, seq), true
+		at.last, at.broken, at.run = max(at.last, seq), true, 0
 	}
 }
 
