@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -74,15 +72,12 @@ func (a *app) callsWith(connect func() (*client.Client, error), run func(ctx con
 	}
 }
 
-// devServer reads the file that the development server has left.
-func (a *app) devServer() (devFile, error) {
-	path := filepath.Join(first(a.getenv("KEYFOLD_DATA"), defaultData), devFileName)
-	dev, err := readDevFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return dev, cli.Advise(fmt.Errorf("no server is given, and no development server has left %s", path),
-			"start one with: keyfold dev; or "+signIn+" --url URL; or set KEYFOLD_URL and KEYFOLD_API_KEY")
-	}
-	return dev, err
+// devServer reads the file that the development server has left; without one it
+// is fs.ErrNotExist.
+func (a *app) devServer() (devFile, error) { return readDevFile(a.devPath()) }
+
+func (a *app) devPath() string {
+	return filepath.Join(first(a.getenv("KEYFOLD_DATA"), defaultData), devFileName)
 }
 
 func readDevFile(path string) (dev devFile, err error) {

@@ -60,6 +60,9 @@ func (a *app) unnamed(saved credential, devKey func(devFile) string) (caller, er
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && saved.URL != "":
 		return a.withSaved(saved)
+	case errors.Is(err, fs.ErrNotExist):
+		return caller{}, cli.Advise(fmt.Errorf("no server is given, and no development server has left %s", a.devPath()),
+			"start one with: keyfold dev; or "+signIn+" --url URL; or set KEYFOLD_URL and KEYFOLD_API_KEY")
 	case err != nil:
 		return caller{}, err
 	case saved.URL == dev.URL && devKey(dev) == dev.APIKey: // an operator's calls keep the operator's key
