@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -35,7 +36,7 @@ func (s *Service) Issue(ctx context.Context, c Claims) (text string, expires tim
 		c.IssuedAt = now
 	}
 	c.Expires = c.Expires.Truncate(time.Second)
-	if !c.named() || !c.alive(now) || c.Expires.Sub(now) > MaxTTL {
+	if !c.sensible() || !c.alive(now) || c.Expires.Sub(now) > MaxTTL {
 		return "", time.Time{}, fault.New(fault.Internal, "a token of nobody, or without a sensible end, was asked for; nothing was issued")
 	}
 	all, err := s.current(ctx)
@@ -46,7 +47,7 @@ func (s *Service) Issue(ctx context.Context, c Claims) (text string, expires tim
 	w := newWire(c)
 	t := jwt.NewWithClaims(method, &w)
 	t.Header["kid"] = k.ID
-	if text, err = t.SignedString(k.private); err != nil {
+	if text, err = t.SignedString(k.private()); err != nil {
 		return "", time.Time{}, fault.Wrap(fault.Internal, err, "a token could not be signed")
 	}
 	if len(text) > MaxText {
@@ -61,7 +62,7 @@ func (s *Service) Issue(ctx context.Context, c Claims) (text string, expires tim
 // before is not looked at again. Errors: Unauthenticated, one and the same for
 // every cause; Unavailable, Damaged.
 func (s *Service) Verify(ctx context.Context, text string) (Claims, error) {
-	if len(text) > MaxText {
+	if len(text) > MaxText || strings.ContainsAny(text, "\r\n") { // which the decoder of base64 passes over
 		return Claims{}, errToken
 	}
 	sum := sha256.Sum256([]byte(text))

@@ -97,12 +97,14 @@ func (w wire) claims() (c Claims, ok bool) {
 		Kind: access.Kind(kind), ID: id, OrgID: w.Org, Scopes: w.Scopes, Vaults: w.Vaults, JTI: w.JTI,
 		IssuedAt: time.Unix(0, int64(binary.BigEndian.Uint64(jti))), Expires: time.Unix(*w.Expires, 0),
 	}
-	return c, c.named() && c.IssuedAt.Unix() == *w.IssuedAt
+	return c, c.sensible() && c.IssuedAt.Unix() == *w.IssuedAt && (w.NotBefore == nil || *w.NotBefore <= *w.Expires)
 }
 
-// named reports whether c is about a user or an agent of an org.
-func (c Claims) named() bool {
-	return (c.Kind == access.User || c.Kind == access.Agent) && c.ID != "" && c.OrgID != ""
+// sensible reports whether c is about a user or an agent of an org, for a time
+// that a token may live, and a sign-in may take.
+func (c Claims) sensible() bool {
+	d := c.Expires.Sub(c.IssuedAt)
+	return (c.Kind == access.User || c.Kind == access.Agent) && c.ID != "" && c.OrgID != "" && -Leeway < d && d <= MaxTTL+time.Hour
 }
 
 // alive reports whether now is between issue and end, to within Leeway.

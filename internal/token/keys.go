@@ -4,8 +4,6 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
-	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/keyfold/keyfold/internal/sealed"
@@ -41,14 +39,20 @@ type keys struct {
 	list []key
 }
 
-// key is a signing key. It prints as [redacted].
+// key is a signing key. One that does not open has its row alone, and is as good
+// as gone; the others are sound.
 type key struct {
 	keyRow
-	private ed25519.PrivateKey // nil: it does not open, and is as good as gone
+	public  ed25519.PublicKey
+	private func() ed25519.PrivateKey // no verb of fmt prints what a func returns
 }
 
-func (key) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[redacted]") }
-func (key) LogValue() slog.Value       { return slog.StringValue("[redacted]") }
+func newKey(row keyRow, seed []byte) key {
+	private := ed25519.NewKeyFromSeed(seed)
+	return key{row, private.Public().(ed25519.PublicKey), func() ed25519.PrivateKey { return private }}
+}
+
+func (k key) sound() bool { return k.public != nil }
 
 // thumbprint is the name of a key by RFC 7638, over the JWK that JWKS shows.
 func thumbprint(k ed25519.PublicKey) string {
@@ -60,7 +64,7 @@ func thumbprint(k ed25519.PublicKey) string {
 // for as long as tokens live.
 func (k *keys) over(i int, now time.Time) bool {
 	for _, next := range k.list[i+1:] {
-		if next.private != nil {
+		if next.sound() {
 			return !now.Before(next.SignsFrom.Add(verify))
 		}
 	}
@@ -70,7 +74,7 @@ func (k *keys) over(i int, now time.Time) bool {
 // find returns the sound key of an ID that verifies, or nil.
 func (k *keys) find(id string, now time.Time) *key {
 	for i := range k.list {
-		if one := &k.list[i]; one.ID == id && one.private != nil && !k.over(i, now) {
+		if one := &k.list[i]; one.ID == id && one.sound() && !k.over(i, now) {
 			return one
 		}
 	}
@@ -81,7 +85,7 @@ func (k *keys) find(id string, now time.Time) *key {
 // one, which a server made whose clock is ahead; nil when none is sound.
 func (k *keys) signer(now time.Time) (found *key) {
 	for i := range k.list {
-		if one := &k.list[i]; one.private != nil && (found == nil || !now.Before(one.SignsFrom)) {
+		if one := &k.list[i]; one.sound() && (found == nil || !now.Before(one.SignsFrom)) {
 			found = one
 		}
 	}
@@ -91,7 +95,7 @@ func (k *keys) signer(now time.Time) (found *key) {
 // newest returns the newest sound key, or nil.
 func (k *keys) newest() (found *key) {
 	for i := range k.list {
-		if k.list[i].private != nil {
+		if k.list[i].sound() {
 			found = &k.list[i]
 		}
 	}

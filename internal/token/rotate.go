@@ -36,11 +36,11 @@ func (s *Service) read(ctx context.Context) (*keys, error) {
 	}
 	k := &keys{rev: rec.Revision}
 	for _, row := range rows {
-		private, err := s.open(ctx, have, row)
+		one, err := s.open(ctx, have, row)
 		if err != nil {
 			return nil, err
 		}
-		k.list = append(k.list, key{row, private})
+		k.list = append(k.list, one)
 	}
 	if !s.keys.CompareAndSwap(have, k) {
 		return s.read(ctx)
@@ -48,36 +48,34 @@ func (s *Service) read(ctx context.Context) (*keys, error) {
 	return k, nil
 }
 
-// open returns the private key of row, or nil if it does not open.
-func (s *Service) open(ctx context.Context, have *keys, row keyRow) (ed25519.PrivateKey, error) {
+// open returns the key of row, sound if it opens.
+func (s *Service) open(ctx context.Context, have *keys, row keyRow) (key, error) {
 	if have != nil {
 		for _, k := range have.list {
-			if k.keyRow == row && k.private != nil {
-				return k.private, nil
+			if k.keyRow == row && k.sound() {
+				return k, nil
 			}
 		}
 	}
 	seed, err := s.box.Get(ctx, row.secret())
 	defer clear(seed)
 	if err == nil && len(seed) == ed25519.SeedSize {
-		if private := ed25519.NewKeyFromSeed(seed); thumbprint(public(private)) == row.ID {
-			return private, nil
+		if k := newKey(row, seed); thumbprint(k.public) == row.ID {
+			return k, nil
 		}
 	}
 	if err != nil && !errors.Is(err, fault.Damaged) && !errors.Is(err, fault.NotFound) {
-		return nil, err
+		return key{}, err
 	}
 	s.log.ErrorContext(ctx, "a signing key of tokens does not open; its tokens are refused, and another key takes its place", "kid", row.ID)
-	return nil, nil
+	return key{keyRow: row}, nil
 }
-
-func public(k ed25519.PrivateKey) ed25519.PublicKey { return k.Public().(ed25519.PublicKey) }
 
 // known looks for a key that verifies among those that were read.
 func (s *Service) known(id string) (ed25519.PublicKey, bool) {
 	if k := s.keys.Load(); k != nil {
 		if one := k.find(id, s.now()); one != nil {
-			return public(one.private), true
+			return one.public, true
 		}
 	}
 	return nil, false
@@ -112,12 +110,20 @@ func (s *Service) current(ctx context.Context) (*keys, error) {
 		return k, err
 	}
 	renewed, err := s.renew(ctx, false)
+	if err == nil && renewed.newest() == nil {
+		err = errKeys
+	}
 	if err != nil && k.newest() != nil {
 		s.log.WarnContext(ctx, "no new signing key of tokens could be made; the old one signs on", "error", err)
 		return k, nil
 	}
 	return renewed, err
 }
+
+// errKeys stops the making of keys that do not open either.
+var errKeys = fault.New(fault.Damaged, "the signing keys of tokens do not open; see to it that the KMS has the keys of this store")
+
+const maxUnsound = 8
 
 // Rotate makes a new signing key, which signs from publish later on. One that
 // waits already to sign is the new one: nothing is made then.
@@ -156,17 +162,23 @@ func (s *Service) renew(ctx context.Context, must bool) (k *keys, err error) {
 // next returns the rows that come after k, with the secrets that they need or
 // no longer need in b.
 func (s *Service) next(ctx context.Context, b *store.Batch, k *keys, must bool) (rows []keyRow, err error) {
-	now := s.now()
+	now, unsound := s.now(), 0
 	for i, one := range k.list {
 		if k.over(i, now) {
 			s.box.Delete(b, one.secret())
 			continue
 		}
 		rows = append(rows, one.keyRow)
+		if !one.sound() {
+			unsound++
+		}
 	}
 	newest := k.newest()
 	if !k.due(now) && (!must || now.Before(newest.SignsFrom)) {
 		return rows, nil
+	}
+	if unsound >= maxUnsound {
+		return nil, errKeys
 	}
 	row := keyRow{Created: now.UTC(), SignsFrom: now.UTC()}
 	if newest != nil {
@@ -175,9 +187,9 @@ func (s *Service) next(ctx context.Context, b *store.Batch, k *keys, must bool) 
 	seed := make([]byte, ed25519.SeedSize)
 	defer clear(seed)
 	rand.Read(seed)
-	private := ed25519.NewKeyFromSeed(seed)
-	defer clear(private)
-	row.ID = thumbprint(public(private))
+	made := newKey(row, seed)
+	defer clear(made.private())
+	row.ID = thumbprint(made.public)
 	return append(rows, row), s.box.Put(ctx, b, row.secret(), seed)
 }
 
@@ -189,10 +201,10 @@ func (s *Service) JWKS(ctx context.Context) (api.JWKS, error) {
 	}
 	var out api.JWKS
 	for i, one := range k.list {
-		if one.private != nil && !k.over(i, s.now()) {
+		if one.sound() && !k.over(i, s.now()) {
 			out.Keys = append(out.Keys, api.JWK{
 				KeyType: "OKP", Curve: "Ed25519", Use: "sig", Algorithm: method.Alg(), KeyID: one.ID,
-				X: base64.RawURLEncoding.EncodeToString(public(one.private)),
+				X: base64.RawURLEncoding.EncodeToString(one.public),
 			})
 		}
 	}
@@ -205,6 +217,6 @@ func (s *Service) PublicKey(ctx context.Context) (api.PublicKey, error) {
 	if err != nil {
 		return api.PublicKey{}, err
 	}
-	one := public(k.signer(s.now()).private)
+	one := k.signer(s.now()).public
 	return api.PublicKey{Algorithm: method.Alg(), PublicKey: base64.StdEncoding.EncodeToString(one)}, nil
 }
