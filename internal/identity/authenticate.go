@@ -1,0 +1,159 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// errCredential is the answer to every credential that is not a live one.
+var errCredential = fault.New(fault.Unauthenticated, "the credential is not a live one; sign in again, or send a live API key: Authorization: Bearer 1ck_...")
+
+// Authenticate says who bearer is: an API key or an access token, with all that
+// its user or agent and its org are at this moment. Whatever is malformed,
+// unknown, expired, revoked or of somebody who is no more is one and the same
+// Unauthenticated; a key that is unknown costs one hash and one read. A
+// frontend or backend key is an access.OrgKey: see EndUser. Other errors:
+// Unavailable, Damaged.
+func (s *Service) Authenticate(ctx context.Context, bearer string) (access.Principal, error) {
+	p, err := s.authenticate(ctx, bearer)
+	if errors.Is(err, fault.NotFound) || errors.Is(err, fault.Unauthenticated) {
+		err = errCredential
+	}
+	if err != nil {
+		return access.Principal{}, err
+	}
+	return p, nil
+}
+
+func (s *Service) authenticate(ctx context.Context, bearer string) (p access.Principal, err error) {
+	switch {
+	case isKey(bearer, keyPrefix):
+		p, err = s.byKey(ctx, bearer)
+	case strings.Count(bearer, ".") == 2:
+		p, err = s.byToken(ctx, bearer)
+	default:
+		return p, errCredential
+	}
+	if err != nil {
+		return p, err
+	}
+	var o Org
+	_, err = s.get(ctx, layout.Org(p.OrgID), &o)
+	p.Plan = o.Plan
+	return p, err
+}
+
+// byKey is authenticate of an API key, without the org's plan.
+func (s *Service) byKey(ctx context.Context, key string) (access.Principal, error) {
+	k, rev, err := s.liveKey(ctx, key)
+	if err != nil {
+		return access.Principal{}, err
+	}
+	p := access.Principal{OrgID: k.Org, Credential: k.ID}
+	switch k.Role {
+	case "":
+		u, _, err := s.user(ctx, k.User)
+		if err != nil {
+			return p, err
+		}
+		p.Kind, p.ID, p.OrgID, p.Role, p.Ceiling = access.User, u.ID, u.Org, u.Role, userCeiling(k.Scopes)
+	case api.RoleAdmin:
+		p.Kind, p.ID = access.Operator, k.ID
+	case api.RoleFrontend, api.RoleBackend:
+		p.Kind, p.ID, p.Role = access.OrgKey, k.ID, access.Role(k.Role)
+	default:
+		return p, errCredential
+	}
+	s.touchKey(ctx, key, k, rev)
+	return p, nil
+}
+
+// liveKey returns the record of an API key that has not expired.
+func (s *Service) liveKey(ctx context.Context, key string) (k keyRecord, rev store.Revision, err error) {
+	if rev, err = s.get(ctx, layout.APIKey(hash(key)), &k); err == nil && k.expired(s.now()) {
+		err = errCredential
+	}
+	return k, rev, err
+}
+
+// byToken is authenticate of an access token, without the org's plan.
+func (s *Service) byToken(ctx context.Context, text string) (access.Principal, error) {
+	c, err := s.tokens.Verify(ctx, text)
+	if err != nil {
+		return access.Principal{}, err
+	}
+	p := access.Principal{Kind: c.Kind, ID: c.ID, OrgID: c.OrgID, Credential: c.JTI}
+	switch c.Kind {
+	case access.User:
+		u, _, err := s.user(ctx, c.ID)
+		if err != nil {
+			return p, err
+		}
+		if u.Org != c.OrgID || !u.admits(c.IssuedAt, c.JTI) {
+			return p, errCredential
+		}
+		p.Role, p.Ceiling = u.Role, userCeiling(c.Scopes)
+	case access.Agent:
+		a, rev, err := s.agent(ctx, c.OrgID, c.ID)
+		if err != nil {
+			return p, err
+		}
+		if !a.lives(s.now()) || !a.admits(c.IssuedAt) {
+			return p, errCredential
+		}
+		p.Ceiling = &access.Ceiling{Scopes: c.Scopes, Vaults: c.Vaults, Intents: a.Intents}
+		s.touchAgent(ctx, c.OrgID, a, rev)
+	default:
+		return p, errCredential
+	}
+	return p, nil
+}
+
+// userCeiling is the ceiling of a user's credential with these scopes.
+func userCeiling(scopes []string) *access.Ceiling {
+	if len(scopes) == 0 {
+		return nil
+	}
+	return &access.Ceiling{Scopes: scopes}
+}
+
+// fresh is how late the time of a last use may be.
+const fresh = 10 * time.Minute
+
+// touch notes at most once in fresh that the row under name was used. A note
+// that fails is made at another use; one that meets a change of the row, such
+// as its deletion, is not made.
+func (s *Service) touch(ctx context.Context, name string, rev store.Revision, row any, b *store.Batch) {
+	b.RequireRevision(name, rev)
+	if put(b, name, row) == nil {
+		s.store.Commit(ctx, b)
+	}
+}
+
+// used reports whether the last use was long enough ago to be noted anew.
+func (s *Service) used(last time.Time) bool { return s.now().Sub(last) >= fresh }
+
+func (s *Service) touchKey(ctx context.Context, key string, k keyRecord, rev store.Revision) {
+	if !s.used(k.Used) {
+		return
+	}
+	k.Used, k.Prefix = s.now().UTC(), key[:shownOfKey]
+	var b store.Batch
+	b.Put(layout.APIKeyOf(k.owner(), k.ID), []byte(hash(key)))
+	s.touch(ctx, layout.APIKey(hash(key)), rev, k, &b)
+}
+
+func (s *Service) touchAgent(ctx context.Context, org string, a agent, rev store.Revision) {
+	if s.used(a.Used) {
+		a.Used = s.now().UTC()
+		s.touch(ctx, layout.Agent(org, a.ID), rev, a, new(store.Batch))
+	}
+}
