@@ -65,6 +65,10 @@ var rooms = map[string]room{
 	"internal/thread":   {floor: 3, ours: domain + " internal/job", others: jsonv2 + " " + uuid},
 	"internal/vault":    {floor: 3, ours: domain + " cmek internal/job", others: jsonv2 + " " + uuid},
 
+	"internal/share":   {floor: 4, ours: "api cmek internal/access internal/fault internal/layout internal/store internal/vault", others: "github.com/go-json-experiment/json " + uuid},
+	"internal/device":  {floor: 6, ours: "api internal/access internal/fault internal/identity internal/token", others: "github.com/go-json-experiment/json"},
+	"internal/passkey": {floor: 6, ours: "api internal/access internal/fault internal/identity internal/layout internal/store internal/token", others: "github.com/go-json-experiment/json github.com/go-webauthn/webauthn/protocol github.com/go-webauthn/webauthn/webauthn " + uuid},
+
 	"internal/keyring/pkcs11root": {floor: 2, ours: "internal/aead internal/fault internal/keyring", others: "github.com/miekg/pkcs11"},
 	"internal/keyring/roottest":   {floor: 2, ours: "internal/aead internal/keyring"},
 	"internal/keyring/rootspec":   {floor: 3, ours: "internal/keyring internal/keyring/pkcs11root internal/private", others: "golang.org/x/term"},
@@ -79,7 +83,7 @@ var rooms = map[string]room{
 	"internal/breakglass": {floor: 4, ours: "internal/audit internal/keyring internal/kms internal/kmsapi internal/thread"},
 	"internal/server": {
 		floor:  8,
-		ours:   "api internal/access internal/fault internal/httpx internal/job internal/thread internal/token internal/trail internal/vault",
+		ours:   "api internal/access internal/device internal/fault internal/httpx internal/job internal/passkey internal/share internal/thread internal/token internal/trail internal/vault",
 		others: "github.com/go-json-experiment/json github.com/prometheus/client_golang/prometheus github.com/prometheus/common/expfmt",
 	},
 

@@ -1,6 +1,7 @@
 package share
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -28,13 +29,16 @@ import (
 // linkBytes is how many random bytes a link holds.
 const linkBytes = 32
 
+var errPeople = fault.New(fault.Forbidden, "only people share secrets; sign in as a user")
+
 // Create shares the secret of that ID, by the rules of api.CreateShare. Errors:
 // NotFound (no such secret in the org, or no such recipient), Forbidden (p may
 // not share it, or is no user), Invalid, Conflict (type share_sealed; or
 // MaxShares are reached).
 func (s *Service) Create(ctx context.Context, p access.Principal, secretID string, req api.CreateShare) (api.CreatedShare, error) {
-	if p.Kind != access.User {
-		return api.CreatedShare{}, fault.New(fault.Forbidden, "only people share secrets; sign in as a user")
+	if p.Kind != access.User { // the gate says so, too, and records it
+		err := s.Gate.Check(ctx, p, access.SecretShare, access.Resource{OrgID: p.OrgID, Type: "secret", ID: secretID})
+		return api.CreatedShare{}, cmp.Or(err, error(errPeople))
 	}
 	at, err := s.Vault.Locate(ctx, p.OrgID, secretID)
 	if err != nil {

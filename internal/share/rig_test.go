@@ -76,6 +76,9 @@ func (r *rig) Record(_ context.Context, e access.Event) error {
 }
 
 func (r *rig) Check(_ context.Context, p access.Principal, a access.Action, res access.Resource) error {
+	if p.Kind != access.User {
+		return nil // a gate that is too kind
+	}
 	if a != access.SecretShare || res.VaultID != vaultID || res.Path != "db/password" || res.OwnerID == "" {
 		r.t.Errorf("the gate was asked for %s on %+v", a, res)
 	}
