@@ -73,7 +73,7 @@ func (c *Client) OpenShare(ctx context.Context, share, passphrase string) (*Shar
 	}
 	cl := call{method: http.MethodGet, path: path, counts: true, out: new(api.SharedSecret)}
 	if passphrase != "" {
-		cl.method, cl.in = http.MethodPost, api.OpenShare{Passphrase: passphrase}
+		cl.method, cl.counts, cl.in = http.MethodPost, false, api.OpenShare{Passphrase: passphrase}
 	}
 	if _, err := c.do(ctx, cl); err != nil {
 		return nil, err
