@@ -353,8 +353,9 @@ func TestADamagedEventIsAFault(t *testing.T) {
 
 func FuzzVerifyExport(f *testing.F) {
 	f.Add([]byte(newSample().text(f)))
+	opt := Options{Keys: keysOf(key), Saved: newSample().points[:1]}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := VerifyExport(bytes.NewReader(b), Options{Keys: keysOf(key), Saved: newSample().points[:1]})
+		r, err := VerifyExport(bytes.NewReader(b), opt)
 		if err == nil && r.OK() && r.Events == 0 {
 			t.Errorf("%q is good", b)
 		}
