@@ -164,6 +164,7 @@ type fakeKMS struct {
 	kek   *aead.Key
 	down  error
 	opens int
+	deaf  bool // it opens nothing
 }
 
 func (k *fakeKMS) CreateKEK(_ context.Context, ids []string) ([]kmsapi.KEKInfo, error) {
@@ -194,7 +195,7 @@ func (k *fakeKMS) Open(_ context.Context, items []kmsapi.OpenItem) ([]kmsapi.Ope
 		return nil, k.down
 	}
 	p, err := k.kek.Open(items[0].Envelope.Ciphertext, items[0].AAD)
-	if err != nil {
+	if err != nil || k.deaf {
 		err = fault.New(fault.Unopenable, "does not open")
 	}
 	return []kmsapi.OpenResult{{Plaintext: p, Err: err}}, nil
