@@ -45,8 +45,10 @@ func (a *app) root() *cobra.Command {
 		Long: `Keyfold keeps secrets in vaults and messages in threads, encrypted.
 
 Try it:            keyfold dev
-Where and who:     KEYFOLD_URL, KEYFOLD_API_KEY; without both, the development
-                   server of ./keyfold-data (KEYFOLD_DATA) when there is one
+Sign in:           keyfold login, which keeps it in KEYFOLD_CONFIG_DIR
+Where and who:     KEYFOLD_URL, KEYFOLD_API_KEY; without them, the development
+                   server of ./keyfold-data (KEYFOLD_DATA) when there is one, and
+                   else where you have signed in
 Default vault:     KEYFOLD_VAULT, used where VAULT is left out
 The CMEK key:      --cmek-key-file, KEYFOLD_CMEK_KEY (base64), KEYFOLD_CMEK_KEY_FILE
                    or ONECLAW_CMEK_KEY, the first that is set
@@ -61,6 +63,7 @@ Exit codes:        0 done, 1 failed, 2 wrong usage`,
 	f.StringVar(&a.url, "url", "", "server, such as http://127.0.0.1:7420 (env KEYFOLD_URL)")
 	f.StringVar(&a.apiKey, "api-key", "", "API key; prefer the environment, arguments can be seen by others (env KEYFOLD_API_KEY)")
 	root.AddCommand(a.devCmd(), a.loginCmd(), a.whoamiCmd(), a.logoutCmd(), a.vaultCmd(), a.secretCmd(), a.cmekCmd(),
-		a.agentCmd(), a.policyCmd(), a.keyCmd(), a.memberCmd(), a.shareCmd(), a.totpCmd(), a.runCmd(), a.auditCmd(), a.threadCmd(), a.messageCmd(), a.adminCmd())
+		a.shareCmd(), a.runCmd(), a.agentCmd(), a.policyCmd(), a.keyCmd(), a.memberCmd(), a.totpCmd(), a.auditCmd(),
+		a.threadCmd(), a.messageCmd(), a.adminCmd())
 	return root
 }
