@@ -14,7 +14,7 @@ import (
 )
 
 // errCredential is the answer to every credential that is not a live one.
-var errCredential = fault.New(fault.Unauthenticated, "the credential is not a live one; sign in again, or send a live API key: Authorization: Bearer 1ck_...")
+var errCredential = fault.New(fault.Unauthenticated, "the credential is not a live one; sign in again, or use a live API key: 1ck_... as the Bearer, ocv_... at /v1/auth/agent-token")
 
 // Authenticate says who bearer is: an API key or an access token, with all that
 // its user or agent and its org are at this moment. Whatever is malformed,
