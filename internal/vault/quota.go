@@ -38,13 +38,13 @@ func (s *Service) admit(ctx context.Context, p access.Principal, c access.Counte
 	return add()
 }
 
-// Usage counts the org's vaults, or the secrets in them. It asks no gate and
+// Usage counts the org's vaults, or the secrets in them, up to most. It asks no gate and
 // reads every head: for those who have asked one.
-func (s *Service) Usage(ctx context.Context, orgID string, c access.Counted) (int, error) {
-	return s.count(ctx, orgID, c, -1)
+func (s *Service) Usage(ctx context.Context, orgID string, c access.Counted, most int) (int, error) {
+	return s.count(ctx, orgID, c, most)
 }
 
-// count counts until it has found limit; all, when limit is negative.
+// count counts until it has found limit, which is 1 or more.
 func (s *Service) count(ctx context.Context, orgID string, c access.Counted, limit int) (n int, err error) {
 	index := layout.OrgVault(orgID, "")
 	for rec, err := range store.All(ctx, s.store, store.Prefix(index)) {
