@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -182,6 +183,14 @@ func (c *Checker) verify(p *api.AuditCheckpoint) (hash Hash, heads []head, what 
 		what = "it is older than an event that it names"
 	}
 	return sha256.Sum256(text), heads, what
+}
+
+// VerifyCheckpoint returns nil when p is of org and signed by one of keys.
+func VerifyCheckpoint(org string, p api.AuditCheckpoint, keys []api.AuditKey) error {
+	if _, _, what := NewChecker(org, Window{}, keys).verify(&p); what != "" {
+		return errors.New(what)
+	}
+	return nil
 }
 
 // name keeps heads for the events to come.

@@ -20,7 +20,8 @@ type head struct {
 	seq   uint64 // 0: it has not begun
 	time  int64
 	hash  auditcheck.Hash
-	marks []uint64 // the events at which the chain's marks are; none: a checkpoint names all, or is about to
+	marks []uint64 // the events at which there may be marks of the chain; none: a checkpoint names all, or is about to
+	open  bool     // the last of marks is there, and none of a later event is needed
 }
 
 // commit stores events in one commit. When it fails, it is not known which of
@@ -61,8 +62,8 @@ func (t *Trail) append(r *record, keys *ring, b *store.Batch) {
 	e.AppendHead(r.row[:0])
 	h.seq, h.time, h.hash = e.Seq, e.Time, sha256.Sum256(r.row)
 	chain := h.chain.String()
-	if len(h.marks) == 0 {
-		h.marks = []uint64{h.seq}
+	if !h.open {
+		h.marks, h.open = append(h.marks, h.seq), true
 		b.Put(layout.TrailOpen(e.Org, chain, h.seq), strconv.AppendInt(nil, h.time, 10))
 	}
 	b.Put(layout.TrailEvent(e.Org, h.time, chain, h.seq), keys.appendMAC(r.row, h.hash))

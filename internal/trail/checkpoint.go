@@ -50,14 +50,14 @@ func (t *Trail) take() map[string]head {
 	for org, h := range t.heads {
 		if len(h.marks) > 0 {
 			taken[org] = *h
-			h.marks = nil
+			h.marks, h.open = nil, false
 		}
 	}
 	return taken
 }
 
-// giveBack is the mirror of take, for a head that was not signed. The marks of a
-// chain that ended meanwhile are left to adopt.
+// giveBack takes back the marks of a head that was not signed, or not surely: they
+// may be there or not. Those of a chain that ended meanwhile are left to adopt.
 func (t *Trail) giveBack(org string, h head) {
 	t.write.Lock()
 	defer t.write.Unlock()
