@@ -275,8 +275,8 @@ func TestAShareNamesItsSecretAndIsReadWithoutASignIn(t *testing.T) {
 	}
 	// A link of another server does not get our key.
 	sh.env["KEYFOLD_URL"] = "http://127.0.0.1:1"
-	sh.try("", "share", "read", link)
-	if last := bodies[len(bodies)-1]; strings.Contains(last, "1ck_x") {
-		t.Errorf("the key went along: %s", last)
+	code, out, stderr = sh.try("open sesame", "share", "read", link, "--passphrase")
+	if last := bodies[len(bodies)-1]; code != 0 || out != "the bytes" || strings.Contains(last, "1ck_x") {
+		t.Errorf("exit %d, %q, %q; sent: %s", code, out, stderr, last)
 	}
 }
