@@ -162,7 +162,10 @@ func (e *Event) AppendBody(dst []byte) []byte {
 	for _, f := range e.texts() {
 		dst = appendField(dst, *f)
 	}
-	for _, key := range slices.Sorted(maps.Keys(e.Details)) {
+	var few [16]string
+	keys := slices.AppendSeq(few[:0], maps.Keys(e.Details))
+	slices.Sort(keys)
+	for _, key := range keys {
 		dst = appendField(appendField(dst, key), e.Details[key])
 	}
 	return dst

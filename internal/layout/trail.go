@@ -26,7 +26,7 @@ func TrailFrom(org string, ts int64) string { return Trail(org) + pad(uint64(max
 
 // TrailEvent is the key of an event.
 func TrailEvent(org string, ts int64, chain string, seq uint64) string {
-	return TrailFrom(org, ts) + "-" + chain + "-" + pad(seq, 15)
+	return Trails() + escape(org) + ":" + pad(uint64(max(ts, 0)), 20) + "-" + chain + "-" + pad(seq, 15)
 }
 
 // ParseTrailEvent reads what comes after Trail in the key of an event.
@@ -73,8 +73,9 @@ func ParseTrailOpen(key string) (org, chain string, seq uint64, ok bool) {
 
 // pad writes n with so many digits, or more where it needs them.
 func pad(n uint64, digits int) string {
-	text := strconv.FormatUint(n, 10)
-	return zeros[:max(digits-len(text), 0)] + text
+	var text [20]byte
+	b := strconv.AppendUint(text[:0], n, 10)
+	return zeros[:max(digits-len(b), 0)] + string(b)
 }
 
 const zeros = "00000000000000000000"

@@ -17,6 +17,7 @@ import (
 // head is the last event of a chain that is on stable storage.
 type head struct {
 	chain auditcheck.Chain
+	name  string // of chain
 	seq   uint64 // 0: it has not begun
 	time  int64
 	hash  auditcheck.Hash
@@ -61,12 +62,11 @@ func (t *Trail) append(r *record, keys *ring, b *store.Batch) {
 	e.Chain, e.Seq, e.Time, e.Prev = h.chain, h.seq+1, t.last, h.hash
 	e.AppendHead(r.row[:0])
 	h.seq, h.time, h.hash = e.Seq, e.Time, sha256.Sum256(r.row)
-	chain := h.chain.String()
 	if !h.open {
 		h.marks, h.open = append(h.marks, h.seq), true
-		b.Put(layout.TrailOpen(e.Org, chain, h.seq), strconv.AppendInt(nil, h.time, 10))
+		b.Put(layout.TrailOpen(e.Org, h.name, h.seq), strconv.AppendInt(nil, h.time, 10))
 	}
-	b.Put(layout.TrailEvent(e.Org, h.time, chain, h.seq), keys.appendMAC(r.row, h.hash))
+	b.Put(layout.TrailEvent(e.Org, h.time, h.name, h.seq), keys.appendMAC(r.row, h.hash))
 }
 
 // moving returns the head of an org's chain in this commit, which stands apart
@@ -79,6 +79,7 @@ func (t *Trail) moving(org string) *head {
 			*h = *now
 		} else {
 			h.chain = auditcheck.NewChain()
+			h.name = h.chain.String()
 		}
 		t.moved[org] = h
 	}

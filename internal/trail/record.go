@@ -135,8 +135,25 @@ func (t *Trail) commitAll() {
 	for g := t.next(); g != nil; g = t.next() {
 		g.err = t.commit(g.records)
 		close(g.done)
-		runtime.Gosched() // those who were answered come back to the next group
+		t.settle()
 	}
+}
+
+// settle lets those who were answered come back to the next group, as long as
+// they do.
+func (t *Trail) settle() {
+	for n := -1; n < t.gathered(); runtime.Gosched() {
+		n = t.gathered()
+	}
+}
+
+func (t *Trail) gathered() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.waiting) == 0 {
+		return 0
+	}
+	return len(t.waiting[0].records)
 }
 
 func (t *Trail) next() *group {
