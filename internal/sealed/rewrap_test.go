@@ -254,6 +254,19 @@ func TestARowThatDoesNotOpenIsNamedAndTheKEKIsKept(t *testing.T) {
 	}
 }
 
+func TestAFailureOnAnyPageKeepsTheKEK(t *testing.T) {
+	for _, bad := range []int{0, 150} {
+		r := newRig(t)
+		for i := range 151 {
+			r.put(Name{"tokenkey", "server", fmt.Sprintf("%03d", i)})
+		}
+		r.set(Name{"tokenkey", "server", fmt.Sprintf("%03d", bad)}.key(), []byte("{"))
+		if j := r.rewrap(true); j.Status != job.Completed || j.Failed != 1 || j.Processed != 151 || r.kms.count("ReleaseKEK") != 0 {
+			t.Errorf("row %d: the job ended as %+v", bad, j)
+		}
+	}
+}
+
 func TestAWrongAnswerToARewrapIsNotStored(t *testing.T) {
 	for name, spoil := range map[string]func([]kmsapi.RewrapResult) []kmsapi.RewrapResult{
 		"one too few":    func(r []kmsapi.RewrapResult) []kmsapi.RewrapResult { return r[1:] },

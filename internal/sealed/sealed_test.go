@@ -78,16 +78,21 @@ func TestNoTwoNamesShareAKeyOrAnAAD(t *testing.T) {
 	})
 }
 
-func TestARowWithAFlippedBitOrCutOffDoesNotOpen(t *testing.T) {
+// Of the last character of base64 some bits mean nothing: with one of these
+// flipped a row is the same row.
+func TestARowWithAFlippedBitOrCutOffOpensAsNothingElse(t *testing.T) {
 	r := newRig(t)
 	r.put(tokenKey)
 	row := r.row(tokenKey).Value
+	was, _ := parse(row)
 	for i := range row {
 		for _, bit := range []byte{1, 2, 0x20, 0x80} {
 			bad := bytes.Clone(row)
 			bad[i] ^= bit
 			r.set(tokenKey.key(), bad)
-			if value, err := r.Get(t.Context(), tokenKey); !errors.Is(err, fault.Damaged) {
+			if is, err := parse(bad); err == nil && cmp.Equal(is, was) {
+				r.opens(tokenKey)
+			} else if value, err := r.Get(t.Context(), tokenKey); !errors.Is(err, fault.Damaged) {
 				t.Errorf("byte %d ^ %#x: %q, %v", i, bit, value, err)
 			}
 		}
