@@ -142,6 +142,31 @@ func TestATokenOfAnotherAlgorithmIsRefused(t *testing.T) {
 	f.refuse(tokens)
 }
 
+// TestTheParserAloneHoldsTokensToAlgorithmAndTimes tests what Verify and the type
+// of the keys see to as well: were they to fail, the parser would not.
+func TestTheParserAloneHoldsTokensToAlgorithmAndTimes(t *testing.T) {
+	f := newForger(t)
+	secret := []byte("secret")
+	parse := func(text string, key any) error {
+		_, err := f.parser.ParseWithClaims(text, &wire{}, func(*jwt.Token) (any, error) { return key, nil })
+		return err
+	}
+	if err := parse(f.good, f.key.Public()); err != nil {
+		t.Fatal(err)
+	}
+	if parse(sign(jwt.SigningMethodHS256, secret, object(with(f.header, "alg", "HS256")), object(f.claims)), secret) == nil {
+		t.Error("HS256 is admitted")
+	}
+	if parse(sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, object(with(f.header, "alg", "none")), object(f.claims)), jwt.UnsafeAllowNoneSignatureType) == nil {
+		t.Error("none is admitted")
+	}
+	for claim, value := range map[string]any{"exp": nil, "iat": f.now().Add(time.Hour).Unix()} {
+		if parse(f.ours(f.header, with(f.claims, claim, value)), f.key.Public()) == nil {
+			t.Errorf("%s is not looked at", claim)
+		}
+	}
+}
+
 func TestATokenOfAnotherKeyIsRefused(t *testing.T) {
 	f := newForger(t)
 	_, stranger, _ := ed25519.GenerateKey(rand.Reader)
