@@ -39,10 +39,27 @@ type rig struct {
 	wrong    int // attempts that count as wrong
 	events   []access.Event
 	broken   error
+
+	meanwhile func() // what happens once between a read and its commit
+}
+
+// meddled is a store in which things happen before a commit.
+type meddled struct {
+	*memstore.Store
+	r *rig
+}
+
+func (m meddled) Commit(ctx context.Context, b *store.Batch) (store.Revision, error) {
+	if f := m.r.meanwhile; f != nil {
+		m.r.meanwhile = nil
+		f()
+	}
+	return m.Store.Commit(ctx, b)
 }
 
 func newRig(t *testing.T) *rig {
-	r := &rig{t: t, store: memstore.New(), now: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}
+	r := &rig{t: t, now: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}
+	r.store = meddled{memstore.New(), r}
 	r.Service = New(Config{
 		Challenges: token.New(token.Config{Store: r.store, Now: r.clock}), People: r, Gate: r, Recorder: r, Guesses: r,
 		PublicURL: "https://keys.example.com", Now: r.clock,
@@ -147,6 +164,9 @@ func TestADeviceGetsTheSessionOfWhoApprovesOnce(t *testing.T) {
 			t.Errorf("decided already, then %s: %v", what, err)
 		}
 	}
+	if len(r.events) != 1 {
+		t.Errorf("recorded %+v", r.events)
+	}
 	got, err := r.poll(c.DeviceCode)
 	want := api.DeviceToken{Token: api.Token{AccessToken: "token of u1", TokenType: "Bearer", ExpiresIn: 86400}, Email: "u1@example.com", UserID: "u1", OrgID: "o1"}
 	if err != nil || got != want {
@@ -179,6 +199,20 @@ func TestOfManyPollsOneGetsTheSession(t *testing.T) {
 	if got.Load() != 1 || len(r.signedIn) != 1 {
 		t.Errorf("%d polls got a session, %d sessions began", got.Load(), len(r.signedIn))
 	}
+}
+
+func TestOfTwoDecisionsTheFirstCounts(t *testing.T) {
+	r := newRig(t)
+	c := r.begin()
+	r.meanwhile = func() {
+		if err := r.Deny(t.Context(), person, c.UserCode); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := r.Approve(t.Context(), another, c.UserCode); err != errNoCode {
+		t.Errorf("denied meanwhile: %v", err)
+	}
+	r.says("then", c.DeviceCode, api.DeviceDenied)
 }
 
 func TestNoWayToASessionButAnApproval(t *testing.T) {

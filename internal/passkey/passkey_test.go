@@ -19,6 +19,7 @@ import (
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/identity"
+	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/store/memstore"
 	"github.com/keyfold/keyfold/internal/token"
 )
@@ -42,12 +43,28 @@ type rig struct {
 	signedIn []string
 	checks   []string
 	events   []access.Event
+
+	meanwhile func() // what happens once between a read and its commit
+}
+
+// meddled is a store in which things happen before a commit.
+type meddled struct {
+	*memstore.Store
+	r *rig
+}
+
+func (m meddled) Commit(ctx context.Context, b *store.Batch) (store.Revision, error) {
+	if f := m.r.meanwhile; f != nil {
+		m.r.meanwhile = nil
+		f()
+	}
+	return m.Store.Commit(ctx, b)
 }
 
 func newRig(t *testing.T) *rig {
 	r := &rig{t: t, store: memstore.New(), now: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}
 	s, err := New(Config{
-		Store: r.store, Gate: r, Recorder: r, Challenges: token.New(token.Config{Store: r.store, Now: r.clock}), People: r,
+		Store: meddled{r.store, r}, Gate: r, Recorder: r, Challenges: token.New(token.Config{Store: r.store, Now: r.clock}), People: r,
 		RPID: "keys.example.com", Origins: []string{"https://keys.example.com"}, Now: r.clock,
 	})
 	if err != nil {
@@ -307,27 +324,41 @@ func TestACounterThatGoesBackMarksThePasskeyForGood(t *testing.T) {
 }
 
 // Two copies of one passkey, each with a challenge of its own and the same
-// counter: one gets in.
-func TestOfTwoCopiesAtOnceOneGetsIn(t *testing.T) {
+// counter: one gets in. And who is deleted in between does not.
+func TestAUseIsDecidedByWhoCommits(t *testing.T) {
 	r := newRig(t)
 	d, _ := r.register(ann, p256(t))
 	d.counter = 9
-	var ok atomic.Int32
-	var wg sync.WaitGroup
-	for range 8 {
-		a := d.get(r.beginLogin())
-		wg.Go(func() {
-			if _, err := r.FinishLogin(t.Context(), from, a); err == nil {
-				ok.Add(1)
-			} else if err != errLogin {
-				t.Error(err)
-			}
-		})
+	one, two := d.get(r.beginLogin()), d.get(r.beginLogin())
+	r.meanwhile = func() { r.signsIn("the faster copy", ann, two) }
+	if _, err := r.FinishLogin(t.Context(), from, one); err != errLogin {
+		t.Errorf("the slower copy: %v", err)
 	}
-	wg.Wait()
-	if ok.Load() != 1 {
-		t.Errorf("%d got in", ok.Load())
+	list, err := r.List(t.Context(), ann)
+	if err != nil || !list.Passkeys[0].CloneWarning {
+		t.Errorf("List = %+v, %v", list, err)
 	}
+
+	d, k := r.register(ann, ed(t))
+	a := d.get(r.beginLogin())
+	r.meanwhile = func() {
+		if err := r.Delete(t.Context(), ann, k.ID); err != nil {
+			t.Error(err)
+		}
+	}
+	r.refused("deleted meanwhile", a, "unknown")
+}
+
+func TestAPasskeyThatIsBackedUpSignsIn(t *testing.T) {
+	r := newRig(t)
+	d := newDevice(t, p256(t))
+	d.flags |= eligible | backedUp
+	if _, err := r.FinishRegister(t.Context(), ann, d.create(r.beginRegister(ann))); err != nil {
+		t.Fatal(err)
+	}
+	r.signsIn("backed up", ann, d.get(r.beginLogin()))
+	d.flags &^= eligible | backedUp
+	r.refused("not any more", d.get(r.beginLogin()), "answer")
 }
 
 func TestARegistrationThatIsWrongAnywhereStoresNothing(t *testing.T) {

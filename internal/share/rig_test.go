@@ -12,6 +12,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/store/memstore"
 	"github.com/keyfold/keyfold/internal/vault"
 )
@@ -45,15 +46,32 @@ type rig struct {
 	secret vault.Read
 	fails  error // what ReadShared answers before it counts
 	events []access.Event
+	asked  access.Principal // whom Filter was asked about
+
+	meanwhile func() // what happens once between a read and its commit
 }
 
 func newRig(t *testing.T) *rig {
 	r := &rig{t: t, may: true, now: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}
 	r.secret = vault.Read{Secret: api.Secret{ID: secretID, Path: "db/password", Type: "generic", Value: value, Version: 3}}
 	r.Service = New(Config{
-		Store: memstore.New(), Gate: r, Recorder: r, Vault: r, People: r, Passwords: r, PublicURL: "https://keys.example.com", Now: r.clock,
+		Store: meddled{memstore.New(), r}, Gate: r, Recorder: r, Vault: r, People: r, Passwords: r, PublicURL: "https://keys.example.com", Now: r.clock,
 	})
 	return r
+}
+
+// meddled is a store in which things happen before a commit.
+type meddled struct {
+	*memstore.Store
+	r *rig
+}
+
+func (m meddled) Commit(ctx context.Context, b *store.Batch) (store.Revision, error) {
+	if f := m.r.meanwhile; f != nil {
+		m.r.meanwhile = nil
+		f()
+	}
+	return m.Store.Commit(ctx, b)
 }
 
 func (r *rig) clock() time.Time {
@@ -89,6 +107,9 @@ func (r *rig) Check(_ context.Context, p access.Principal, a access.Action, res 
 }
 
 func (r *rig) Filter(ctx context.Context, p access.Principal, a access.Action, res access.Resource) (func(string) bool, error) {
+	r.mu.Lock()
+	r.asked = p
+	r.mu.Unlock()
 	return func(path string) bool { return path == "db/password" && r.Check(ctx, p, a, res) == nil }, nil
 }
 

@@ -87,7 +87,8 @@ func TestAShareForAPrincipalNeedsItsCredentials(t *testing.T) {
 			t.Errorf("%s: it has a link: %q", c.kind, text)
 		}
 		r.opens(c.kind, c.is, id, "", 1)
-		for _, p := range []access.Principal{mate, agent, stranger, nobody} {
+		unlike := map[access.Kind]access.Kind{access.User: access.Agent, access.Agent: access.User}[c.is.Kind]
+		for _, p := range []access.Principal{mate, agent, stranger, nobody, {Kind: unlike, ID: c.is.ID, OrgID: orgID}} {
 			if p.Ref() != c.is.Ref() || p.OrgID != c.is.OrgID {
 				r.refused(c.kind+" opened by "+p.Ref(), p, id, "", fault.NotFound)
 			}
@@ -144,6 +145,9 @@ func TestOnlyWhoMayShareSharesAndOnlyAsLongAsHeMay(t *testing.T) {
 	r.refused("the maker is no more", nobody, text, "", fault.NotFound)
 	r.gone = false
 	r.opens("he may again", nobody, text, "", 1)
+	if r.asked.ID != maker.ID || r.asked.Addr != nobody.Addr {
+		t.Errorf("the gate was asked about %+v", r.asked)
+	}
 }
 
 func TestAShareEndsByTimeByCountByItsMakerAndByItsRecipient(t *testing.T) {
@@ -220,6 +224,25 @@ func TestManyAtOnceGetExactlyAsManyAsTheCountAllows(t *testing.T) {
 	if got.Load() != 7 {
 		t.Errorf("%d of 7 got the value", got.Load())
 	}
+}
+
+func TestTheLastAccessAndARevocationAreDecidedByWhoCommits(t *testing.T) {
+	r := newRig(t)
+	_, text := r.share(func(q *api.CreateShare) { q.MaxAccessCount = ptr(1) })
+	r.meanwhile = func() { r.opens("another was faster", nobody, text, "", 1) }
+	r.refused("used up meanwhile", nobody, text, "", fault.NotFound)
+
+	id, text := r.share(nil)
+	r.meanwhile = func() {
+		if err := r.Revoke(t.Context(), maker, id); err != nil {
+			t.Error(err)
+		}
+	}
+	r.refused("revoked meanwhile", nobody, text, "", fault.NotFound)
+
+	_, text = r.share(nil)
+	r.meanwhile = func() { r.opens("another", nobody, text, "", 1) }
+	r.opens("both count", nobody, text, "", 2)
 }
 
 func TestAPassphraseIsAskedForAndCannotBeGuessed(t *testing.T) {

@@ -132,6 +132,42 @@ func TestSharedReadsUseUpTheReadsOfAVersion(t *testing.T) {
 	}
 }
 
+func TestTheLastReadOfAVersionIsGivenOnce(t *testing.T) {
+	r := newRig(t)
+	v := r.vault()
+	_, err := r.Put(t.Context(), owner, v, "a", api.PutSecret{Value: ptr("x"), MaxAccessCount: ptr(1)}, PutOptions{})
+	ok(t, "Put", err)
+	sh := Shared{OrgID: owner.OrgID, VaultID: v, SecretID: r.id(v, "a"), Path: "a"}
+	got, err := r.ReadShared(t.Context(), sh, func() error {
+		_, err := r.ReadShared(t.Context(), sh, func() error { return nil })
+		ok(t, "another was faster", err)
+		return nil
+	})
+	want(t, "read out meanwhile", err, fault.Gone)
+	if got.Secret.Value != "" {
+		t.Error("the value was given twice")
+	}
+}
+
+func TestAPrivateKeyIsNotSharedWithWhoSignsThroughIntents(t *testing.T) {
+	r := newRig(t)
+	v := r.vault()
+	for _, kind := range []string{"private_key", "ssh_key", "generic"} {
+		_, err := r.Put(t.Context(), owner, v, "a", api.PutSecret{Value: ptr("x"), Type: kind}, PutOptions{})
+		ok(t, "Put", err)
+		var n atomic.Int32
+		sh := Shared{OrgID: owner.OrgID, VaultID: v, SecretID: r.id(v, "a"), Path: "a", Intents: true}
+		if _, err = r.ReadShared(t.Context(), sh, counted(&n)); kind == "generic" {
+			ok(t, kind, err)
+			continue
+		}
+		want(t, kind, err, fault.Forbidden)
+		if n.Load() != 0 {
+			t.Errorf("%s: counted", kind)
+		}
+	}
+}
+
 func ok(t *testing.T, name string, err error) {
 	t.Helper()
 	if err != nil {
