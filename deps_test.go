@@ -56,7 +56,7 @@ var rooms = map[string]room{
 	"internal/store/pebblestore": {floor: 2, ours: "internal/fault internal/store", others: pebble},
 	"internal/store/storetest":   {floor: 2, ours: "internal/store", others: "github.com/google/go-cmp/cmp pgregory.net/rapid"},
 
-	"internal/identity": {floor: 5, ours: "internal/access internal/fault internal/layout internal/password internal/sealed internal/store internal/token", others: "github.com/go-json-experiment/json " + uuid},
+	"internal/identity": {floor: 5, ours: "api internal/access internal/fault internal/layout internal/password internal/sealed internal/store internal/token", others: "github.com/go-json-experiment/json " + uuid},
 	"internal/kms":      {floor: 3, ours: "internal/aead internal/audit internal/fault internal/job internal/keyring internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
 	"internal/sealed":   {floor: 3, ours: "internal/aead internal/fault internal/job internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json"},
 	"internal/token":    {floor: 4, ours: "api internal/access internal/fault internal/layout internal/sealed internal/store", others: "github.com/go-json-experiment/json github.com/golang-jwt/jwt/v5"},

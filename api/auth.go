@@ -56,6 +56,13 @@ type Refresh struct {
 	RefreshToken string `json:"refresh_token"`
 }
 
+// SignOut is the body of DELETE /v1/auth/token, which may have none: the access
+// token that the call carries is dead then, and the refresh token, too, that
+// comes along.
+type SignOut struct {
+	RefreshToken string `json:"refresh_token,omitempty"`
+}
+
 // Profile is the body of GET /v1/auth/me: the caller.
 type Profile struct {
 	ID              string    `json:"id"`

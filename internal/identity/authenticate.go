@@ -47,7 +47,7 @@ func (s *Service) authenticate(ctx context.Context, bearer string) (p access.Pri
 	}
 	var o Org
 	_, err = s.get(ctx, layout.Org(p.OrgID), &o)
-	p.Plan = o.Plan
+	p.Plan, _ = o.planAt(s.now())
 	return p, err
 }
 

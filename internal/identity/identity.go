@@ -1,25 +1,32 @@
-// Package identity owns orgs, their users and the users' API keys, and says
-// who a bearer credential is.
+// Package identity owns orgs, their users and agents, and what they show to get
+// in: passwords and second factors, API keys, the signing secrets of orgs. It
+// says who a bearer credential is.
 //
-// An API key is "1ck_" and the base64url form, without padding, of 32 random
-// bytes. It is stored as its SHA-256 only, which is also its name in the store:
-// a slow hash such as Argon2 slows the guessing of passwords, and nobody
+// An API key is a prefix, such as "1ck_", and the base64url form, without
+// padding, of 32 random bytes; an invitation's text and a recovery code are
+// random, too. They are stored as their SHA-256 only, which is also their name
+// in the store: a slow hash slows the guessing of passwords, and nobody
 // guesses 256 random bits; looking the hash up tells nothing by its time about
-// any stored key. The text of a key is returned once, by CreateAPIKey, and is
-// in no error and no log line.
+// any stored key. Passwords are hashed by package password. The secrets of
+// second factors and of orgs are sealed by the KMS. A text that was made here is
+// returned once, and no credential is in an error, an event or a log line.
+//
+// Users prove themselves, and get sessions: an access token that is dead once
+// its user is no more, or his NotBefore is after it, and a refresh token. What
+// answers a sign-in does the same work, and says the same, whether there is
+// such a user or not.
 //
 // It trusts the store: whoever can write to it can add a key. Everything
-// answered without error is on stable storage; each change is one record, so a
-// crash leaves nothing half done.
+// answered without error is on stable storage; each change is one commit, so a
+// crash leaves nothing half done but remains of those who were removed, which
+// nobody can use.
 package identity
 
 import (
 	"cmp"
 	"context"
 	"errors"
-	"net/mail"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -30,7 +37,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
-	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/password"
 	"github.com/keyfold/keyfold/internal/sealed"
 	"github.com/keyfold/keyfold/internal/store"
@@ -39,14 +45,11 @@ import (
 
 // Config is what a Service stands on.
 type Config struct {
-	Store    store.Store
-	Gate     access.Gate
-	Recorder access.Recorder
-	Box      *sealed.Box // for secrets that must be had again
-	Tokens   interface {
-		Issue(context.Context, token.Claims) (text string, expires time.Time, err error)
-		Verify(context.Context, string) (token.Claims, error)
-	}
+	Store     store.Store
+	Gate      access.Gate
+	Recorder  access.Recorder
+	Box       *sealed.Box      // for secrets that must be had again
+	Tokens    Tokens           // see there
 	Sessions  Sessions         // see there
 	Patterns  Patterns         // see there
 	Backoff   Backoff          // see there
@@ -55,6 +58,12 @@ type Config struct {
 	SignUp      SignUp           // "": closed
 	DefaultPlan access.Plan      // of an org that signs up; "": enterprise
 	Now         func() time.Time // nil: time.Now
+}
+
+// Tokens makes and reads access tokens; a *token.Service does.
+type Tokens interface {
+	Issue(context.Context, token.Claims) (text string, expires time.Time, err error)
+	Verify(context.Context, string) (token.Claims, error)
 }
 
 // Sessions keeps what outlives one access token; a *token.Service does.
@@ -98,14 +107,11 @@ type From struct {
 // and many servers may share one store: nothing is remembered between calls
 // but that the store's older rows have been entered in the indexes.
 type Service struct {
-	store    store.Store
-	gate     access.Gate
-	recorder access.Recorder
-	box      *sealed.Box
-	tokens   interface {
-		Issue(context.Context, token.Claims) (text string, expires time.Time, err error)
-		Verify(context.Context, string) (token.Claims, error)
-	}
+	store     store.Store
+	gate      access.Gate
+	recorder  access.Recorder
+	box       *sealed.Box
+	tokens    Tokens
 	sessions  Sessions
 	patterns  Patterns
 	backoff   Backoff
@@ -132,98 +138,23 @@ func New(c Config) *Service {
 	}
 }
 
-// Org is a customer. It is kept as JSON under layout.Org.
-type Org struct {
-	ID      string      `json:"id"` // UUID
-	Name    string      `json:"name"`
-	Plan    access.Plan `json:"plan"`
-	Created time.Time   `json:"created"`
-}
-
-// User is a person of an org. It is kept as JSON under layout.User.
-type User struct {
-	ID          string      `json:"id"`            // UUID
-	Org         string      `json:"org"`           // ID of the org
-	Email       string      `json:"email"`         // as it was given; lower-cased it is the user's alone, see index
-	Role        access.Role `json:"role,omitzero"` // rows from before there were roles have none: see user
-	DisplayName string      `json:"display_name,omitzero"`
-	Marketing   bool        `json:"marketing,omitzero"`
-	Created     time.Time   `json:"created"`
-	HasPassword bool        `json:"has_password,omitzero"` // there is a row under layout.Password
-
-	// Sessions that did not begin after NotBefore are over, but for the one
-	// whose access token has the ID Spared.
-	NotBefore time.Time `json:"not_before,omitzero"`
-	Spared    string    `json:"spared,omitzero"`
-}
-
-// admits reports whether a session still counts that began at the time issued;
-// tokenID is its access token's, "" when it is not known.
-func (u User) admits(issued time.Time, tokenID string) bool {
-	return issued.After(u.NotBefore) || tokenID != "" && tokenID == u.Spared
-}
-
-// user reads a user. Rows from before there were roles are those of people who
-// ran their org, and so they are its owners. Errors: NotFound.
-func (s *Service) user(ctx context.Context, id string) (User, store.Revision, error) {
-	var u User
-	rev, err := s.get(ctx, layout.User(id), &u)
-	u.Role = cmp.Or(u.Role, access.Owner)
-	return u, rev, err
-}
-
-// CreateOrg makes an org. The name has 1 to 200 characters. Errors: Invalid.
-func (s *Service) CreateOrg(ctx context.Context, name string, plan access.Plan) (Org, error) {
-	if !isText(name, 200) {
-		return Org{}, fault.New(fault.Invalid, "the name of an org must be 1 to 200 characters of UTF-8, without control characters")
-	}
-	if !slices.Contains([]access.Plan{access.Free, access.Pro, access.Business, access.Enterprise}, plan) {
-		return Org{}, fault.New(fault.Invalid, "the plan must be free, pro, business or enterprise")
-	}
-	id, err := newID()
-	if err != nil {
-		return Org{}, err
-	}
-	o := Org{ID: id, Name: name, Plan: plan, Created: s.now().UTC()}
-	if err := s.insert(ctx, layout.Org(o.ID), o, &store.Batch{}); err != nil {
-		return Org{}, storeFault(err)
-	}
-	return o, nil
-}
-
-// CreateUser makes a user of the org. The email is an address of at most 254
-// bytes; two users may have the same. Errors: Invalid, NotFound (no such org).
-func (s *Service) CreateUser(ctx context.Context, org, email string) (User, error) {
-	if a, err := mail.ParseAddress(email); err != nil || a.Address != email || len(email) > 254 {
-		return User{}, fault.New(fault.Invalid, "email must be an address such as name@example.com, of at most 254 bytes")
-	}
-	var o Org
-	rev, err := s.get(ctx, layout.Org(org), &o)
-	if err != nil {
-		return User{}, err
-	}
-	id, err := newID()
-	if err != nil {
-		return User{}, err
-	}
-	u := User{ID: id, Org: o.ID, Email: email, Created: s.now().UTC()}
-	var b store.Batch
-	b.RequireRevision(layout.Org(o.ID), rev)
-	if err := s.insert(ctx, layout.User(u.ID), u, &b); err != nil {
-		return User{}, storeFault(err)
-	}
-	return u, nil
-}
-
-// insert commits b with a new record of v under key. Its errors are the store's.
-func (s *Service) insert(ctx context.Context, key string, v any, b *store.Batch) error {
+// put adds the record of v under key to b.
+func put(b *store.Batch, key string, v any) error {
 	value, err := json.Marshal(v)
 	if err != nil {
 		return fault.New(fault.Internal, "the record does not encode")
 	}
-	b.RequireAbsent(key)
 	b.Put(key, value)
-	_, err = s.store.Commit(ctx, b)
+	return nil
+}
+
+// insert commits b with a new record of v under key. Its errors are the store's.
+func (s *Service) insert(ctx context.Context, key string, v any, b *store.Batch) error {
+	b.RequireAbsent(key)
+	if err := put(b, key, v); err != nil {
+		return err
+	}
+	_, err := s.store.Commit(ctx, b)
 	return err
 }
 

@@ -1,0 +1,121 @@
+package identity
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/fault"
+)
+
+func TestAProfileChangesByWhatIsSent(t *testing.T) {
+	w := newPeople(t)
+	p := w.in(w.signUp(w.email()).AccessToken)
+	want := must(w.Profile(t.Context(), p))(t)
+	for _, req := range []api.UpdateProfile{{DisplayName: ptr("Ann")}, {MarketingEmails: ptr(true)}, {}, {DisplayName: ptr("")}} {
+		set(&want.DisplayName, req.DisplayName)
+		set(&want.MarketingEmails, req.MarketingEmails)
+		got := must(w.UpdateProfile(t.Context(), p, req))(t)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	}
+	_, err := w.UpdateProfile(t.Context(), p, api.UpdateProfile{DisplayName: ptr(strings.Repeat("é", 201))})
+	wantError(t, "a long name", err, fault.Invalid)
+}
+
+func TestAnotherPasswordEndsTheOtherSessions(t *testing.T) {
+	w := newPeople(t)
+	email := w.email()
+	other := w.signUp(email)
+	tok, p := w.session(email, goodPassword)
+	change := func(current, next string) error {
+		w.trail.taken()
+		return w.ChangePassword(t.Context(), p, api.ChangePassword{CurrentPassword: current, NewPassword: next})
+	}
+	wantError(t, "a weak password", change(goodPassword, "weak"), fault.Invalid)
+	if err := change(otherPassword, otherPassword); err != errCurrentPassword {
+		t.Errorf("a wrong current password: %v", err)
+	}
+	if diff := cmp.Diff([]string{"auth.password_change allowed", "auth.failure failed"}, w.trail.taken()); diff != "" {
+		t.Error(diff)
+	}
+	w.in(other.AccessToken)
+	w.clock.frozen = true
+	w.must(change(goodPassword, w.seen(otherPassword)))
+	w.in(tok.AccessToken)
+	w.out("another session", other.AccessToken)
+	for _, refresh := range []string{other.RefreshToken, tok.RefreshToken} {
+		_, err := w.Refresh(t.Context(), w.from, refresh)
+		wantError(t, "a refresh token from before", err, fault.Unauthenticated)
+	}
+	_, err := w.signIn(email, goodPassword)
+	wantError(t, "the old password", err, errSignIn)
+	next, _ := w.session(email, otherPassword)
+	w.must(w.SignOutEverywhere(t.Context(), p))
+	w.out("the spared session", tok.AccessToken)
+	w.out("the next session", next.AccessToken)
+	w.nowhere()
+}
+
+// A sign-in that read the old hash just before must not leave a session behind.
+func TestNoSignInByTheOldPasswordOutlivesIt(t *testing.T) {
+	w := newPeople(t)
+	email := w.email()
+	p := w.in(w.signUp(email).AccessToken)
+	var slipped api.Token
+	w.store.beforeCommit = func() { // the new password is hashed, and NotBefore taken
+		out, _ := w.SignIn(t.Context(), w.from, api.SignIn{Email: email, Password: goodPassword})
+		slipped = out.Token
+	}
+	w.must(w.ChangePassword(t.Context(), p, api.ChangePassword{CurrentPassword: goodPassword, NewPassword: otherPassword}))
+	if slipped.AccessToken == "" {
+		t.Fatal("the sign-in did not get in between")
+	}
+	w.out("a session by the old password", slipped.AccessToken)
+	_, err := w.Refresh(t.Context(), w.from, slipped.RefreshToken)
+	wantError(t, "its refresh token", err, fault.Unauthenticated)
+}
+
+func TestACurrentPasswordIsNotGuessed(t *testing.T) {
+	w := newPeople(t)
+	email := w.email()
+	p := w.in(w.signUp(email).AccessToken)
+	for range 6 {
+		w.ChangePassword(t.Context(), p, api.ChangePassword{CurrentPassword: "x", NewPassword: otherPassword})
+	}
+	err := w.ChangePassword(t.Context(), p, api.ChangePassword{CurrentPassword: goodPassword, NewPassword: otherPassword})
+	wantError(t, "the seventh", err, fault.TooMany)
+}
+
+func TestALimitedKeyChangesNoPassword(t *testing.T) {
+	w := newPeople(t)
+	email := w.email()
+	p := w.in(w.signUp(email).AccessToken)
+	key := must(w.AddAPIKey(t.Context(), p, api.CreateAPIKey{Name: "k", Scopes: []string{"ci/*"}}))(t)
+	limited := w.in(w.seen(key.APIKey))
+	wantError(t, "password", w.ChangePassword(t.Context(), limited, api.ChangePassword{CurrentPassword: goodPassword, NewPassword: otherPassword}), fault.Forbidden)
+	wantError(t, "sessions", w.SignOutEverywhere(t.Context(), limited), fault.Forbidden)
+	_, err := w.BeginTOTP(t.Context(), limited, api.BeginTOTP{Password: goodPassword})
+	wantError(t, "second factor", err, fault.Forbidden)
+}
+
+func TestAnOperatorSetsAPassword(t *testing.T) {
+	w := newPeople(t)
+	u := must(w.EnsureUser(t.Context(), w.org.ID, "Dev@example.com"))(t)
+	if again := must(w.EnsureUser(t.Context(), w.org.ID, "dev@EXAMPLE.com"))(t); again.ID != u.ID || u.Role != access.Member {
+		t.Errorf("users are %+v and %+v", u, again)
+	}
+	w.must(w.SetPassword(t.Context(), u.ID, w.seen(goodPassword)))
+	tok, _ := w.session(u.Email, goodPassword)
+	w.unchanged(func() { w.must(w.SetPassword(t.Context(), u.ID, goodPassword)) })
+	w.in(tok.AccessToken)
+	w.must(w.SetPassword(t.Context(), u.ID, otherPassword))
+	w.out("a session by the password before", tok.AccessToken)
+	wantError(t, "a weak password", w.SetPassword(t.Context(), u.ID, "weak"), fault.Invalid)
+	wantError(t, "nobody's", w.SetPassword(t.Context(), w.org.ID, goodPassword), fault.NotFound)
+	w.nowhere()
+}

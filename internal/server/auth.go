@@ -1,0 +1,63 @@
+package server
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/httpx"
+	"github.com/keyfold/keyfold/internal/identity"
+)
+
+// auth answers the calls on sign-up, sessions and the caller's own account.
+type auth struct{ service *identity.Service }
+
+func (h auth) rows() []httpx.Row {
+	return []httpx.Row{
+		{Method: "POST", Pattern: "/v1/auth/signup", Who: httpx.Public, MaxBody: maxSmall, Handler: httpx.Body(http.StatusOK, h.signUp)},
+		{Method: "POST", Pattern: "/v1/auth/token", Who: httpx.Public, MaxBody: maxSmall, Handler: httpx.Body(http.StatusOK, h.signIn)},
+		{Method: "DELETE", Pattern: "/v1/auth/token", MaxBody: maxSmall, OptionalBody: true, Handler: httpx.Done(h.signOut)},
+		{Method: "DELETE", Pattern: "/v1/auth/tokens", Handler: httpx.Empty(h.signOutEverywhere)},
+		{Method: "POST", Pattern: "/v1/auth/refresh", Who: httpx.Public, MaxBody: maxSmall, Handler: httpx.Body(http.StatusOK, h.refresh)},
+		{Method: "GET", Pattern: "/v1/auth/me", Handler: httpx.NoBody(http.StatusOK, h.profile)},
+		{Method: "PATCH", Pattern: "/v1/auth/me", MaxBody: maxSmall, Handler: httpx.Body(http.StatusOK, h.updateProfile)},
+		{Method: "POST", Pattern: "/v1/auth/change-password", MaxBody: maxSmall, Handler: httpx.Done(h.changePassword)},
+	}
+}
+
+// from is where a call came from that needs no principal.
+func from(c *httpx.Call) identity.From {
+	return identity.From{Addr: c.Addr, RequestID: c.RequestID()}
+}
+
+func (h auth) signUp(ctx context.Context, c *httpx.Call, req api.SignUp) (api.SignedUp, error) {
+	return h.service.SignUp(ctx, from(c), req)
+}
+
+func (h auth) signIn(ctx context.Context, c *httpx.Call, req api.SignIn) (api.SignedIn, error) {
+	return h.service.SignIn(ctx, from(c), req)
+}
+
+func (h auth) signOut(ctx context.Context, c *httpx.Call, req api.SignOut) error {
+	return h.service.SignOut(ctx, c.Principal, c.Bearer(), req.RefreshToken)
+}
+
+func (h auth) signOutEverywhere(ctx context.Context, c *httpx.Call) error {
+	return h.service.SignOutEverywhere(ctx, c.Principal)
+}
+
+func (h auth) refresh(ctx context.Context, c *httpx.Call, req api.Refresh) (api.Token, error) {
+	return h.service.Refresh(ctx, from(c), req.RefreshToken)
+}
+
+func (h auth) profile(ctx context.Context, c *httpx.Call) (api.Profile, error) {
+	return h.service.Profile(ctx, c.Principal)
+}
+
+func (h auth) updateProfile(ctx context.Context, c *httpx.Call, req api.UpdateProfile) (api.Profile, error) {
+	return h.service.UpdateProfile(ctx, c.Principal, req)
+}
+
+func (h auth) changePassword(ctx context.Context, c *httpx.Call, req api.ChangePassword) error {
+	return h.service.ChangePassword(ctx, c.Principal, req)
+}
