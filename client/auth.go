@@ -64,9 +64,20 @@ func (c *Client) token(ctx context.Context, path string, in, out any, t *api.Tok
 	return Token{Access: t.AccessToken, Refresh: t.RefreshToken, Expires: time.Now().Add(life)}, nil
 }
 
-// Logout ends the token that the client sends: it is dead when the call returns.
+// Logout ends the session of the client's token: it, and the refresh token that
+// came with it, are dead when the call returns. An API key is no session.
 func (c *Client) Logout(ctx context.Context) error {
-	_, err := c.do(ctx, call{method: "DELETE", path: "/v1/auth/token"})
+	if _, err := c.bearer(ctx); err != nil { // now, so that the refresh token is the last one
+		return err
+	}
+	_, err := c.do(ctx, call{method: "DELETE", path: "/v1/auth/token", in: api.SignOut{RefreshToken: c.tokens.refresh()}})
+	return err
+}
+
+// LogoutEverywhere ends all sessions of the user, the client's own too. API keys
+// live on.
+func (c *Client) LogoutEverywhere(ctx context.Context) error {
+	_, err := c.do(ctx, call{method: "DELETE", path: "/v1/auth/tokens"})
 	return err
 }
 
@@ -84,8 +95,8 @@ func (c *Client) UpdateMe(ctx context.Context, req api.UpdateProfile) (api.Profi
 	return p, err
 }
 
-// ChangePassword changes the user's password. All tokens of the user are dead
-// then, the client's own too.
+// ChangePassword changes the user's password and ends all other sessions. The
+// client's own ends with its present token, which cannot be renewed.
 func (c *Client) ChangePassword(ctx context.Context, current, next string) error {
 	_, err := c.do(ctx, call{method: "POST", path: "/v1/auth/change-password", in: api.ChangePassword{CurrentPassword: current, NewPassword: next}})
 	return err

@@ -127,6 +127,16 @@ func (t *tokens) answer(now time.Time) (string, error) {
 	return t.token.Access, nil
 }
 
+// refresh is the refresh token at hand; empty: none.
+func (t *tokens) refresh() string {
+	if t == nil {
+		return ""
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.token.Refresh
+}
+
 // renew asks the source. The caller that began it may leave: a refresh token
 // that was redeemed must not be lost with the answer.
 func (t *tokens) renew(ctx context.Context, ended chan<- struct{}) {

@@ -59,6 +59,12 @@ func (a *app) login(ctx context.Context, l loginFlags) error {
 	if a.apiKey != "" && (l.email != "" || l.withKey) {
 		return cli.Usagef("--api-key is a way to sign in of its own; give one")
 	}
+	return a.keepSignIn(ctx, func(c *client.Client) (credential, error) { return a.signIn(ctx, c, l) })
+}
+
+// keepSignIn saves the credential that get gets at the server, once the server
+// says whose it is.
+func (a *app) keepSignIn(ctx context.Context, get func(*client.Client) (credential, error)) error {
 	url, err := a.loginURL()
 	if err != nil {
 		return err
@@ -67,11 +73,17 @@ func (a *app) login(ctx context.Context, l loginFlags) error {
 	if err != nil {
 		return err
 	}
-	saved, err := a.signIn(ctx, url, l)
+	c, err := client.New(url, "", client.WithUserAgent(userAgent))
 	if err != nil {
 		return err
 	}
-	who, err := a.whoHas(ctx, url, saved)
+	defer c.Close()
+	saved, err := get(c)
+	if err != nil {
+		return refusedSignIn(err)
+	}
+	saved.URL = url
+	who, err := a.whoHas(ctx, saved)
 	if err != nil {
 		return err
 	}
@@ -101,13 +113,8 @@ func (a *app) loginURL() (string, error) {
 }
 
 // signIn gets a credential in the way that the flags say.
-func (a *app) signIn(ctx context.Context, url string, l loginFlags) (credential, error) {
-	c, err := client.New(url, "", client.WithUserAgent("keyfold-cli/1"))
-	if err != nil {
-		return credential{}, err
-	}
-	defer c.Close()
-	saved := credential{URL: url, APIKey: a.apiKey}
+func (a *app) signIn(ctx context.Context, c *client.Client, l loginFlags) (saved credential, err error) {
+	saved.APIKey = a.apiKey
 	var t client.Token
 	switch {
 	case l.withKey:
@@ -121,7 +128,7 @@ func (a *app) signIn(ctx context.Context, url string, l loginFlags) (credential,
 		t, err = c.AgentToken(ctx, saved.APIKey)
 	}
 	saved.setToken(t)
-	return saved, refusedSignIn(err)
+	return saved, err
 }
 
 // refusedSignIn says what to do where no API key in the environment would help.

@@ -12,7 +12,10 @@ import (
 	"github.com/keyfold/keyfold/internal/cli"
 )
 
-const signIn = "sign in: keyfold login"
+const (
+	signIn    = "sign in: keyfold login"
+	userAgent = "keyfold-cli/1"
+)
 
 // agentKeyPrefix begins the API keys of agents.
 const agentKeyPrefix = "ocv_"
@@ -91,7 +94,7 @@ func (a *app) serverURL() string {
 
 // client returns a client of the caller's.
 func (a *app) client(who caller) (*client.Client, error) {
-	options := []client.Option{client.WithKeySource(a.cmekKey), client.WithUserAgent("keyfold-cli/1")}
+	options := []client.Option{client.WithKeySource(a.cmekKey), client.WithUserAgent(userAgent)}
 	if who.dir != "" {
 		a.signedIn = true
 		saved, err := readCredential(who.dir)
@@ -152,7 +155,7 @@ func renew(ctx context.Context, c credential) (client.Token, error) {
 	case c.APIKey == "" && c.Refresh == "":
 		return client.Token{}, cli.Advise(errors.New("your sign-in has ended"), signIn)
 	}
-	anybody, err := client.New(c.URL, "", client.WithUserAgent("keyfold-cli/1"))
+	anybody, err := client.New(c.URL, "", client.WithUserAgent(userAgent))
 	if err != nil {
 		return client.Token{}, err
 	}

@@ -61,6 +61,8 @@ func (g *gatehouse) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		default:
 			g.token(w)
 		}
+	case "POST /v1/auth/signup":
+		g.when(w, in["password"] == gatePassword && in["email"] == "a@b.example" && (in["invitation"] == "1inv_canary" || in["org_name"] == "mine"))
 	case "POST /v1/auth/mfa/verify":
 		g.when(w, in["code"] == gateCode && in["mfa_token"] == "canary-challenge")
 	case "POST /v1/auth/refresh":
@@ -81,7 +83,7 @@ func (g *gatehouse) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		g.when(w, in["device_code"] == "canary-device")
 	default:
-		g.guarded(w, r)
+		g.guarded(w, r, in)
 	}
 }
 
@@ -107,15 +109,20 @@ func (g *gatehouse) problem(w http.ResponseWriter, status int, kind string) {
 }
 
 // guarded answers what needs a credential.
-func (g *gatehouse) guarded(w http.ResponseWriter, r *http.Request) {
+func (g *gatehouse) guarded(w http.ResponseWriter, r *http.Request, in map[string]string) {
 	bearer := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 	g.seen = append(g.seen, r.Method+" "+r.URL.Path+" "+bearer)
 	switch {
 	case !g.live[bearer]:
 		g.problem(w, 401, "about:blank")
+	case r.URL.Path == "/v1/auth/tokens":
+		clear(g.live)
+		w.WriteHeader(204)
 	case r.URL.Path == "/v1/auth/token":
 		delete(g.live, bearer)
-		g.refresh = "none"
+		if in["refresh_token"] == g.refresh {
+			g.refresh = "none"
+		}
 		w.WriteHeader(204)
 	case r.URL.Path == "/v1/auth/me":
 		fmt.Fprint(w, `{"id": "u1", "email": "a@b.example", "role": "owner", "org_id": "o1"}`)
@@ -192,6 +199,21 @@ func TestEveryWayToSignInLeavesACredentialForTheNextCommand(t *testing.T) {
 			sh.run("whoami")
 			sh.mustNotTell()
 		})
+	}
+}
+
+func TestWhoSignsUpIsSignedIn(t *testing.T) {
+	g := newGatehouse(t)
+	for stdin, flags := range map[string]string{gatePassword + "\n1inv_canary\n": "--invited", gatePassword: "--org mine --name A"} {
+		sh := visitor(t, g)
+		code, out, stderr := sh.try(stdin, append([]string{"signup", "--email", "a@b.example"}, strings.Fields(flags)...)...)
+		if code != 0 || !strings.Contains(out, "as a@b.example, owner of org o1") {
+			t.Errorf("%s: exit %d, %q, %q", flags, code, out, stderr)
+		}
+		sh.run("vault", "list")
+		sh.fails(2, "Invitation is missing", gatePassword, "signup", "--email", "a@b.example", "--invited")
+		sh.fails(2, "email", "", "signup")
+		sh.mustNotTell()
 	}
 }
 
@@ -277,12 +299,23 @@ func TestLogoutEndsTheTokenAndRemovesTheFile(t *testing.T) {
 	if out := sh.run("logout", "--json"); !strings.Contains(out, `"revoked": true`) {
 		t.Error(out)
 	}
-	if _, err := os.Stat(sh.config()); err == nil || g.live["canary-access-1"] || !g.live[gateUserKey] {
-		t.Errorf("%v; live: %v", err, g.live)
+	if _, err := os.Stat(sh.config()); err == nil || g.live["canary-access-1"] || g.refresh != "none" || !g.live[gateUserKey] {
+		t.Errorf("%v; live: %v, %s", err, g.live, g.refresh)
+	}
+
+	// A key is removed and lives on, unless all sessions are to end.
+	delete(sh.env, "KEYFOLD_API_KEY")
+	sh.try(gateUserKey, "login", "--with-key")
+	if out := sh.run("logout", "--json"); !strings.Contains(out, `"revoked": false`) || !g.live[gateUserKey] {
+		t.Error(out)
+	}
+	sh.try(gatePassword, "login", "--email", "a@b.example")
+	sh.run("logout", "--everywhere")
+	if len(g.live) > 0 {
+		t.Errorf("live: %v", g.live)
 	}
 
 	// Without the server, the file goes too, and the user knows.
-	delete(sh.env, "KEYFOLD_API_KEY")
 	sh.try(gatePassword, "login", "--email", "a@b.example")
 	g.Close()
 	sh.fails(1, "could not be told", "", "logout")

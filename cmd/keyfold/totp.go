@@ -27,7 +27,7 @@ app's: keep them apart from it. With --json that is two objects on stdout.`,
 			}
 			factor, err := c.BeginTOTP(ctx, password)
 			if err != nil {
-				return err
+				return mistyped(err)
 			}
 			if err := a.Table(factor, [][]string{{"Secret", factor.Secret}, {"Link", factor.OTPAuthURI}}); err != nil {
 				return err
@@ -64,11 +64,19 @@ func (a *app) totpDisableCmd() *cobra.Command {
 				return err
 			}
 			if err := c.DisableTOTP(ctx, code); err != nil {
-				return err
+				return mistyped(err)
 			}
 			return a.Answer(struct {
 				Enabled bool `json:"totp_enabled"`
 			}{false}, "the second factor is off")
 		}),
 	}
+}
+
+// mistyped is for a 401 that may not be that of the credential.
+func mistyped(err error) error {
+	if client.IsUnauthenticated(err) {
+		return cli.Advise(err, "check what you have typed; nothing has changed")
+	}
+	return err
 }

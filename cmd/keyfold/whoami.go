@@ -49,20 +49,20 @@ func whoIs(ctx context.Context, c *client.Client, agent bool) (whom, error) {
 }
 
 // whoHas asks whose credential this is.
-func (a *app) whoHas(ctx context.Context, url string, saved credential) (whom, error) {
-	key, options := saved.APIKey, []client.Option{client.WithUserAgent("keyfold-cli/1")}
+func (a *app) whoHas(ctx context.Context, saved credential) (whom, error) {
+	key, options := saved.APIKey, []client.Option{client.WithUserAgent(userAgent)}
 	if saved.Access != "" {
 		fixed := saved.token()
 		fixed.Refresh = "" // which is the next command's
 		key, options = "", append(options, client.WithToken(fixed))
 	}
-	c, err := client.New(url, key, options...)
+	c, err := client.New(saved.URL, key, options...)
 	if err != nil {
 		return whom{}, err
 	}
 	defer c.Close()
 	who, err := whoIs(ctx, c, saved.APIKey != "" && saved.Access != "")
-	who.URL = url
+	who.URL = saved.URL
 	return who, refusedSignIn(err)
 }
 
@@ -93,20 +93,32 @@ func (a *app) whoamiCmd() *cobra.Command {
 // loggedOut is what logout prints with --json.
 type loggedOut struct {
 	URL     string `json:"url,omitempty"` // of the server; absent: nothing was saved
-	Revoked bool   `json:"revoked"`       // the token that was saved is dead
+	Revoked bool   `json:"revoked"`       // tokens are dead; an API key that was saved is not
 }
 
 func (a *app) logoutCmd() *cobra.Command {
-	return &cobra.Command{
+	var everywhere bool
+	cmd := &cobra.Command{
 		Use: "logout", Short: "End the sign-in of keyfold login, here and at the server", Args: cobra.NoArgs,
-		Long: `End the sign-in of keyfold login: its token is dead at once, and config.json is
-removed. An API key that was saved is removed too, but lives on: keyfold key delete,
-or keyfold agent rotate-key, ends it.`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.logout(cmd.Context()) },
+		Long: `End the sign-in of keyfold login: its tokens are dead at once, and config.json is
+removed. --everywhere ends your sign-ins on all other machines too. An API key that
+was saved is removed here, but lives on: keyfold key delete, or keyfold agent
+rotate-key, ends it.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			end := (*client.Client).Logout
+			if everywhere {
+				end = (*client.Client).LogoutEverywhere
+			}
+			return a.logout(cmd.Context(), everywhere, end)
+		},
 	}
+	cmd.Flags().BoolVar(&everywhere, "everywhere", false, "end all sessions of the user")
+	return cmd
 }
 
-func (a *app) logout(ctx context.Context) error {
+// logout has end end the saved sign-in if it is a session, or anyhow with always,
+// and removes it.
+func (a *app) logout(ctx context.Context, always bool, end func(*client.Client, context.Context) error) error {
 	saved, err := a.savedCredential()
 	if errors.Is(err, fs.ErrNotExist) {
 		return a.Answer(loggedOut{}, "you were not signed in")
@@ -116,21 +128,22 @@ func (a *app) logout(ctx context.Context) error {
 		return dirErr
 	}
 	var told error
-	if err == nil && saved.Access != "" { // not a file that others may have written
-		told = a.endToken(ctx, saved)
+	ends := err == nil && (always || saved.Access != "") // not a file that others may have written
+	if ends {
+		told = a.endSession(ctx, saved, end)
 	}
 	if err := changeCredential(dir, func(credential) (credential, error) { return credential{}, nil }); err != nil {
 		return err
 	}
 	if told != nil {
 		return cli.Advise(fmt.Errorf("the sign-in was removed here, but %s could not be told: %w", saved.URL, told),
-			"the token ends by itself soon; change your password to end it now")
+			"to end it there too, sign in and run: keyfold logout --everywhere")
 	}
-	return a.Answer(loggedOut{saved.URL, saved.Access != ""}, "signed out of %s", first(saved.URL, "the server"))
+	return a.Answer(loggedOut{saved.URL, ends}, "signed out of %s", first(saved.URL, "the server"))
 }
 
-// endToken makes the saved token dead. One that is so already is as good.
-func (a *app) endToken(ctx context.Context, saved credential) error {
+// endSession makes the saved tokens dead. Those that are so already are as good.
+func (a *app) endSession(ctx context.Context, saved credential, end func(*client.Client, context.Context) error) error {
 	who, err := a.withSaved(saved)
 	if err != nil {
 		return err
@@ -139,7 +152,7 @@ func (a *app) endToken(ctx context.Context, saved credential) error {
 	if err != nil {
 		return err
 	}
-	if err := c.Logout(ctx); !client.IsUnauthenticated(err) {
+	if err := end(c, ctx); !client.IsUnauthenticated(err) {
 		return err
 	}
 	return nil
