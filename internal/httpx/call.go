@@ -89,6 +89,9 @@ func (c *Call) Bearer() string { return bearer(c.r) }
 // Who is the row's.
 func (c *Call) Who() Who { return c.row.Who }
 
+// Route is the row's method and pattern.
+func (c *Call) Route() string { return c.row.Method + " " + c.row.Pattern }
+
 // SetHeader sets a header of the answer. name is in its canonical form.
 func (c *Call) SetHeader(name, value string) { c.w.Header()[name] = []string{value} }
 

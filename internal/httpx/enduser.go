@@ -27,6 +27,11 @@ func (c *Call) orgKey(ctx context.Context) error {
 	case c.Principal.Kind != access.OrgKey || c.row.AsKey:
 		return nil
 	case !c.row.Keys || c.mux.endUsers == nil:
+		if c.mux.forbidden != nil {
+			if err := c.mux.forbidden(ctx, c); err != nil {
+				return err
+			}
+		}
 		return errKeyHere
 	}
 	userID, err := c.once("X-User-Id")

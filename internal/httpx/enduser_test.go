@@ -3,6 +3,7 @@ package httpx
 import (
 	"context"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -78,6 +79,27 @@ func TestAnOrgsKeyCallsForTheUserWhomItNames(t *testing.T) {
 
 func TestAnOrgsKeyIsNobodyWhereNoEndUsersAreKnown(t *testing.T) {
 	checkProblem(t, do(keyMux(nil), "GET", "/threads", "", "Authorization", "Bearer backend", "X-User-ID", "7"), 403, "threads and messages alone")
+}
+
+func TestAnOrgsKeyOnARowThatIsNotForItIsToldOfBeforeItIsAnswered(t *testing.T) {
+	m := keyMux(nil)
+	var told []string
+	var failure error
+	m.forbidden = func(_ context.Context, c *Call) error {
+		told = append(told, c.Principal.Ref()+" "+c.Route())
+		return failure
+	}
+	call := func(bearer, target string) *httptest.ResponseRecorder {
+		return do(m, "GET", target, "", "Authorization", "Bearer "+bearer)
+	}
+	checkProblem(t, call("backend", "/vaults"), 403, "threads and messages alone")
+	call("good", "/vaults")
+	call("backend", "/open")
+	failure = fault.New(fault.Unavailable, "cannot be recorded")
+	checkProblem(t, call("backend", "/vaults"), 503, "cannot be recorded")
+	if want := []string{"org_key:k1 GET /vaults", "org_key:k1 GET /vaults"}; !slices.Equal(told, want) {
+		t.Errorf("told of %v, want %v", told, want)
+	}
 }
 
 func TestAnIdentityThatIsSentTwiceIsRefused(t *testing.T) {

@@ -86,10 +86,13 @@ type Config struct {
 	Authenticate Authenticator // nil: nobody is known, only public rows answer
 	CORSOrigins  []string      // as a browser sends them ("https://app.example.com"), or "*" for any; empty: none
 	EndUsers     EndUsers      // nil: an org's own keys may call no row as an end user
-	Proxies      Proxies       // whose word about a client's address counts
-	Limits       Limits
-	Now          func() time.Time // of Limits; nil: time.Now
-	Log          *slog.Logger     // nil: nothing is logged
+	// Forbidden is told of an org's own key on a row that is not for it, before it
+	// is answered, and may record it. Its error goes before the answer.
+	Forbidden func(ctx context.Context, c *Call) error
+	Proxies   Proxies // whose word about a client's address counts
+	Limits    Limits
+	Now       func() time.Time // of Limits; nil: time.Now
+	Log       *slog.Logger     // nil: nothing is logged
 
 	// Caller takes Authenticate's place where callers are known by their
 	// connection. It is asked on every row that is not Public, and its error is
@@ -107,24 +110,25 @@ type Config struct {
 
 // Mux serves the rows of a table.
 type Mux struct {
-	routes   *node
-	caller   func(*Call) (access.Principal, error)
-	endUsers EndUsers
-	proxies  Proxies
-	limits   limits
-	cors     cors
-	large    *budget
-	budgets  *budgets // nil: large is everybody's
-	problem  func([]byte, error) []byte
-	observe  func(*Row, int, time.Duration)
-	log      *slog.Logger
+	routes    *node
+	caller    func(*Call) (access.Principal, error)
+	endUsers  EndUsers
+	forbidden func(context.Context, *Call) error // nil: nobody hears
+	proxies   Proxies
+	limits    limits
+	cors      cors
+	large     *budget
+	budgets   *budgets // nil: large is everybody's
+	problem   func([]byte, error) []byte
+	observe   func(*Row, int, time.Duration)
+	log       *slog.Logger
 }
 
 // New builds a Mux. It panics when two rows claim the same method and path or
 // a pattern is malformed, which are mistakes of the program.
 func New(cfg Config) *Mux {
 	m := &Mux{
-		routes: newNode(), caller: cfg.Caller, endUsers: cfg.EndUsers, proxies: cfg.Proxies, limits: newLimits(cfg.Limits, cfg.Now),
+		routes: newNode(), caller: cfg.Caller, endUsers: cfg.EndUsers, forbidden: cfg.Forbidden, proxies: cfg.Proxies, limits: newLimits(cfg.Limits, cfg.Now),
 		cors: newCORS(cfg.CORSOrigins), large: newBudget(largeBodies), problem: cfg.Problem, observe: cfg.Observe, log: cfg.Log,
 	}
 	for i := range cfg.Rows {

@@ -84,11 +84,14 @@ func (s *Service) DeleteAgent(ctx context.Context, p access.Principal, id string
 }
 
 // DeleteAgents is DeleteAgent of 1 to maxDeletedAgents agents, each for itself:
-// the answer says which are still there. Errors: Invalid, Unavailable.
+// the answer says which are still there. Errors: Invalid, Forbidden, Unavailable.
 func (s *Service) DeleteAgents(ctx context.Context, p access.Principal, ids []string) (api.AgentsDeleted, error) {
 	out := api.AgentsDeleted{Errors: []api.AgentNotDeleted{}}
 	if len(ids) == 0 || len(ids) > maxDeletedAgents {
 		return out, fault.New(fault.Invalid, "agent_ids must be 1 to %d IDs", maxDeletedAgents)
+	}
+	if err := s.gate.Check(ctx, p, access.AgentWrite, access.Resource{OrgID: p.OrgID, Type: typeAgent, As: "agent.delete_many"}); err != nil {
+		return out, err // of who may delete none at all
 	}
 	for _, id := range ids {
 		switch err := s.DeleteAgent(ctx, p, id); {

@@ -1,6 +1,9 @@
 package server
 
-import "github.com/keyfold/keyfold/internal/httpx"
+import (
+	"github.com/keyfold/keyfold/internal/httpx"
+	"github.com/keyfold/keyfold/internal/passkey"
+)
 
-// Rows is the table without services behind it.
-func Rows() []httpx.Row { return rows(Config{}) }
+// Rows is the table of all routes, without services behind it.
+func Rows() []httpx.Row { return rows(Config{Passkeys: new(passkey.Service)}) }
