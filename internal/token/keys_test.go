@@ -228,6 +228,59 @@ func TestKeysWhoseRowsWereSwappedAreDeadAndReplaced(t *testing.T) {
 	}
 }
 
+func TestAKeyThatDoesNotOpenCutsNoOtherShort(t *testing.T) {
+	w := newWorld(t)
+	w.issue(w.Service, time.Hour)
+	w.rotate(w.Service)
+	broken := w.keys.Load().list[1].ID
+	var b store.Batch
+	b.Put(layout.Sealed("tokenkey", "server", broken), []byte("{}"))
+	w.write(b)
+	s := w.another()
+	w.pass(signFor - time.Minute) // long after the broken one was to sign
+	text := w.issue(s, MaxTTL)
+	last := s.keys.Load().list[2]
+	if last.ID == broken || !last.sound() || kid(text) != w.keys.Load().list[0].ID {
+		t.Fatal("another key was not made at once")
+	}
+	w.pass(publish - 1)
+	text = w.issue(s, MaxTTL)
+	w.pass(MaxTTL)
+	w.issue(s, time.Hour) // which would take away what is over
+	w.lives(w.another(), text)
+}
+
+func TestAKeyIsWhatItsNameSays(t *testing.T) {
+	w := newWorld(t)
+	text := w.issue(w.Service, time.Hour)
+	var b store.Batch
+	if err := w.box.Put(t.Context(), &b, w.keys.Load().list[0].secret(), make([]byte, ed25519.SeedSize)); err != nil {
+		t.Fatal(err)
+	}
+	w.write(b)
+	s := w.another()
+	w.dead(s, text, "whose key is another's")
+	if next := w.issue(s, time.Hour); kid(next) == kid(text) {
+		t.Error("a key signs under another's name")
+	}
+}
+
+// TestASlowReadDoesNotBringOldKeysBack lets a rotation and another read come
+// between the reading of the list and the opening of its keys.
+func TestASlowReadDoesNotBringOldKeysBack(t *testing.T) {
+	w := newWorld(t)
+	w.issue(w.Service, time.Hour)
+	s := w.another()
+	w.kms.once = func() {
+		w.rotate(w.Service)
+		w.shown(s)
+	}
+	w.shown(s)
+	if n := len(s.keys.Load().list); n != 2 {
+		t.Errorf("%d keys", n)
+	}
+}
+
 // TestWhoeverWritesToTheStoreBringsInNoKey puts a key of the attacker's into the
 // list, with a sealed row of every form that he can make.
 func TestWhoeverWritesToTheStoreBringsInNoKey(t *testing.T) {

@@ -164,7 +164,8 @@ type fakeKMS struct {
 	kek   *aead.Key
 	down  error
 	opens int
-	deaf  bool // it opens nothing
+	deaf  bool   // it opens nothing
+	once  func() // runs before the next Open
 }
 
 func (k *fakeKMS) CreateKEK(_ context.Context, ids []string) ([]kmsapi.KEKInfo, error) {
@@ -188,6 +189,13 @@ func (k *fakeKMS) Seal(_ context.Context, items []kmsapi.SealItem) ([]kmsapi.Sea
 }
 
 func (k *fakeKMS) Open(_ context.Context, items []kmsapi.OpenItem) ([]kmsapi.OpenResult, error) {
+	k.mu.Lock()
+	once := k.once
+	k.once = nil
+	k.mu.Unlock()
+	if once != nil {
+		once()
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.opens++
