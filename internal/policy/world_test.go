@@ -35,10 +35,8 @@ type world struct {
 	now   time.Time
 }
 
-func newWorld(t testing.TB) *world { return newWorldOn(t, memstore.New()) }
-
-func newWorldOn(t testing.TB, s store.Store) *world {
-	w := &world{t: t, hookStore: &hookStore{Store: s}, gate: new(accesstest.Gate), now: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}
+func newWorld(t testing.TB) *world {
+	w := &world{t: t, hookStore: &hookStore{Store: memstore.New()}, gate: new(accesstest.Gate), now: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}
 	w.Service = New(Config{
 		Store: w.hookStore, Gate: w.gate, Vaults: w, Now: func() time.Time { return w.now },
 		Known: func(context.Context, string, access.Kind, string) error { return w.known },
@@ -111,22 +109,11 @@ func (w *world) commit(fill func(*store.Batch)) {
 	}
 }
 
-// hookStore counts reads, and lets a test come before a commit.
+// hookStore lets a test come before a commit, or fail it.
 type hookStore struct {
 	store.Store
-	gets, scans  int
 	beforeCommit func() // once
 	failCommit   error
-}
-
-func (s *hookStore) Get(ctx context.Context, key string) (store.Record, error) {
-	s.gets++
-	return s.Store.Get(ctx, key)
-}
-
-func (s *hookStore) Scan(ctx context.Context, r store.Range, opt store.ScanOptions) ([]store.Record, error) {
-	s.scans++
-	return s.Store.Scan(ctx, r, opt)
 }
 
 func (s *hookStore) Commit(ctx context.Context, b *store.Batch) (store.Revision, error) {
