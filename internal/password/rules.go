@@ -32,7 +32,7 @@ func Check(text string) error {
 	case !has(text, unicode.IsDigit):
 		return errors.New("the password needs a digit")
 	case !has(text, func(r rune) bool { return !wordly(r) }):
-		return errors.New("the password needs a special character, such as !")
+		return errors.New("the password needs a special character: a sign or a space, no letter and no digit")
 	}
 	return checkRuns([]rune(text))
 }
