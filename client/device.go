@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/keyfold/keyfold/api"
@@ -20,7 +21,16 @@ var (
 func (c *Client) RequestDevice(ctx context.Context, name string) (api.DeviceCode, error) {
 	var code api.DeviceCode
 	_, err := c.do(ctx, call{method: "POST", path: "/v1/auth/device/code", public: true, in: api.RequestDeviceCode{ClientID: name}, out: &code})
+	code.VerificationURI, code.VerificationURIComplete = c.absolute(code.VerificationURI), c.absolute(code.VerificationURIComplete)
 	return code, err
+}
+
+// absolute is a link of a server that does not know where people find it.
+func (c *Client) absolute(link string) string {
+	if strings.HasPrefix(link, "/") {
+		return c.base + link
+	}
+	return link
 }
 
 const (

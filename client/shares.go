@@ -14,6 +14,7 @@ import (
 func (c *Client) CreateShare(ctx context.Context, secretID string, req api.CreateShare) (api.CreatedShare, error) {
 	var out api.CreatedShare
 	err := c.on(ctx, "POST", req, &out, "secrets", secretID, "share")
+	out.ShareURL = c.absolute(out.ShareURL)
 	return out, err
 }
 

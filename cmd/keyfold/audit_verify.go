@@ -124,15 +124,10 @@ func verifyServer(ctx context.Context, c *client.Client, q client.AuditQuery, op
 	return auditcheck.VerifyExport(export, opt)
 }
 
-// finishVerify saves the last checkpoint, prints the report, and fails when
-// anything is wrong.
+// finishVerify prints the report, fails when anything is wrong, and else saves the
+// last checkpoint.
 func (a *app) finishVerify(r auditcheck.Report, v verifyFlags) error {
-	if v.save != "" && r.OK() {
-		if err := saveCheckpoint(v.save, r.Last); err != nil {
-			return err
-		}
-	}
-	if err := a.printReport(r, v); err != nil {
+	if err := a.printReport(r); err != nil {
 		return err
 	}
 	if !r.OK() {
@@ -142,12 +137,15 @@ func (a *app) finishVerify(r auditcheck.Report, v verifyFlags) error {
 	if r.OwnKeys {
 		a.Note("warning: the keys are the export's own, so that it fits together and no more; give those of the server: --public-key")
 	}
-	return nil
+	if v.save == "" {
+		return nil
+	}
+	return saveCheckpoint(v.save, r.Last)
 }
 
 func saveCheckpoint(path string, p *api.AuditCheckpoint) error {
 	if p == nil {
-		return errors.New("there is no checkpoint to save yet: one is signed some moments after an event")
+		return errors.New("there is no checkpoint to save yet: one is signed a while after an event; try again later")
 	}
 	text, err := json.MarshalIndent(p, "", "  ")
 	if err != nil {
@@ -156,18 +154,21 @@ func saveCheckpoint(path string, p *api.AuditCheckpoint) error {
 	return cli.ReplaceFile(path, cli.Bytes(append(text, '\n')))
 }
 
-func (a *app) printReport(r auditcheck.Report, v verifyFlags) error {
+// maxShown is how many problems people are shown.
+const maxShown = 10
+
+func (a *app) printReport(r auditcheck.Report) error {
 	result := "nothing is wrong"
 	if !r.OK() {
 		result = strconv.Itoa(r.Wrong) + " problems"
 	}
 	rows := [][]string{{"Org", r.OrgID}, {"Events", strconv.Itoa(r.Events)}, {"Verified", strconv.Itoa(r.Verified)},
 		{"Under a checkpoint", strconv.Itoa(r.Signed)}, {"Checkpoints", strconv.Itoa(r.Checkpoints)}, {"Result", result}}
-	for _, p := range r.Problems {
+	for _, p := range r.Problems[:min(maxShown, len(r.Problems))] {
 		rows = append(rows, []string{"Problem", p.String()})
 	}
-	if v.save != "" && r.OK() {
-		rows = append(rows, []string{"Saved", v.save})
+	if more := r.Wrong - maxShown; more > 0 {
+		rows = append(rows, []string{"", fmt.Sprintf("and %d more; --json names a hundred", more)})
 	}
 	return a.Table(r, rows)
 }

@@ -19,6 +19,14 @@ func onNotFound(err error, hint string) error {
 	return err
 }
 
+// onProblem is cli.Advise for a problem of that type.
+func onProblem(err error, problemType, hint string) error {
+	if e, ok := errors.AsType[*client.Error](err); ok && e.Type == problemType {
+		return cli.Advise(err, hint)
+	}
+	return err
+}
+
 // explain is explain, for a run.
 func (a *app) explain(err error) (text, hint string) {
 	text, hint = explain(err)
@@ -71,7 +79,7 @@ func keyHint(e *client.KeyError) string {
 func statusHint(e *client.Error) string {
 	switch e.Status {
 	case http.StatusUnauthorized:
-		return "export KEYFOLD_API_KEY=1ck_..., a live key of the server in KEYFOLD_URL"
+		return "export KEYFOLD_API_KEY=1ck_..., a live key of the server in KEYFOLD_URL; or " + signIn
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		return "run the command again in a moment"
 	case http.StatusInternalServerError:

@@ -49,8 +49,8 @@ one that you were signed in at before, the first that there is.`,
 	cmd.Flags().BoolVar(&l.withKey, "with-key", false, "sign in with an API key, which is asked for")
 	cmd.MarkFlagsMutuallyExclusive("email", "with-key")
 	cmd.AddCommand(
-		a.decideCmd("approve", "Sign in the device that shows this code, as you", (*client.Client).ApproveDevice),
-		a.decideCmd("deny", "Refuse the device that shows this code", (*client.Client).DenyDevice))
+		a.decideCmd("approve", "approved", "Sign in the device that shows this code, as you", (*client.Client).ApproveDevice),
+		a.decideCmd("deny", "denied", "Refuse the device that shows this code", (*client.Client).DenyDevice))
 	return cmd
 }
 
@@ -178,7 +178,7 @@ Waiting for that, at most %s ...
 }
 
 // decideCmd approves or denies the login of another device.
-func (a *app) decideCmd(use, short string, decide func(*client.Client, context.Context, string) error) *cobra.Command {
+func (a *app) decideCmd(use, done, short string, decide func(*client.Client, context.Context, string) error) *cobra.Command {
 	return &cobra.Command{
 		Use: use + " CODE", Short: short, Args: cobra.ExactArgs(1),
 		Long: short + `.
@@ -195,7 +195,7 @@ begun that login yourself, a moment ago, and never because somebody sent it to y
 			if err := decide(c, ctx, r.UserCode); err != nil {
 				return err
 			}
-			return a.Answer(decided{r, use}, "%s: %s at %s", use, r.ClientID, first(r.IPAddress, "an unknown address"))
+			return a.Answer(decided{r, done}, "%s %s at %s", done, r.ClientID, first(r.IPAddress, "an unknown address"))
 		}),
 	}
 }
@@ -203,5 +203,5 @@ begun that login yourself, a moment ago, and never because somebody sent it to y
 // decided is what approve and deny print with --json.
 type decided struct {
 	api.DeviceRequest
-	Decision string `json:"decision"` // approve or deny
+	Decision string `json:"decision"` // approved or denied
 }

@@ -426,7 +426,7 @@ func TestACodeIsApprovedOnceItIsLookedAt(t *testing.T) {
 	}))
 	defer s.Close()
 	sh := &shell{t: t, env: map[string]string{"KEYFOLD_URL": s.URL, "KEYFOLD_API_KEY": "1ck_x"}}
-	if out := sh.run("login", "approve", "bcdf-ghjk"); out != "approve: keyfold [2J at 10.1.2.3" {
+	if out := sh.run("login", "approve", "bcdf-ghjk"); out != "approved keyfold [2J at 10.1.2.3" {
 		t.Errorf("%q", out)
 	}
 	sh.run("login", "deny", "BCDF-GHJK", "--json")

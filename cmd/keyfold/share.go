@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -64,7 +63,7 @@ share hands out the blob, which the reader opens with that key.`,
 			vault, path := a.vaultAndPath(args)
 			made, err := share(cmd.Context(), c, vault, path, req)
 			if err != nil {
-				return onNotFound(err, listSecrets)
+				return onProblem(onNotFound(err, listSecrets), api.ProblemShareSealed, "if the reader has that key: --recipient-has-key")
 			}
 			return a.Answer(made, "%s", made.ShareURL)
 		},
@@ -215,11 +214,8 @@ func (a *app) readShare(ctx context.Context, link, passphrase, out string) error
 		return err
 	}
 	s, err := c.OpenShare(ctx, link, passphrase)
-	if e, ok := errors.AsType[*client.Error](err); ok && e.Type == api.ProblemSharePassphrase {
-		return cli.Advise(err, "give it with --passphrase")
-	}
 	if err != nil {
-		return onNotFound(err, "it may be over, or read as often as it can be; ask who sent it for another one")
+		return onProblem(err, api.ProblemSharePassphrase, "give the right one with --passphrase")
 	}
 	if a.JSON {
 		s.SharedSecret.Value = string(s.Value)

@@ -151,7 +151,7 @@ func TestAThingThatIsNotThereSaysWhereToLook(t *testing.T) {
 		"agent get g1": "keyfold agent list", "agent delete g1": "keyfold agent list", "agent update g1 --name x": "keyfold agent list", "agent rotate-key g1": "keyfold agent list",
 		"policy create --user u --path ** --permission read": "keyfold vault list", "policy delete p1": "keyfold policy list",
 		"key delete k1": "keyfold key list", "member remove u1": "keyfold member list", "member role u1 admin": "keyfold member list", "member uninvite i1": "keyfold member invitations",
-		"share revoke s1": "keyfold share list", "share read s1": "ask who sent it", "admin plan o1 free": "keyfold whoami", "login approve X": "keyfold login",
+		"share revoke s1": "keyfold share list", "admin plan o1 free": "keyfold whoami", "login approve X": "keyfold login",
 	} {
 		sh.fails(1, "hint: ", "", strings.Fields(args)...)
 		if _, _, stderr := sh.try("", strings.Fields(args)...); !strings.Contains(stderr, hint) {
@@ -268,7 +268,7 @@ func TestAShareNamesItsSecretAndIsReadWithoutASignIn(t *testing.T) {
 
 	anybody := &shell{t: t, env: map[string]string{"KEYFOLD_CONFIG_DIR": t.TempDir(), "KEYFOLD_DATA": t.TempDir()}}
 	link := s.URL + "/v1/share/h1.token"
-	anybody.fails(1, "give it with --passphrase", "", "share", "read", link)
+	anybody.fails(1, "give the right one with --passphrase", "", "share", "read", link)
 	code, out, stderr = anybody.try(link+"\nopen sesame\n", "share", "read", "-", "--passphrase")
 	if want := `POST /v1/share/h1.token  {"passphrase":"open sesame"}`; code != 0 || out != "the bytes" || bodies[len(bodies)-1] != want {
 		t.Errorf("exit %d, %q, %q, %s", code, out, stderr, bodies[len(bodies)-1])
