@@ -35,12 +35,16 @@ import (
 
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/guard"
+	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/job"
+	"github.com/keyfold/keyfold/internal/password"
 	"github.com/keyfold/keyfold/internal/policy"
+	"github.com/keyfold/keyfold/internal/sealed"
 	"github.com/keyfold/keyfold/internal/server"
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/thread"
+	"github.com/keyfold/keyfold/internal/trail"
 	"github.com/keyfold/keyfold/internal/vault"
 )
 
@@ -56,6 +60,12 @@ type Config struct {
 	KMSURL      string           // "" or Embedded: inside this process; unix:///path or https://host:port: an external one
 	KMSTLS      TLSFiles         // of an external KMS at https
 	BreakGlass  BreakGlass       // reads of messages while an external KMS is away; zero: there are none
+	SignUp      identity.SignUp  // who may make an account; "": nobody
+	DefaultPlan access.Plan      // of an org that signs up; "": enterprise
+	Passwords   *password.Hasher // nil: one with the default parameters
+	PublicURL   string           // where people find the server: "https://keys.example.com"; "": links are paths, and there are no passkeys
+	Proxies     httpx.Proxies    // see server.Config
+	Limits      httpx.Limits     // see server.Config
 	CORSOrigins []string         // see server.Config
 	Version     string           // of the program, for health answers
 	Log         *slog.Logger     // nil: nothing is logged
@@ -136,8 +146,13 @@ func (n *Node) openStore(dir dataDir, name string, cfg Config) (store.Store, err
 
 // assemble builds the domain and the server over an open store and the KMS.
 func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
-	n.Identity = identity.New(identity.Config{Store: n.Store, Now: cfg.Now})
-	gate := guard.New(guard.Config{Rules: policy.NewTable(n.Store), Recorder: unrecorded{}, Now: cfg.Now})
+	box := sealed.New(n.Store, keys)
+	t, err := trail.Open(ctx, trail.Config{Store: n.Store, Box: box, Now: cfg.Now, Log: cfg.Log})
+	if err != nil {
+		return err
+	}
+	n.opened = append(n.opened, t.Close)
+	gate := guard.New(guard.Config{Rules: policy.NewTable(n.Store), Recorder: t, Now: cfg.Now})
 	vaults := vault.New(vault.Config{Store: n.Store, KMS: keys, Gate: gate, Now: cfg.Now, Log: cfg.Log})
 	if err := vaults.Recover(ctx); err != nil {
 		return err
@@ -148,31 +163,34 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 	}
 	threads := thread.New(thread.Config{Store: n.Store, KMS: keys, Gate: gate, Now: cfg.Now, BreakGlass: offline})
 	n.Jobs = job.New(job.Config{
-		Store: n.Store, Kinds: []job.Kind{vaults.RewrapKind(), threads.RewrapKind()}, Now: cfg.Now, Log: cfg.Log,
+		Store: n.Store, Kinds: []job.Kind{vaults.RewrapKind(), threads.RewrapKind(), box.RewrapKind(keys)}, Now: cfg.Now, Log: cfg.Log,
 		Holder: holder,
 	})
 	n.opened = append(n.opened, func() error { n.Jobs.Close(); return nil })
 	if err := n.Jobs.Resume(ctx); err != nil {
 		return err
 	}
-	n.Handler = server.New(server.Config{
-		Vaults:       vaults,
-		Threads:      threads,
-		Jobs:         n.Jobs,
-		Authenticate: n.Identity.Authenticate,
-		Ready:        []server.Check{{Name: "store", Do: answers(n.Store)}, {Name: "key process", Do: keys.answers}},
-		Version:      cfg.Version,
-		CORSOrigins:  cfg.CORSOrigins,
-		Log:          cfg.Log,
-	})
+	s := server.Config{
+		Vaults:      vaults,
+		Threads:     threads,
+		Audit:       trail.NewReader(t, gate),
+		Gate:        gate,
+		Jobs:        n.Jobs,
+		Now:         cfg.Now,
+		Proxies:     cfg.Proxies,
+		Limits:      cfg.Limits,
+		Ready:       []server.Check{{Name: "store", Do: answers(n.Store)}, {Name: "key process", Do: keys.answers}},
+		Version:     cfg.Version,
+		CORSOrigins: cfg.CORSOrigins,
+		Log:         cfg.Log,
+	}
+	if err := n.people(&s, box, t, cfg); err != nil {
+		return err
+	}
+	n.Handler = server.New(s)
 	n.http = server.NewHTTPServer(n.Handler, cfg.Log)
 	return nil
 }
-
-// unrecorded is an access.Recorder in the place of the trail.
-type unrecorded struct{}
-
-func (unrecorded) Record(context.Context, access.Event) error { return nil }
 
 // answers asks s for a row that is not there.
 func answers(s store.Store) func(context.Context) error {

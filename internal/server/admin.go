@@ -13,6 +13,7 @@ import (
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/job"
+	"github.com/keyfold/keyfold/internal/sealed"
 	"github.com/keyfold/keyfold/internal/thread"
 	"github.com/keyfold/keyfold/internal/vault"
 )
@@ -21,6 +22,7 @@ import (
 type admin struct {
 	jobs    Jobs
 	vaults  *vault.Service
+	gate    access.Gate
 	metrics prometheus.Gatherer
 }
 
@@ -32,7 +34,8 @@ type Jobs interface {
 	Cancel(ctx context.Context, id string) (job.Job, error)
 }
 
-// operates is the gate of all of admin's calls.
+// operates is the gate of the calls that only show; those that do something are
+// recorded as well.
 func operates(c *httpx.Call) error {
 	return access.Allow(c.Principal, access.Operate, access.Resource{}, nil, time.Time{})
 }
@@ -48,7 +51,11 @@ func (a admin) rewrap(ctx context.Context, c *httpx.Call, in api.RotateKEK) (api
 // start starts the jobs that in asks for. Of two, the second may fail to start
 // when the first has: then the first goes on, and the caller asks again.
 func (a admin) start(ctx context.Context, c *httpx.Call, in api.RotateKEK, rotate bool) (out api.Jobs, err error) {
-	if err := operates(c); err != nil {
+	what := access.Resource{Type: "kek", ID: in.VaultID, As: "kek.rewrap"}
+	if rotate {
+		what.As = "kek.rotate"
+	}
+	if err := a.gate.Check(ctx, c.Principal, access.Operate, what); err != nil {
 		return out, err
 	}
 	named := 0
@@ -70,6 +77,9 @@ func (a admin) start(ctx context.Context, c *httpx.Call, in api.RotateKEK, rotat
 	}
 	if err == nil && (in.Threads || in.All) {
 		err = a.add(ctx, &out, thread.RewrapJob, thread.RewrapArgs{Rotate: rotate})
+	}
+	if err == nil && in.All {
+		err = a.add(ctx, &out, sealed.RewrapJob, sealed.RewrapArgs{Rotate: rotate})
 	}
 	if err != nil {
 		return api.Jobs{}, err
@@ -124,6 +134,10 @@ func (a admin) job(ctx context.Context, c *httpx.Call) (api.Job, error) {
 }
 
 func (a admin) cancel(ctx context.Context, c *httpx.Call) (api.Job, error) {
+	what := access.Resource{Type: "job", ID: c.Param("job"), As: "job.cancel"}
+	if err := a.gate.Check(ctx, c.Principal, access.Operate, what); err != nil {
+		return api.Job{}, err
+	}
 	return oneJob(ctx, c, a.jobs.Cancel)
 }
 

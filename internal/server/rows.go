@@ -23,8 +23,8 @@ func rows(cfg Config) []httpx.Row {
 	v := vaults{cfg.Vaults}
 	s := secrets{cfg.Vaults}
 	t := threads{cfg.Threads}
-	a := admin{cfg.Jobs, cfg.Vaults, newMetrics(cfg.Jobs)}
-	return []httpx.Row{
+	a := admin{cfg.Jobs, cfg.Vaults, cfg.Gate, newMetrics(cfg.Jobs)}
+	rows := []httpx.Row{
 		{Method: "GET", Pattern: "/healthz", Who: httpx.Public, Handler: httpx.NoBody(http.StatusOK, h.alive)},
 		{Method: "GET", Pattern: "/readyz", Who: httpx.Public, Timeout: 5 * time.Second, Handler: httpx.NoBody(http.StatusOK, h.ready)},
 		{Method: "GET", Pattern: "/v1/health", Who: httpx.Public, Timeout: 5 * time.Second, Handler: httpx.NoBody(http.StatusOK, h.status)},
@@ -46,13 +46,13 @@ func rows(cfg Config) []httpx.Row {
 		{Method: "POST", Pattern: "/v1/vaults/{vault}/secret-version-disable/{path...}", Handler: httpx.Empty(s.disable)},
 		{Method: "POST", Pattern: "/v1/vaults/{vault}/secret-rotate/{path...}", MaxBody: maxSmall, OptionalBody: true, Handler: httpx.Body(http.StatusCreated, s.generate)},
 
-		{Method: "POST", Pattern: "/v1/threads", MaxBody: maxSmall, OptionalBody: true, Handler: httpx.Body(http.StatusOK, t.create)},
-		{Method: "GET", Pattern: "/v1/threads", Handler: httpx.NoBody(http.StatusOK, t.list)},
-		{Method: "GET", Pattern: "/v1/threads/{thread}", Handler: httpx.NoBody(http.StatusOK, t.get)},
-		{Method: "DELETE", Pattern: "/v1/threads/{thread}", Handler: httpx.Empty(t.delete)},
-		{Method: "POST", Pattern: "/v1/threads/{thread}/messages", MaxBody: maxMessage, FreeForm: true, Timeout: time.Minute, Handler: httpx.Body(http.StatusOK, t.post)},
-		{Method: "GET", Pattern: "/v1/threads/{thread}/messages", Handler: httpx.NoBody(http.StatusOK, t.messages)},
-		{Method: "GET", Pattern: "/v1/threads/{thread}/messages/{message}", Handler: httpx.NoBody(http.StatusOK, t.message)},
+		{Method: "POST", Pattern: "/v1/threads", Keys: true, MaxBody: maxSmall, OptionalBody: true, Handler: httpx.Body(http.StatusOK, t.create)},
+		{Method: "GET", Pattern: "/v1/threads", Keys: true, Handler: httpx.NoBody(http.StatusOK, t.list)},
+		{Method: "GET", Pattern: "/v1/threads/{thread}", Keys: true, Handler: httpx.NoBody(http.StatusOK, t.get)},
+		{Method: "DELETE", Pattern: "/v1/threads/{thread}", Keys: true, Handler: httpx.Empty(t.delete)},
+		{Method: "POST", Pattern: "/v1/threads/{thread}/messages", Keys: true, MaxBody: maxMessage, FreeForm: true, Timeout: time.Minute, Handler: httpx.Body(http.StatusOK, t.post)},
+		{Method: "GET", Pattern: "/v1/threads/{thread}/messages", Keys: true, Handler: httpx.NoBody(http.StatusOK, t.messages)},
+		{Method: "GET", Pattern: "/v1/threads/{thread}/messages/{message}", Keys: true, Handler: httpx.NoBody(http.StatusOK, t.message)},
 
 		// An operator's; each asks admin's gate first.
 		{Method: "POST", Pattern: "/admin/encryption/rotate-kek", MaxBody: maxSmall, Handler: httpx.Body(http.StatusAccepted, a.rotate)},
@@ -62,4 +62,15 @@ func rows(cfg Config) []httpx.Row {
 		{Method: "DELETE", Pattern: "/admin/jobs/{job}", Handler: httpx.NoBody(http.StatusOK, a.cancel)},
 		{Method: "GET", Pattern: "/admin/debug/prometheus", Handler: httpx.Stream(metricsType, a.showMetrics)},
 	}
+	for _, room := range []interface{ rows() []httpx.Row }{
+		auth{cfg.Identity}, mfa{cfg.Identity}, orgs{cfg.Identity}, agents{cfg.Identity}, keys{cfg.Identity}, signing{cfg.Identity},
+		tokens{cfg.Tokens}, policies{cfg.Policies}, shares{cfg.Shares, cfg.Identity.Authenticate}, devices{cfg.Devices}, audit{cfg.Audit},
+		billing{cfg.Gate, cfg.Identity, cfg.Vaults, cfg.Now},
+	} {
+		rows = append(rows, room.rows()...)
+	}
+	if cfg.Passkeys != nil {
+		rows = append(rows, passkeys{cfg.Passkeys}.rows()...)
+	}
+	return rows
 }

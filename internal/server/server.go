@@ -13,28 +13,53 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/device"
 	"github.com/keyfold/keyfold/internal/httpx"
+	"github.com/keyfold/keyfold/internal/identity"
+	"github.com/keyfold/keyfold/internal/passkey"
+	"github.com/keyfold/keyfold/internal/policy"
+	"github.com/keyfold/keyfold/internal/share"
 	"github.com/keyfold/keyfold/internal/thread"
+	"github.com/keyfold/keyfold/internal/token"
+	"github.com/keyfold/keyfold/internal/trail"
 	"github.com/keyfold/keyfold/internal/vault"
 )
 
 // Config is what the server stands on.
 type Config struct {
-	Vaults       *vault.Service
-	Threads      *thread.Service
-	Jobs         Jobs // knows the kinds vault.RewrapJob and thread.RewrapJob
-	Authenticate httpx.Authenticator
-	Ready        []Check      // what /readyz and /v1/health look at
-	Version      string       // of the program, as health answers show it
-	CORSOrigins  []string     // whose pages may call; see httpx.Config
-	Log          *slog.Logger // nil: nothing is logged
+	Vaults      *vault.Service
+	Threads     *thread.Service
+	Identity    *identity.Service
+	Tokens      *token.Service
+	Policies    *policy.Service
+	Shares      *share.Service
+	Devices     *device.Service
+	Passkeys    *passkey.Service // nil: there are none here
+	Audit       *trail.Reader
+	Gate        access.Gate
+	Jobs        Jobs             // knows the kinds vault.RewrapJob, thread.RewrapJob and sealed.RewrapJob
+	Now         func() time.Time // nil: time.Now
+	Proxies     httpx.Proxies    // whose word about a client's address counts
+	Limits      httpx.Limits     // of calls; zero: none
+	Ready       []Check          // what /readyz and /v1/health look at
+	Version     string           // of the program, as health answers show it
+	CORSOrigins []string         // whose pages may call; see httpx.Config
+	Log         *slog.Logger     // nil: nothing is logged
 }
 
 // New returns the handler of all routes.
 func New(cfg Config) http.Handler {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	return httpx.New(httpx.Config{
 		Rows:         rows(cfg),
-		Authenticate: cfg.Authenticate,
+		Authenticate: cfg.Identity.Authenticate,
+		EndUsers:     cfg.Identity.EndUser,
+		Proxies:      cfg.Proxies,
+		Limits:       cfg.Limits,
+		Now:          cfg.Now,
 		CORSOrigins:  cfg.CORSOrigins,
 		Log:          cfg.Log,
 	})
