@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"strconv"
@@ -140,11 +141,34 @@ func (a *app) policyListCmd() *cobra.Command {
 			rows := [][]string{{"ID", "PRINCIPAL", "PATH", "EFFECT", "PERMISSIONS", "PRIORITY", "CONDITIONS", "EXPIRES"}}
 			for _, p := range policies {
 				rows = append(rows, []string{p.ID, p.PrincipalType + ":" + p.PrincipalID, p.SecretPathPattern, first(p.Effect, "allow"),
-					strings.Join(p.Permissions, ","), strconv.Itoa(p.Priority), string(p.Conditions), whenOrNever(p.ExpiresAt)})
+					strings.Join(p.Permissions, ","), strconv.Itoa(p.Priority), conditionsText(p.Conditions), whenOrNever(p.ExpiresAt)})
 			}
 			return a.Table(api.Policies{Policies: append([]api.Policy{}, policies...)}, rows)
 		}),
 	}
+}
+
+// conditionsText is a policy's conditions for people; what is not known here is
+// shown as it is.
+func conditionsText(raw json.RawMessage) string {
+	var c api.PolicyConditions
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if len(raw) == 0 || dec.Decode(&c) != nil || len(c.EnvironmentIn) > 0 {
+		return string(raw)
+	}
+	var parts []string
+	if len(c.IPAllowlist) > 0 {
+		parts = append(parts, "from "+strings.Join(c.IPAllowlist, ","))
+	}
+	if w := c.TimeWindow; w != nil {
+		hours := ""
+		if w.After != "" || w.Before != "" {
+			hours = w.After + "-" + w.Before
+		}
+		parts = append(parts, strings.Join(strings.Fields(hours+" "+strings.Join(w.Weekdays, ",")+" "+first(w.Timezone, "UTC")), " "))
+	}
+	return strings.Join(parts, "; ")
 }
 
 func (a *app) policyDeleteCmd() *cobra.Command {

@@ -65,7 +65,7 @@ func TestEveryCommandAsksWhatItsFlagsSay(t *testing.T) {
 			`POST /v1/vaults/v9/policies {"secret_path_pattern":"**","principal_type":"user","principal_id":"u1","permissions":["delete","rotate"],` +
 				`"conditions":{"ip_allowlist":["10.0.0.0/8","::1"],"time_window":{"after":"22:00","before":"06:00","timezone":"Europe/Berlin","weekdays":["mon","fri"]}},` +
 				`"expires_at":"2031-01-02T00:00:00Z","effect":"deny","priority":3}`, "p1"},
-		{"policy list", `{"policies": [` + aPolicy + `]}`, "GET /v1/vaults/v1/policies", `agent:g1   a/**  deny    read         3         {"ip_allowlist": ["::1"]}  never`},
+		{"policy list", `{"policies": [` + aPolicy + `]}`, "GET /v1/vaults/v1/policies", `agent:g1   a/**  deny    read         3         from ::1    never`},
 		{"policy delete p1", "", "DELETE /v1/vaults/v1/policies/p1", "deleted p1"},
 		{"policy delete v9 p1 --json", "", "DELETE /v1/vaults/v9/policies/p1", `"deleted": true`},
 
