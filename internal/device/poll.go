@@ -26,12 +26,15 @@ func (s *Service) Code(ctx context.Context, req api.RequestDeviceCode, from iden
 	for {
 		code := newCode()
 		user := userCode(code)
+		if user == "" {
+			continue
+		}
 		data, err := json.Marshal(pending{Device: hash(code), ClientID: req.ClientID, Addr: from.Addr, Created: now, Interval: Interval})
 		if err != nil {
 			return api.DeviceCode{}, fault.Wrap(fault.Internal, err, "a device code does not encode")
 		}
 		err = s.Challenges.PutChallengeAs(ctx, user, token.Challenge{Kind: kind, Data: data, Expires: now.Add(CodeTTL)})
-		if errors.Is(err, fault.Conflict) || user == "" { // another device has this user code
+		if errors.Is(err, fault.Conflict) { // another device has this user code
 			continue
 		}
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 // The answers to who has shown that the share is his.
 var (
 	errPassphrase = fault.New(fault.Forbidden, "this share needs its passphrase; send it in the header "+api.HeaderSharePassphrase).WithType(api.ProblemSharePassphrase)
+	errSealed     = fault.New(fault.Conflict, "the value is sealed by now with a CMEK key that this share does not name; ask whoever shared it for a new share").WithType(api.ProblemShareSealed)
 	errAddress    = fault.New(fault.Forbidden, "this share does not open from your address; ask whoever shared the secret")
 )
 
@@ -166,11 +167,11 @@ func (s *Service) read(ctx context.Context, p access.Principal, r row) (out api.
 	switch {
 	case errors.Is(err, fault.NotFound), errors.Is(err, fault.Gone):
 		if reason == "" {
-			reason = "secret_gone"
+			reason = "gone"
 		}
 		return out, reason, errNone
 	case errors.Is(err, vault.ErrShareSealed):
-		return out, "sealed", err
+		return out, "sealed", errSealed
 	case errors.Is(err, fault.Forbidden):
 		return out, "intents", err
 	case err != nil:
