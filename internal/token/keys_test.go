@@ -281,6 +281,18 @@ func TestASlowReadDoesNotBringOldKeysBack(t *testing.T) {
 	}
 }
 
+func TestAKeyThatIsOverIsOfNoUseToAThief(t *testing.T) {
+	f := newForger(t)
+	f.rotate(f.Service)
+	f.pass(publish + verify - time.Second)
+	now := with(with(with(f.claims, "iat", f.now().Unix()), "exp", f.now().Add(time.Hour).Unix()), "jti", newJTI(f.now()))
+	f.lives(f.Service, f.ours(f.header, now))
+	f.pass(time.Second)
+	stolen := f.ours(f.header, with(now, "jti", newJTI(f.now().Add(-time.Second))))
+	f.dead(f.Service, stolen, "by a key that is over") // though this server read nothing since
+	f.dead(f.another(), stolen, "by a key that is over")
+}
+
 // TestWhoeverWritesToTheStoreBringsInNoKey puts a key of the attacker's into the
 // list, with a sealed row of every form that he can make.
 func TestWhoeverWritesToTheStoreBringsInNoKey(t *testing.T) {

@@ -233,6 +233,8 @@ func TestABadRefreshTokenIsOneErrorAndChangesNothing(t *testing.T) {
 		"a line end": text + "\n", "a line end within": text[:46] + "\n", "unknown": "1rt_" + strings.Repeat("A", 43), "its hash": hash(text), "very long": "1rt_" + strings.Repeat("A", 10<<20),
 		"standard base64": "1rt_" + strings.Repeat("+/", 21) + "A", "not UTF-8": "1rt_" + strings.Repeat("\xff", 43), "another session": "1rt_" + "AAAA" + text[8:],
 	}
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	bad["loose last bits"] = text[:46] + string(alphabet[strings.IndexByte(alphabet, text[46])|1])
 	for name, b := range bad {
 		if who := w.spent(b, name); who != "" {
 			t.Errorf("%s: it was %q", name, who)
