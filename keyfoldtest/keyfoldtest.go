@@ -28,6 +28,8 @@ import (
 	"time"
 
 	"github.com/keyfold/keyfold/internal/allinone"
+	"github.com/keyfold/keyfold/internal/identity"
+	"github.com/keyfold/keyfold/internal/password"
 )
 
 // Server is a running Keyfold.
@@ -128,6 +130,9 @@ func (s *Server) open() {
 	cfg := allinone.Config{
 		DataDir:     s.options.dir,
 		CORSOrigins: s.options.origins,
+		SignUp:      identity.SignUpOpen,
+		Passwords:   password.New(password.Params{Memory: 64, Passes: 1, Lanes: 1}), // quick, and worth nothing elsewhere
+		PublicURL:   "http://localhost",
 		Version:     "test",
 		Now:         s.clock.now,
 		Log:         slog.New(slog.NewJSONHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
