@@ -39,7 +39,10 @@ func (s *Service) UpdateAgent(ctx context.Context, p access.Principal, id string
 		}
 		return nil
 	})
-	return a.wire(), err
+	if err != nil {
+		return api.Agent{}, err
+	}
+	return a.wire(), nil
 }
 
 // RotateAgentKey gives the agent another key and returns it. The old one and

