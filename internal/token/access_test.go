@@ -260,7 +260,7 @@ func TestTheCacheIsBoundedAndKeepsWhatIsUsed(t *testing.T) {
 	var c cache
 	used := &verified{size: entryBytes}
 	c.put(digest{1}, used)
-	for i := range 10 * generationBytes / MaxText {
+	for i := range 4 * generationBytes / MaxText {
 		c.put(digest{0, byte(i), byte(i >> 8), byte(i >> 16)}, &verified{size: MaxText})
 		if c.get(digest{1}) != used {
 			t.Fatal("what is used was dropped")

@@ -221,7 +221,7 @@ func TestAChangedTokenIsRefused(t *testing.T) {
 		"a token in brackets": `"` + f.good + `"`,
 	}
 	for i := range f.good {
-		for _, bit := range []byte{1, 2, 4, 0x20} {
+		for _, bit := range []byte{1, 0x20} {
 			b := []byte(f.good)
 			b[i] ^= bit
 			tokens[fmt.Sprint("byte ", i, " ^ ", bit)] = string(b)
