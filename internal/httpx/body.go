@@ -101,7 +101,7 @@ func (c *Call) readBody() error {
 	if err := c.takeRoom(size); err != nil {
 		return err
 	}
-	c.setReadDeadline(time.Now().Add(c.row.timeout()))
+	c.setReadDeadline(time.Now().Add(c.arrival()))
 	body := io.Reader(c.r.Body)
 	c.body = getBuffer()
 	if c.r.ContentLength < 0 {
@@ -120,6 +120,17 @@ func (c *Call) readBody() error {
 	return nil
 }
 
+// publicArrival is how long a body may take to arrive that anybody may send.
+const publicArrival = 5 * time.Second
+
+// arrival is how long the body may take to arrive.
+func (c *Call) arrival() time.Duration {
+	if c.row.Who == Public {
+		return min(publicArrival, c.row.timeout())
+	}
+	return c.row.timeout()
+}
+
 // bodyError says what went wrong while the body arrived.
 func (c *Call) bodyError(err error) error {
 	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
@@ -127,7 +138,7 @@ func (c *Call) bodyError(err error) error {
 	case tooLarge:
 		return c.tooLarge()
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fault.New(fault.Timeout, "the body did not arrive within %v; send it faster", c.row.timeout())
+		return fault.New(fault.Timeout, "the body did not arrive within %v; send it faster", c.arrival())
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return fault.New(fault.Invalid, "the body was cut off; send all bytes that Content-Length announces")
 	}

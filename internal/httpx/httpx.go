@@ -55,8 +55,8 @@ type Row struct {
 	// Strict refuses members that the call's type does not have; otherwise they
 	// are passed over.
 	Strict bool
-	// Timeout bounds first the arrival of the body (408), then the handler's
-	// work (503). 0: DefaultTimeout.
+	// Timeout bounds first the arrival of the body (408; on a Public row it is 5 s
+	// at most), then the handler's work (503). 0: DefaultTimeout.
 	Timeout time.Duration
 	Who     Who
 	// Optional lets a live credential that comes to a Public row say who calls. Any

@@ -187,6 +187,16 @@ func TestASlowBodyTimesOut(t *testing.T) {
 	closes(t, conn)
 }
 
+func TestASlowBodyTimesOutSoonerWhereAnybodyMaySendIt(t *testing.T) {
+	c := &Call{row: &Row{Who: Public}}
+	if d := c.arrival(); d != 5*time.Second {
+		t.Errorf("on a public row a body may take %v", d)
+	}
+	if c.row.Timeout = time.Second; c.arrival() != time.Second {
+		t.Error("the row's own time is longer than it says")
+	}
+}
+
 func TestASlowHandlerTimesOutWithoutBlamingTheClient(t *testing.T) {
 	m, _ := testMux(t)
 	s := httptest.NewServer(m)

@@ -2,7 +2,6 @@ package server_test
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
 
@@ -78,62 +77,6 @@ func TestEveryPrivateRowRefusesARequestWithoutALiveKey(t *testing.T) {
 			w.do(scenario{key: "-", call: call + "?access_token=" + w.APIKey, body: goodBody(row), status: 401})
 		}
 	})
-}
-
-func TestOnlyHealthIsPublicAndIgnoresAStaleKey(t *testing.T) {
-	w := newWorld(t)
-	for _, row := range server.Rows() {
-		if row.Who == httpx.Public {
-			if !slices.Contains([]string{"/healthz", "/readyz", "/v1/health"}, row.Pattern) {
-				t.Errorf("%s %s is public", row.Method, row.Pattern)
-				continue
-			}
-			w.do(scenario{key: "1ck_stale", call: row.Method + " " + row.Pattern, status: 200, want: []string{`"status"`}})
-		}
-	}
-}
-
-// The owner's own calls come first, so that no refusal below is for a request
-// that nobody could make.
-func TestEveryRowAnswersItsOwner(t *testing.T) {
-	w := newWorld(t)
-	for _, row := range private() {
-		if isAdmin(row) {
-			continue
-		}
-		things := w.things()
-		call := row.Method + " " + things.Replace(row.Pattern)
-		if call == "DELETE "+things.Replace("/v1/vaults/{vault}/cmek") {
-			w.do(scenario{call: "POST " + things.Replace("/v1/vaults/{vault}/cmek"), body: `{"fingerprint":"` + fingerprint + `"}`, status: 200})
-		}
-		want := map[bool]int{true: 204, false: 200}[row.Method == "DELETE" && !strings.HasSuffix(row.Pattern, "/cmek") || strings.Contains(row.Pattern, "disable")]
-		switch row.Method + " " + row.Pattern {
-		case "POST /v1/vaults", "PUT /v1/vaults/{vault}/secrets/{path...}", "POST /v1/vaults/{vault}/secret-rotate/{path...}":
-			want = 201
-		}
-		w.do(scenario{call: call, body: goodBody(row), status: want, reads: true})
-	}
-}
-
-func TestAMateIsForbiddenAndAStrangerSeesNothing(t *testing.T) {
-	w := newWorld(t)
-	things := w.things()
-	own := map[string]bool{"/v1/vaults": true, "/v1/threads": true} // what everybody has of their own
-	w.unchanged(func() {
-		for _, row := range private() {
-			call, body := row.Method+" "+things.Replace(row.Pattern), goodBody(row)
-			if own[row.Pattern] || isAdmin(row) {
-				continue
-			}
-			w.do(scenario{key: w.mate, call: call, body: body, status: 403})
-			w.do(scenario{key: w.stranger, call: call, body: body, status: 404})
-		}
-	})
-	for pattern := range own {
-		for _, key := range []string{w.mate, w.stranger} {
-			w.do(scenario{key: key, call: "GET " + pattern, status: 200, want: []string{`[]`}, forbid: []string{w.Owner.ID}})
-		}
-	}
 }
 
 // Whether a path exists in another's vault, or a vault in another org, shows in

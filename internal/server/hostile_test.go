@@ -51,9 +51,15 @@ func TestHostilePathsAreRefusedOnEveryRoute(t *testing.T) {
 	})
 }
 
+// wrongKinds is a body in which each member that a call knows is of a wrong kind.
+const wrongKinds = `{"name":1,"title":1,"value":1,"length":"x","fingerprint":1,"role":1,"email":1,"password":1,"refresh_token":1,"display_name":1,` +
+	`"current_password":1,"code":1,"mfa_token":1,"challenge_id":1,"client_id":1,"grant_type":1,"api_key":1,"agent_ids":1,"userId":1,` +
+	`"permissions":1,"recipient_type":1,"passphrase":1,"tier":1}`
+
 func TestHostileBodiesAreRefusedByEveryDecoder(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
-	things, admin := w.things(), w.NewAdminKey()
+	things, admin := w.things(), w.newAdmin()
 	huge := `{"value":"` + strings.Repeat("x", 10<<20) + `"}`
 	w.unchanged(func() {
 		for _, row := range server.Rows() {
@@ -72,7 +78,7 @@ func TestHostileBodiesAreRefusedByEveryDecoder(t *testing.T) {
 				`"` + canary + `"`: 400,
 				`7`:                400,
 				`{}{}`:             400,
-				`{"name":1,"title":1,"value":1,"length":"x","fingerprint":1,"role":1}`:                                                      400,
+				wrongKinds:         400,
 				`{"name":"a","title":"a","value":"a","length":9,"fingerprint":"a","role":"a","body":1} ` + canary:                           400,
 				"{\"name\":\"\xff\",\"title\":\"\xff\",\"value\":\"\xff\",\"charset\":\"\xff\",\"fingerprint\":\"\xff\",\"role\":\"\xff\"}": 400,
 				`{"name":"\ud800","title":"\ud800","value":"\ud800","charset":"\ud800","fingerprint":"\ud800","role":"\ud800"}`:             400,
@@ -80,6 +86,9 @@ func TestHostileBodiesAreRefusedByEveryDecoder(t *testing.T) {
 				strings.Repeat("[", 30000): 400,
 				huge:                       413,
 			} {
+				if body == wrongKinds && row.Pattern == "/v1/org/signing-keys" {
+					continue // it knows no member
+				}
 				w.do(scenario{key: key, call: call, body: body, status: status})
 			}
 			w.do(scenario{key: key, call: call, header: []string{"Content-Encoding", "gzip"}, body: "\x1f\x8b\x08\x00", status: 400})
@@ -184,6 +193,7 @@ func (w *world) raw(t *testing.T, text string, status int, plain bool) {
 // Nobody, and no stranger, holds a connection by announcing a body that never
 // comes; on no route.
 func TestABodyThatNeverComesHoldsNoConnection(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	things := w.things()
 	var all sync.WaitGroup
@@ -214,7 +224,14 @@ func TestABodyThatNeverComesHoldsNoConnection(t *testing.T) {
 		for _, form := range []string{"Content-Length: 10", "Transfer-Encoding: chunked"} {
 			for _, row := range server.Rows() {
 				call, status := row.Method+" "+things.Replace(row.Pattern), 401
-				if row.Who == httpx.Public {
+				switch {
+				case strings.HasSuffix(row.Pattern, "/login/begin"):
+					continue // it takes no body, and leaves a challenge
+				case row.Who == httpx.Public && row.MaxBody > 0:
+					status = 408
+				case row.Who == httpx.Public && strings.Contains(row.Pattern, "{"):
+					status = 404
+				case row.Who == httpx.Public:
 					status = 200
 				}
 				try(call, "", status, form)

@@ -23,7 +23,9 @@ func TestAConnectionIsBoundedInEveryPhase(t *testing.T) {
 	}
 	longest := server.Rows()[0].Timeout
 	for _, row := range server.Rows() {
-		longest = max(longest, row.Timeout)
+		if row.Pattern != "/v1/audit/export" { // a stream, which gives each write its own time
+			longest = max(longest, row.Timeout)
+		}
 	}
 	if s.WriteTimeout <= 2*longest {
 		t.Errorf("WriteTimeout %v cuts off calls that may take %v to arrive and %v to be done", s.WriteTimeout, longest, longest)

@@ -29,7 +29,7 @@ func TestAnotherOrgsIDsAreNobodys(t *testing.T) {
 				c.home.fill(call + body)
 				mixed := c.home.but(name, c.abroad.fill(name))
 				wrong := c.home.but(name, nobodys)
-				c.unchanged(r.call, func() {
+				c.unchanged(func() {
 					theirs := c.call(c.home.owner.tracked(), mixed.fill(call), mixed.fill(body))
 					none := c.call(c.home.owner.tracked(), wrong.fill(call), wrong.fill(body))
 					if inPath := strings.Contains(call, name); inPath && theirs.status != 404 {
@@ -63,7 +63,7 @@ func (who caller) tracked() caller {
 func TestABatchDeletesNoAgentOfAnothers(t *testing.T) {
 	c := newCast(t)
 	agents := c.home.fill(`{"agent_ids":["{agent}"]}`)
-	c.unchanged("batch-delete", func() {
+	c.unchanged(func() {
 		for _, who := range []string{"other", "mate", "reader", "agent", "elsewhere"} {
 			a := c.call(c.callers[who], "POST /v1/agents/batch-delete", agents)
 			if a.status == 200 && !strings.Contains(a.body, `"deleted":0,"failed":1`) {
