@@ -28,7 +28,11 @@ func TestOfAllThatHappensATokenDiesOfItsEndAndItsRevocationAlone(t *testing.T) {
 				text := w.issue(pick(rt), time.Duration(rapid.Int64Range(1, int64(MaxTTL/time.Second)).Draw(rt, "ttl"))*time.Second)
 				all = append(all, &issued{text: text, claims: w.lives(pick(rt), text)})
 			},
-			"rotate":  func(rt *rapid.T) { w.rotate(pick(rt)) },
+			"rotate": func(rt *rapid.T) {
+				if k := w.keys.Load(); k == nil || len(k.list) < 4 { // to open many takes long
+					w.rotate(pick(rt))
+				}
+			},
 			"restart": func(rt *rapid.T) { servers[rapid.IntRange(0, 2).Draw(rt, "server")] = w.another() },
 			"revoke": func(rt *rapid.T) {
 				if len(all) > 0 {
