@@ -148,8 +148,9 @@ func TestOnlyAnOrgsKeySpeaksForEndUsersAndOnlyItsBackendSigns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	named := must(r.EndUser(t.Context(), back, "alice", "", ""))(t)
 	for what, p := range map[string]access.Principal{
-		"a user": r.owner, "an agent": r.in(r.token(agentKey)), "an operator": r.in(r.newAdminKey()), "an end user": endUser,
+		"a backend key's end user": named, "a user": r.owner, "an agent": r.in(r.token(agentKey)), "an operator": r.in(r.newAdminKey()), "an end user": endUser,
 	} {
 		r.speaks(what, p, "alice", signature, "alice", "", fault.Forbidden)
 		_, err := r.Sign(t.Context(), p, api.Sign{UserID: "alice"})
