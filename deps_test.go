@@ -96,11 +96,11 @@ var rooms = map[string]room{
 
 	"cmd/keyfold": {
 		floor:  10,
-		ours:   "api auditcheck client cmek internal/access internal/allinone internal/cli internal/fault internal/identity",
+		ours:   "api auditcheck client cmek internal/access internal/allinone internal/cli internal/fault internal/httpx internal/identity internal/password internal/throttle",
 		others: jsonv2 + " " + uuid + " github.com/spf13/cobra golang.org/x/term",
 	},
 	"cmd/keyfold-kms": {floor: 6, ours: "internal/audit internal/cli internal/config internal/fault internal/harden internal/keyring internal/keyring/rootspec internal/kms internal/kmsapi internal/kmsbackup internal/kmsclient internal/kmsnode internal/kmsserver", others: "github.com/spf13/cobra"},
-	"keyfoldtest":     {floor: 10, ours: "internal/access internal/allinone internal/fault internal/keyring internal/kms internal/kmsapi internal/kmsserver internal/store internal/store/memstore internal/store/pebblestore"},
+	"keyfoldtest":     {floor: 10, ours: "internal/access internal/allinone internal/fault internal/identity internal/keyring internal/kms internal/kmsapi internal/kmsserver internal/password internal/store internal/store/memstore internal/store/pebblestore"},
 
 	"bench/load":       {floor: 6, ours: "internal/kmsapi internal/kmsclient"},
 	"scripts/canary":   {floor: 6, ours: "internal/store internal/store/pebblestore"},

@@ -23,6 +23,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -132,7 +133,7 @@ func (s *Server) open() {
 		CORSOrigins: s.options.origins,
 		SignUp:      identity.SignUpOpen,
 		Passwords:   password.New(password.Params{Memory: 64, Passes: 1, Lanes: 1}), // quick, and worth nothing elsewhere
-		PublicURL:   "http://localhost",
+		PublicURL:   strings.Replace(s.URL, "127.0.0.1", "localhost", 1),            // passkeys are for names
 		Version:     "test",
 		Now:         s.clock.now,
 		Log:         slog.New(slog.NewJSONHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),

@@ -20,12 +20,25 @@ const (
 // devFile is DIR/dev.json, which the development server writes: where it is
 // and how to get in.
 type devFile struct {
-	URL    string `json:"url"`
-	Email  string `json:"email"` // of the owner
-	APIKey string `json:"api_key"`
-	OrgID  string `json:"org_id"`
+	URL      string `json:"url"`
+	Email    string `json:"email"` // of the owner
+	Password string `json:"password"`
+	APIKey   string `json:"api_key"`
+	OrgID    string `json:"org_id"`
 
-	AdminKey string `json:"admin_key"` // runs the server, reads nobody's data
+	BackendKey  string `json:"backend_key"`
+	FrontendKey string `json:"frontend_key"`
+	AdminKey    string `json:"admin_key"`   // runs the server, reads nobody's data
+	SigningKey  string `json:"signing_key"` // signs user IDs for the frontend key
+
+	Member devLogin `json:"member"` // of the same org, not its owner
+	Free   devLogin `json:"free"`   // the owner of an org on the free plan
+}
+
+// devLogin is who can sign in with a password.
+type devLogin struct {
+	Email    string `json:"email"`
+	Password string `json:"password"`
 }
 
 // connect returns a client of the server, and with the credential, that caller

@@ -14,9 +14,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyfold/keyfold/client"
+	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/allinone"
 	"github.com/keyfold/keyfold/internal/cli"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/httpx"
+	"github.com/keyfold/keyfold/internal/identity"
+	"github.com/keyfold/keyfold/internal/throttle"
 )
 
 // closeTime is how long requests that are under way may take after a signal.
@@ -86,6 +90,9 @@ func (a *app) dev(ctx context.Context, d devFlags, onFailure func(error)) (err e
 		defer keys.stop() // after the node's end
 	}
 	cfg.DataDir, cfg.Version, cfg.Log, cfg.OnFailure = d.data, cli.Version(), log, onFailure
+	// Generous, so that the test suites of real clients run.
+	cfg.SignUp, cfg.DefaultPlan, cfg.PublicURL = identity.SignUpOpen, access.Enterprise, "http://"+devHost(ln.Addr())
+	cfg.Limits = httpx.Limits{Principal: throttle.Rate{PerSecond: 5000}, Address: throttle.Rate{PerSecond: 5000}}
 	node, err := allinone.Open(ctx, cfg)
 	if err != nil {
 		return openAdvice(err, d.data)
@@ -166,4 +173,14 @@ func reachable(addr net.Addr) string {
 		host = "127.0.0.1"
 	}
 	return net.JoinHostPort(host, port)
+}
+
+// devHost is what a page on this machine calls the server: passkeys are for
+// names, not for addresses.
+func devHost(addr net.Addr) string {
+	_, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return "localhost"
+	}
+	return net.JoinHostPort("localhost", port)
 }

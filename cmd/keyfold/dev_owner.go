@@ -13,77 +13,120 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/cli"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/identity"
+	"github.com/keyfold/keyfold/internal/password"
 )
 
 // The credentials of a development server are derived from DIR/dev.seed, 32
 // random bytes made once, by HKDF-SHA256 without a salt and with one info
-// string each:
+// string each, "keyfold/dev/<who>/<what>/v1":
 //
-//	API key of the owner   "1ck_" + base64url of 32 bytes, info "keyfold/dev/owner/api-key/v1"
-//	admin key              "1ck_" + base64url of 32 bytes, info "keyfold/dev/admin/api-key/v1"
+//	owner/api-key, free/api-key      "1ck_" + base64url of 32 bytes: the owners of the two orgs
+//	admin/api-key                    "1ck_" + base64url of 32 bytes: the admin key
+//	backend/api-key, frontend/api-key  "1ck_" + base64url of 32 bytes: keys of the first org
+//	signing/secret                   the prefix of signing secrets + base64url of 32 bytes
+//	owner/password, member/password, free/password  "Kf-" + base64url of 16 bytes, the first of the sequence
+//	                                 .../v1, .../v2, ... that keeps the rules for passwords
 //
 // So one data directory has the same credentials at every start, though the
 // server stores only their hashes.
 const (
-	seedFileName  = "dev.seed"
-	seedSize      = 32
-	ownerKeyInfo  = "keyfold/dev/owner/api-key/v1"
-	adminKeyInfo  = "keyfold/dev/admin/api-key/v1"
-	devOwnerEmail = "owner@keyfold.example"
+	seedFileName = "dev.seed"
+	seedSize     = 32
+
+	devOwnerEmail  = "owner@keyfold.example"
+	devMemberEmail = "member@keyfold.example"
+	devFreeEmail   = "free@keyfold.example"
 )
 
-// devOwner returns the owner's credentials and the admin key. On the first
-// start it makes the org, on the enterprise plan, and the owner. Only the last
-// of these steps, the API key, is looked for: a crash before it leaves an org
-// that nobody uses.
+// devOwner returns the credentials of two orgs: the owner's, on the enterprise
+// plan, and one on the free plan. What is missing it makes; an org is looked
+// for by its owner's API key, which is made last, so that a crash before it
+// leaves an org that nobody uses.
 func (a *app) devOwner(ctx context.Context, ids *identity.Service, data string) (devFile, error) {
-	seed, err := devSeed(filepath.Join(data, seedFileName))
+	raw, err := devSeed(filepath.Join(data, seedFileName))
 	if err != nil {
 		return devFile{}, err
 	}
+	seed := devSecret(raw)
 	defer clear(seed)
-	key, err1 := deriveAPIKey(seed, ownerKeyInfo)
-	adminKey, err2 := deriveAPIKey(seed, adminKeyInfo)
-	if err := errors.Join(err1, err2); err != nil {
-		return devFile{}, err
+	dev := devFile{
+		Email: devOwnerEmail, Password: seed.password("owner"), APIKey: seed.key("1ck_", "owner/api-key"), AdminKey: seed.key("1ck_", "admin/api-key"),
+		BackendKey: seed.key("1ck_", "backend/api-key"), FrontendKey: seed.key("1ck_", "frontend/api-key"),
+		SigningKey: seed.key(identity.SigningPrefix, "signing/secret"),
+		Member:     devLogin{devMemberEmail, seed.password("member")}, Free: devLogin{devFreeEmail, seed.password("free")},
 	}
-	dev := devFile{Email: devOwnerEmail, APIKey: key, AdminKey: adminKey}
-	owner, err := ids.Authenticate(ctx, key)
-	if errors.Is(err, fault.Unauthenticated) {
-		dev.OrgID, err = makeOwner(ctx, ids, key)
-	} else {
-		dev.OrgID = owner.OrgID
-	}
-	if err != nil {
+	if dev.OrgID, err = ensureOwner(ctx, ids, "Development", access.Enterprise, devLogin{dev.Email, dev.Password}, dev.APIKey); err != nil {
 		return dev, err
 	}
-	return dev, ids.EnsureAdminKey(ctx, dev.OrgID, adminKey)
+	if _, err = ensureOwner(ctx, ids, "Development, free", access.Free, dev.Free, seed.key("1ck_", "free/api-key")); err != nil {
+		return dev, err
+	}
+	return dev, errors.Join(
+		ensureLogin(ctx, ids, dev.OrgID, dev.Member),
+		ids.EnsureAdminKey(ctx, dev.OrgID, dev.AdminKey),
+		ids.EnsureOrgKey(ctx, dev.OrgID, api.RoleBackend, dev.BackendKey),
+		ids.EnsureOrgKey(ctx, dev.OrgID, api.RoleFrontend, dev.FrontendKey),
+		ids.EnsureSigningSecret(ctx, dev.OrgID, dev.SigningKey),
+	)
 }
 
-// makeOwner makes the org, its owner and his API key.
-func makeOwner(ctx context.Context, ids *identity.Service, key string) (orgID string, err error) {
-	org, err := ids.CreateOrg(ctx, "Development", access.Enterprise)
+// ensureOwner makes the org, its owner and his API key, unless the key is live.
+func ensureOwner(ctx context.Context, ids *identity.Service, name string, plan access.Plan, who devLogin, key string) (orgID string, err error) {
+	owner, err := ids.Authenticate(ctx, key)
+	if err == nil {
+		return owner.OrgID, ensureLogin(ctx, ids, owner.OrgID, who)
+	}
+	if !errors.Is(err, fault.Unauthenticated) {
+		return "", err
+	}
+	org, err := ids.CreateOrg(ctx, name, plan)
 	if err != nil {
 		return "", err
 	}
-	user, err := ids.CreateUser(ctx, org.ID, devOwnerEmail)
+	if err := ensureLogin(ctx, ids, org.ID, who); err != nil {
+		return "", err
+	}
+	user, err := ids.EnsureUser(ctx, org.ID, who.Email)
 	if err != nil {
 		return "", err
 	}
 	return org.ID, ids.EnsureAPIKey(ctx, user.ID, key)
 }
 
-func deriveAPIKey(seed []byte, info string) (string, error) {
-	raw, err := hkdf.Key(sha256.New, seed, nil, info, 32)
-	if err != nil {
-		return "", err
+// ensureLogin makes a user with a password, unless he has one.
+func ensureLogin(ctx context.Context, ids *identity.Service, orgID string, who devLogin) error {
+	user, err := ids.EnsureUser(ctx, orgID, who.Email)
+	if err != nil || user.HasPassword {
+		return err
+	}
+	return ids.SetPassword(ctx, user.ID, who.Password)
+}
+
+// devSecret is the seed, from which all follows.
+type devSecret []byte
+
+func (s devSecret) derive(info string, size int) string {
+	raw, err := hkdf.Key(sha256.New, s, nil, "keyfold/dev/"+info, size)
+	if err != nil { // which needs a size of thousands
+		panic(err)
 	}
 	defer clear(raw)
-	return "1ck_" + base64.RawURLEncoding.EncodeToString(raw), nil
+	return base64.RawURLEncoding.EncodeToString(raw)
+}
+
+func (s devSecret) key(prefix, info string) string { return prefix + s.derive(info+"/v1", 32) }
+
+func (s devSecret) password(who string) string {
+	for n := 1; ; n++ {
+		if text := "Kf-" + s.derive(fmt.Sprintf("%s/password/v%d", who, n), 16); password.Check(text) == nil {
+			return text
+		}
+	}
 }
 
 // devSeed reads the seed or makes it. The data directory is ours alone by now:

@@ -27,7 +27,12 @@ func TestOneDataDirectoryHasOneKey(t *testing.T) {
 	if err != nil || first != second {
 		t.Errorf("%v, then %v, %v", first.OrgID, second.OrgID, err)
 	}
-	other, err := a.devOwner(t.Context(), node.Identity, t.TempDir())
+	elsewhere, err := allinone.Open(t.Context(), allinone.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer elsewhere.Close(t.Context())
+	other, err := a.devOwner(t.Context(), elsewhere.Identity, t.TempDir())
 	if err != nil || other.APIKey == first.APIKey || other.OrgID == first.OrgID {
 		t.Errorf("another directory has the same owner: %v", err)
 	}
@@ -40,11 +45,11 @@ func TestOneDataDirectoryHasOneKey(t *testing.T) {
 // The derivation is a format: a change of it would lock data directories.
 func TestKeysAreDerivedAsBefore(t *testing.T) {
 	seed := []byte(strings.Repeat("\x01", seedSize))
-	got, err := deriveAPIKey(seed, ownerKeyInfo)
-	if want := "1ck_EFTAENkDQ4AZ7vOj5MrWHkxZ9pHCP_5rom5PR1gjwFk"; err != nil || got != want {
-		t.Errorf("got %s, %v", got, err)
+	got := devSecret(seed).key("1ck_", "owner/api-key")
+	if want := "1ck_EFTAENkDQ4AZ7vOj5MrWHkxZ9pHCP_5rom5PR1gjwFk"; got != want {
+		t.Errorf("got %s", got)
 	}
-	if other, _ := deriveAPIKey(seed, "another"); other == got {
+	if other := devSecret(seed).key("1ck_", "another"); other == got {
 		t.Error("the info string does not count")
 	}
 }
