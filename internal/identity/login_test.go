@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"slices"
@@ -236,13 +237,13 @@ func TestSignOutEverywhereEndsAllSessions(t *testing.T) {
 	w := newPeople(t)
 	email := w.email()
 	up := w.signUp(email)
+	w.clock.frozen = true // so that the rest happens at one moment
 	second, p := w.session(email, goodPassword)
 	key := w.seen(must(w.CreateAPIKey(t.Context(), p.ID))(t))
 	device := must(w.SignedIn(t.Context(), w.from, p.ID, MethodDevice))(t)
 	if device.ExpiresIn != 86400 || device.RefreshToken != "" {
 		t.Errorf("a device's session lasts %d", device.ExpiresIn)
 	}
-	w.clock.frozen = true // so that all happens at one moment
 	if err := w.SignOutEverywhere(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}
@@ -258,6 +259,29 @@ func TestSignOutEverywhereEndsAllSessions(t *testing.T) {
 	next := must(w.Refresh(t.Context(), w.from, tok.RefreshToken))(t)
 	w.in(next.AccessToken)
 }
+
+// Either of NotBefore and the end of refresh tokens would do alone.
+func TestASessionEndsInTwoWays(t *testing.T) {
+	w := newPeople(t)
+	email := w.email()
+	up := w.signUp(email)
+	p := w.in(up.AccessToken)
+	w.must(w.SignOutEverywhere(t.Context(), p))
+	if _, _, err := w.config.Sessions.Redeem(t.Context(), up.RefreshToken); !errors.Is(err, fault.Unauthenticated) {
+		t.Errorf("the refresh token is not over by itself: %v", err)
+	}
+	tok, p := w.session(email, goodPassword)
+	w.remake(func(c *Config) { c.Sessions = forgetful{c.Sessions} })
+	w.must(w.SignOutEverywhere(t.Context(), p))
+	if _, err := w.Refresh(t.Context(), w.from, tok.RefreshToken); err != errRefresh {
+		t.Errorf("the refresh token is over by NotBefore: %v", err)
+	}
+}
+
+// forgetful ends no refresh tokens.
+type forgetful struct{ Sessions }
+
+func (forgetful) RevokeAll(context.Context, string) error { return nil }
 
 // A refresh that read the user's row just before the end of all sessions must not
 // leave a session behind.

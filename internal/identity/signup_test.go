@@ -229,8 +229,8 @@ func (w *people) must(err error) {
 	}
 }
 
-// Between the look at an invitation and its use its maker may fall.
-func TestAnInvitationIsLookedAtInTheStepThatUsesIt(t *testing.T) {
+// Between the look at an invitation and its use its maker may fall, and so on.
+func TestWhatASignUpHangsOnIsLookedAtInItsOwnStep(t *testing.T) {
 	w := newPeople(t)
 	_, by := w.join(w.owner, access.Owner)
 	email := w.email()
@@ -238,6 +238,20 @@ func TestAnInvitationIsLookedAtInTheStepThatUsesIt(t *testing.T) {
 	w.store.beforeCommit = func() { must(w.SetRole(t.Context(), w.owner, by.ID, access.Member))(t) }
 	_, err := w.SignUp(t.Context(), w.from, api.SignUp{Email: email, Password: goodPassword, Invitation: inv.Text})
 	wantError(t, "an invitation of somebody demoted meanwhile", err, errInvitation)
+
+	email = w.email()
+	inv = must(w.Invite(t.Context(), w.owner, api.CreateInvitation{Email: email}))(t)
+	w.store.beforeCommit = func() { w.must(w.Uninvite(t.Context(), w.owner, inv.Invitation.ID)) }
+	_, err = w.SignUp(t.Context(), w.from, api.SignUp{Email: email, Password: goodPassword, Invitation: inv.Text})
+	wantError(t, "an invitation that was withdrawn meanwhile", err, errInvitation)
+
+	email = w.email()
+	w.store.beforeCommit = func() { w.signUp(email) }
+	_, err = w.SignUp(t.Context(), w.from, api.SignUp{Email: email, Password: goodPassword})
+	wantError(t, "an email that somebody else got meanwhile", err, errSignedUp)
+	w.store.beforeCommit = func() { w.signUp(email + "x") }
+	_, err = w.CreateUser(t.Context(), w.org.ID, email+"x")
+	wantError(t, "likewise for a user that is made", err, fault.Conflict)
 }
 
 func TestInvitationsAreTheirOrgsAndBounded(t *testing.T) {
