@@ -62,6 +62,21 @@ func (s *sample) add(e Event) {
 	s.events, s.hashes = append(s.events, e), append(s.hashes, e.Hash())
 }
 
+// sign edits checkpoint i as who has the key does.
+func (s *sample) sign(i int, edit func(*api.AuditCheckpoint)) {
+	edit(&s.points[i])
+	if err := Sign(&s.points[i], key); err != nil {
+		panic(err)
+	}
+}
+
+// again makes the second checkpoint name what the first does, as it should be.
+func (s *sample) again() {
+	good := newSample().points[0].Heads
+	hash, _ := CheckpointHash(s.points[0])
+	s.sign(1, func(p *api.AuditCheckpoint) { p.PrevHash, p.Heads = hash.String(), good })
+}
+
 // point signs a checkpoint of some events.
 func (s *sample) point(k ed25519.PrivateKey, events ...int) {
 	p := api.AuditCheckpoint{OrgID: "o", Number: uint64(len(s.points)) + 1, PrevHash: Hash{}.String()}
@@ -205,17 +220,33 @@ func TestATamperedTrailShows(t *testing.T) {
 		saved  bool   // it shows only by the saved checkpoints
 		event  string // the first event that is named; "": a checkpoint is
 	}{
-		"an event is deleted in the middle":   {func(s *sample) { s.cut(2, 1) }, false, at(chainA, 2)},
-		"the first events are deleted":        {func(s *sample) { s.cut(0, 2) }, false, at(chainA, 1)},
-		"a chain is deleted":                  {func(s *sample) { cutChain(s, chainB) }, false, at(chainB, 1)},
-		"all events are deleted":              {func(s *sample) { s.cut(0, 12) }, false, at(chainA, 1)},
-		"the end is cut off under its point":  {func(s *sample) { s.cut(6, 6) }, false, at(chainA, 4)},
-		"one event is cut off":                {func(s *sample) { s.cut(7, 5) }, false, at(chainB, 4)},
-		"the end is cut off with its points":  {func(s *sample) { s.cut(6, 6); s.points = s.points[:1] }, true, at(chainA, 4)},
-		"two events are swapped":              {func(s *sample) { swap(s, 2, 4) }, false, at(chainA, 2)},
-		"an event is there twice":             {func(s *sample) { repeat(s, 4) }, false, at(chainA, 3)},
-		"an event is of another org":          {func(s *sample) { s.change(3, false, func(e *Event) { e.Org = "p" }); s.hashes[3] = s.events[3].Hash() }, false, at(chainB, 2)},
-		"the trail is of another org":         {func(s *sample) { s.head.OrgID = "p" }, false, at(chainA, 1)},
+		"an event is deleted in the middle":  {func(s *sample) { s.cut(2, 1) }, false, at(chainA, 2)},
+		"the first events are deleted":       {func(s *sample) { s.cut(0, 2) }, false, at(chainA, 1)},
+		"a chain is deleted":                 {func(s *sample) { cutChain(s, chainB) }, false, at(chainB, 1)},
+		"all events are deleted":             {func(s *sample) { s.cut(0, 12) }, false, at(chainA, 1)},
+		"the end is cut off under its point": {func(s *sample) { s.cut(6, 6) }, false, at(chainA, 4)},
+		"one event is cut off":               {func(s *sample) { s.cut(7, 5) }, false, at(chainB, 4)},
+		"the end is cut off with its points": {func(s *sample) { s.cut(6, 6); s.points = s.points[:1] }, true, at(chainA, 4)},
+		"two events are swapped":             {func(s *sample) { swap(s, 2, 4) }, false, at(chainA, 2)},
+		"an event is there twice":            {func(s *sample) { repeat(s, 4) }, false, at(chainA, 3)},
+		"an event is of another org":         {func(s *sample) { s.change(3, false, func(e *Event) { e.Org = "p" }); s.hashes[3] = s.events[3].Hash() }, false, at(chainB, 2)},
+		"the trail is of another org":        {func(s *sample) { s.head.OrgID = "p" }, false, at(chainA, 1)},
+		"a chain of another org is put in": {func(s *sample) {
+			s.add(Event{Chain: Chain{0x8c}})
+			s.change(12, true, func(e *Event) { e.Org = "p" })
+		}, false, at(Chain{0x8c}, 1)},
+		"an event is later than the window": {func(s *sample) { s.head.To = t0.Add(11 * time.Second) }, false, at(chainB, 6)},
+		"an event is older than its chain":  {func(s *sample) { s.change(11, true, func(e *Event) { e.Time = t0.UnixNano() }) }, false, at(chainB, 6)},
+		"a checkpoint of another org":       {func(s *sample) { s.sign(1, func(p *api.AuditCheckpoint) { p.OrgID = "p" }) }, false, ""},
+		"a signed one is older than before": {func(s *sample) { s.sign(1, func(p *api.AuditCheckpoint) { p.CreatedAt = t0; p.Heads = nil }) }, false, ""},
+		"a signed one is before its head":   {func(s *sample) { s.points = s.points[:1]; s.sign(0, func(p *api.AuditCheckpoint) { p.CreatedAt = t0 }) }, false, ""},
+		"two signed ones say two things": {func(s *sample) {
+			s.sign(0, func(p *api.AuditCheckpoint) {
+				p.Heads = slices.Clone(p.Heads)
+				p.Heads[0].IntegrityHash = Hash{}.String()
+			})
+			s.again()
+		}, false, ""},
 		"a chain is put in":                   {func(s *sample) { putIn(s) }, false, at(Chain{0x8c}, 1)},
 		"an event of another chain is in one": {splice, false, at(chainA, 3)},
 		"an event is what it was in a copy":   {func(s *sample) { s.change(6, true, func(e *Event) { e.Action = "other" }) }, false, at(chainA, 4)},
@@ -259,6 +290,24 @@ func TestATamperedTrailShows(t *testing.T) {
 				t.Errorf("%+v", r.Problems)
 			}
 		})
+	}
+}
+
+// Beyond that it shows, the report says what.
+func TestAReportSaysWhatIsWrongWithCheckpoints(t *testing.T) {
+	for want, tamper := range map[string]func(*sample){
+		"checkpoints 2 to 2 are missing": func(s *sample) { s.point(key, 10, 11); s.points = slices.Delete(s.points, 1, 2) },
+		"out of its order":               func(s *sample) { s.points = append(s.points, s.points[1]) },
+		"of another org":                 func(s *sample) { s.sign(0, func(p *api.AuditCheckpoint) { p.OrgID = "p" }) },
+		"those before it are missing":    func(s *sample) { s.points = s.points[1:] },
+		"none of those that are trusted": func(s *sample) { s.points = s.points[:1]; s.point(otherKey, 6, 7) },
+		"did not sign this":              func(s *sample) { s.points[1].Heads = nil },
+	} {
+		s := newSample()
+		tamper(s)
+		if r := s.verify(t, Options{Keys: keysOf(key)}); r.OK() || !strings.Contains(r.Problems[0].String(), want) {
+			t.Errorf("%s: %v", want, r.Problems)
+		}
 	}
 }
 

@@ -56,7 +56,9 @@ func (g *Gate) Check(ctx context.Context, p access.Principal, a access.Action, r
 	if decision == nil && isTraffic(a) {
 		return nil
 	}
-	if err := g.Recorder.Record(ctx, event(p, a, r, decision)); err != nil {
+	if err := g.Recorder.Record(ctx, event(p, a, r, decision)); errors.Is(err, fault.Invalid) { // the caller named something that is too long
+		return err
+	} else if err != nil {
 		return fault.Wrap(fault.Unavailable, err, "the audit trail cannot be written, and nothing is done without it; try again")
 	}
 	return decision

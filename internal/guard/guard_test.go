@@ -106,6 +106,14 @@ func TestWhatIsNotRecordedIsNotDone(t *testing.T) {
 	}
 }
 
+func TestANameThatIsTooLongToRecordIsTheCallersMistake(t *testing.T) {
+	w := newWorld()
+	w.refuse = fault.New(fault.Invalid, "too long")
+	if err := w.Check(t.Context(), owner, access.SecretRead, thing); fault.Of(err).Code != fault.Invalid {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestWithoutTheRulesNothingIsDecided(t *testing.T) {
 	w := newWorld()
 	w.fail = fault.New(fault.Damaged, "policies of this vault are damaged")

@@ -128,8 +128,13 @@ type counting struct {
 
 func TestEverybodyReadsWhatIsHis(t *testing.T) {
 	w, r := mixed(t)
+	bot := event("o", "of an agent with his ID")
+	bot.ActorType, bot.ActorID = "agent", "ben"
+	if err := r.Record(t.Context(), bot); err != nil {
+		t.Fatal(err)
+	}
 	own, err := r.List(t.Context(), member, Query{})
-	if err != nil || len(own.Events) != 100 || slices.ContainsFunc(own.Events, func(e api.AuditEvent) bool { return e.ActorID != "ben" }) {
+	if err != nil || len(own.Events) != 100 || slices.ContainsFunc(own.Events, func(e api.AuditEvent) bool { return e.ActorID != "ben" || e.ActorType != "user" }) {
 		t.Errorf("a member: %d, %v", len(own.Events), err)
 	}
 	if _, err := r.List(t.Context(), member, Query{ActorID: "ann"}); !errors.Is(err, fault.Forbidden) {
@@ -302,18 +307,19 @@ func TestASpoiledCheckpointOnTheWayShows(t *testing.T) {
 		t.Fatalf("%+v, %v", v, err)
 	}
 	const first = 16 // of the search among 30
+	early := VerifyQuery{From: t0.Add(1500 * time.Millisecond), To: t0.Add(3500 * time.Millisecond)}
 	for name, edit := range map[string]func(*store.Batch){
 		"deleted": func(b *store.Batch) { b.Delete(layout.TrailPoint("o", first)) },
 		"no JSON": func(b *store.Batch) { b.Put(layout.TrailPoint("o", first), []byte("x")) },
 		"edited": func(b *store.Batch) {
 			p := w.point(first - 1)
-			p.CreatedAt = w.now()
+			p.CreatedAt = t0 // so that it leads past those of the window
 			w.putPoint(b, layout.TrailPoint("o", first), p)
 		},
 	} {
 		s := newWorldOf(w)
 		s.write(edit)
-		v, err := s.reader(s.open()).Verify(t.Context(), owner, VerifyQuery{From: from})
+		v, err := s.reader(s.open()).Verify(t.Context(), owner, early)
 		if err != nil || v.ChainValid || !strings.HasPrefix(v.Reason, "checkpoint 16:") {
 			t.Errorf("%s: %+v, %v", name, v, err)
 		}

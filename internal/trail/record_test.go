@@ -174,8 +174,16 @@ func TestACallerWhoLeavesIsToldThatItIsNotKnown(t *testing.T) {
 		synctest.Wait()
 		cancel()
 		call.Wait()
+		closed := make(chan error)
+		go func() { closed <- tr.Close() }()
+		synctest.Wait()
+		select {
+		case <-closed:
+			t.Error("Close does not wait for the event")
+		default:
+		}
 		close(f.open)
-		tr.Close()
+		<-closed
 		if n := len(w.events("o")); n != 1 {
 			t.Errorf("%d events", n)
 		}

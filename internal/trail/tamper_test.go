@@ -72,6 +72,10 @@ func TestATamperedStoreShows(t *testing.T) {
 		"a row is there under another time": {func(w *world, b *store.Batch, e, p rows) {
 			b.Put(strings.Replace(e[2].Key, "trail:o:017", "trail:o:016", 1), e[2].Value)
 		}, 3},
+		"a row is there under another seq": {func(w *world, b *store.Batch, e, p rows) {
+			b.Delete(e[7].Key)
+			b.Put(e[7].Key[:len(e[7].Key)-1]+"9", e[7].Value)
+		}, -1},
 		"a row is cut off":            {func(w *world, b *store.Batch, e, p rows) { b.Put(e[2].Key, e[2].Value[:20]) }, 3},
 		"a row is one of before":      {func(w *world, b *store.Batch, e, p rows) { b.Put(e[2].Key, e[1].Value) }, 3},
 		"a row is emptied":            {func(w *world, b *store.Batch, e, p rows) { b.Put(e[2].Key, nil) }, 3},
