@@ -39,7 +39,7 @@ func Allow(p Principal, a Action, r Resource, rules []Rule, now time.Time) error
 		return fault.New(fault.Forbidden, "your credential is bound to other vaults; ask for one that is bound to this vault")
 	case t.inVault && !p.inScope(r):
 		return fault.New(fault.Forbidden, "the scopes of your credential do not reach this; ask for one with a scope that matches the path")
-	case t.perms != nil && granted(p, t.perms, r, rules, now):
+	case granted(p, t.perms, r, rules, now):
 		return nil
 	case p.created(r) || t.self && p.ID == r.ID:
 		return nil
