@@ -308,12 +308,9 @@ func TestWhatAuthenticatesIsOneOfTwoForms(t *testing.T) {
 	r.store.fail = errors.New("disk")
 	for _, bearer := range []string{key, bearer} {
 		p, err := r.Authenticate(t.Context(), bearer)
-		if p != (access.Principal{}) || errors.Is(err, fault.Unauthenticated) {
+		if p != (access.Principal{}) || err == nil || errors.Is(err, fault.Unauthenticated) || strings.Contains(fmt.Sprintf("%+v %#v", err, err), bearer[shownOfKey:]) {
 			t.Errorf("%+v, %v", p, err)
 		}
-		r.store.fail = errors.New("disk")
-		r.silent(fmt.Sprintf("%+v %#v", err, err))
-		break
 	}
 }
 
