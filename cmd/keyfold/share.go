@@ -227,18 +227,23 @@ func (a *app) readShare(ctx context.Context, link, passphrase, out string) error
 	})
 }
 
-// connectTo returns a client for a share: of the server that a link names,
-// without a credential unless it is the caller's own server.
+// connectTo returns a client for a share: of the server that a link names, without
+// a credential unless it is the caller's own server. The end of a link, its ID
+// and its secret, needs no credential either.
 func (a *app) connectTo(link string) (*client.Client, error) {
-	u, err := url.Parse(link)
-	if err != nil || u.Host == "" {
+	who, err := a.caller(ownersKey)
+	u, notURL := url.Parse(link)
+	if notURL != nil || u.Host == "" {
+		if base := a.serverURL(); err != nil && base != "" && strings.Contains(link, ".") {
+			return a.client(caller{url: base})
+		}
 		return a.connect()
 	}
 	base, _, _ := strings.Cut(link, "/v1/share/")
 	if base == link {
 		base = u.Scheme + "://" + u.Host
 	}
-	if who, err := a.caller(ownersKey); err == nil && who.url == base {
+	if err == nil && who.url == base {
 		return a.client(who)
 	}
 	return a.client(caller{url: base})
