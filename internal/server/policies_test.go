@@ -74,7 +74,9 @@ func TestAGeneratedClientSeesNoEffectAndNoPriority(t *testing.T) {
 	call, _ := planWorld(t)
 	path := "/v1/vaults/" + someID + "/policies"
 	body := `{"secret_path_pattern":"**","principal_type":"user","principal_id":"` + someID + `","permissions":["read"],"effect":"deny","priority":3,"policy_schema_version":2}`
-	shows := func(body string) bool { return strings.Contains(body, `"effect":"deny"`) || strings.Contains(body, `"priority":3`) }
+	shows := func(body string) bool {
+		return strings.Contains(body, `"effect":"deny"`) || strings.Contains(body, `"priority":3`)
+	}
 	for _, agent := range []string{strictClient, "node"} {
 		status, made := call("POST", path, "u", agent, body)
 		if status != 201 || shows(made) != (agent != strictClient) {
