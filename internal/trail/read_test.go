@@ -216,7 +216,7 @@ func TestEveryWindowOfAGoodTrailIsGood(t *testing.T) {
 	}
 	w.checkpoint(a)
 	r := w.reader(a)
-	for _, limit := range []int{1, 2, 7, 59, 60, 61} {
+	for _, limit := range []int{1, 7, 59, 60, 61} {
 		n, from := 0, time.Unix(0, 1)
 		for {
 			v, err := r.Verify(t.Context(), owner, VerifyQuery{From: from, Limit: limit})
@@ -238,8 +238,8 @@ func TestEveryWindowOfAGoodTrailIsGood(t *testing.T) {
 		}
 	}
 	all, _ := r.List(t.Context(), owner, Query{Limit: MaxList})
-	for i := 0; i < len(all.Events); i += 5 {
-		for j := 0; j < i; j += 9 {
+	for i := 0; i < len(all.Events); i += 11 {
+		for j := 0; j < i; j += 13 {
 			from, to := all.Events[i].CreatedAt, all.Events[j].CreatedAt
 			v, err := r.Verify(t.Context(), owner, VerifyQuery{From: from, To: to})
 			if err != nil || !v.ChainValid || v.EventsChecked != i-j {
