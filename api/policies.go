@@ -13,8 +13,8 @@ type CreatePolicy struct {
 	Permissions       []string        `json:"permissions"`         // one or more of PolicyPermissions
 	Conditions        json.RawMessage `json:"conditions,omitzero"` // see PolicyConditions
 	ExpiresAt         *time.Time      `json:"expires_at,omitzero"`
-	Effect            string          `json:"effect,omitempty"`    // "allow" or "deny"; allow when absent
-	Priority          int             `json:"priority,omitzero"`   // 0 to 2147483647; the greater goes before the less
+	Effect            string          `json:"effect,omitempty"`  // "allow" or "deny"; allow when absent
+	Priority          int             `json:"priority,omitzero"` // 0 to 2147483647; the greater goes before the less
 
 	// AttributeConditions is refused unless it is empty: it would limit the
 	// policy, and is not evaluated.

@@ -30,7 +30,9 @@ func ShareFor(org, kind, principal, share string) string {
 }
 
 // ShareEnd is the index entry of a share by its end.
-func ShareEnd(ts int64, share string) string { return fmt.Sprintf("%s%020d:%s", ShareEnds(), ts, share) }
+func ShareEnd(ts int64, share string) string {
+	return fmt.Sprintf("%s%020d:%s", ShareEnds(), ts, share)
+}
 
 // ShareEnds begins the index of shares by their ends.
 func ShareEnds() string { return "shareend:" }
