@@ -2,7 +2,6 @@ package policy
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"time"
 
@@ -91,7 +90,7 @@ func (w *world) rows() map[string]string {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		out[rec.Key] = fmt.Sprintf("%s", rec.Value)
+		out[rec.Key] = string(rec.Value)
 	}
 	return out
 }

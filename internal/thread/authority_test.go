@@ -89,12 +89,10 @@ func TestADeletionThatMeetsOthersIsDecidedOnce(t *testing.T) {
 
 	th = w.thread(t, owner, "another")
 	w.recorded()
-	var meanwhile func() error
-	meanwhile = func() error {
+	w.store.beforeCommit = func() error {
 		w.store.beforeCommit = nil
 		return w.another().Delete(context.Background(), owner, th.ID)
 	}
-	w.store.beforeCommit = func() error { return meanwhile() }
 	if err := w.Delete(t.Context(), owner, th.ID); err != access.NotThere {
 		t.Errorf("deleted meanwhile: %v", err)
 	}
