@@ -109,6 +109,7 @@ var actions = map[Action]terms{
 var instead = map[Kind]string{
 	Agent:   "a person has to do it",
 	EndUser: "end users have threads and messages alone",
+	OrgKey:  "the key has to name its end user",
 }
 
 func allowOperator(p Principal, a Action) error {
