@@ -132,6 +132,9 @@ func TestGuessesAreSlowedDownAlikeWithoutAHash(t *testing.T) {
 		_, right := w.signIn(guess.Email, goodPassword) // waits as the wrong one does
 		same(t, err, right)
 	}
+	neighbour := w.email()
+	w.signUp(neighbour)
+	w.session(neighbour, goodPassword) // who is not slowed down
 	w.clock.add(5 * time.Minute)
 	w.session(known, goodPassword)
 	w.session(known, goodPassword) // and the failures are forgotten

@@ -267,6 +267,9 @@ func TestASecondFactorGoesByItsCode(t *testing.T) {
 			t.Errorf("%s is left", name)
 		}
 	}
+	begun := must(w.BeginTOTP(t.Context(), p, api.BeginTOTP{Password: goodPassword}))(t)
+	_, err = w.verify(half, totpCode(must(base32NoPad.DecodeString(begun.Secret))(t), w.clock.Now().Unix()/totpStep))
+	wantError(t, "a half sign-in, by a factor that is not in force", err, errChallenge)
 	again := w.enroll(p)
 	w.next()
 	if _, err := w.verify(w.half(email), f.recovery[0]); err != errCode {

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -78,6 +79,20 @@ func TestNoSignInByTheOldPasswordOutlivesIt(t *testing.T) {
 	w.out("a session by the old password", slipped.AccessToken)
 	_, err := w.Refresh(t.Context(), w.from, slipped.RefreshToken)
 	wantError(t, "its refresh token", err, fault.Unauthenticated)
+}
+
+// What comes after the new password may fail; the sessions are over with it.
+func TestANewPasswordAndTheEndOfSessionsAreOneStep(t *testing.T) {
+	w := newPeople(t)
+	email := w.email()
+	other := w.signUp(email)
+	_, p := w.session(email, goodPassword)
+	w.store.beforeCommit = func() { w.store.fail = errors.New("disk") } // of all reads from then on
+	err := w.ChangePassword(t.Context(), p, api.ChangePassword{CurrentPassword: goodPassword, NewPassword: otherPassword})
+	wantError(t, "a change that failed half way", err, fault.Internal)
+	w.store.fail = nil
+	w.session(email, otherPassword)
+	w.out("a session from before", other.AccessToken)
 }
 
 func TestACurrentPasswordIsNotGuessed(t *testing.T) {
