@@ -9,12 +9,15 @@
 package server
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/device"
+	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/passkey"
@@ -57,12 +60,25 @@ func New(cfg Config) http.Handler {
 		Rows:         rows(cfg),
 		Authenticate: cfg.Identity.Authenticate,
 		EndUsers:     cfg.Identity.EndUser,
+		Forbidden:    strayed(cfg.Gate),
 		Proxies:      cfg.Proxies,
 		Limits:       cfg.Limits,
 		Now:          cfg.Now,
 		CORSOrigins:  cfg.CORSOrigins,
 		Log:          cfg.Log,
 	})
+}
+
+// strayed has the gate record an org's own key that called what is not for it.
+// The gate knows no such action, and so it allows it to nobody.
+func strayed(gate access.Gate) func(context.Context, *httpx.Call) error {
+	return func(ctx context.Context, c *httpx.Call) error {
+		r := access.Resource{OrgID: c.Principal.OrgID, Type: "route", ID: c.Route()}
+		if err := gate.Check(ctx, c.Principal, "route.call", r); !errors.Is(err, fault.Forbidden) {
+			return err
+		}
+		return nil
+	}
 }
 
 // NewHTTPServer returns a server for h with our limits. Bodies and handlers

@@ -2,29 +2,22 @@ package server
 
 import (
 	"context"
-	"errors"
 	"net/http"
-	"strings"
 
 	"github.com/keyfold/keyfold/api"
-	"github.com/keyfold/keyfold/internal/access"
-	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/share"
 )
 
 // shares answers the calls on shares. Opening one is public, and yet a
 // credential that comes along counts: a share may be for its principal.
-type shares struct {
-	service      *share.Service
-	authenticate httpx.Authenticator
-}
+type shares struct{ service *share.Service }
 
 func (h shares) rows() []httpx.Row {
 	return []httpx.Row{
 		{Method: "POST", Pattern: "/v1/secrets/{secret}/share", MaxBody: maxSmall, Handler: httpx.Body(http.StatusCreated, h.create)},
-		{Method: "GET", Pattern: "/v1/share/{share}", Who: httpx.Public, Handler: httpx.NoBody(http.StatusOK, h.get)},
-		{Method: "POST", Pattern: "/v1/share/{share}", Who: httpx.Public, MaxBody: maxSmall, OptionalBody: true, Handler: httpx.Body(http.StatusOK, h.open)},
+		{Method: "GET", Pattern: "/v1/share/{share}", Who: httpx.Public, Optional: true, Handler: httpx.NoBody(http.StatusOK, h.get)},
+		{Method: "POST", Pattern: "/v1/share/{share}", Who: httpx.Public, Optional: true, MaxBody: maxSmall, OptionalBody: true, Handler: httpx.Body(http.StatusOK, h.open)},
 		{Method: "DELETE", Pattern: "/v1/share/{share}", Handler: httpx.Empty(h.revoke)},
 		{Method: "GET", Pattern: "/v1/shares/outbound", Handler: httpx.NoBody(http.StatusOK, h.outbound)},
 		{Method: "GET", Pattern: "/v1/shares/inbound", Handler: httpx.NoBody(http.StatusOK, h.inbound)},
@@ -50,29 +43,11 @@ func (h shares) open(ctx context.Context, c *httpx.Call, req api.OpenShare) (api
 }
 
 func (h shares) openWith(ctx context.Context, c *httpx.Call, passphrase string) (api.SharedSecret, error) {
-	p, err := h.visitor(ctx, c)
-	if err != nil {
-		return api.SharedSecret{}, err
-	}
-	out, err := h.service.Open(ctx, p, c.Param("share"), passphrase)
+	out, err := h.service.Open(ctx, c.Principal, c.Param("share"), passphrase)
 	if out.CMEKFingerprint != "" {
 		c.SetHeader(api.HeaderCMEKFingerprint, out.CMEKFingerprint)
 	}
 	return out, err
-}
-
-// visitor is who calls a public row: the principal of a live credential, or
-// nobody; a credential that is not a live one is as none.
-func (h shares) visitor(ctx context.Context, c *httpx.Call) (p access.Principal, err error) {
-	scheme, bearer, _ := strings.Cut(c.Header("Authorization"), " ")
-	if strings.EqualFold(scheme, "Bearer") && h.authenticate != nil {
-		p, err = h.authenticate(ctx, strings.TrimSpace(bearer))
-	}
-	if errors.Is(err, fault.Unauthenticated) {
-		p, err = access.Principal{}, nil
-	}
-	p.Addr, p.RequestID = c.Addr, c.RequestID()
-	return p, err
 }
 
 func (h shares) revoke(ctx context.Context, c *httpx.Call) error {

@@ -70,7 +70,7 @@ func newCaller(t *testing.T) func(method, path, body string, status int, header 
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := shares{share.New(share.Config{Store: s, Gate: seams{}, Recorder: seams{}, Vault: seams{}, People: seams{}, Passwords: seams{}}), authenticate}.rows()
+	rows := shares{share.New(share.Config{Store: s, Gate: seams{}, Recorder: seams{}, Vault: seams{}, People: seams{}, Passwords: seams{}})}.rows()
 	rows = append(rows, devices{device.New(device.Config{Challenges: challenges, People: seams{}, Gate: seams{}, Recorder: seams{}, Guesses: seams{}})}.rows()...)
 	rows = append(rows, passkeys{keys}.rows()...)
 	mux := httpx.New(httpx.Config{Rows: rows, Authenticate: authenticate})

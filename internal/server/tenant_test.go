@@ -72,3 +72,14 @@ func TestABatchDeletesNoAgentOfAnothers(t *testing.T) {
 		}
 	})
 }
+
+func TestAnOrgsKeyThatGoesAstrayIsInTheTrail(t *testing.T) {
+	c := newCast(t)
+	c.call(c.callers["frontend"].tracked(), "GET /v1/vaults/"+c.vault, "")
+	trail := c.call(c.home.owner, "GET /v1/audit/events?action=route.call", "")
+	for _, want := range []string{`"actor_type":"org_key"`, `"outcome":"refused"`, `"resource_id":"GET /v1/vaults/{vault}"`, `"request_id":"same"`, `"ip_address":"203.0.113.`} {
+		if !strings.Contains(trail.body, want) {
+			t.Errorf("the trail lacks %s: %s", want, trail.body)
+		}
+	}
+}

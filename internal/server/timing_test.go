@@ -104,7 +104,7 @@ func TestAnUnknownAccountIsNotToldFromAWrongPassword(t *testing.T) {
 		}
 	}
 	c.same(caller{}, wrong, unknown, 401)
-	if p := apart(200, later(wrong), later(unknown)); p < 0.3 || p > 0.7 {
+	if p := apart(400, later(wrong), later(unknown)); p < 0.3 || p > 0.7 {
 		t.Errorf("told apart by the time: %.3f", p)
 	}
 	for range 10 { // and both have to wait alike
