@@ -14,6 +14,7 @@ package main
 import (
 	"context"
 	"os"
+	_ "time/tzdata" // the hours of policies name zones, which a machine may not have
 
 	"github.com/keyfold/keyfold/internal/cli"
 )
