@@ -201,13 +201,6 @@ func (o *org) fill(text string) string {
 	})
 }
 
-// anew forgets the things of these names, so that fill makes others.
-func (o *org) anew(names ...string) {
-	for _, name := range names {
-		delete(o.names, name)
-	}
-}
-
 func (c *cast) newEmail() string {
 	c.emails++
 	return fmt.Sprintf("person%d@example.com", c.emails)
