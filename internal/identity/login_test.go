@@ -15,6 +15,7 @@ import (
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/password"
 )
 
 func TestAUserSignsInAndOut(t *testing.T) {
@@ -190,6 +191,12 @@ func TestWhatCouldNotBeDecidedIsNoFailure(t *testing.T) {
 		w.store.fail = nil
 	}
 	w.session(known, goodPassword)
+}
+
+func TestTooManyHashesAtOnceAreAnsweredWithATimeToWait(t *testing.T) {
+	if f := fault.Of(hashFault(password.ErrBusy)); f.Code != fault.Unavailable || f.RetryAfter != time.Second {
+		t.Errorf("answered %v after %v", f.Code, f.RetryAfter)
+	}
 }
 
 func TestNothingIsAnsweredThatIsNotRecorded(t *testing.T) {

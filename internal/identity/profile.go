@@ -77,12 +77,11 @@ func (s *Service) provePassword(ctx context.Context, p access.Principal, given s
 	if err != nil {
 		return err
 	}
-	if _, err := s.checkPassword(ctx, from(p), u.Email, given); err == errSignIn {
+	found, err := s.checkPassword(ctx, from(p), u.Email, given)
+	if err == errSignIn || err == nil && found.ID != u.ID { // an older user whose email is another's
 		return errCurrentPassword
-	} else if err != nil {
-		return err
 	}
-	return nil
+	return err
 }
 
 // SetPassword gives a user a password, if it is not his yet, and then ends his

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"unicode/utf8"
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
@@ -122,7 +121,8 @@ func (s *Service) join(ctx context.Context, from From, req api.SignUp) (User, er
 
 // joinNew stores u as the owner of a new org.
 func (s *Service) joinNew(ctx context.Context, from From, u *User, req api.SignUp, hash string) error {
-	o, err := s.newOrg(cmp.Or(req.OrgName, req.DisplayName, firstRunes(req.Email, 200)), s.plan)
+	email := []rune(req.Email)
+	o, err := s.newOrg(cmp.Or(req.OrgName, req.DisplayName, string(email[:min(len(email), 200)])), s.plan)
 	if err != nil {
 		return err
 	}
@@ -170,12 +170,4 @@ func (s *Service) recordSignUp(ctx context.Context, from From, u User, how strin
 	e := from.event(u, "auth.signup", access.Allowed)
 	e.Details["by"], e.Details["role"] = how, string(u.Role)
 	return s.record(ctx, e)
-}
-
-func firstRunes(s string, n int) string {
-	for utf8.RuneCountInString(s) > n {
-		_, size := utf8.DecodeLastRuneInString(s)
-		s = s[:len(s)-size]
-	}
-	return s
 }

@@ -18,7 +18,7 @@ import (
 type User struct {
 	ID          string      `json:"id"`            // UUID
 	Org         string      `json:"org"`           // ID of the org
-	Email       string      `json:"email"`         // lower-cased; in rows from before there were indexes as it was given
+	Email       string      `json:"email"`         // lower-cased, see user
 	Role        access.Role `json:"role,omitzero"` // rows from before there were roles have none: see user
 	DisplayName string      `json:"display_name,omitzero"`
 	Marketing   bool        `json:"marketing,omitzero"`
@@ -38,11 +38,12 @@ func (u User) admits(issued time.Time, tokenID string) bool {
 }
 
 // user reads a user. Rows from before there were roles are those of people who
-// ran their org, and so they are its owners. Errors: NotFound.
+// ran their org, and so they are its owners; their emails are as they were given.
+// Errors: NotFound.
 func (s *Service) user(ctx context.Context, id string) (User, store.Revision, error) {
 	var u User
 	rev, err := s.get(ctx, layout.User(id), &u)
-	u.Role = cmp.Or(u.Role, access.Owner)
+	u.Role, u.Email = cmp.Or(u.Role, access.Owner), strings.ToLower(u.Email)
 	return u, rev, err
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/layout"
@@ -134,6 +135,24 @@ func TestAnOlderTwinIsRemovedWithoutItsTwinsEmail(t *testing.T) {
 	if id, _, err := w.Recipient(t.Context(), oldOrg, access.User, "ann@example.com"); id != oldAnn || err != nil {
 		t.Errorf("Ann's email is %q's now, %v", id, err)
 	}
+	bob := must(w.byEmail(t.Context(), oldOrg, "bob@example.com"))(t)
+	w.must(w.RemoveMember(t.Context(), must(w.Member(t.Context(), bob.ID))(t), oldAnn))
+	if up := w.signUp("ann@example.com"); up.UserID == oldAnn {
+		t.Error("Ann is back")
+	}
+}
+
+// The email of the older twin leads to the other's password.
+func TestAnOlderTwinShowsItsOwnPassword(t *testing.T) {
+	w := newPeople(t)
+	w.store.Store = oldStore(t)
+	w.remake(func(*Config) {})
+	w.must(w.SetPassword(t.Context(), oldAnn, goodPassword))
+	w.must(w.SetPassword(t.Context(), oldTwin, otherPassword))
+	w.session("Ann@example.com", goodPassword)
+	twin := must(w.Member(t.Context(), oldTwin))(t)
+	err := w.ChangePassword(t.Context(), twin, api.ChangePassword{CurrentPassword: goodPassword, NewPassword: otherPassword})
+	wantError(t, "by the other's password", err, errCurrentPassword)
 }
 
 func TestUsersAreFoundInTheirOrgAlone(t *testing.T) {
