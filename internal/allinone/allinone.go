@@ -179,7 +179,7 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 		Now:         cfg.Now,
 		Proxies:     cfg.Proxies,
 		Limits:      cfg.Limits,
-		Ready:       []server.Check{{Name: "store", Do: answers(n.Store)}, {Name: "key process", Do: keys.answers}},
+		Ready:       []server.Check{{Name: "store", Do: answers(n.Store)}, {Name: server.KeyProcess, Do: keys.answers}},
 		Version:     cfg.Version,
 		CORSOrigins: cfg.CORSOrigins,
 		Log:         cfg.Log,

@@ -28,6 +28,7 @@ func TestWithoutTheKMSNothingIsStoredOrShown(t *testing.T) {
 			away("GET "+thread+"/messages", ``),
 			away("GET /readyz", ``),
 			{call: "GET /v1/health", status: 200, want: []string{`"status":"degraded"`, `"version":"test"`}},
+			{call: "GET /v1/health/hsm", status: 200, want: []string{`{"status":"unavailable"}`}},
 			{call: "GET /healthz", status: 200, want: []string{`"status":"ok"`}},
 			{call: "GET " + vault + "/secrets", status: 200, want: []string{`"path":"db"`}}, // needs no key
 			{call: "PUT " + vault + "/secrets/a", body: `{}`, status: 400},                  // a mistake stays a mistake
@@ -39,6 +40,7 @@ func TestWithoutTheKMSNothingIsStoredOrShown(t *testing.T) {
 	for _, c := range []scenario{
 		{call: "GET /readyz", status: 200, want: []string{`{"status":"ok","version":"test"}`}},
 		{call: "GET /v1/health", status: 200, want: []string{`{"status":"healthy","version":"test"}`}},
+		{call: "GET /v1/health/hsm", status: 200, want: []string{`{"status":"ok"}`}},
 		{call: "GET " + vault + "/secrets/db", status: 200, reads: true},
 	} {
 		w.do(c)

@@ -10,9 +10,12 @@ import (
 
 // Check asks a part that the server needs whether it works.
 type Check struct {
-	Name string // as callers read it: "store", "key process"
+	Name string // as callers read it: "store", KeyProcess
 	Do   func(ctx context.Context) error
 }
+
+// KeyProcess is the name of the check of the KMS.
+const KeyProcess = "key process"
 
 type health struct {
 	checks  []Check
@@ -43,6 +46,16 @@ func (h health) status(ctx context.Context, _ *httpx.Call) (healthAnswer, error)
 		return healthAnswer{Status: "degraded", Version: h.version}, nil
 	}
 	return healthAnswer{Status: "healthy", Version: h.version}, nil
+}
+
+// keys tells whether the KEKs can be used: ok or unavailable, always with 200.
+func (h health) keys(ctx context.Context, _ *httpx.Call) (healthAnswer, error) {
+	for _, c := range h.checks {
+		if c.Name == KeyProcess && c.within(ctx, checkTime) != nil {
+			return healthAnswer{Status: "unavailable"}, nil
+		}
+	}
+	return healthAnswer{Status: "ok"}, nil
 }
 
 // checkTime is how long one part may take to say that it works: less than the
