@@ -347,6 +347,13 @@ func TestWhatIsWrongInARequestIsSaid(t *testing.T) {
 	}
 }
 
+func TestAKeyThatWentAstrayIsNotRecorded(t *testing.T) {
+	r := newRig(t)
+	if _, err := r.Create(t.Context(), agent, "ocv_not-a-secrets-id", api.CreateShare{}); !errors.Is(err, fault.Forbidden) {
+		t.Error(err)
+	}
+}
+
 func TestEveryUseIsInTheTrailOrIsNotDone(t *testing.T) {
 	r := newRig(t)
 	id, text := r.share(func(q *api.CreateShare) { q.Passphrase = "open sesame" })
