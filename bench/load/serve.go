@@ -34,7 +34,7 @@ func serve(binary, data string, flags ...string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := launch(binary, "http://"+addr, data+".log", append([]string{"dev", "--data", data, "--addr", addr}, flags...)...)
+	s, err := launch(binary, "http://"+addr, data+".log", append([]string{"dev", "--rate", "0", "--data", data, "--addr", addr}, flags...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -27,6 +27,7 @@ import (
 const closeTime = 10 * time.Second
 
 type devFlags struct {
+	rate            float64 // calls a second; 0: no limit
 	addr, data, kms string
 	keep            bool
 }
@@ -61,6 +62,7 @@ for JSON) set what the flags do not.`,
 	f.StringVar(&d.addr, "addr", first(a.getenv("KEYFOLD_ADDR"), "127.0.0.1:7420"), "where to listen (env KEYFOLD_ADDR)")
 	f.StringVar(&d.data, "data", first(a.getenv("KEYFOLD_DATA"), defaultData), "data directory (env KEYFOLD_DATA)")
 	f.StringVar(&d.kms, "kms", first(a.getenv("KEYFOLD_KMS"), allinone.Embedded), "key process: embedded, external, unix:///PATH or https://HOST:PORT (env KEYFOLD_KMS)")
+	f.Float64Var(&d.rate, "rate", 5000, "calls a second of one key, and of one address; 0: no limit")
 	f.BoolVar(&d.keep, "keep", false, "leave DIR/dev.json at the end")
 	return cmd
 }
@@ -92,7 +94,7 @@ func (a *app) dev(ctx context.Context, d devFlags, onFailure func(error)) (err e
 	cfg.DataDir, cfg.Version, cfg.Log, cfg.OnFailure = d.data, cli.Version(), log, onFailure
 	// Generous, so that the test suites of real clients run.
 	cfg.SignUp, cfg.DefaultPlan, cfg.PublicURL = identity.SignUpOpen, access.Enterprise, "http://"+devHost(ln.Addr())
-	cfg.Limits = httpx.Limits{Principal: throttle.Rate{PerSecond: 5000}, Address: throttle.Rate{PerSecond: 5000}}
+	cfg.Limits = httpx.Limits{Principal: throttle.Rate{PerSecond: d.rate}, Address: throttle.Rate{PerSecond: d.rate}}
 	node, err := allinone.Open(ctx, cfg)
 	if err != nil {
 		return openAdvice(err, d.data)

@@ -35,7 +35,7 @@ func (a *app) banner(d devFlags, dev devFile) error {
   Keys       %s
   API key    api_key in %s, readable by you alone; the commands below find it there
   Owner      %s, org %s on the enterprise plan
-  Open       anybody who reaches this address may sign up; calls are limited to 5,000 a second
+  Open       anybody who reaches this address may sign up; calls are limited by --rate
   Stop       Ctrl-C; the data stays
 
 %s
