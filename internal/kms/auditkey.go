@@ -45,7 +45,9 @@ func AuditKey(ctx context.Context, st store.Store, root keyring.Root, now time.T
 }
 
 func (s *Service) auditKey(ctx context.Context, now time.Time) (ed25519.PrivateKey, error) {
-	_, err := s.store.Get(ctx, layout.AuditKey()) // before the KEK: the two are made together
+	// The row before the KEK: a KEK read after it has the version that the row is
+	// under, unless row and KEK were rotated, or made, in between.
+	row, rev, err := s.auditRow(ctx)
 	missing := errors.Is(err, store.ErrNotFound)
 	if err != nil && !missing {
 		return nil, err
@@ -60,14 +62,10 @@ func (s *Service) auditKey(ctx context.Context, now time.Time) (ed25519.PrivateK
 		return nil, err
 	}
 	defer ring.Wipe()
-	row, rev, err := s.auditRow(ctx)
-	if err != nil {
-		return nil, err
-	}
 	seed, err := openEnvelope(ring, row.envelope(), auditAAD())
 	if err != nil {
 		if _, now, again := s.auditRow(ctx); again == nil && now != rev {
-			return nil, store.ErrConflict // the KEK was rotated in between
+			return nil, store.ErrConflict
 		}
 		return nil, damagedAuditKey(err)
 	}
@@ -117,12 +115,10 @@ func putAuditRow(b *store.Batch, e kmsapi.Envelope, rev store.Revision) error {
 	return err
 }
 
-// auditRow reads the row, which must be there.
+// auditRow reads the row; store.ErrNotFound when there is none.
 func (s *Service) auditRow(ctx context.Context) (row auditRow, rev store.Revision, err error) {
 	rec, err := s.store.Get(ctx, layout.AuditKey())
-	if errors.Is(err, store.ErrNotFound) {
-		return row, 0, damagedAuditKey(aead.ErrOpen)
-	} else if err != nil {
+	if err != nil {
 		return row, 0, err
 	}
 	if json.Unmarshal(rec.Value, &row, json.RejectUnknownMembers(true)) != nil {
@@ -141,7 +137,9 @@ func damagedAuditKey(err error) error {
 // rewrapAuditKey puts the row of the audit's key under next's primary into b.
 func (s *Service) rewrapAuditKey(ctx context.Context, next *keyring.Keyring, b *store.Batch) error {
 	row, rev, err := s.auditRow(ctx)
-	if err != nil {
+	if errors.Is(err, store.ErrNotFound) {
+		return damagedAuditKey(aead.ErrOpen)
+	} else if err != nil {
 		return err
 	}
 	e := row.envelope()

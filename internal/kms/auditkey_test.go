@@ -2,6 +2,7 @@ package kms
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"path/filepath"
 	"testing"
@@ -62,6 +63,46 @@ func TestTheAuditsKeyIsMadeOnceAndStaysThroughRotations(t *testing.T) {
 	r.must(err)
 	if err := stale.DestroyKEKVersion(ctx, auditKEK, 2); !errors.Is(err, fault.Conflict) || rev == 0 {
 		t.Errorf("a version that the audit's key lies under: %v", err)
+	}
+}
+
+// meanwhile is a store in which act happens just after the first read of key.
+type meanwhile struct {
+	store.Store
+	key string
+	act func()
+}
+
+func (m *meanwhile) Get(ctx context.Context, key string) (store.Record, error) {
+	rec, err := m.Store.Get(ctx, key)
+	if act := m.act; key == m.key && act != nil {
+		m.act = nil
+		act()
+	}
+	return rec, err
+}
+
+func TestTheAuditsKeyIsReadWhileItIsRotatedOrMade(t *testing.T) {
+	for _, read := range []string{layout.AuditKey(), layout.KEK(auditKEK)} {
+		r := newRig(t)
+		alive := r.store
+		r.store = &meanwhile{Store: alive, key: read, act: func() {
+			_, err := AuditKey(ctx, alive, r.root, day)
+			r.must(err)
+		}}
+		want := r.auditKey()
+		s := r.start()
+		r.store = &meanwhile{Store: alive, key: read, act: func() { r.rotate(s, auditKEK) }}
+		if !bytes.Equal(r.auditKey(), want) {
+			t.Errorf("rotated after the read of %s: another key", read)
+		}
+		r.store = &meanwhile{Store: alive, key: read, act: func() {
+			r.rotate(s, auditKEK)
+			r.must(s.DestroyKEKVersion(ctx, auditKEK, 2))
+		}}
+		if !bytes.Equal(r.auditKey(), want) {
+			t.Errorf("rotated and destroyed after the read of %s: another key", read)
+		}
 	}
 }
 
