@@ -52,12 +52,8 @@ func (x *Box) RewrapKind(kms Rewrapper) job.Kind {
 		Count: func(ctx context.Context, _ job.Job) (int, error) { return x.count(ctx) },
 		Step: func(ctx context.Context, j job.Job) (job.Step, error) {
 			w := rewrapping{Box: x, keks: kms}
-			err := json.Unmarshal(j.Args, &w.args, json.RejectUnknownMembers(true))
-			if err == nil && j.Cursor != "" {
-				err = json.Unmarshal([]byte(j.Cursor), &w.at, json.RejectUnknownMembers(true))
-			}
-			if err != nil {
-				return job.Step{}, fault.Wrap(fault.Damaged, err, "the job's arguments or cursor are not those of a %s", RewrapJob)
+			if err := j.Decode(&w.args, &w.at); err != nil {
+				return job.Step{}, err
 			}
 			return w.step(ctx)
 		},
@@ -89,13 +85,6 @@ const (
 	releasing phase = "release" // release the KEK below Version; this is the end
 )
 
-// moved returns s with the cursor at p.
-func moved(s job.Step, p position) (job.Step, error) {
-	cursor, err := json.Marshal(p)
-	s.Cursor = string(cursor)
-	return s, err
-}
-
 func (w rewrapping) step(ctx context.Context) (job.Step, error) {
 	switch w.at.Phase {
 	case releasing:
@@ -118,7 +107,7 @@ func (w rewrapping) step(ctx context.Context) (job.Step, error) {
 	}
 	// The primary goes into the cursor before the rotation, so that a crash after
 	// the rotation does not rotate again.
-	return moved(job.Step{}, position{Phase: rotating, Version: primary})
+	return job.Step{}.At(position{Phase: rotating, Version: primary})
 }
 
 // primary asks the KMS for a seal of nothing, which tells the primary. Unlike
@@ -186,7 +175,7 @@ func (w rewrapping) enter(ctx context.Context, primary uint32, err error) (s job
 		s.Batch.RequireRevision(layout.SealedKEK(), rev)
 		s.Batch.Put(layout.SealedKEK(), row)
 	}
-	return moved(s, position{Phase: passing, Version: primary})
+	return s.At(position{Phase: passing, Version: primary})
 }
 
 // rewrapBatch and rewrapBytes bound the rows of one commit.
@@ -219,7 +208,7 @@ func (w rewrapping) pass(ctx context.Context) (job.Step, error) {
 	if !opt.Full(len(recs), size) {
 		w.at.Phase, w.at.After, s.Done = releasing, "", w.at.Failed
 	}
-	return moved(s, w.at)
+	return s.At(w.at)
 }
 
 // rewrap returns the batch that brings recs under the primary, in one KMS call.

@@ -45,12 +45,8 @@ func (s *Service) RewrapKind() job.Kind {
 		Count: func(ctx context.Context, _ job.Job) (int, error) { return s.count(ctx) },
 		Step: func(ctx context.Context, j job.Job) (job.Step, error) {
 			w := rewrapping{Service: s}
-			err := json.Unmarshal(j.Args, &w.args, json.RejectUnknownMembers(true))
-			if err == nil && j.Cursor != "" {
-				err = json.Unmarshal([]byte(j.Cursor), &w.at, json.RejectUnknownMembers(true))
-			}
-			if err != nil {
-				return job.Step{}, fault.Wrap(fault.Damaged, err, "the job's arguments or cursor are not those of a %s", RewrapJob)
+			if err := j.Decode(&w.args, &w.at); err != nil {
+				return job.Step{}, err
 			}
 			return w.step(ctx)
 		},
@@ -79,13 +75,6 @@ const (
 	passing  phase = "pass"   // rewrap the threads after After under Version or later
 )
 
-// moved returns s with the cursor at p.
-func moved(s job.Step, p position) (job.Step, error) {
-	cursor, err := json.Marshal(p)
-	s.Cursor = string(cursor)
-	return s, err
-}
-
 func (w rewrapping) step(ctx context.Context) (job.Step, error) {
 	switch w.at.Phase {
 	case passing:
@@ -103,7 +92,7 @@ func (w rewrapping) step(ctx context.Context) (job.Step, error) {
 	}
 	// The primary goes into the cursor before the rotation, so that a crash after
 	// the rotation does not rotate again.
-	return moved(job.Step{}, position{Phase: rotating, Version: primary})
+	return job.Step{}.At(position{Phase: rotating, Version: primary})
 }
 
 // primary returns the primary of the threads' KEK, which the KMS always has.
@@ -157,7 +146,7 @@ func (w rewrapping) enter(ctx context.Context, primary uint32, err error) (s job
 		s.Batch.RequireRevision(layout.ThreadKEK(), rev)
 		s.Batch.Put(layout.ThreadKEK(), row)
 	}
-	return moved(s, position{Phase: passing, Version: primary})
+	return s.At(position{Phase: passing, Version: primary})
 }
 
 // Bounds of one batch, in threads.
@@ -190,7 +179,7 @@ func (w rewrapping) pass(ctx context.Context) (job.Step, error) {
 	if err := w.rewrap(ctx, &s, old); err != nil {
 		return s, err
 	}
-	return moved(s, w.at)
+	return s.At(w.at)
 }
 
 // threadAfter returns the first thread after the thread after that has any row,

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/go-json-experiment/json"
-
 	"github.com/keyfold/keyfold/internal/aead"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/job"
@@ -92,21 +90,7 @@ type rewrapping struct {
 
 func (s *Service) rewrapping(j job.Job) (rewrapping, error) {
 	w := rewrapping{Service: s}
-	err := json.Unmarshal(j.Args, &w.args, json.RejectUnknownMembers(true))
-	if err == nil && j.Cursor != "" {
-		err = json.Unmarshal([]byte(j.Cursor), &w.at, json.RejectUnknownMembers(true))
-	}
-	if err != nil {
-		return w, fault.Wrap(fault.Damaged, err, "the job's arguments or cursor are not those of a %s", RewrapJob)
-	}
-	return w, nil
-}
-
-// moved returns s with the cursor at p.
-func moved(s job.Step, p position) (job.Step, error) {
-	cursor, err := json.Marshal(p)
-	s.Cursor = string(cursor)
-	return s, err
+	return w, j.Decode(&w.args, &w.at)
 }
 
 func (w rewrapping) step(ctx context.Context) (job.Step, error) {
@@ -136,7 +120,7 @@ func (w rewrapping) next(ctx context.Context) (job.Step, error) {
 		}
 		// The primary goes into the cursor before the rotation, so that a crash
 		// after the rotation does not rotate again.
-		return moved(job.Step{}, position{Phase: rotating, Vault: id, KEK: v.KEKID, Version: primary})
+		return job.Step{}.At(position{Phase: rotating, Vault: id, KEK: v.KEKID, Version: primary})
 	})
 }
 
@@ -156,7 +140,7 @@ func (w rewrapping) rotate(ctx context.Context) (job.Step, error) {
 func (w rewrapping) with(ctx context.Context, vaultID string, do func(vault) (job.Step, error)) (job.Step, error) {
 	v, err := w.load(ctx, vaultID)
 	if err == nil && v.rev == 0 {
-		return moved(job.Step{}, position{Phase: passed, Vault: vaultID})
+		return job.Step{}.At(position{Phase: passed, Vault: vaultID})
 	}
 	var s job.Step
 	if err == nil {
@@ -170,7 +154,7 @@ func (w rewrapping) with(ctx context.Context, vaultID string, do func(vault) (jo
 
 // skip passes a vault that is damaged, or whose KEK the KMS does not have.
 func (w rewrapping) skip(vaultID string) (job.Step, error) {
-	return moved(job.Step{Processed: 1, Failed: []string{"vault " + vaultID}}, position{Phase: passed, Vault: vaultID})
+	return job.Step{Processed: 1, Failed: []string{"vault " + vaultID}}.At(position{Phase: passed, Vault: vaultID})
 }
 
 // nextVault returns the vault to do after the vault after; "" when there is none.
@@ -249,5 +233,5 @@ func (w rewrapping) enter(v vault, primary uint32, err error) (s job.Step, _ err
 			return s, err
 		}
 	}
-	return moved(s, position{Phase: rows, Vault: v.id, KEK: v.KEKID, Version: primary})
+	return s.At(position{Phase: rows, Vault: v.id, KEK: v.KEKID, Version: primary})
 }

@@ -49,7 +49,7 @@ func (w rewrapping) page(ctx context.Context) (job.Step, error) {
 	default:
 		next.Phase, next.After = releasing, ""
 	}
-	return moved(s, next)
+	return s.At(next)
 }
 
 // rewrapRows returns the batch that brings recs under the primary, in one KMS
