@@ -125,7 +125,7 @@ func TestATokenOfAnotherAlgorithmIsRefused(t *testing.T) {
 	// Alg confusion: what is public is taken for a shared secret.
 	for name, secret := range map[string][]byte{
 		"raw": public, "base64url": []byte(encoded(public)), "base64": []byte(base64.StdEncoding.EncodeToString(public)), "DER": der,
-		"PEM": pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), "nothing": {}, "kid": []byte(f.header["kid"].(string)),
+		"PEM": pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), "nothing": make([]byte, 32), "kid": []byte(f.header["kid"].(string)),
 	} {
 		for _, m := range []*jwt.SigningMethodHMAC{jwt.SigningMethodHS256, jwt.SigningMethodHS384, jwt.SigningMethodHS512} {
 			tokens[m.Name+" with the public key as "+name] = sign(m, secret, object(with(f.header, "alg", m.Name)), object(f.claims))
