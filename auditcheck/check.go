@@ -79,6 +79,7 @@ type Checker struct {
 
 	report Report
 	last   point
+	latest int64 // the time of the last event without fault
 	heads  map[place]*head
 	tops   map[Chain]uint64 // the greatest seq of a chain that a checkpoint names
 	chains map[Chain]*chain
@@ -236,6 +237,7 @@ func (c *Checker) Event(e *Event, hash Hash) {
 	}
 	if what == "" {
 		c.report.Verified++
+		c.latest = e.Time
 		at.run++
 	} else {
 		c.report.add(Problem{EventID: id, What: what})
@@ -276,6 +278,8 @@ func (c *Checker) wrong(e *Event, at *chain, known bool) (id, what string) {
 		what = "it does not follow on the event before: that one was changed, or this one is of another chain"
 	case e.Time <= at.time && at.time > 0:
 		what = "it is not later than the event before"
+	case e.Time < c.latest:
+		what = "it is out of its order: an event before it is later"
 	}
 	return e.ID(), what
 }

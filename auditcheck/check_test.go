@@ -380,6 +380,89 @@ func TestAnExportThatIsNotWholeIsAnError(t *testing.T) {
 	}
 }
 
+// One flipped bit of each byte after the head, which nobody signs.
+func TestAFlippedBitAnywhereShows(t *testing.T) {
+	text := []byte(newSample().text(t))
+	opt := Options{Keys: keysOf(key), Saved: newSample().points}
+	for i := bytes.IndexByte(text, '\n') + 1; i < len(text)-1; i++ {
+		bad := bytes.Clone(text)
+		bad[i] ^= 1 << (i % 7)
+		if r, err := VerifyExport(bytes.NewReader(bad), opt); err == nil && r.OK() {
+			t.Errorf("byte %d of %q does not show", i, bad[max(0, i-40):min(i+40, len(bad))])
+		}
+	}
+}
+
+// Lines that are missing, moved, swapped and there twice show, though the count
+// at the end is made to fit. Events that no checkpoint names can be cut off.
+func TestEveryEditOfLinesShows(t *testing.T) {
+	lines := strings.SplitAfter(newSample().text(t), "\n")
+	head, lines := lines[0], lines[1:len(lines)-2] // 2 checkpoints, 12 events
+	const unsigned = 2 + 8
+	check := func(name string, edited []string) {
+		t.Helper()
+		text := head + strings.Join(edited, "")
+		text += fmt.Sprintf(`{"end":{"checkpoints":%d,"events":%d}}`+"\n", strings.Count(text, `{"checkpoint":{`), strings.Count(text, `{"event":{`))
+		if r, err := VerifyExport(strings.NewReader(text), Options{Keys: keysOf(key), Saved: newSample().points}); err == nil && r.OK() {
+			t.Errorf("%s does not show: %+v", name, r)
+		}
+	}
+	for i := range lines {
+		check(fmt.Sprint("a second ", i), slices.Insert(slices.Clone(lines), i, lines[i]))
+		for j := i + 1; j <= len(lines); j++ {
+			if i < unsigned {
+				check(fmt.Sprint("without ", i, " to ", j-1), slices.Delete(slices.Clone(lines), i, j))
+			}
+			if j == len(lines) {
+				break
+			}
+			swapped := slices.Clone(lines)
+			swapped[i], swapped[j] = swapped[j], swapped[i]
+			check(fmt.Sprint(i, " and ", j, " swapped"), swapped)
+			check(fmt.Sprint(i, " moved to ", j), slices.Insert(slices.Delete(slices.Clone(lines), i, i+1), j, lines[i]))
+			check(fmt.Sprint(j, " moved to ", i), slices.Insert(slices.Delete(slices.Clone(lines), j, j+1), i, lines[j]))
+		}
+	}
+}
+
+// What hides beside another thing would be read, and not checked.
+func TestALineSaysOneThing(t *testing.T) {
+	lines := strings.SplitAfter(newSample().text(t), "\n")
+	lines = lines[:len(lines)-1]
+	forged := (&Event{Org: "o", Chain: Chain{0x8c}, Seq: 1, Time: t0.UnixNano(), Action: "forged"})
+	w := forged.Wire(forged.Hash())
+	for i := range lines {
+		for name, edit := range map[string]func(*api.AuditExportLine){
+			"nothing":      func(l *api.AuditExportLine) { *l = api.AuditExportLine{} },
+			"an event":     func(l *api.AuditExportLine) { l.Event, l.Damaged = &w, l.Damaged+"x" },
+			"a checkpoint": func(l *api.AuditExportLine) { l.Checkpoint, l.Damaged = &newSample().points[0], "x" },
+			"a forged one": func(l *api.AuditExportLine) {
+				if l.Event == nil {
+					l.Event = &w
+				} else {
+					l.End = new(api.AuditExportEnd)
+				}
+			},
+		} {
+			var l api.AuditExportLine
+			if err := json.Unmarshal([]byte(lines[i]), &l); err != nil {
+				t.Fatal(err)
+			}
+			edit(&l)
+			text, _ := json.Marshal(l)
+			edited := slices.Clone(lines)
+			edited[i] = string(text) + "\n"
+			if r, err := VerifyExport(strings.NewReader(strings.Join(edited, "")), Options{Keys: keysOf(key)}); err == nil {
+				t.Errorf("line %d with %s: %+v", i+1, name, r)
+			}
+		}
+		again := slices.Insert(slices.Clone(lines), i, "{}\n")
+		if _, err := VerifyExport(strings.NewReader(strings.Join(again, "")), Options{Keys: keysOf(key)}); err == nil {
+			t.Errorf("an empty line %d is taken", i+1)
+		}
+	}
+}
+
 // An event that the server found damaged is a fault, and so is one whose texts
 // do not make sense.
 func TestADamagedEventIsAFault(t *testing.T) {
@@ -400,13 +483,30 @@ func TestADamagedEventIsAFault(t *testing.T) {
 	}
 }
 
+// What is good has the events under the saved checkpoint, if its window does,
+// and no event under a checkpoint that was not written.
 func FuzzVerifyExport(f *testing.F) {
-	f.Add([]byte(newSample().text(f)))
-	opt := Options{Keys: keysOf(key), Saved: newSample().points[:1]}
+	s := newSample()
+	good := s.text(f)
+	f.Add([]byte(good))
+	windowed := newSample()
+	from := t0.Add(5 * time.Second)
+	windowed.head.From = &from
+	windowed.events, windowed.hashes, windowed.points = s.events[5:8], s.hashes[5:8], s.points[1:]
+	f.Add([]byte(windowed.text(f)))
+	opt := Options{Keys: keysOf(key), Saved: s.points[:1]}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := VerifyExport(bytes.NewReader(b), opt)
-		if err == nil && r.OK() && r.Events == 0 {
+		if err != nil || !r.OK() {
+			return
+		}
+		if r.Events < 4 && r.From.IsZero() && r.To.After(s.points[0].CreatedAt) {
 			t.Errorf("%q is good", b)
+		}
+		for line := range bytes.Lines(b) {
+			if r.Signed == r.Events && bytes.Contains(line, []byte(`"event":`)) && !strings.Contains(good, string(line)) {
+				t.Errorf("%q is good, with %q", b, line)
+			}
 		}
 	})
 }

@@ -70,6 +70,8 @@ func (x *exported) line(text []byte) error {
 		return errors.New("it is not as the server writes it; check the export to the byte as it came")
 	}
 	switch {
+	case members(l) != 1:
+		return errors.New("it has not one member, as every line has; fetch the export again")
 	case x.ended:
 		return errors.New("it comes after the end")
 	case (x.checker == nil) != (l.Export != nil):
@@ -93,6 +95,17 @@ func (x *exported) line(text []byte) error {
 		x.ended = l.End != nil
 	}
 	return nil
+}
+
+// members counts what a line says. A second thing would be seen by whoever reads
+// the export, and not be checked.
+func members(l api.AuditExportLine) (n int) {
+	for _, is := range []bool{l.Export != nil, l.Checkpoint != nil, l.Event != nil, l.Damaged != "", l.End != nil} {
+		if is {
+			n++
+		}
+	}
+	return n
 }
 
 func (x *exported) begin(head api.AuditExport) error {
