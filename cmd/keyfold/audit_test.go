@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -74,7 +75,8 @@ func TestATrailIsCheckedHereFromAFileOrFromTheServer(t *testing.T) {
 	if text, err := os.ReadFile(file); err != nil || !bytes.Equal(text, export) {
 		t.Errorf("the export is not as it was sent: %v", err)
 	}
-	if out := online.run("audit", "verify", "--save-checkpoint", saved); !strings.Contains(out, "Result              nothing is wrong") || !strings.Contains(out, "Under a checkpoint  3") {
+	if out := online.run("audit", "verify", "--save-checkpoint", saved); !strings.Contains(out, "Result              nothing is wrong") || !strings.Contains(out, "Under a checkpoint  3") ||
+		!strings.Contains(out, "From                the beginning") || !strings.Contains(out, "To                  2026-01-02T04:04:05Z") {
 		t.Error(out)
 	}
 	if _, out, stderr := offline.try("", "audit", "verify", "--file", file); !strings.Contains(out, "nothing is wrong") || !strings.Contains(stderr, "warning: the keys are the export's own") {
@@ -105,6 +107,15 @@ func TestATrailIsCheckedHereFromAFileOrFromTheServer(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "no.json")); err == nil {
 		t.Error("a checkpoint of a broken trail was saved")
+	}
+
+	// What an export leaves out by its own word is said.
+	part := bytes.Replace(export, []byte(`"org_id":"o1","to"`), []byte(`"org_id":"o1","from":"2026-01-02T03:04:05Z","to"`), 1)
+	part = bytes.Join(slices.DeleteFunc(bytes.SplitAfter(part, []byte("\n")), func(line []byte) bool { return bytes.HasPrefix(line, []byte(`{"checkpoint"`)) }), nil)
+	part = bytes.Replace(part, []byte(`"checkpoints":1`), []byte(`"checkpoints":0`), 1)
+	if code, out, stderr := offline.try("", "audit", "verify", "--file", writeTemp(t, "part.jsonl", string(part)), "--public-key", pub); code != 0 ||
+		!strings.Contains(out, "From                2026-01-02T03:04:05Z") || !strings.Contains(stderr, "3 events are under no checkpoint yet") {
+		t.Errorf("exit %d: %s %s", code, out, stderr)
 	}
 
 	// What is cut off is no export.
