@@ -113,9 +113,9 @@ func TestATrailIsCheckedHereFromAFileOrFromTheServer(t *testing.T) {
 	part := bytes.Replace(export, []byte(`"org_id":"o1","to"`), []byte(`"org_id":"o1","from":"2026-01-02T03:04:05Z","to"`), 1)
 	part = bytes.Join(slices.DeleteFunc(bytes.SplitAfter(part, []byte("\n")), func(line []byte) bool { return bytes.HasPrefix(line, []byte(`{"checkpoint"`)) }), nil)
 	part = bytes.Replace(part, []byte(`"checkpoints":1`), []byte(`"checkpoints":0`), 1)
-	if code, out, stderr := offline.try("", "audit", "verify", "--file", writeTemp(t, "part.jsonl", string(part)), "--public-key", pub); code != 0 ||
-		!strings.Contains(out, "From                2026-01-02T03:04:05Z") || !strings.Contains(stderr, "3 events are under no checkpoint yet") {
-		t.Errorf("exit %d: %s %s", code, out, stderr)
+	out := offline.run("audit", "verify", "--file", writeTemp(t, "part.jsonl", string(part)), "--public-key", pub)
+	if !strings.Contains(out, "From                2026-01-02T03:04:05Z") || !strings.Contains(out, "Under none yet      3") {
+		t.Error(out)
 	}
 
 	// What is cut off is no export.
