@@ -146,7 +146,7 @@ func TestATokenOfAnotherAlgorithmIsRefused(t *testing.T) {
 // of the keys see to as well: were they to fail, the parser would not.
 func TestTheParserAloneHoldsTokensToAlgorithmAndTimes(t *testing.T) {
 	f := newForger(t)
-	secret := []byte("secret")
+	secret := []byte("a secret of this test")
 	parse := func(text string, key any) error {
 		_, err := f.parser.ParseWithClaims(text, &wire{}, func(*jwt.Token) (any, error) { return key, nil })
 		return err
