@@ -113,24 +113,34 @@ func (s *Service) DeleteAgents(ctx context.Context, p access.Principal, ids []st
 // editAgent lets edit change an agent and the batch that stores it, which is
 // done again when somebody else was faster.
 func (s *Service) editAgent(ctx context.Context, p access.Principal, id, as string, edit func(*agent, *store.Batch) error) (a agent, err error) {
+	var before time.Time
 	err = store.Retry(ctx, func() error {
 		var rev store.Revision
 		if a, rev, err = s.gateAgent(ctx, p, access.AgentWrite, id, as); err != nil {
 			return err
 		}
-		row := layout.Agent(p.OrgID, a.ID)
+		before = a.NotBefore
 		var b store.Batch
 		if err := edit(&a, &b); err != nil {
 			return err
 		}
-		b.RequireRevision(row, rev)
-		if err := put(&b, row, a); err != nil {
-			return err
-		}
-		_, err = s.store.Commit(ctx, &b)
-		return err
+		return s.putAgent(ctx, &b, p.OrgID, a, rev)
 	})
+	if err == nil && !a.NotBefore.Equal(before) {
+		err = s.endTokensAgain(ctx, p.OrgID, a.ID)
+	}
 	return a, storeFault(err)
+}
+
+// putAgent commits b with the row of a, as long as it is at rev.
+func (s *Service) putAgent(ctx context.Context, b *store.Batch, org string, a agent, rev store.Revision) error {
+	row := layout.Agent(org, a.ID)
+	b.RequireRevision(row, rev)
+	if err := put(b, row, a); err != nil {
+		return err
+	}
+	_, err := s.store.Commit(ctx, b)
+	return err
 }
 
 // change writes to a what req names, and checks it.
@@ -221,6 +231,21 @@ func contains(all, some []string) bool {
 
 // endTokens makes all tokens of the agent dead that are there.
 func (s *Service) endTokens(a *agent) { a.NotBefore = s.now().UTC() }
+
+// endTokensAgain moves NotBefore once more: an exchange that read the row before
+// the first time was stored began before this one, and so its token is dead, too.
+func (s *Service) endTokensAgain(ctx context.Context, org, id string) error {
+	return store.Retry(ctx, func() error {
+		a, rev, err := s.agent(ctx, org, id)
+		if errors.Is(err, fault.NotFound) {
+			return nil // deleted meanwhile
+		} else if err != nil {
+			return err
+		}
+		s.endTokens(&a)
+		return s.putAgent(ctx, new(store.Batch), org, a, rev)
+	})
+}
 
 // putKey adds the row of the agent's key to b.
 func putKey(b *store.Batch, org string, a agent) {

@@ -203,6 +203,13 @@ func TestWhatIsTakenFromAnAgentIsGoneAtTheNextRequest(t *testing.T) {
 	r.in(bearer)
 	r.clock.add(time.Minute)
 	r.out("expired", bearer)
+	a, key = r.newAgent(api.CreateAgent{})
+	bearer = r.token(key)
+	end = r.clock.Now().Add(time.Minute)
+	update(api.UpdateAgent{APIKeyExpiresAt: &end})(r, a)
+	r.in(bearer)
+	r.clock.add(time.Minute)
+	r.out("of a key that expired sooner than it was to", bearer)
 	anyVault, key := r.newAgent(api.CreateAgent{})
 	bearer = r.token(key)
 	update(api.UpdateAgent{VaultIDs: []string{v1}})(r, anyVault)
@@ -211,6 +218,32 @@ func TestWhatIsTakenFromAnAgentIsGoneAtTheNextRequest(t *testing.T) {
 	bearer = r.token(key)
 	update(api.UpdateAgent{Scopes: []string{"a"}})(r, anyScope)
 	r.out("with scopes for the first time", bearer)
+}
+
+// An exchange that read the agent just before a change was stored must not leave
+// a token behind of what the agent was.
+func TestNoTokenSlipsThroughAChangeOfItsAgent(t *testing.T) {
+	for what, change := range map[string]func(*keyRig, string) error{
+		"rotated": func(r *keyRig, id string) error {
+			_, err := r.RotateAgentKey(r.t.Context(), r.owner, id)
+			return err
+		},
+		"with less": func(r *keyRig, id string) error {
+			_, err := r.UpdateAgent(r.t.Context(), r.owner, id, api.UpdateAgent{Scopes: []string{"b"}})
+			return err
+		},
+	} {
+		r := newKeyRig(t)
+		a, key := r.newAgent(api.CreateAgent{Scopes: []string{"a", "b"}})
+		r.token(key) // so that the key that signs is there
+		var slipped string
+		r.store.beforeCommit = func() { slipped = r.token(key) } // NotBefore is taken, and not stored
+		must(0, change(r, a.ID))(t)
+		if slipped == "" {
+			t.Fatal(what, "the exchange did not get in between")
+		}
+		r.out(what, slipped)
+	}
 }
 
 func TestARotatedKeyIsDeadAtOnceAndTheNewOneLives(t *testing.T) {

@@ -147,17 +147,28 @@ func (s *Service) ensureKey(ctx context.Context, key string, k *keyRecord) error
 
 // register commits the record of a key and its index entry, as long as its
 // owner's row is as it was read.
-func (s *Service) register(ctx context.Context, name string, k *keyRecord, owner store.Revision) (err error) {
+func (s *Service) register(ctx context.Context, name string, k *keyRecord, owner store.Revision) error {
+	var b store.Batch
+	b.RequireRevision(k.ownerRow(), owner)
+	if err := s.addKeyRows(&b, name, k); err != nil {
+		return err
+	}
+	_, err := s.store.Commit(ctx, &b)
+	return err
+}
+
+// addKeyRows adds to b the record of a new key and its index entry. It fills in
+// the rest of k.
+func (s *Service) addKeyRows(b *store.Batch, name string, k *keyRecord) (err error) {
 	if k.ID == "" {
 		if k.ID, err = newID(); err != nil {
 			return err
 		}
 	}
 	k.Created = s.now().UTC()
-	var b store.Batch
-	b.RequireRevision(k.ownerRow(), owner)
+	b.RequireAbsent(name)
 	b.Put(layout.APIKeyOf(k.owner(), k.ID), []byte(strings.TrimPrefix(name, layout.APIKey(""))))
-	return s.insert(ctx, name, k, &b)
+	return put(b, name, k)
 }
 
 // isKey reports whether text has the form of a key with that prefix. There is

@@ -106,7 +106,7 @@ func (s *Service) byToken(ctx context.Context, text string) (access.Principal, e
 		if err != nil {
 			return p, err
 		}
-		if !a.lives(s.now()) || !a.admits(c.IssuedAt) {
+		if now := s.now(); !a.lives(now) || passed(a.KeyExpires, now) || !a.admits(c.IssuedAt) {
 			return p, errCredential
 		}
 		p.Ceiling = &access.Ceiling{Scopes: c.Scopes, Vaults: c.Vaults, Intents: a.Intents}

@@ -111,7 +111,7 @@ func (s *Service) join(ctx context.Context, from From, req api.SignUp) (User, er
 	if req.Invitation != "" {
 		err = s.joinInvited(ctx, from, &u, req, hash)
 	} else {
-		err = s.joinNew(ctx, from, &u, req, hash)
+		err = s.joinNew(ctx, from, &u, req, hash, "new_org", noMore)
 	}
 	if errors.Is(err, errTaken) {
 		err = errSignedUp
@@ -119,15 +119,15 @@ func (s *Service) join(ctx context.Context, from From, req api.SignUp) (User, er
 	return u, storeFault(err)
 }
 
-// joinNew stores u as the owner of a new org.
-func (s *Service) joinNew(ctx context.Context, from From, u *User, req api.SignUp, hash string) error {
+// joinNew stores u as the owner of a new org, and what more adds for that org.
+func (s *Service) joinNew(ctx context.Context, from From, u *User, req api.SignUp, hash, how string, more func(*store.Batch, Org) error) error {
 	email := []rune(req.Email)
 	o, err := s.newOrg(cmp.Or(req.OrgName, req.DisplayName, string(email[:min(len(email), 200)])), s.plan)
 	if err != nil {
 		return err
 	}
 	u.Org, u.Role = o.ID, access.Owner
-	if err := s.recordSignUp(ctx, from, *u, "new_org"); err != nil {
+	if err := s.recordSignUp(ctx, from, *u, how); err != nil {
 		return err
 	}
 	return store.Retry(ctx, func() error {
@@ -136,10 +136,15 @@ func (s *Service) joinNew(ctx context.Context, from From, u *User, req api.SignU
 		if err := put(&b, layout.Org(o.ID), o); err != nil {
 			return err
 		}
+		if err := more(&b, o); err != nil {
+			return err
+		}
 		b.Put(layout.Password(u.ID), []byte(hash))
 		return s.addUser(ctx, &b, *u)
 	})
 }
+
+func noMore(*store.Batch, Org) error { return nil }
 
 // joinInvited stores u as what his invitation says, and uses it up. It is looked
 // at anew: it may have been used or withdrawn since, or its maker demoted.
