@@ -111,7 +111,7 @@ func (s *Service) join(ctx context.Context, from From, req api.SignUp) (User, er
 	if req.Invitation != "" {
 		err = s.joinInvited(ctx, from, &u, req, hash)
 	} else {
-		err = s.joinNew(ctx, from, &u, req, hash, "new_org", noMore)
+		err = s.joinNew(ctx, from, &u, req, hash)
 	}
 	if errors.Is(err, errTaken) {
 		err = errSignedUp
@@ -119,32 +119,42 @@ func (s *Service) join(ctx context.Context, from From, req api.SignUp) (User, er
 	return u, storeFault(err)
 }
 
-// joinNew stores u as the owner of a new org, and what more adds for that org.
-func (s *Service) joinNew(ctx context.Context, from From, u *User, req api.SignUp, hash, how string, more func(*store.Batch, Org) error) error {
-	email := []rune(req.Email)
-	o, err := s.newOrg(cmp.Or(req.OrgName, req.DisplayName, string(email[:min(len(email), 200)])), s.plan)
+// joinNew stores u as the owner of a new org.
+func (s *Service) joinNew(ctx context.Context, from From, u *User, req api.SignUp, hash string) error {
+	o, err := s.orgFor(u, req)
 	if err != nil {
 		return err
 	}
-	u.Org, u.Role = o.ID, access.Owner
-	if err := s.recordSignUp(ctx, from, *u, how); err != nil {
+	if err := s.recordSignUp(ctx, from, *u, "new_org"); err != nil {
 		return err
 	}
+	return s.addOwner(ctx, o, *u, hash, func(*store.Batch) error { return nil })
+}
+
+// orgFor is an org that is not stored yet, whose owner u becomes.
+func (s *Service) orgFor(u *User, req api.SignUp) (Org, error) {
+	email := []rune(req.Email)
+	o, err := s.newOrg(cmp.Or(req.OrgName, req.DisplayName, string(email[:min(len(email), 200)])), s.plan)
+	u.Org, u.Role = o.ID, access.Owner
+	return o, err
+}
+
+// addOwner commits an org, its owner with the hash of his password, and what
+// more adds, which may be asked more than once.
+func (s *Service) addOwner(ctx context.Context, o Org, u User, hash string, more func(*store.Batch) error) error {
 	return store.Retry(ctx, func() error {
 		var b store.Batch
 		b.RequireAbsent(layout.Org(o.ID))
 		if err := put(&b, layout.Org(o.ID), o); err != nil {
 			return err
 		}
-		if err := more(&b, o); err != nil {
+		if err := more(&b); err != nil {
 			return err
 		}
 		b.Put(layout.Password(u.ID), []byte(hash))
-		return s.addUser(ctx, &b, *u)
+		return s.addUser(ctx, &b, u)
 	})
 }
-
-func noMore(*store.Batch, Org) error { return nil }
 
 // joinInvited stores u as what his invitation says, and uses it up. It is looked
 // at anew: it may have been used or withdrawn since, or its maker demoted.
