@@ -50,15 +50,15 @@ func (Secret) Format(s fmt.State, _ rune) { io.WriteString(s, "[redacted]") }
 func (Secret) LogValue() slog.Value { return slog.StringValue("[redacted]") }
 
 // Load sets the fields of *into, a struct, from the YAML file at path, "" for
-// none, and then from the environment.
+// none, and then from the environment. Its error holds all mistakes of both, a
+// line each; what they leave alone is set.
 func Load(into any, path string, getenv func(string) string) error {
 	v := reflect.ValueOf(into).Elem()
+	var inFile error
 	if path != "" {
-		if err := loadFile(v, path); err != nil {
-			return err
-		}
+		inFile = loadFile(v, path)
 	}
-	return loadEnv(v, getenv)
+	return errors.Join(inFile, loadEnv(v, getenv))
 }
 
 func loadEnv(v reflect.Value, getenv func(string) string) error {

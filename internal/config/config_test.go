@@ -120,10 +120,10 @@ func TestAMistakeIsRefusedWithItsPlaceAndWhatToWrite(t *testing.T) {
 	}
 }
 
-func TestAMistakeInTheEnvironmentNamesItsVariable(t *testing.T) {
+func TestAMistakeInTheEnvironmentNamesItsVariableBesideThoseOfTheFile(t *testing.T) {
 	env := map[string]string{"T_COUNT": "secret", "T_PAIRS": "a=1,secret", "T_PIN": "secret", "T_PIN_FILE": "f"}
-	_, err := load(t, "", env)
-	for _, want := range []string{"T_COUNT: write a whole number from 0 to 255", "T_PAIRS: write A=B", "both T_PIN and T_PIN_FILE are set; unset one of them"} {
+	_, err := load(t, "on: secret\n", env)
+	for _, want := range []string{"c.yaml:1: on: write true or false", "T_COUNT: write a whole number from 0 to 255", "T_PAIRS: write A=B", "both T_PIN and T_PIN_FILE are set; unset one of them"} {
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%v; want %q", err, want)
 		}
