@@ -27,6 +27,7 @@ const (
 	// Once one of these is used the others are used too.
 	reuse   = 10 * time.Second
 	maxLive = 16
+	maxUsed = 64 // that are remembered; whoever uses up more in that moment has no second try of the oldest
 )
 
 // errRefresh is the answer to every refresh token that does not work.
@@ -124,7 +125,7 @@ func (r *sessionRow) use(text string, now time.Time) bool {
 		for _, t := range r.Live {
 			r.Used = append(r.Used, usedText{t, now})
 		}
-		r.Live = nil
+		r.Live, r.Used = nil, r.Used[max(0, len(r.Used)-maxUsed):]
 		return true
 	}
 	if len(r.Live) >= maxLive {

@@ -135,6 +135,24 @@ func TestOneMomentGivesNoEndOfTokens(t *testing.T) {
 	w.spent(first, "used")
 }
 
+func TestRedeemingOnAndOnGrowsNoRow(t *testing.T) {
+	w := newWorld(t)
+	first := w.begin(ada)
+	text := first
+	for range 5 * maxUsed {
+		text = w.next(text)
+	}
+	for key, row := range w.rows() {
+		if strings.HasPrefix(key, layout.Refresh("")) && len(row) > 10_000 {
+			t.Errorf("the row has %d bytes", len(row))
+		}
+	}
+	w.next(text)
+	if who := w.spent(first, "used, and forgotten"); who != ada {
+		t.Errorf("it was %q", who)
+	}
+}
+
 func TestOfManyWhoRedeemAtOnceEachGetsAToken(t *testing.T) {
 	w := newWorld(t)
 	first := w.begin(ada)
