@@ -11,8 +11,9 @@ import (
 	"github.com/keyfold/keyfold/internal/cli"
 )
 
-// shownKey is an API key that was made just now and cannot be had again.
+// shownKey is a key that was made just now and cannot be had again.
 type shownKey struct {
+	what      string // "API key" when empty
 	id, key   string
 	all, rest any // what --json prints, with the key and without it
 }
@@ -59,8 +60,9 @@ func (a *app) showsKeyOf(c *client.Client, keyOut string, make func(*client.Clie
 }
 
 func (a *app) printKey(k shownKey) error {
+	what := first(k.what, "API key")
 	if !a.JSON {
-		a.Note("this is the only time that the API key is shown; keep it safe")
+		a.Note("this is the only time that it is shown; keep it safe")
 	}
-	return a.Table(k.all, [][]string{{"ID", k.id}, {"API key", k.key}})
+	return a.Table(k.all, [][]string{{"ID", k.id}, {what, k.key}})
 }
