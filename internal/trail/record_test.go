@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -340,6 +341,50 @@ func TestAClockThatIsPutBackStandsStill(t *testing.T) {
 	}
 	if got := w.actions(tr); !slices.Equal(got, []string{"a", "b", "c"}) {
 		t.Errorf("%v", got)
+	}
+}
+
+// Close waits for the groups behind the one under way too: all of them are
+// answered, under a checkpoint, and no key is left.
+func TestCloseWaitsForAllGroupsThatWait(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			f := &faultyStore{Store: w.mem}
+			w.store = f
+			tr := w.open()
+			f.open = make(chan struct{})
+			var all sync.WaitGroup
+			record := func() {
+				if err := tr.Record(context.Background(), event("o", "a")); err != nil {
+					t.Error(err)
+				}
+			}
+			all.Go(record)
+			synctest.Wait() // its commit is under way
+			for range maxGroup + 10 {
+				all.Go(record)
+			}
+			synctest.Wait()
+			closed := make(chan error)
+			go func() { closed <- tr.Close() }()
+			for began := false; !began; runtime.Gosched() {
+				tr.mu.Lock()
+				began = tr.closed
+				tr.mu.Unlock()
+			}
+			close(f.open)
+			if err := <-closed; err != nil {
+				t.Error(err)
+			}
+			all.Wait()
+			if tr.ring.Load() != nil {
+				t.Error("keys are left")
+			}
+			if marks := w.rows(layout.TrailOpens()); len(marks) != 0 {
+				t.Errorf("%d marks are left", len(marks))
+			}
+		})
 	}
 }
 
