@@ -41,7 +41,8 @@ func (s *Service) Look(ctx context.Context, p access.Principal, text string) (ap
 // for Look; Forbidden also when p's credential is limited, which the session
 // would not be.
 func (s *Service) Approve(ctx context.Context, p access.Principal, text string) error {
-	return s.decide(ctx, p, text, "device.approve", func(d *pending) { d.User, d.Org = p.ID, p.OrgID })
+	now := s.Now().UTC()
+	return s.decide(ctx, p, text, "device.approve", func(d *pending) { d.User, d.Org, d.Approved = p.ID, p.OrgID, now })
 }
 
 // Deny refuses the device that shows the user code. Errors as for Approve.

@@ -7,7 +7,8 @@
 // one record does for both: a challenge of package token, kept under the hash
 // of the user code, with the hash of the device code in it. Neither code is
 // stored. Of many polls at once one gets the session, and no code is good
-// twice.
+// twice. Whoever ends his sessions ends what he approved, too, unless the device
+// has its session by then; that one ends with the others.
 //
 // It trusts its gate about who may approve: a person with a credential that is
 // not limited, since the session will not be. What a device says of itself, its
@@ -52,8 +53,9 @@ type Challenges interface {
 // People is what this package needs of package identity.
 type People interface {
 	// SignedIn begins a session of the user's and records it; the token of
-	// identity.MethodDevice lives 86,400 seconds. Unauthenticated: he is no more.
-	SignedIn(ctx context.Context, from identity.From, userID, method string) (api.Token, error)
+	// identity.MethodDevice lives 86,400 seconds. Unauthenticated: he is no more,
+	// or his sessions were ended after proved.
+	SignedIn(ctx context.Context, from identity.From, userID, method string, proved time.Time) (api.Token, error)
 	// Recipient finds a user of the org by ID.
 	Recipient(ctx context.Context, orgID string, kind access.Kind, idOrEmail string) (id, email string, err error)
 }
@@ -146,6 +148,7 @@ type pending struct {
 	Polled   time.Time  `json:"polled,omitzero"`
 	Denied   bool       `json:"denied,omitzero"`
 	User     string     `json:"user,omitzero"` // who approved
+	Approved time.Time  `json:"approved,omitzero"`
 	Org      string     `json:"org,omitzero"`
 }
 

@@ -35,6 +35,7 @@ type rig struct {
 	now      time.Time
 	signedIn []string
 	gone     bool
+	ended    time.Time // when the sessions of all were
 	wait     time.Duration
 	wrong    int // attempts that count as wrong
 	events   []access.Event
@@ -79,11 +80,14 @@ func (r *rig) advance(d time.Duration) {
 	r.now = r.now.Add(d)
 }
 
-func (r *rig) SignedIn(_ context.Context, f identity.From, user, method string) (api.Token, error) {
+func (r *rig) SignedIn(_ context.Context, f identity.From, user, method string, proved time.Time) (api.Token, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if method != "device" || f != from {
 		r.t.Errorf("SignedIn by %q from %+v", method, f)
+	}
+	if !proved.After(r.ended) {
+		return api.Token{}, fault.New(fault.Unauthenticated, "his sessions were ended")
 	}
 	r.signedIn = append(r.signedIn, user)
 	return api.Token{AccessToken: "token of " + user, TokenType: "Bearer", ExpiresIn: 86400}, nil
@@ -252,6 +256,15 @@ func TestNoWayToASessionButAnApproval(t *testing.T) {
 	}
 	r.gone = true
 	r.says("who approved is no more", c.DeviceCode, api.DeviceExpired)
+	r.gone = false
+
+	c = r.begin()
+	if err := r.Approve(t.Context(), person, c.UserCode); err != nil {
+		t.Fatal(err)
+	}
+	r.advance(time.Minute)
+	r.ended = r.clock().Add(-time.Second)
+	r.says("who approved has ended his sessions", c.DeviceCode, api.DeviceExpired)
 	if len(r.signedIn) != 0 {
 		t.Errorf("sessions began: %v", r.signedIn)
 	}

@@ -147,7 +147,7 @@ func (s *Service) signIn(ctx context.Context, p pending, from identity.From) (ap
 	if err != nil {
 		return api.DeviceToken{}, err
 	}
-	t, err := s.People.SignedIn(ctx, from, p.User, identity.MethodDevice)
+	t, err := s.People.SignedIn(ctx, from, p.User, identity.MethodDevice, p.Approved)
 	if err != nil {
 		return api.DeviceToken{}, expired(err)
 	}

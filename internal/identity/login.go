@@ -56,12 +56,12 @@ func (s *Service) SignIn(ctx context.Context, from From, req api.SignIn) (api.Si
 }
 
 // SignedIn begins a session of a user who has proved in another way than by a
-// password who he is. Errors: Unauthenticated (the user is no more),
-// Unavailable.
-func (s *Service) SignedIn(ctx context.Context, from From, userID, method string) (api.Token, error) {
+// password who he is; proved is when he did, zero: now. Errors: Unauthenticated
+// (the user is no more, or his sessions were ended since), Unavailable.
+func (s *Service) SignedIn(ctx context.Context, from From, userID, method string, proved time.Time) (api.Token, error) {
 	began := s.now()
 	u, _, err := s.user(ctx, userID)
-	if errors.Is(err, fault.NotFound) {
+	if errors.Is(err, fault.NotFound) || err == nil && !proved.IsZero() && !u.admits(proved, "") {
 		return api.Token{}, errCredential
 	}
 	if err != nil {

@@ -208,7 +208,7 @@ func TestNothingIsAnsweredThatIsNotRecorded(t *testing.T) {
 	wantError(t, "a good sign-in", err, fault.Unavailable)
 	_, err = w.signIn(known, otherPassword)
 	wantError(t, "a failed sign-in", err, fault.Unavailable)
-	_, err = w.SignedIn(t.Context(), w.from, up.UserID, MethodPasskey)
+	_, err = w.SignedIn(t.Context(), w.from, up.UserID, MethodPasskey, time.Time{})
 	wantError(t, "a sign-in by other means", err, fault.Unavailable)
 	wantError(t, "logout", w.SignOut(t.Context(), access.Principal{}, up.AccessToken, ""), fault.Unavailable)
 	w.unchanged(func() {
@@ -250,7 +250,7 @@ func TestSignOutEverywhereEndsAllSessions(t *testing.T) {
 	w.clock.frozen = true // so that the rest happens at one moment
 	second, p := w.session(email, goodPassword)
 	key := w.seen(must(w.CreateAPIKey(t.Context(), p.ID))(t))
-	device := must(w.SignedIn(t.Context(), w.from, p.ID, MethodDevice))(t)
+	device := must(w.SignedIn(t.Context(), w.from, p.ID, MethodDevice, time.Time{}))(t)
 	if device.ExpiresIn != 86400 || device.RefreshToken != "" {
 		t.Errorf("a device's session lasts %d", device.ExpiresIn)
 	}
@@ -268,6 +268,12 @@ func TestSignOutEverywhereEndsAllSessions(t *testing.T) {
 	tok, _ := w.session(email, goodPassword)
 	next := must(w.Refresh(t.Context(), w.from, tok.RefreshToken))(t)
 	w.in(next.AccessToken)
+	w.clock.frozen = false
+	w.in(must(w.SignedIn(t.Context(), w.from, p.ID, MethodDevice, w.clock.Now()))(t).AccessToken)
+	proved := w.clock.Now()
+	w.must(w.SignOutEverywhere(t.Context(), p))
+	_, err := w.SignedIn(t.Context(), w.from, p.ID, MethodDevice, proved)
+	wantError(t, "what was approved before", err, fault.Unauthenticated)
 }
 
 // Either of NotBefore and the end of refresh tokens would do alone.

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -173,7 +174,7 @@ func TestARemovedMemberIsOutAtOnceAndLeavesNothing(t *testing.T) {
 	if err != errSignIn {
 		t.Errorf("signs in: %v", err)
 	}
-	_, err = w.SignedIn(t.Context(), w.from, p.ID, MethodPasskey)
+	_, err = w.SignedIn(t.Context(), w.from, p.ID, MethodPasskey, time.Time{})
 	wantError(t, "a passkey", err, fault.Unauthenticated)
 	for name, value := range w.dump() {
 		if !strings.HasPrefix(name, "token") && (strings.Contains(name, p.ID) || strings.Contains(value, p.ID)) {

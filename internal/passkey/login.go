@@ -3,6 +3,7 @@ package passkey
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/go-webauthn/webauthn/protocol"
 	"github.com/go-webauthn/webauthn/webauthn"
@@ -49,7 +50,7 @@ func (s *Service) FinishLogin(ctx context.Context, from identity.From, req api.F
 	if reason != "" {
 		return api.Token{}, s.refuse(ctx, from, r, reason)
 	}
-	t, err := s.People.SignedIn(ctx, from, r.User, identity.MethodPasskey)
+	t, err := s.People.SignedIn(ctx, from, r.User, identity.MethodPasskey, time.Time{})
 	if errors.Is(err, fault.Unauthenticated) {
 		return api.Token{}, s.refuse(ctx, from, r, "user")
 	}

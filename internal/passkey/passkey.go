@@ -52,8 +52,8 @@ type Challenges interface {
 // People is what this package needs of package identity.
 type People interface {
 	// SignedIn begins a session of the user's and records it. Unauthenticated: he
-	// is no more.
-	SignedIn(ctx context.Context, from identity.From, userID, method string) (api.Token, error)
+	// is no more, or his sessions were ended after proved (zero: now).
+	SignedIn(ctx context.Context, from identity.From, userID, method string, proved time.Time) (api.Token, error)
 	// Recipient finds a user of the org by ID.
 	Recipient(ctx context.Context, orgID string, kind access.Kind, idOrEmail string) (id, email string, err error)
 }

@@ -80,7 +80,7 @@ func (r *rig) clock() time.Time {
 	return r.now
 }
 
-func (r *rig) SignedIn(_ context.Context, f identity.From, user, method string) (api.Token, error) {
+func (r *rig) SignedIn(_ context.Context, f identity.From, user, method string, _ time.Time) (api.Token, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if f != from || method != "passkey" {
