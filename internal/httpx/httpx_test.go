@@ -40,6 +40,7 @@ func rows() []Row {
 		{Method: "GET", Pattern: "/open", Who: Public, Handler: NoBody(200, func(_ context.Context, c *Call) (string, error) {
 			return c.Principal.ID, nil
 		})},
+		{Method: "GET", Pattern: "/once", Who: Public, Optional: true, Handler: NoBody(200, func(context.Context, *Call) (string, error) { return "value", nil })},
 		{Method: "GET", Pattern: "/things", Handler: NoBody(200, func(context.Context, *Call) (string, error) { return "list", nil })},
 		{Method: "POST", Pattern: "/things", MaxBody: 1000, Handler: Body(201, echo)},
 		{Method: "POST", Pattern: "/large", MaxBody: 1 << 20, Handler: Body(201, echo)},
@@ -224,6 +225,7 @@ func TestAWrongMethodHearsTheRightOnes(t *testing.T) {
 		{"PUT", "/things", "GET, POST"},
 		{"PATCH", "/things/7", "DELETE, GET"},
 		{"HEAD", "/things", "GET, POST"}, // a HEAD would be a read that nobody counts
+		{"HEAD", "/once", "GET"},
 		{"OPTIONS", "/open", "GET"},
 	} {
 		w := do(m, c.method, c.target, "")

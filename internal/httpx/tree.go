@@ -91,11 +91,12 @@ func (l *leaf) add(row *Row, names []string) {
 	l.allow = strings.Join(methods, ", ")
 }
 
-// find returns the row for method. HEAD is answered by a public GET row alone:
-// a HEAD of anything else would count as a read that nobody saw.
+// find returns the row for method. HEAD is answered by a GET row alone that
+// answers everybody the same: a HEAD of anything else would count as a read that
+// nobody saw.
 func (l *leaf) find(method string) (*Row, []string) {
 	for i, row := range l.rows {
-		if row.Method == method || method == http.MethodHead && row.Method == http.MethodGet && row.Who == Public {
+		if row.Method == method || method == http.MethodHead && row.Method == http.MethodGet && row.Who == Public && !row.Optional {
 			return row, l.names[i]
 		}
 	}
