@@ -43,7 +43,7 @@ func putOptions(c *httpx.Call) (opt vault.PutOptions, err error) {
 	if opt.IfMatch, err = parseIfMatch(match); err != nil {
 		return opt, err
 	}
-	if unknown, _ := c.Guard("If-None-Match"); unknown != "" {
+	if len(c.Request().Header["If-None-Match"]) > 0 {
 		return opt, errIfNoneMatch
 	}
 	return opt, nil

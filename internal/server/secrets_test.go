@@ -118,7 +118,7 @@ func TestAGuardThatIsEmptyOrSentTwiceStoresNothing(t *testing.T) {
 	w.unchanged(func() {
 		for _, header := range [][]string{
 			{"If-Match", ""}, {"If-Match", " "}, {"If-Match", `"1"`, "If-Match", `"1"`}, {"If-Match", "", "If-Match", `"99"`},
-			{"If-None-Match", "*"}, {"If-None-Match", `"1"`},
+			{"If-None-Match", "*"}, {"If-None-Match", `"1"`}, {"If-None-Match", ""}, {"If-None-Match", "*", "If-None-Match", "*"},
 		} {
 			w.do(scenario{call: "PUT " + plain, header: header, body: `{"value":"x"}`, status: 400})
 		}
