@@ -96,7 +96,8 @@ func (r row) admits(p access.Principal) bool {
 
 // unlock checks the passphrase of a share that has one. A try is counted on
 // stable storage before the passphrase is looked at, so that many at once are
-// as many tries; the access that follows sets the count back.
+// as many tries. The right passphrase sets the count back, whatever comes of the
+// access; a try that was not decided is taken back.
 func (s *Service) unlock(ctx context.Context, r row, passphrase string) (reason string, err error) {
 	if r.Passphrase == "" {
 		return "", nil
@@ -117,14 +118,20 @@ func (s *Service) unlock(ctx context.Context, r row, passphrase string) (reason 
 	if err != nil {
 		return reason, err
 	}
-	ok, _, err := s.Passwords.Verify(ctx, r.Passphrase, passphrase)
-	switch {
-	case err != nil:
-		return "", busy(err)
-	case !ok:
+	ok, _, failed := s.Passwords.Verify(ctx, r.Passphrase, passphrase)
+	if failed == nil && !ok {
 		return "wrong_passphrase", errPassphrase
 	}
-	return "", nil
+	_, err = s.change(context.WithoutCancel(ctx), r.ID, func(r *row) error {
+		if r.Tries = max(0, r.Tries-1); ok {
+			r.Tries = 0
+		}
+		return nil
+	})
+	if failed != nil {
+		return "", busy(failed)
+	}
+	return "", err
 }
 
 // makerMay reports whether the maker is still there and may share the secret,
@@ -159,7 +166,6 @@ func (s *Service) read(ctx context.Context, p access.Principal, r row) (out api.
 				return errNone
 			}
 			r.Count++
-			r.Tries = 0
 			return nil
 		})
 		return err

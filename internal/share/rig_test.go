@@ -45,6 +45,7 @@ type rig struct {
 	broken error // what the recorder answers
 	secret vault.Read
 	fails  error // what ReadShared answers before it counts
+	busy   error // what Verify answers
 	events []access.Event
 	asked  access.Principal // whom Filter was asked about
 
@@ -160,7 +161,7 @@ func (r *rig) Recipient(_ context.Context, org string, kind access.Kind, who str
 func (r *rig) Hash(_ context.Context, text string) (string, error) { return "hash of " + text, nil }
 
 func (r *rig) Verify(_ context.Context, hash, text string) (ok, stale bool, err error) {
-	return hash == "hash of "+text, false, nil
+	return hash == "hash of "+text && r.busy == nil, false, r.busy
 }
 
 // share makes a share of maker's that ends in an hour, and returns what opens

@@ -436,3 +436,19 @@ func TestOldSharesAreRemovedAndTheirNumberIsBounded(t *testing.T) {
 		t.Errorf("one too many: %v", err)
 	}
 }
+
+// Twenty outages are not twenty guesses.
+func TestATryThatIsRightOrNotDecidedIsNoWrongOne(t *testing.T) {
+	r := newRig(t)
+	_, text := r.share(func(q *api.CreateShare) { q.Passphrase = "open sesame" })
+	r.fails = fault.New(fault.Unavailable, "the KMS is away")
+	for range MaxTries + 1 {
+		r.refused("KMS away", nobody, text, "open sesame", fault.Unavailable)
+	}
+	r.fails, r.busy = nil, errors.New("too many at once")
+	for range MaxTries + 1 {
+		r.refused("hasher busy", nobody, text, "a guess", fault.Unavailable)
+	}
+	r.busy = nil
+	r.opens("then", nobody, text, "open sesame", 1)
+}
