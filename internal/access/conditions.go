@@ -2,6 +2,7 @@ package access
 
 import (
 	"net/netip"
+	"path"
 	"strings"
 	"sync"
 	"time"
@@ -218,7 +219,7 @@ func zone(name string) (*time.Location, bool) {
 		return z.(*time.Location), true
 	}
 	z, err := time.LoadLocation(name)
-	if err != nil || name == "" || name == "Local" {
+	if err != nil || name == "" || name == "Local" || name != path.Clean(name) { // one file has many names
 		return nil, false
 	}
 	zones.Store(name, z)

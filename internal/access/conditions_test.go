@@ -110,6 +110,7 @@ func TestMalformedConditionsAreRefusedAndHoldForNobody(t *testing.T) {
 		`{"time_window":{"after":"9:00"}}`, `{"time_window":{"after":"24:00"}}`, `{"time_window":{"before":"24:00"}}`, `{"time_window":{"after":"09:60"}}`, `{"time_window":{"after":"09:00:00"}}`,
 		`{"time_window":{"after":""}}`, `{"time_window":{"after":9}}`, `{"time_window":{"after":"-9:00"}}`, `{"time_window":{"after":"09:00","before":"09:00"}}`, `{"time_window":{"before":"00:00"}}`,
 		`{"time_window":{"after":"09:00","timezone":""}}`, `{"time_window":{"after":"09:00","timezone":"Local"}}`, `{"time_window":{"after":"09:00","timezone":"Mars/Base"}}`,
+		`{"time_window":{"after":"09:00","timezone":"Europe//Berlin"}}`, `{"time_window":{"after":"09:00","timezone":"./Europe/Berlin"}}`,
 		`{"time_window":{"after":"09:00","timezone":"../../etc/passwd"}}`, `{"time_window":{"after":"09:00","timezone":"/etc/localtime"}}`,
 		`{"time_window":{"weekdays":[]}}`, `{"time_window":{"weekdays":["noday"]}}`, `{"time_window":{"weekdays":[1]}}`, `{"time_window":{"weekdays":"mon"}}`,
 		`{"time_window":{"after":"09:00","cron_expr":"* * * * *"}}`, `{"time_window":{"after":"09:00","after":"10:00"}}`,

@@ -236,6 +236,9 @@ func TestTheEngineDecidesAsTheModel(t *testing.T) {
 		if (got == nil) != (want == nil) || want != nil && !errors.Is(got, want) {
 			t.Fatalf("Allow: %v, the model says %v", got, want)
 		}
+		if once := Allow(p, a, r, Counting(p, rules, now), time.Time{}); (once == nil) != (want == nil) {
+			t.Fatalf("by what counts of the rules: %v, the model says %v", once, want)
+		}
 		if bare := Allow(p, a, r, nil, now); bare == nil && got != nil {
 			t.Fatalf("rules took what is allowed without them: %v", got)
 		}

@@ -60,13 +60,28 @@ func (rule Rule) covers(path string) bool {
 }
 
 // applies reports whether the rule counts for p now, for an action that one of
-// perms covers. Conditions of which nobody can say whether they hold fail
-// closed: then an allow does not count, and a deny does.
+// perms covers.
 func (rule Rule) applies(p Principal, perms []Permission, now time.Time) bool {
-	if !rule.Expires.IsZero() && !now.Before(rule.Expires) {
-		return false
+	return slices.ContainsFunc(rule.Permissions, func(have Permission) bool { return slices.Contains(perms, have) }) && rule.counts(p, now)
+}
+
+// Counting returns those of rules that count for p now, without what says so:
+// whoever decides about many paths has each rule's conditions judged once.
+func Counting(p Principal, rules []Rule, now time.Time) (out []Rule) {
+	for _, rule := range rules {
+		if rule.counts(p, now) {
+			rule.Expires, rule.Conditions = time.Time{}, nil
+			out = append(out, rule)
+		}
 	}
-	if !slices.ContainsFunc(rule.Permissions, func(have Permission) bool { return slices.Contains(perms, have) }) {
+	return out
+}
+
+// counts reports whether the rule counts for p now. Conditions of which nobody
+// can say whether they hold fail closed: then an allow does not count, and a
+// deny does.
+func (rule Rule) counts(p Principal, now time.Time) bool {
+	if !rule.Expires.IsZero() && !now.Before(rule.Expires) {
 		return false
 	}
 	if len(rule.Conditions) == 0 {

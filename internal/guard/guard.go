@@ -64,14 +64,15 @@ func (g *Gate) Check(ctx context.Context, p access.Principal, a access.Action, r
 	return decision
 }
 
-// Filter decides for many paths of one vault by rules that are read once. It
-// records nothing.
+// Filter decides for many paths of one vault by rules that are read, and whose
+// conditions are judged, once. It records nothing.
 func (g *Gate) Filter(ctx context.Context, p access.Principal, a access.Action, r access.Resource) (func(path string) bool, error) {
 	rules, err := g.rules(ctx, p, a, r)
 	if err != nil {
 		return nil, err
 	}
 	now := g.Now()
+	rules = access.Counting(p, rules, now)
 	return func(path string) bool {
 		r.Path = path
 		return access.Allow(p, a, r, rules, now) == nil

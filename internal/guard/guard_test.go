@@ -214,6 +214,21 @@ func TestFilterReadsOnceAndRecordsNothing(t *testing.T) {
 	}
 }
 
+// Else a list costs the product of its length and that of all conditions.
+func TestFilterJudgesConditionsOnce(t *testing.T) {
+	w := newWorld()
+	w.rules[0].Conditions = []byte(`{"ip_allowlist":["192.0.2.7"]}`)
+	reader := owner
+	reader.ID = "u2"
+	may, err := w.Filter(t.Context(), reader, access.SecretRead, access.Resource{OrgID: "o", OwnerID: "u1", VaultID: "v"})
+	if err != nil || !may("db/x") {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(100, func() { may("db/x") }); n != 0 {
+		t.Errorf("a path costs %v allocations", n)
+	}
+}
+
 func TestRulesCountByTheClock(t *testing.T) {
 	w := newWorld()
 	if err := w.Check(t.Context(), agent, access.SecretRead, thing); err != nil {
