@@ -68,6 +68,9 @@ func (s *Service) SetRole(ctx context.Context, p access.Principal, id string, ro
 	if err := checkRole(role); err != nil {
 		return api.Member{}, err
 	}
+	if !isID(id) {
+		id = "" // it may be a key that was sent by mistake
+	}
 	r := access.Resource{OrgID: p.OrgID, Type: "user", ID: id, As: "member.make_" + string(role)}
 	if err := s.gate.Check(ctx, p, access.MemberWrite, r); err != nil {
 		return api.Member{}, err
@@ -83,6 +86,9 @@ func (s *Service) SetRole(ctx context.Context, p access.Principal, id string, ro
 // sessions and API keys; what he made stays. Errors: Forbidden, NotFound,
 // Conflict (the last owner).
 func (s *Service) RemoveMember(ctx context.Context, p access.Principal, id string) error {
+	if !isID(id) {
+		id = "" // it may be a key that was sent by mistake
+	}
 	r := access.Resource{OrgID: p.OrgID, Type: "user", ID: id, As: "member.remove"}
 	if err := s.gate.Check(ctx, p, access.MemberWrite, r); err != nil {
 		return err

@@ -197,11 +197,14 @@ func (s *Service) Invitations(ctx context.Context, p access.Principal) (api.Invi
 
 // Uninvite deletes an invitation of p's org. Errors: Forbidden, NotFound.
 func (s *Service) Uninvite(ctx context.Context, p access.Principal, id string) error {
-	r := access.Resource{OrgID: p.OrgID, Type: "invitation", ID: id, As: "member.uninvite"}
+	r := access.Resource{OrgID: p.OrgID, Type: "invitation", As: "member.uninvite"}
+	if isID(id) { // else it may be a key that was sent by mistake
+		r.ID = id
+	}
 	if err := s.gate.Check(ctx, p, access.MemberWrite, r); err != nil {
 		return err
 	}
-	if !isID(id) {
+	if r.ID == "" {
 		return errNoInvitation
 	}
 	var inv invitation

@@ -77,6 +77,9 @@ func (s *Service) Plan(ctx context.Context, orgID string) (access.Plan, time.Tim
 // SetPlan puts an org on a plan until a time, when the one before it comes back;
 // zero: for good. p is an operator. Errors: Forbidden, Invalid, NotFound.
 func (s *Service) SetPlan(ctx context.Context, p access.Principal, orgID string, plan access.Plan, until time.Time) error {
+	if !isID(orgID) {
+		orgID = "" // it may be a key that was sent by mistake
+	}
 	if err := s.gate.Check(ctx, p, access.Operate, access.Resource{OrgID: orgID, Type: "org", ID: orgID, As: "org.set_plan"}); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -40,6 +41,15 @@ func operates(c *httpx.Call) error {
 	return access.Allow(c.Principal, access.Operate, access.Resource{}, nil, time.Time{})
 }
 
+// recorded is id when it has the form of one. Any other text, perhaps a key that
+// went astray, is not for the record.
+func recorded(id string) string {
+	if len(id) != 36 || strings.Trim(id, "0123456789abcdef-") != "" {
+		return ""
+	}
+	return id
+}
+
 func (a admin) rotate(ctx context.Context, c *httpx.Call, in api.RotateKEK) (api.Jobs, error) {
 	return a.start(ctx, c, in, true)
 }
@@ -51,7 +61,7 @@ func (a admin) rewrap(ctx context.Context, c *httpx.Call, in api.RotateKEK) (api
 // start starts the jobs that in asks for. Of two, the second may fail to start
 // when the first has: then the first goes on, and the caller asks again.
 func (a admin) start(ctx context.Context, c *httpx.Call, in api.RotateKEK, rotate bool) (out api.Jobs, err error) {
-	what := access.Resource{Type: "kek", ID: in.VaultID, As: "kek.rewrap"}
+	what := access.Resource{Type: "kek", ID: recorded(in.VaultID), As: "kek.rewrap"}
 	if rotate {
 		what.As = "kek.rotate"
 	}
@@ -134,7 +144,7 @@ func (a admin) job(ctx context.Context, c *httpx.Call) (api.Job, error) {
 }
 
 func (a admin) cancel(ctx context.Context, c *httpx.Call) (api.Job, error) {
-	what := access.Resource{Type: "job", ID: c.Param("job"), As: "job.cancel"}
+	what := access.Resource{Type: "job", ID: recorded(c.Param("job")), As: "job.cancel"}
 	if err := a.gate.Check(ctx, c.Principal, access.Operate, what); err != nil {
 		return api.Job{}, err
 	}

@@ -45,6 +45,31 @@ func TestAnotherOrgsIDsAreNobodys(t *testing.T) {
 	c.t = t
 }
 
+// What stands in the place of an ID may be a key that went astray.
+func TestATextInPlaceOfAnIDIsNotRecorded(t *testing.T) {
+	c := newCast(t)
+	const astray = "1ck_astray"
+	for _, r := range matrix {
+		text := renames.Replace(r.call + " " + r.body)
+		for _, name := range slices.Compact(slices.Sorted(slices.Values(placeholder.FindAllString(text, -1)))) {
+			if name == "{path...}" || name == "{email}" {
+				continue // which are names, and recorded
+			}
+			call, body := strings.ReplaceAll(renames.Replace(r.call), name, astray), strings.ReplaceAll(r.body, name, astray)
+			for _, who := range []string{"owner", "operator", "agent", "frontend"} {
+				c.call(c.callers[who], c.home.fill(call), c.home.fill(body))
+			}
+		}
+	}
+	for _, who := range []string{"owner", "operator"} {
+		for line := range strings.Lines(c.call(c.callers[who], "GET /v1/audit/export", "").body) {
+			if strings.Contains(line, astray) {
+				t.Error(line)
+			}
+		}
+	}
+}
+
 // but is o with another thing of this name.
 func (o *org) but(name, id string) *org {
 	out := *o
