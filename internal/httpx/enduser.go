@@ -47,11 +47,14 @@ func (c *Call) orgKey(ctx context.Context) error {
 		return err
 	}
 	p, err := c.mux.endUsers(ctx, c.Principal, userID, signature, author)
-	if err == nil {
-		p.Addr, p.RequestID = c.Addr, c.requestID[0]
-		c.Principal = p
+	if err != nil {
+		return err
 	}
-	return err
+	p.Addr, p.RequestID = c.Addr, c.requestID[0]
+	if c.Principal = p; visitor(p) {
+		return c.mux.limits.principal(p)
+	}
+	return nil
 }
 
 // once returns the request's header of that name, "" when absent or empty.

@@ -208,6 +208,9 @@ func (m *Mux) admit(c *Call) (err error) {
 	if c.Principal, err = m.caller(c); err != nil {
 		return err
 	}
+	if visitor(c.Principal) {
+		return m.limits.address(c.Addr)
+	}
 	return m.limits.principal(c.Principal)
 }
 

@@ -12,12 +12,17 @@ import (
 // Limits is how often the same caller may call. Over it is 429, with the time
 // to wait. The zero Limits are none.
 //
+// A frontend key is no caller: every visitor of the org's pages has it, and one
+// must not use up the calls of the others. There the address counts, and then the
+// end user whom the signature proves. A backend key counts as itself, whomever
+// it names.
+//
 // A call without a live credential on a row that needs one counts for nobody:
 // refusing it costs as much as counting it, and addresses that bad credentials
 // come from are shared with people who have good ones.
 type Limits struct {
 	Principal throttle.Rate // of calls of one principal
-	Address   throttle.Rate // of calls of public rows from one IPv4 address or IPv6 /64
+	Address   throttle.Rate // of calls of public rows, and with frontend keys, from one IPv4 address or IPv6 /64
 }
 
 type limits struct {
@@ -37,6 +42,9 @@ type who struct {
 }
 
 func whoIs(p access.Principal) who { return who{p.Kind, p.OrgID, p.ID} }
+
+// visitor reports whether p calls with a frontend key.
+func visitor(p access.Principal) bool { return p.Role == access.Frontend }
 
 func (l limits) principal(p access.Principal) error { return verdict(l.principals.Allow(whoIs(p))) }
 func (l limits) address(a netip.Addr) error         { return verdict(l.addresses.Allow(network(a))) }

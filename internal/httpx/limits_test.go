@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/throttle"
 )
 
@@ -80,6 +81,39 @@ func TestAnAddressOverItsLimitWaitsOnPublicRowsAlone(t *testing.T) {
 	}
 	if *now = now.Add(time.Second); open("203.0.113.1") != 200 || open("203.0.113.9") != 200 {
 		t.Error("refused")
+	}
+}
+
+// Whoever opens a page has its frontend key.
+func TestOneVisitorDoesNotUseUpTheCallsOfTheOthers(t *testing.T) {
+	m := New(Config{
+		Rows: keyRows(),
+		Authenticate: func(_ context.Context, bearer string) (access.Principal, error) {
+			return access.Principal{Kind: access.OrgKey, ID: "k", OrgID: "o", Role: access.Role(bearer)}, nil
+		},
+		EndUsers: func(_ context.Context, key access.Principal, user, signature, _ string) (access.Principal, error) {
+			if key.Role == access.Frontend && signature != "right" {
+				return access.Principal{}, fault.New(fault.Unauthenticated, "the signature is wrong")
+			}
+			return access.Principal{Kind: access.EndUser, ID: user, OrgID: "o", Role: key.Role}, nil
+		},
+		Proxies: Proxies{Trusted: prefixes("192.0.2.0/24")},
+		Limits:  Limits{Principal: throttle.Rate{PerSecond: 1, Burst: 3}, Address: throttle.Rate{PerSecond: 1, Burst: 2}},
+		Now:     func() time.Time { return time.Unix(1_790_000_000, 0) },
+	})
+	for i, c := range []struct {
+		role, user, signature, addr string
+		want                        int
+	}{
+		{"frontend", "a", "wrong", "203.0.113.1", 401}, {"frontend", "a", "wrong", "203.0.113.1", 401}, {"frontend", "a", "wrong", "203.0.113.1", 429},
+		{"frontend", "b", "right", "203.0.113.2", 200}, {"frontend", "b", "right", "203.0.113.2", 200},
+		{"frontend", "b", "right", "203.0.113.3", 200}, {"frontend", "b", "right", "203.0.113.4", 429}, {"frontend", "c", "right", "203.0.113.4", 200},
+		{"backend", "c", "", "203.0.113.1", 200}, {"backend", "d", "", "203.0.113.1", 200}, {"backend", "d", "", "203.0.113.1", 200}, {"backend", "e", "", "203.0.113.9", 429},
+	} {
+		w := do(m, "GET", "/threads", "", "Authorization", "Bearer "+c.role, "X-User-ID", c.user, "X-User-Signature", c.signature, "X-Forwarded-For", c.addr)
+		if w.Code != c.want {
+			t.Errorf("call %d, %+v: %d", i, c, w.Code)
+		}
 	}
 }
 
