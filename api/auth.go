@@ -57,8 +57,8 @@ type Refresh struct {
 }
 
 // SignOut is the body of DELETE /v1/auth/token, which may have none: the access
-// token that the call carries is dead then, and the refresh token, too, that
-// comes along.
+// token that the call carries is dead then, and so are all refresh tokens of its
+// session, and of that of the refresh token that comes along.
 type SignOut struct {
 	RefreshToken string `json:"refresh_token,omitempty"`
 }

@@ -90,24 +90,26 @@ func (s *Service) begin(ctx context.Context, from From, u User, began time.Time,
 	}
 	began = u.after(began)
 	if method == MethodDevice {
-		return s.issue(ctx, u, began, deviceTTL)
+		return s.issue(ctx, u, began, deviceTTL, "")
 	}
-	if t, err = s.issue(ctx, u, began, sessionTTL); err != nil {
+	refresh, err := s.sessions.IssueRefresh(ctx, u.ID, began)
+	if err != nil {
 		return t, err
 	}
-	t.RefreshToken, err = s.sessions.IssueRefresh(ctx, u.ID, began)
-	return t, err
+	return s.issue(ctx, u, began, sessionTTL, refresh)
 }
 
-// issue makes an access token. It lives ttl and the rest of a second, or as long
-// as a token may.
-func (s *Service) issue(ctx context.Context, u User, issued time.Time, ttl time.Duration) (api.Token, error) {
-	expires := issued.Add(min(ttl+time.Second-1, token.MaxTTL)).Truncate(time.Second)
-	text, _, err := s.tokens.Issue(ctx, token.Claims{Kind: access.User, ID: u.ID, OrgID: u.Org, IssuedAt: issued, Expires: expires})
+// issue makes an access token, which goes with a refresh token unless that is
+// "". It lives ttl and the rest of a second, or as long as a token may.
+func (s *Service) issue(ctx context.Context, u User, issued time.Time, ttl time.Duration, refresh string) (api.Token, error) {
+	text, _, err := s.tokens.Issue(ctx, token.Claims{
+		Kind: access.User, ID: u.ID, OrgID: u.Org, Session: token.SessionOf(refresh), IssuedAt: issued,
+		Expires: issued.Add(min(ttl+time.Second-1, token.MaxTTL)).Truncate(time.Second),
+	})
 	if err != nil {
 		return api.Token{}, err
 	}
-	return api.Token{AccessToken: text, TokenType: "Bearer", ExpiresIn: int(ttl / time.Second)}, nil
+	return api.Token{AccessToken: text, TokenType: "Bearer", ExpiresIn: int(ttl / time.Second), RefreshToken: refresh}, nil
 }
 
 // Refresh goes on with a session. The refresh token is used up; the answer has
@@ -128,9 +130,7 @@ func (s *Service) Refresh(ctx context.Context, from From, text string) (api.Toke
 	if err != nil || u.ID == "" || !u.admits(session.Since, "") {
 		return api.Token{}, s.refuseRefresh(ctx, from, u, next, err)
 	}
-	t, err := s.issue(ctx, u, u.after(now), sessionTTL)
-	t.RefreshToken = next
-	return t, err
+	return s.issue(ctx, u, u.after(now), sessionTTL, next)
 }
 
 var errRefresh = fault.New(fault.Unauthenticated, "the refresh token is not a live one; sign in again")
@@ -154,8 +154,8 @@ func (s *Service) refuseRefresh(ctx context.Context, from From, u User, next str
 	return errRefresh
 }
 
-// SignOut ends the session of an access token at once, and that of a refresh
-// token, if the caller has one. Errors: Invalid (an API key is no session).
+// SignOut ends an access token at once, with the session that it is of, and the
+// session of a refresh token, if the caller has one of another. Errors: Invalid (an API key is no session).
 func (s *Service) SignOut(ctx context.Context, p access.Principal, bearer, refresh string) error {
 	claims, err := s.tokens.Verify(ctx, bearer)
 	if errors.Is(err, fault.Unauthenticated) {

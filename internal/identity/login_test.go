@@ -39,8 +39,15 @@ func TestAUserSignsInAndOut(t *testing.T) {
 	_, err := w.Refresh(t.Context(), w.from, tok.RefreshToken)
 	wantError(t, "the refresh token after logout", err, fault.Unauthenticated)
 	w.in(up.AccessToken) // another session goes on
+	other := must(w.Refresh(t.Context(), w.from, up.RefreshToken))(t)
+	w.note(other)
 	if diff := cmp.Diff([]string{"auth.logout allowed", "auth.failure failed"}, w.trail.taken()); diff != "" {
 		t.Error(diff)
+	}
+	w.must(w.SignOut(t.Context(), p, other.AccessToken, "")) // as a client that keeps no refresh token
+	for _, dead := range []string{up.RefreshToken, other.RefreshToken} {
+		_, err := w.Refresh(t.Context(), w.from, dead)
+		wantError(t, "a refresh token that logout was not told of", err, fault.Unauthenticated)
 	}
 	key := w.seen(must(w.CreateAPIKey(t.Context(), up.UserID))(t))
 	wantError(t, "logout of an API key", w.SignOut(t.Context(), w.in(key), key, ""), fault.Invalid)

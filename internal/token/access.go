@@ -125,8 +125,8 @@ func (s *Service) verifier(ctx context.Context, id string) (ed25519.PublicKey, e
 	return nil, errToken
 }
 
-// Revoke makes a token dead on all servers by the time it returns. c is as
-// Verify returned it.
+// Revoke makes a token dead on all servers by the time it returns, and ends its
+// session: no refresh token of that works any more. c is as Verify returned it.
 func (s *Service) Revoke(ctx context.Context, c Claims) error {
 	if c.JTI == "" || c.Expires.IsZero() {
 		return fault.New(fault.Internal, "a token without a name cannot be revoked; nothing was changed")
@@ -134,6 +134,10 @@ func (s *Service) Revoke(ctx context.Context, c Claims) error {
 	var b store.Batch
 	key := layout.Revoked(c.JTI)
 	b.Put(key, nil)
+	if c.Session != "" {
+		b.Delete(layout.Refresh(c.Session))
+		b.Delete(layout.RefreshOf(c.ID, c.Session))
+	}
 	ends(&b, c.Expires.Add(Leeway), key, "")
 	return store.Fault(s.commit(ctx, &b))
 }

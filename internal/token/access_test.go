@@ -27,6 +27,7 @@ func TestATokenSaysOnEveryServerWhatItWasIssuedFor(t *testing.T) {
 		agent,
 		{Kind: access.Agent, ID: "a", OrgID: "o"},
 		{Kind: access.User, ID: "u", OrgID: "o"},
+		{Kind: access.User, ID: "u", OrgID: "o", Session: "5e55"},
 		{Kind: access.User, ID: "u", OrgID: "o", Scopes: []string{"*", "ü/**"}, Vaults: []string{"v"}, IssuedAt: w.now().Add(-time.Second)},
 	} {
 		c.Expires = w.now().Add(MaxTTL)

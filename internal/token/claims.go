@@ -28,6 +28,10 @@ type Claims struct {
 	Scopes []string // path globs; of a user empty is no limit, of an agent no access
 	Vaults []string // IDs; empty: any
 
+	// Session names the session of a user that ends with the token: see
+	// SessionOf and Revoke. "": none.
+	Session string
+
 	// JTI names the token; Issue makes it.
 	JTI string
 	// IssuedAt is exact to the nanosecond. A sign-in gives the time before it
@@ -43,7 +47,8 @@ type Claims struct {
 //	 "intents_api_enabled":false,"exp":1790003600,"iat":1790000000,"jti":"GNdF..."}
 //
 // Of an agent scopes, vault_ids and intents_api_enabled are always there, of a
-// user scopes and vault_ids where they are not empty. The jti is the base64url
+// user scopes and vault_ids where they are not empty, and the sid, the hex name
+// of his session, where there is one. The jti is the base64url
 // form of 24 bytes: the time of issue in nanoseconds since 1970, big-endian,
 // and 16 random bytes. The header is {"alg":"EdDSA","kid":"...","typ":"JWT"}
 // and nothing else.
@@ -55,6 +60,7 @@ type wire struct {
 	Intents   *bool    `json:"intents_api_enabled,omitzero"`
 	Expires   *int64   `json:"exp"`
 	IssuedAt  *int64   `json:"iat"`
+	Session   string   `json:"sid,omitzero"`
 	NotBefore *int64   `json:"nbf,omitzero"` // never issued; held to, if there
 	JTI       string   `json:"jti"`
 }
@@ -71,7 +77,7 @@ func newWire(c Claims) wire {
 	exp, iat := c.Expires.Unix(), c.IssuedAt.Unix()
 	w := wire{
 		Subject: string(c.Kind) + ":" + c.ID, Org: c.OrgID, Scopes: c.Scopes, Vaults: c.Vaults,
-		Expires: &exp, IssuedAt: &iat, JTI: newJTI(c.IssuedAt),
+		Expires: &exp, IssuedAt: &iat, JTI: newJTI(c.IssuedAt), Session: c.Session,
 	}
 	if c.Kind == access.Agent {
 		w.Scopes, w.Vaults, w.Intents = append([]string{}, c.Scopes...), append([]string{}, c.Vaults...), new(bool)
@@ -94,7 +100,7 @@ func (w wire) claims() (c Claims, ok bool) {
 		return Claims{}, false
 	}
 	c = Claims{
-		Kind: access.Kind(kind), ID: id, OrgID: w.Org, Scopes: w.Scopes, Vaults: w.Vaults, JTI: w.JTI,
+		Kind: access.Kind(kind), ID: id, OrgID: w.Org, Scopes: w.Scopes, Vaults: w.Vaults, JTI: w.JTI, Session: w.Session,
 		IssuedAt: time.Unix(0, int64(binary.BigEndian.Uint64(jti))), Expires: time.Unix(*w.Expires, 0),
 	}
 	return c, c.sensible() && c.IssuedAt.Unix() == *w.IssuedAt && (w.NotBefore == nil || *w.NotBefore <= *w.Expires)

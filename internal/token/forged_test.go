@@ -271,7 +271,7 @@ func TestClaimsOfAnotherShapeAreRefusedThoughWeSignedThem(t *testing.T) {
 		"nbf":    {at(Leeway + time.Second), at(time.Hour), "0", json.RawMessage("9223372036854775807")},
 		"jti":    {nil, "", "x", 1, strings.Repeat("A", 32), f.claims["jti"].(string) + "AAAA", f.claims["jti"].(string)[:28], "../" + f.claims["jti"].(string)[3:]},
 		"sub":    {nil, "", "agent:", "agent", agent.ID, "operator:" + agent.ID, "end_user:x", "Agent:" + agent.ID, " agent:x", 7},
-		"org":    {nil, "", 7},
+		"org":    {nil, "", 7}, "sid": {7},
 		"scopes": {"**", []any{1}, map[string]any{}}, "vault_ids": {"v", []any{nil, 1}},
 	} {
 		for _, v := range values {

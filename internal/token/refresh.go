@@ -75,6 +75,15 @@ func (s *Service) IssueRefresh(ctx context.Context, userID string, since time.Ti
 
 const sessionBytes = 16
 
+// SessionOf names the session of a refresh token; "" when text has not the form of one.
+func SessionOf(text string) string {
+	raw, ok := parseText(refreshPrefix, text)
+	if !ok {
+		return ""
+	}
+	return hash(raw[:sessionBytes])
+}
+
 // putSession adds row to b, with its end, which is refreshTTL from now.
 func (s *Service) putSession(b *store.Batch, name string, row sessionRow) error {
 	key := layout.Refresh(name)
