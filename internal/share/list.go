@@ -1,6 +1,7 @@
 package share
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -82,7 +83,7 @@ func (s *Service) end(ctx context.Context, p access.Principal, id, action string
 			return err
 		}
 		if !whose(r, p) {
-			return errNone
+			return s.refuse(ctx, p, action, r)
 		}
 		if !recorded {
 			if err := s.record(ctx, p, action, r, access.Allowed, ""); err != nil {
@@ -94,13 +95,21 @@ func (s *Service) end(ctx context.Context, p access.Principal, id, action string
 	})
 }
 
+// refuse answers who has no part in a share, after it was recorded.
+func (s *Service) refuse(ctx context.Context, p access.Principal, action string, r row) error {
+	return cmp.Or(s.record(ctx, p, action, r, access.Refused, "not_the_recipient"), error(errNone))
+}
+
 // Accept notes that p has seen a share that is for p. It opens without it, too.
 func (s *Service) Accept(ctx context.Context, p access.Principal, id string) error {
 	r, _, err := s.get(ctx, id)
 	if err != nil {
 		return err
 	}
-	if !r.isFor(p) || r.over(s.Now()) != "" {
+	if !r.isFor(p) {
+		return s.refuse(ctx, p, "share.accept", r)
+	}
+	if r.over(s.Now()) != "" {
 		return errNone
 	}
 	if err := s.record(ctx, p, "share.accept", r, access.Allowed, ""); err != nil {

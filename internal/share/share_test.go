@@ -1,6 +1,7 @@
 package share
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/netip"
@@ -451,4 +452,19 @@ func TestATryThatIsRightOrNotDecidedIsNoWrongOne(t *testing.T) {
 	}
 	r.busy = nil
 	r.opens("then", nobody, text, "open sesame", 1)
+}
+
+func TestWhoHasNoPartInAShareIsRecorded(t *testing.T) {
+	r := newRig(t)
+	id, _ := r.share(nil)
+	for action, try := range map[string]func(context.Context, access.Principal, string) error{
+		"share.revoke": r.Revoke, "share.decline": r.Decline, "share.accept": r.Accept,
+	} {
+		if err := try(t.Context(), mate, id); err != errNone {
+			t.Errorf("%s: %v", action, err)
+		}
+		if e := r.last(); e.Action != action || e.Outcome != access.Refused || e.ActorID != mate.ID || e.ResourceID != id {
+			t.Errorf("%s: recorded %+v", action, e)
+		}
+	}
 }
