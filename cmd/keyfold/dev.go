@@ -3,13 +3,10 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,14 +14,10 @@ import (
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/allinone"
 	"github.com/keyfold/keyfold/internal/cli"
-	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/throttle"
 )
-
-// closeTime is how long requests that are under way may take after a signal.
-const closeTime = 10 * time.Second
 
 type devFlags struct {
 	rate            float64 // calls a second; 0: no limit
@@ -51,11 +44,7 @@ KEYFOLD_ADDR, KEYFOLD_DATA and KEYFOLD_LOG (debug, info, warn or error; "info,js
 for JSON) set what the flags do not.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := cli.UntilSignal(cmd.Context())
-			defer stop()
-			return untilFailure(ctx, func(ctx context.Context, onFailure func(error)) error {
-				return a.dev(ctx, d, onFailure)
-			})
+			return runs(cmd.Context(), func(ctx context.Context, onFailure func(error)) error { return a.dev(ctx, d, onFailure) })
 		},
 	}
 	f := cmd.Flags()
@@ -79,7 +68,7 @@ func (a *app) dev(ctx context.Context, d devFlags, onFailure func(error)) (err e
 	if err != nil {
 		return err
 	}
-	ln, err := listen(d.addr)
+	ln, err := listen(d.addr, "take another address: keyfold dev --addr 127.0.0.1:0")
 	if err != nil {
 		return err
 	}
@@ -97,13 +86,9 @@ func (a *app) dev(ctx context.Context, d devFlags, onFailure func(error)) (err e
 	cfg.Limits = httpx.Limits{Principal: throttle.Rate{PerSecond: d.rate}, Address: throttle.Rate{PerSecond: d.rate}}
 	node, err := allinone.Open(ctx, cfg)
 	if err != nil {
-		return openAdvice(err, d.data)
+		return inUse(err, "another development server", d.data, "end that one, or take another directory: keyfold dev --data DIR")
 	}
-	defer func() {
-		closing, cancel := context.WithTimeout(context.Background(), closeTime)
-		defer cancel()
-		err = errors.Join(err, node.Close(closing))
-	}()
+	defer func() { err = errors.Join(err, closeNode(node)) }()
 	// What a killed server left would send commands to where nobody answers.
 	os.Remove(filepath.Join(d.data, devFileName))
 	dev, err := a.devOwner(ctx, node.Identity, d.data)
@@ -111,21 +96,10 @@ func (a *app) dev(ctx context.Context, d devFlags, onFailure func(error)) (err e
 		return err
 	}
 	dev.URL = "http://" + reachable(ln.Addr())
-	served := make(chan error, 1)
-	go func() { served <- node.Serve(ln) }()
-	if err := a.announce(ctx, d, dev); err != nil {
-		return err
-	}
 	if !d.keep {
 		defer os.Remove(filepath.Join(d.data, devFileName))
 	}
-	select {
-	case err := <-served:
-		return err
-	case <-ctx.Done():
-		a.Note("closing")
-		return nil
-	}
+	return a.serve(ctx, node, ln, func() error { return a.announce(ctx, d, dev) })
 }
 
 // announce leaves dev.json and prints the banner, once the server answers.
@@ -142,27 +116,6 @@ func (a *app) announce(ctx context.Context, d devFlags, dev devFile) error {
 		return err
 	}
 	return a.banner(d, dev)
-}
-
-func listen(addr string) (net.Listener, error) {
-	ln, err := net.Listen("tcp", addr)
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, cli.Advise(fmt.Errorf("%s is in use, perhaps by another development server", addr),
-			"end that one, or take another port: keyfold dev --addr 127.0.0.1:0")
-	case err != nil:
-		return nil, cli.Advise(fmt.Errorf("cannot listen on %s: %w", addr, err), "keyfold dev --addr 127.0.0.1:7420")
-	}
-	return ln, nil
-}
-
-// openAdvice helps where the data directory belongs to another server.
-func openAdvice(err error, data string) error {
-	if errors.Is(err, fault.Conflict) {
-		return cli.Advise(fmt.Errorf("another development server uses %s: %w", data, err),
-			"end that one, or take another directory: keyfold dev --data DIR")
-	}
-	return err
 }
 
 // reachable is the address that a client on this machine dials.

@@ -62,7 +62,7 @@ Exit codes:        0 done, 1 failed, 2 wrong usage`,
 	f := root.PersistentFlags()
 	f.StringVar(&a.url, "url", "", "server, such as http://127.0.0.1:7420 (env KEYFOLD_URL)")
 	f.StringVar(&a.apiKey, "api-key", "", "API key; prefer the environment, arguments can be seen by others (env KEYFOLD_API_KEY)")
-	root.AddCommand(a.devCmd(), a.signupCmd(), a.loginCmd(), a.whoamiCmd(), a.logoutCmd(), a.vaultCmd(), a.secretCmd(), a.cmekCmd(),
+	root.AddCommand(a.devCmd(), a.serverCmd(), a.signupCmd(), a.loginCmd(), a.whoamiCmd(), a.logoutCmd(), a.vaultCmd(), a.secretCmd(), a.cmekCmd(),
 		a.shareCmd(), a.runCmd(), a.agentCmd(), a.policyCmd(), a.keyCmd(), a.signingKeyCmd(), a.memberCmd(),
 		a.passwordCmd(), a.totpCmd(), a.passkeyCmd(), a.auditCmd(),
 		a.threadCmd(), a.messageCmd(), a.adminCmd())

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,7 +34,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"let": let, "appears": appears, "gone": gone, "mode": mode,
+			"let": let, "appears": appears, "gone": gone, "mode": mode, "port": port, "up": up,
 		},
 	})
 }
@@ -61,6 +62,25 @@ func waitFor(ts *testscript.TestScript, file string, want bool) {
 		}
 	}
 	ts.Fatalf("waited in vain for %s", file)
+}
+
+// port NAME sets a variable to an address that nobody listens on.
+func port(ts *testscript.TestScript, _ bool, args []string) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv(args[0], ln.Addr().String())
+	ts.Check(ln.Close())
+}
+
+// up ADDRESS waits until a process listens there.
+func up(ts *testscript.TestScript, _ bool, args []string) {
+	for until := time.Now().Add(30 * time.Second); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
+		if conn, err := net.Dial("tcp", args[0]); err == nil {
+			conn.Close()
+			return
+		}
+	}
+	ts.Fatalf("waited in vain for %s", args[0])
 }
 
 // mode FILE OCTAL checks a file's permissions.

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"errors"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/allinone"
+	"github.com/keyfold/keyfold/internal/cli"
+	"github.com/keyfold/keyfold/internal/config"
+	"github.com/keyfold/keyfold/internal/httpx"
+	"github.com/keyfold/keyfold/internal/identity"
+	"github.com/keyfold/keyfold/internal/throttle"
+)
+
+// serverSettings is the configuration file of keyfold server, and what the
+// environment puts over it; docs/server.md has the table. Paths that are not
+// absolute begin where the command runs.
+type serverSettings struct {
+	Addr      string `yaml:"addr" env:"KEYFOLD_ADDR"`
+	PublicURL string `yaml:"public_url" env:"KEYFOLD_PUBLIC_URL"`
+	TLS       struct {
+		Cert string `yaml:"cert" env:"KEYFOLD_TLS_CERT"`
+		Key  string `yaml:"key" env:"KEYFOLD_TLS_KEY"`
+	} `yaml:"tls"`
+	Data string `yaml:"data" env:"KEYFOLD_DATA"`
+	KMS  struct {
+		URL  string `yaml:"url" env:"KEYFOLD_KMS"`
+		Cert string `yaml:"cert" env:"KEYFOLD_KMS_CERT"`
+		Key  string `yaml:"key" env:"KEYFOLD_KMS_KEY"`
+		CA   string `yaml:"ca" env:"KEYFOLD_KMS_CA"`
+	} `yaml:"kms"`
+	BreakGlass struct {
+		Root    string `yaml:"root" env:"KEYFOLD_BREAKGLASS_ROOT"`
+		Keyring string `yaml:"keyring" env:"KEYFOLD_BREAKGLASS_KEYRING"`
+	} `yaml:"breakglass"`
+	SignUp      string `yaml:"sign_up" env:"KEYFOLD_SIGN_UP"`
+	DefaultPlan string `yaml:"default_plan" env:"KEYFOLD_DEFAULT_PLAN"`
+	Proxies     struct {
+		Trusted []network `yaml:"trusted" env:"KEYFOLD_PROXIES"`
+		Header  string    `yaml:"header" env:"KEYFOLD_PROXY_HEADER"`
+	} `yaml:"proxies"`
+	Limits struct {
+		Principal rate `yaml:"principal" env:"KEYFOLD_LIMIT_PRINCIPAL"`
+		Address   rate `yaml:"address" env:"KEYFOLD_LIMIT_ADDRESS"`
+	} `yaml:"limits"`
+	CORSOrigins []string `yaml:"cors_origins" env:"KEYFOLD_CORS_ORIGINS"`
+	Log         cli.Log  `yaml:"log" env:"KEYFOLD_LOG"`
+}
+
+const xForwardedFor = "X-Forwarded-For"
+
+// defaultSettings is what counts where nothing is said. Where the keys and the
+// data are has no default.
+func defaultSettings() (s serverSettings) {
+	s.Addr = "127.0.0.1:7420"
+	s.SignUp, s.DefaultPlan = string(identity.SignUpInvited), string(access.Enterprise)
+	s.Proxies.Header = xForwardedFor
+	s.Limits.Principal, s.Limits.Address = rate{PerSecond: 200, Burst: 400}, rate{PerSecond: 50, Burst: 100}
+	return s
+}
+
+// loadSettings reads file, "" for none, and the environment. Its error holds a
+// line for each mistake; what they leave alone is set.
+func (a *app) loadSettings(file string) (serverSettings, error) {
+	s := defaultSettings()
+	err := config.Load(&s, file, a.getenv)
+	if a.getenv("KEYFOLD_STORE") != "" {
+		err = errors.Join(err, errors.New("KEYFOLD_STORE: the store is in the directory server of the data directory; unset it, and set KEYFOLD_DATA"))
+	}
+	return s, err
+}
+
+// config is what s assembles.
+func (s serverSettings) config() allinone.Config {
+	c := allinone.Config{
+		DataDir: s.Data, KMSURL: s.KMS.URL,
+		BreakGlass: allinone.BreakGlass{RootFile: s.BreakGlass.Root, KeyringFile: s.BreakGlass.Keyring},
+		SignUp:     identity.SignUp(s.SignUp), DefaultPlan: access.Plan(s.DefaultPlan), PublicURL: s.PublicURL,
+		Proxies:     httpx.Proxies{Header: s.Proxies.Header},
+		Limits:      httpx.Limits{Principal: throttle.Rate(s.Limits.Principal), Address: throttle.Rate(s.Limits.Address)},
+		CORSOrigins: s.CORSOrigins, Version: cli.Version(),
+	}
+	if s.kmsHasTLS() {
+		c.KMSTLS = allinone.TLSFiles{Cert: s.KMS.Cert, Key: s.KMS.Key, CA: s.KMS.CA}
+	}
+	for _, n := range s.Proxies.Trusted {
+		c.Proxies.Trusted = append(c.Proxies.Trusted, netip.Prefix(n))
+	}
+	return c
+}
+
+func (s serverSettings) embedded() bool  { return s.KMS.URL == allinone.Embedded }
+func (s serverSettings) kmsHasTLS() bool { return strings.HasPrefix(s.KMS.URL, "https://") }
+
+// url is where clients on this machine find what listens at addr.
+func (s serverSettings) url(addr string) string {
+	if s.TLS.Cert == "" {
+		return "http://" + addr
+	}
+	return "https://" + addr
+}
+
+// network is an address, or a network as CIDR: "10.0.0.7", "10.0.0.0/8".
+type network netip.Prefix
+
+// UnmarshalText reads a network.
+func (n *network) UnmarshalText(text []byte) error {
+	p, err := netip.ParsePrefix(string(text))
+	if a, addrErr := netip.ParseAddr(string(text)); err != nil && addrErr == nil {
+		p, err = a.Prefix(a.BitLen())
+	}
+	if err != nil || p.Addr().Is4In6() {
+		return errors.New("write an address or a network, such as 10.0.0.7 or 10.0.0.0/8")
+	}
+	*n = network(p.Masked())
+	return nil
+}
+
+// rate is how many calls, and how many at once after a rest: "200/s", "30/m",
+// "200/s burst 400", or "none" for no limit.
+type rate throttle.Rate
+
+// UnmarshalText reads a rate.
+func (r *rate) UnmarshalText(text []byte) error {
+	if string(text) == "none" {
+		*r = rate{}
+		return nil
+	}
+	calls, burst, hasBurst := strings.Cut(string(text), " burst ")
+	calls, per, _ := strings.Cut(calls, "/")
+	n, err := strconv.ParseUint(calls, 10, 31)
+	var out rate
+	switch per {
+	case "s":
+		out.PerSecond = float64(n)
+	case "m":
+		out.PerSecond = float64(n) / 60
+	}
+	if hasBurst && err == nil {
+		out.Burst, err = strconv.Atoi(burst)
+	}
+	if err != nil || out.PerSecond == 0 || hasBurst && out.Burst < 1 {
+		return errors.New(`write calls per second or minute, such as 200/s, 30/m or "200/s burst 400", or none`)
+	}
+	*r = out
+	return nil
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/keyfold/keyfold/internal/allinone"
+	"github.com/keyfold/keyfold/internal/cli"
+	"github.com/keyfold/keyfold/internal/fault"
+)
+
+// closeTime is how long requests that are under way may take after a signal.
+const closeTime = 10 * time.Second
+
+// runs is RunE of a command that has a store open: until a signal, or until the
+// store cannot go on.
+func runs(ctx context.Context, run func(ctx context.Context, onFailure func(error)) error) error {
+	ctx, stop := cli.UntilSignal(ctx)
+	defer stop()
+	return untilFailure(ctx, run)
+}
+
+// serve answers at ln until ctx ends. announce is called once it does.
+func (a *app) serve(ctx context.Context, node *allinone.Node, ln net.Listener, announce func() error) error {
+	served := make(chan error, 1)
+	go func() { served <- node.Serve(ln) }()
+	if err := announce(); err != nil {
+		return err
+	}
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+		a.Note("closing")
+		return nil
+	}
+}
+
+// closeNode lets the requests under way finish, for closeTime.
+func closeNode(node *allinone.Node) error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	return node.Close(ctx)
+}
+
+func listen(addr, hint string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		err = fmt.Errorf("%s is in use, perhaps by another server of ours", addr)
+	} else if err != nil {
+		err = fmt.Errorf("cannot listen on %s: %w", addr, err)
+	}
+	return ln, cli.Advise(err, hint)
+}
+
+// inUse helps where the data directory belongs to another process: who.
+func inUse(err error, who, data, hint string) error {
+	if errors.Is(err, fault.Conflict) {
+		return cli.Advise(fmt.Errorf("%s uses %s: %w", who, data, err), hint)
+	}
+	return err
+}
