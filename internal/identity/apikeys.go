@@ -89,10 +89,11 @@ func (s *Service) future(member string, t *time.Time) (time.Time, error) {
 	if t == nil {
 		return time.Time{}, nil
 	}
-	if !t.After(s.now()) {
-		return time.Time{}, fault.New(fault.Invalid, "%s must be in the future", member)
+	at := t.UTC()
+	if !at.After(s.now()) || at.Year() > 9999 { // which RFC 3339 cannot write
+		return time.Time{}, fault.New(fault.Invalid, "%s must be in the future, and in UTC within the year 9999; leave it out for never", member)
 	}
-	return t.UTC(), nil
+	return at, nil
 }
 
 // APIKeys lists p's keys and, for those who run the org, the org's; each oldest

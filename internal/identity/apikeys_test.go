@@ -198,10 +198,11 @@ func TestAnAdminKeyIsMadeByAnotherAlone(t *testing.T) {
 func TestWhatIsNoAPIKeyIsRefused(t *testing.T) {
 	r := newKeyRig(t)
 	past := r.clock.Now().Add(-time.Second)
+	far := time.Date(9999, 12, 31, 23, 59, 59, 0, time.FixedZone("", -3600)) // which is 10000 in UTC
 	r.unchanged(func() {
 		for what, req := range map[string]api.CreateAPIKey{
 			"no name": {}, "a long name": {Name: strings.Repeat("a", 201)}, "a name with NUL": {Name: "\x00"},
-			"an end in the past": {Name: "n", ExpiresAt: &past}, "an empty scope": {Name: "n", Scopes: []string{""}},
+			"an end in the past": {Name: "n", ExpiresAt: &past}, "an end out of range": {Name: "n", ExpiresAt: &far}, "an empty scope": {Name: "n", Scopes: []string{""}},
 		} {
 			_, err := r.AddAPIKey(t.Context(), r.owner, req)
 			wantFault(t, what, err, fault.Invalid)
