@@ -1,6 +1,6 @@
 // Package external tests Keyfold as it runs: real processes of keyfold and
-// keyfold-kms, killed, starved and looked into. It builds both. It needs Go,
-// and Linux for /proc.
+// keyfold-kms, killed, starved and looked into. It builds both, and the search of
+// scripts/canary. It needs Go, and Linux for /proc.
 package external
 
 import (
@@ -40,7 +40,7 @@ func run(m *testing.M) int {
 }
 
 func build(dir string) error {
-	out, err := exec.Command("go", "build", "-o", dir+"/", "../../cmd/keyfold", "../../cmd/keyfold-kms").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", dir+"/", "../../cmd/keyfold", "../../cmd/keyfold-kms", "../../scripts/canary").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
