@@ -42,6 +42,7 @@ type rig struct {
 	now    time.Time
 	may    bool  // the maker may share
 	gone   bool  // the maker is no member any more
+	left   bool  // the maker is of another org by now
 	broken error // what the recorder answers
 	secret vault.Read
 	fails  error // what ReadShared answers before it counts
@@ -131,6 +132,8 @@ func (r *rig) ReadShared(_ context.Context, sh vault.Shared, count func() error)
 	switch {
 	case r.fails != nil:
 		return vault.Read{}, r.fails
+	case sh.Intents:
+		return vault.Read{}, fault.New(fault.Forbidden, "have it used")
 	case r.secret.CMEKFingerprint != "" && r.secret.CMEKFingerprint != sh.Fingerprint:
 		return vault.Read{}, vault.ErrShareSealed
 	}
@@ -144,7 +147,11 @@ func (r *rig) Member(_ context.Context, id string) (access.Principal, error) {
 	if r.gone || id != maker.ID {
 		return access.Principal{}, fault.New(fault.NotFound, "no such user")
 	}
-	return access.Principal{Kind: access.User, ID: id, OrgID: orgID}, nil
+	p := access.Principal{Kind: access.User, ID: id, OrgID: orgID}
+	if r.left {
+		p.OrgID = stranger.OrgID
+	}
+	return p, nil
 }
 
 func (r *rig) Recipient(_ context.Context, org string, kind access.Kind, who string) (id, email string, err error) {

@@ -123,6 +123,8 @@ func TestACeilingBindsWhoOpensAShare(t *testing.T) {
 	p := agent
 	p.Ceiling = &access.Ceiling{Scopes: []string{"db/*"}, Vaults: []string{vaultID}}
 	r.opens("in scope and bound", p, id, "", 1)
+	p.Ceiling = &access.Ceiling{Scopes: []string{"db/*"}, Intents: true}
+	r.refused("signs through intents", p, id, "", fault.Forbidden)
 }
 
 func TestOnlyWhoMayShareSharesAndOnlyAsLongAsHeMay(t *testing.T) {
@@ -144,7 +146,9 @@ func TestOnlyWhoMayShareSharesAndOnlyAsLongAsHeMay(t *testing.T) {
 	}
 	r.may, r.gone = true, true
 	r.refused("the maker is no more", nobody, text, "", fault.NotFound)
-	r.gone = false
+	r.gone, r.left = false, true
+	r.refused("the maker is of another org", nobody, text, "", fault.NotFound)
+	r.left = false
 	r.opens("he may again", nobody, text, "", 1)
 	if r.asked.ID != maker.ID || r.asked.Addr != nobody.Addr {
 		t.Errorf("the gate was asked about %+v", r.asked)
