@@ -286,11 +286,11 @@ func TestPatternsAreOfWhatIsAllowedOnceEach(t *testing.T) {
 	gone := w.grantAgent(v1, agentID, "gone", "read")
 	w.grantAgent(v1, agentID, "b", "read")
 	w.grantAgent(v1, agentID, "a", "read")
-	if err := w.Delete(t.Context(), owner, v1, gone.ID); err != nil {
-		t.Fatal(err)
-	}
 	w.grantAgent(v2, agentID, "a", "write")
 	if _, err := w.Create(t.Context(), owner, v1, api.CreatePolicy{SecretPathPattern: "denied", PrincipalType: "agent", PrincipalID: agentID, Permissions: []string{"read"}, Effect: "deny"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Delete(t.Context(), owner, v1, gone.ID); err != nil {
 		t.Fatal(err)
 	}
 	table := NewTable(w.Store)
