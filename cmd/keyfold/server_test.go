@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/keyfold/keyfold/internal/cli"
+	"github.com/keyfold/keyfold/internal/config"
+	"github.com/keyfold/keyfold/internal/kmsserver"
+)
+
+// started is a server in this process. stop ends it, which the end of the test
+// does too, and returns its log.
+func started(t *testing.T, env map[string]string) (url string, stop func() string) {
+	t.Helper()
+	var log bytes.Buffer
+	r, w := io.Pipe()
+	a := &app{App: cli.App{Name: "keyfold", Out: w, Err: &log, JSON: true}, getenv: func(name string) string { return env[name] }}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		err := a.server(ctx, "", func(err error) { t.Error(err) })
+		w.CloseWithError(err)
+		ended <- err
+	}()
+	stop = sync.OnceValue(func() string {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the server ended with %v", err)
+		}
+		return log.String()
+	})
+	t.Cleanup(func() { stop() })
+	var said struct{ URL string }
+	if err := json.NewDecoder(r).Decode(&said); err != nil {
+		t.Fatal(err)
+	}
+	return said.URL, stop
+}
+
+func TestACertificateFollowsItsFiles(t *testing.T) {
+	dir := t.TempDir()
+	first, second := filepath.Join(dir, "first"), filepath.Join(dir, "second")
+	for _, err := range []error{kmsserver.MakeTLS(first), kmsserver.MakeTLS(second)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	used := func(name string) string { return filepath.Join(first, name) }
+	url, stop := started(t, map[string]string{
+		"KEYFOLD_ADDR": "127.0.0.1:0", "KEYFOLD_DATA": filepath.Join(dir, "data"), "KEYFOLD_KMS": "embedded",
+		"KEYFOLD_TLS_CERT": used("server.crt"), "KEYFOLD_TLS_KEY": used("server.key"),
+	})
+	believing := func(ca string) error {
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM(must(os.ReadFile(filepath.Join(dir, ca, "ca.crt")))(t))
+		c := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, DisableKeepAlives: true, ForceAttemptHTTP2: true}}
+		res, err := c.Get(url + "/healthz")
+		if err != nil {
+			return err
+		}
+		defer res.Body.Close()
+		if res.StatusCode != http.StatusOK || res.ProtoMajor != 1 || res.TLS.Version < tls.VersionTLS12 {
+			t.Errorf("%s over %s, TLS %x", res.Status, res.Proto, res.TLS.Version)
+		}
+		return nil
+	}
+	if !strings.HasPrefix(url, "https://") || believing("first") != nil || believing("second") == nil {
+		t.Fatalf("%s does not show its certificate", url)
+	}
+	for _, name := range []string{"server.key", "server.crt"} { // in between the two do not match, and the old ones stay
+		if err := believing("first"); err != nil {
+			t.Error(err)
+		}
+		if err := os.Rename(filepath.Join(second, name), used(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if believing("second") != nil || believing("first") == nil {
+		t.Error("the new certificate is not shown")
+	}
+	if err := os.WriteFile(used("server.crt"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := believing("second"); err != nil {
+		t.Errorf("after the files were damaged: %v", err)
+	}
+	log := stop()
+	if n := strings.Count(log, "the old ones stay in use"); n != 2 || !strings.Contains(log, "nobody has an account here") {
+		t.Errorf("the log tells %d times of bad files:\n%s", n, log)
+	}
+}
+
+// docs/server.md has a row for each setting: its name, its variable and, unless
+// there is none, its default.
+var settingRow = regexp.MustCompile("(?m)^\\| `([a-z_.]+)` \\| `(KEYFOLD_[A-Z_]+)` \\| (?:`([^`]*)`)? *\\|")
+
+func TestTheTableOfSettingsIsTheStruct(t *testing.T) {
+	text := must(os.ReadFile("../../docs/server.md"))(t)
+	var listed []string
+	env := map[string]string{}
+	for _, row := range settingRow.FindAllStringSubmatch(string(text), -1) {
+		listed = append(listed, row[1]+" "+row[2])
+		env[row[2]] = row[3]
+	}
+	if want := settingNames(reflect.TypeFor[serverSettings](), ""); !reflect.DeepEqual(listed, want) {
+		t.Errorf("the table has\n%s\nthe program\n%s", strings.Join(listed, "\n"), strings.Join(want, "\n"))
+	}
+	var s serverSettings
+	if err := config.Load(&s, "", func(name string) string { return env[name] }); err != nil || !reflect.DeepEqual(s, defaultSettings()) {
+		t.Errorf("the table's defaults: %v\n%+v\nthe program's\n%+v", err, s, defaultSettings())
+	}
+}
+
+// settingNames is the name and variable of each field of t.
+func settingNames(t reflect.Type, prefix string) (names []string) {
+	for f := range t.Fields() {
+		name, env := prefix+f.Tag.Get("yaml"), f.Tag.Get("env")
+		if env == "" {
+			names = append(names, settingNames(f.Type, name+".")...)
+		} else {
+			names = append(names, name+" "+env)
+		}
+	}
+	return names
+}
+
+// What is written in docs/server.md as a configuration is one.
+func TestTheDocumentedConfigurationHasNoMistakes(t *testing.T) {
+	text := must(os.ReadFile("../../docs/server.md"))(t)
+	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+	if len(blocks) == 0 {
+		t.Fatal("there is none")
+	}
+	for _, b := range blocks {
+		a := &app{getenv: func(string) string { return "" }}
+		if _, err := a.loadSettings(writeTemp(t, "server.yaml", b[1])); err != nil {
+			t.Error(err)
+		}
+	}
+}
