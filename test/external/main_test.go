@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -44,13 +45,14 @@ func build(dir string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
-	return lookAtSources()
+	return nil
 }
 
 // lookAtSources opens every directory that the programs may be built from. The
-// go command remembers what a test looked at: without this it would answer with
-// the result of an earlier run whatever has changed since.
-func lookAtSources() error {
+// go command remembers what a test looked at once its tests run, which is after
+// TestMain began: without this it would answer with the result of an earlier run
+// whatever has changed since.
+var lookAtSources = sync.OnceValue(func() error {
 	return filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
 		name := d.Name()
 		if err == nil && d.IsDir() && name != ".." && (strings.HasPrefix(name, ".") || name == "out" || name == "bin") {
@@ -58,4 +60,4 @@ func lookAtSources() error {
 		}
 		return err
 	})
-}
+})

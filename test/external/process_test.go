@@ -64,6 +64,9 @@ func dev(t testing.TB, dir string, env []string, args ...string) *server {
 // launch starts `keyfold dev` and does not wait.
 func launch(t testing.TB, dir string, env []string, args ...string) *server {
 	t.Helper()
+	if err := lookAtSources(); err != nil {
+		t.Fatal(err)
+	}
 	os.Remove(filepath.Join(dir, "dev.json")) // of one that was killed
 	s := &server{t: t, dir: dir, ended: make(chan struct{}), client: http.Client{Timeout: patience}}
 	s.cmd = exec.Command(filepath.Join(bin, "keyfold"), append([]string{"dev", "--addr", "127.0.0.1:0", "--data", dir}, args...)...)
