@@ -153,6 +153,6 @@ func (c *Call) freeBody() {
 	if c.body != nil {
 		putBuffer(c.body)
 		c.body = nil
-		c.budget.give(c.taken)
+		c.giveRoom()
 	}
 }

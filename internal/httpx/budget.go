@@ -25,6 +25,8 @@ func newBudget(bytes int64) *budget {
 	return b
 }
 
+var errNoRoom = fault.New(fault.Unavailable, "too many large bodies are under way; try again in a moment")
+
 // take takes room for a body of at most n bytes and returns how much give has
 // to give back.
 func (b *budget) take(n int64) (int64, error) {
@@ -33,7 +35,7 @@ func (b *budget) take(n int64) (int64, error) {
 	}
 	if b.left.Add(-n) < 0 {
 		b.left.Add(n)
-		return 0, fault.New(fault.Unavailable, "too many large bodies are under way; try again in a moment")
+		return 0, errNoRoom
 	}
 	return n, nil
 }
@@ -51,12 +53,62 @@ func (b *budgets) get(w who) *budget {
 	return found.(*budget)
 }
 
-// takeRoom takes room for a body of at most n bytes from the caller's budget.
-func (c *Call) takeRoom(n int64) (err error) {
-	c.budget = c.mux.large
-	if c.mux.budgets != nil && n > smallBody {
-		c.budget = c.mux.budgets.get(whoIs(c.Principal))
+// shares are what each org holds of the budget that is everybody's.
+type shares struct {
+	mu sync.Mutex       // guards of
+	of map[string]int64 // bytes by org; those that hold none are not there
+}
+
+// take takes room in b for org, which must leave to the others as much as it
+// then holds: bodies that never arrive would shut them out.
+func (s *shares) take(b *budget, org string, n int64) (int64, error) {
+	if n <= smallBody {
+		return 0, nil
 	}
-	c.taken, err = c.budget.take(n)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.of[org]+n > b.left.Load()-n {
+		return 0, errNoRoom
+	}
+	n, err := b.take(n)
+	if s.of == nil {
+		s.of = map[string]int64{}
+	}
+	s.of[org] += n
+	return n, err
+}
+
+func (s *shares) give(b *budget, org string, n int64) {
+	if n == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b.give(n)
+	if s.of[org] -= n; s.of[org] <= 0 {
+		delete(s.of, org)
+	}
+}
+
+// takeRoom takes room for a body of at most n bytes: from the caller's budget,
+// or from his org's share of everybody's.
+func (c *Call) takeRoom(n int64) (err error) {
+	if c.mux.budgets == nil {
+		c.taken, err = c.mux.shares.take(c.mux.large, c.Principal.OrgID, n)
+		return err
+	}
+	if n > smallBody {
+		c.budget = c.mux.budgets.get(whoIs(c.Principal))
+		c.taken, err = c.budget.take(n)
+	}
 	return err
+}
+
+// giveRoom gives back what takeRoom took.
+func (c *Call) giveRoom() {
+	if c.budget != nil {
+		c.budget.give(c.taken)
+		return
+	}
+	c.mux.shares.give(c.mux.large, c.Principal.OrgID, c.taken)
 }

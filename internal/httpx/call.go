@@ -26,7 +26,7 @@ type Call struct {
 	names     []string
 	values    [maxParams]string
 	body      *bytes.Buffer // nil when the row takes no body or none came
-	budget    *budget       // of which body took taken
+	budget    *budget       // the caller's own, of which body took taken; nil: everybody's
 	taken     int64
 	room      *bytes.Buffer // nil until Room
 	sent      []byte        // what Send sent

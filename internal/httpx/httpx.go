@@ -118,6 +118,7 @@ type Mux struct {
 	limits    limits
 	cors      cors
 	large     *budget
+	shares    shares   // of large
 	budgets   *budgets // nil: large is everybody's
 	problem   func([]byte, error) []byte
 	observe   func(*Row, int, time.Duration)
