@@ -110,6 +110,8 @@ func TestASharesLinkOpensWhateverCredentialComesAlong(t *testing.T) {
 			t.Errorf("opened with %v: %v", header, got)
 		}
 	}
+	call("HEAD", link, "", 405, api.HeaderSharePassphrase, "sesame") // which nobody would see
+	call("GET", link, "", 400, api.HeaderSharePassphrase, "")
 	if got := call("POST", link, `{"passphrase":"sesame"}`, 200); got["access_count"] != 5.0 {
 		t.Errorf("opened: %v", got)
 	}
