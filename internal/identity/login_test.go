@@ -145,7 +145,30 @@ func TestGuessesAreSlowedDownAlikeWithoutAHash(t *testing.T) {
 	w.session(neighbour, goodPassword) // who is not slowed down
 	w.clock.add(5 * time.Minute)
 	w.session(known, goodPassword)
-	w.session(known, goodPassword) // and the failures are forgotten
+	for range 5 { // and the failures are forgotten
+		if _, err := w.signIn(known, otherPassword); err != errSignIn {
+			t.Errorf("a guess after the right password: %v", err)
+		}
+	}
+	w.session(known, goodPassword)
+}
+
+func TestWhoIsTurnedAwayAtAnAccountIsNotSlowedDownAtOthers(t *testing.T) {
+	w := newPeople(t)
+	known, other := w.email(), w.email()
+	w.signUp(known)
+	w.signUp(other)
+	home := w.from.Addr
+	w.from.Addr = netip.MustParseAddr("192.0.2.9")
+	for range 6 {
+		w.signIn(known, otherPassword)
+	}
+	w.from.Addr = home
+	for range 20 {
+		_, err := w.signIn(known, goodPassword)
+		wantError(t, "while others guess", err, fault.TooMany)
+	}
+	w.session(other, goodPassword)
 }
 
 func TestAnAddressIsSlowedDownThatTriesManyAccounts(t *testing.T) {

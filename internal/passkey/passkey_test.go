@@ -206,6 +206,10 @@ func TestAPasskeySignsItsUserIn(t *testing.T) {
 			}
 			d.counter++
 			r.refused("deleted", d.get(r.beginLogin()), "unknown")
+			left, err := r.store.Scan(t.Context(), store.Prefix("passkey"), store.ScanOptions{})
+			if err != nil || len(left) != 0 {
+				t.Errorf("rows are left: %v, %v", left, err)
+			}
 			if want := []string{"passkey.begin", "passkey.register", "passkey.begin", "passkey.list", "passkey.delete", "passkey.delete", "passkey.delete"}; !slices.Equal(r.checks, want) {
 				t.Errorf("the gate was asked for %v", r.checks)
 			}

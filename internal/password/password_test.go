@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+
+	"golang.org/x/crypto/argon2"
 )
 
 const good = "Kelp-forest-29!"
@@ -150,6 +152,18 @@ func TestAsManyHashesRunAsThereAreProcessorsAndSomeWait(t *testing.T) {
 			t.Errorf("%d are in the queue, %d run", h.queue.Load(), len(h.slots))
 		}
 	})
+}
+
+func TestAHashHoldsItsPlaceUntilItIsDone(t *testing.T) {
+	h := cheap()
+	defer func() { idKey = argon2.IDKey }()
+	idKey = func(password, salt []byte, time, memory uint32, threads uint8, keyLen uint32) []byte {
+		if len(h.slots) != 1 || h.queue.Load() != 1 {
+			t.Errorf("%d run, %d in the queue", len(h.slots), h.queue.Load())
+		}
+		return argon2.IDKey(password, salt, time, memory, threads, keyLen)
+	}
+	hash(t, h, "a")
 }
 
 func TestWhoGoesAwayWaitsNoMore(t *testing.T) {

@@ -266,12 +266,12 @@ func TestClaimsOfAnotherShapeAreRefusedThoughWeSignedThem(t *testing.T) {
 		"capitals":         f.ours(f.header, with(with(f.claims, "sub", nil), "SUB", f.claims["sub"])),
 	}
 	for key, values := range map[string][]any{
-		"exp":    {nil, json.RawMessage("null"), "1790003600", 1790003600.5, 0, -1, at(-Leeway), at(-time.Hour), json.RawMessage("1e400"), true, at(MaxTTL + 2*time.Hour), json.RawMessage("9223372036854775807")},
-		"iat":    {nil, json.RawMessage("null"), "1790000000", 0, 1790000001, at(time.Hour)},
-		"nbf":    {at(Leeway + time.Second), at(time.Hour), "0", json.RawMessage("9223372036854775807")},
-		"jti":    {nil, "", "x", 1, strings.Repeat("A", 32), f.claims["jti"].(string) + "AAAA", f.claims["jti"].(string)[:28], "../" + f.claims["jti"].(string)[3:]},
-		"sub":    {nil, "", "agent:", "agent", agent.ID, "operator:" + agent.ID, "end_user:x", "Agent:" + agent.ID, " agent:x", 7},
-		"org":    {nil, "", 7}, "sid": {7},
+		"exp": {nil, json.RawMessage("null"), "1790003600", 1790003600.5, 0, -1, at(-Leeway), at(-time.Hour), json.RawMessage("1e400"), true, at(MaxTTL + 2*time.Hour), json.RawMessage("9223372036854775807")},
+		"iat": {nil, json.RawMessage("null"), "1790000000", 0, 1790000001, at(time.Hour)},
+		"nbf": {at(Leeway + time.Second), at(time.Hour), "0", json.RawMessage("9223372036854775807")},
+		"jti": {nil, "", "x", 1, strings.Repeat("A", 32), f.claims["jti"].(string) + "AAAA", f.claims["jti"].(string)[:28], "../" + f.claims["jti"].(string)[3:]},
+		"sub": {nil, "", "agent:", "agent", agent.ID, "operator:" + agent.ID, "end_user:x", "Agent:" + agent.ID, " agent:x", 7},
+		"org": {nil, "", 7}, "sid": {7},
 		"scopes": {"**", []any{1}, map[string]any{}}, "vault_ids": {"v", []any{nil, 1}},
 	} {
 		for _, v := range values {
