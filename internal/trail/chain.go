@@ -56,10 +56,9 @@ func (t *Trail) commit(records []*record) error {
 
 // append gives r its place and adds it to b.
 func (t *Trail) append(r *record, keys *ring, b *store.Batch) {
-	e := &r.event
 	t.last = max(t.last+1, t.now().UnixNano()) // a clock that is put back stands still
-	h := t.moving(e.Org)
-	e.Chain, e.Seq, e.Time, e.Prev = h.chain, h.seq+1, t.last, h.hash
+	h := t.moving(r.org)
+	e := auditcheck.Event{Org: r.org, Chain: h.chain, Seq: h.seq + 1, Time: t.last, Prev: h.hash}
 	e.AppendHead(r.row[:0])
 	h.seq, h.time, h.hash = e.Seq, e.Time, sha256.Sum256(r.row)
 	if !h.open {

@@ -44,7 +44,13 @@ type ring struct {
 	sign ed25519.PrivateKey
 	pub  []api.AuditKey // newest first
 
-	macs sync.Pool // of hash.Hash
+	macs sync.Pool // of *mac
+}
+
+// mac is an HMAC, and room for what it is of.
+type mac struct {
+	hash.Hash
+	of auditcheck.Hash
 }
 
 // String keeps keys out of what is printed.
@@ -59,13 +65,14 @@ func (r *ring) wipe() {
 
 // appendMAC appends the MAC of an event's hash.
 func (r *ring) appendMAC(dst []byte, h auditcheck.Hash) []byte {
-	m, _ := r.macs.Get().(hash.Hash)
+	m, _ := r.macs.Get().(*mac)
 	if m == nil {
-		m = hmac.New(sha256.New, r.mac)
+		m = &mac{Hash: hmac.New(sha256.New, r.mac)}
 	}
 	defer r.macs.Put(m)
 	m.Reset()
-	m.Write(h[:])
+	m.of = h
+	m.Write(m.of[:])
 	return m.Sum(dst)
 }
 

@@ -34,8 +34,8 @@ type group struct {
 
 // record is an event on its way.
 type record struct {
-	event auditcheck.Event // without its place until it is committed
-	row   []byte           // room for the head, the body, and room for the MAC
+	org string
+	row []byte // room for the head, the body, and room for the MAC
 }
 
 // Record appends e to its org's trail and returns nil when it is on stable
@@ -59,21 +59,19 @@ func (t *Trail) Record(ctx context.Context, e access.Event) error {
 }
 
 func newRecord(e access.Event) (*record, error) {
-	r := &record{event: auditcheck.Event{
+	event := auditcheck.Event{
 		Org: e.OrgID, ActorType: e.ActorType, ActorID: e.ActorID, Action: e.Action, ResourceType: e.ResourceType,
 		ResourceID: e.ResourceID, Outcome: string(e.Outcome), RequestID: e.RequestID, Details: e.Details,
-	}}
-	if e.Addr.IsValid() {
-		r.event.Addr = e.Addr.Unmap().WithZone("").String()
 	}
-	size, err := tidy(&r.event)
+	if e.Addr.IsValid() {
+		event.Addr = e.Addr.Unmap().WithZone("").String()
+	}
+	size, err := tidy(&event)
 	if err != nil {
 		return nil, err
 	}
-	head := auditcheck.HeadSize(e.OrgID)
-	r.row = r.event.AppendBody(make([]byte, head, head+size+len(auditcheck.Hash{})))
-	r.event.Details = nil // the caller's
-	return r, nil
+	head := auditcheck.HeadSize(event.Org)
+	return &record{event.Org, event.AppendBody(make([]byte, head, head+size+len(auditcheck.Hash{})))}, nil
 }
 
 // tidy holds e to the limits, makes its texts UTF-8, and returns how long its
