@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -16,9 +17,14 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/allinone"
 	"github.com/keyfold/keyfold/internal/cli"
 	"github.com/keyfold/keyfold/internal/config"
+	"github.com/keyfold/keyfold/internal/httpx"
+	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/kmsserver"
+	"github.com/keyfold/keyfold/internal/throttle"
 )
 
 // started is a server in this process. stop ends it, which the end of the test
@@ -100,6 +106,36 @@ func TestACertificateFollowsItsFiles(t *testing.T) {
 	log := stop()
 	if n := strings.Count(log, "the old ones stay in use"); n != 2 || !strings.Contains(log, "nobody has an account here") {
 		t.Errorf("the log tells %d times of bad files:\n%s", n, log)
+	}
+	again, err := allinone.Open(t.Context(), allinone.Config{DataDir: filepath.Join(dir, "data")})
+	if err != nil {
+		t.Fatalf("the server has not let go of its data: %v", err)
+	}
+	again.Close(t.Context())
+}
+
+func TestEverySettingReachesTheServer(t *testing.T) {
+	env := map[string]string{
+		"KEYFOLD_PUBLIC_URL": "https://keys.example.com", "KEYFOLD_DATA": "data", "KEYFOLD_KMS": "https://kms:1",
+		"KEYFOLD_KMS_CERT": "c", "KEYFOLD_KMS_KEY": "k", "KEYFOLD_KMS_CA": "a",
+		"KEYFOLD_BREAKGLASS_ROOT": "r", "KEYFOLD_BREAKGLASS_KEYRING": "y", "KEYFOLD_SIGN_UP": "closed", "KEYFOLD_DEFAULT_PLAN": "pro",
+		"KEYFOLD_PROXIES": "10.0.0.7,10.1.2.3/16", "KEYFOLD_PROXY_HEADER": "Forwarded",
+		"KEYFOLD_LIMIT_PRINCIPAL": "7/s", "KEYFOLD_LIMIT_ADDRESS": "none", "KEYFOLD_CORS_ORIGINS": "https://a.example,*",
+	}
+	s, err := (&app{getenv: func(name string) string { return env[name] }}).loadSettings("")
+	want := allinone.Config{
+		DataDir: "data", KMSURL: "https://kms:1", KMSTLS: allinone.TLSFiles{Cert: "c", Key: "k", CA: "a"},
+		BreakGlass: allinone.BreakGlass{RootFile: "r", KeyringFile: "y"}, SignUp: identity.SignUpClosed, DefaultPlan: access.Pro,
+		PublicURL: "https://keys.example.com", CORSOrigins: []string{"https://a.example", "*"}, Version: cli.Version(),
+		Proxies: httpx.Proxies{Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32"), netip.MustParsePrefix("10.1.0.0/16")}, Header: "Forwarded"},
+		Limits:  httpx.Limits{Principal: throttle.Rate{PerSecond: 7}},
+	}
+	if got := s.config(); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v\n%+v\nwant\n%+v", err, got, want)
+	}
+	s.KMS.URL = allinone.Embedded
+	if got := s.config().KMSTLS; got != (allinone.TLSFiles{}) {
+		t.Errorf("a key process inside has certificates: %+v", got)
 	}
 }
 
