@@ -20,6 +20,18 @@ type AuditQuery struct {
 	From, To   time.Time // From <= time < To; zero: no bound
 	Limit      int       // of one page, at most 1000; 0: 100
 	Offset     int       // how many to pass over, at most 10000
+
+	// Operator asks for the server's own trail, of what operators did, instead of
+	// the org's. It needs an admin key.
+	Operator bool
+}
+
+// path is where the trail is.
+func (q AuditQuery) path(what string) string {
+	if q.Operator {
+		return "/admin/audit/" + what
+	}
+	return "/v1/audit/" + what
 }
 
 func (q AuditQuery) values() url.Values {
@@ -44,7 +56,7 @@ func setTime(q url.Values, name string, t time.Time) {
 // from there, also when it is empty.
 func (c *Client) AuditPage(ctx context.Context, q AuditQuery) (api.AuditEvents, error) {
 	var out api.AuditEvents
-	_, err := c.do(ctx, call{method: "GET", path: "/v1/audit/events", query: q.values(), out: &out})
+	_, err := c.do(ctx, call{method: "GET", path: q.path("events"), query: q.values(), out: &out})
 	return out, err
 }
 
@@ -80,11 +92,12 @@ func (c *Client) AuditEvents(ctx context.Context, q AuditQuery, n int) ([]api.Au
 	return all, nil
 }
 
-// VerifyAudit has the server check the trail: from there on, or without from its
-// newest events before to. At most limit (10000; 0: 1000) are checked.
-func (c *Client) VerifyAudit(ctx context.Context, from, to time.Time, limit int) (api.AuditVerification, error) {
+// VerifyAudit has the server check the trail: from q.From on, or without it the
+// newest events before q.To. At most q.Limit (10000; 0: 1000) are checked. Of q
+// only these and Operator are looked at.
+func (c *Client) VerifyAudit(ctx context.Context, q AuditQuery) (api.AuditVerification, error) {
 	var out api.AuditVerification
-	_, err := c.do(ctx, call{method: "GET", path: "/v1/audit/verify", query: AuditQuery{From: from, To: to, Limit: limit}.values(), out: &out})
+	_, err := c.do(ctx, call{method: "GET", path: q.path("verify"), query: AuditQuery{From: q.From, To: q.To, Limit: q.Limit}.values(), out: &out})
 	return out, err
 }
 
@@ -96,11 +109,12 @@ func (c *Client) AuditKeys(ctx context.Context) ([]api.AuditKey, error) {
 	return out.Keys, err
 }
 
-// ExportAudit returns the org's trail of From <= time < To, zero: no bound, as
-// package auditcheck reads it. The caller closes it. An export that ends without
+// ExportAudit returns the trail of q.From <= time < q.To, zero: no bound, as
+// package auditcheck reads it; of q only these and Operator are looked at. The
+// caller closes it. An export that ends without
 // its last line, which has the member end, is cut off.
-func (c *Client) ExportAudit(ctx context.Context, from, to time.Time) (io.ReadCloser, error) {
-	return c.stream(ctx, call{method: "GET", path: "/v1/audit/export", query: AuditQuery{From: from, To: to}.values()})
+func (c *Client) ExportAudit(ctx context.Context, q AuditQuery) (io.ReadCloser, error) {
+	return c.stream(ctx, call{method: "GET", path: q.path("export"), query: AuditQuery{From: q.From, To: q.To}.values()})
 }
 
 // stream makes a call, once, whose answer is read as it comes, however long.

@@ -47,7 +47,7 @@ func TestEventsAreListedOverManyPages(t *testing.T) {
 func TestAnExportComesAsItIsOrAsAnError(t *testing.T) {
 	f := &fake{answers: []any{answer(200, "{}\n"), answer(403, `{"detail": "owners and admins alone"}`)}}
 	c, _ := newFake(t, f)
-	r, err := c.ExportAudit(t.Context(), time.Unix(1, 2).UTC(), time.Time{})
+	r, err := c.ExportAudit(t.Context(), AuditQuery{From: time.Unix(1, 2).UTC()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestAnExportComesAsItIsOrAsAnError(t *testing.T) {
 	if got := f.calls[0]; got.URL.RawQuery != "from=1970-01-01T00%3A00%3A01.000000002Z" || got.Header.Get("Authorization") != "Bearer 1ck_canary-api-key" {
 		t.Errorf("%s", got.URL)
 	}
-	if _, err := c.ExportAudit(t.Context(), time.Time{}, time.Time{}); !IsForbidden(err) || !strings.Contains(err.Error(), "owners and admins alone") {
+	if _, err := c.ExportAudit(t.Context(), AuditQuery{}); !IsForbidden(err) || !strings.Contains(err.Error(), "owners and admins alone") {
 		t.Error(err)
 	}
 }

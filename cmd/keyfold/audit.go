@@ -15,12 +15,41 @@ import (
 )
 
 func (a *app) auditCmd() *cobra.Command {
+	t := orgTrail
 	return cli.Group("audit", "Who did what: the org's trail, and the proof that it is whole",
-		a.auditListCmd(), a.auditExportCmd(), a.auditVerifyCmd(), a.auditKeysCmd())
+		a.auditListCmd(t), a.auditExportCmd(t), a.auditVerifyCmd(t), a.auditKeysCmd())
+}
+
+// adminAuditCmd is auditCmd for the server's own trail.
+func (a *app) adminAuditCmd() *cobra.Command {
+	t := operatorTrail
+	return cli.Group("audit", "What operators did: the server's own trail, and the proof that it is whole",
+		a.auditListCmd(t), a.auditExportCmd(t), a.auditVerifyCmd(t))
+}
+
+// trailOf says whose trail a command is about.
+type trailOf struct {
+	operator bool
+	seen     string // by whom
+}
+
+var (
+	orgTrail      = trailOf{seen: "Owners and admins of the org see all, everybody else what they did themselves."}
+	operatorTrail = trailOf{operator: true, seen: "It is what was done with admin keys, on this server, by whoever."}
+)
+
+func (a *app) connectFor(t trailOf) (*client.Client, error) {
+	if t.operator {
+		return a.connectOperator()
+	}
+	return a.connect()
 }
 
 // windowFlags are --from and --to.
-type windowFlags struct{ from, to string }
+type windowFlags struct {
+	of       trailOf
+	from, to string
+}
 
 func (w *windowFlags) define(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&w.from, "from", "", "events from then on: a time like 2027-01-31T12:00:00Z, or how long ago, like 24h")
@@ -28,23 +57,24 @@ func (w *windowFlags) define(cmd *cobra.Command) {
 }
 
 func (w *windowFlags) query() (q client.AuditQuery, err error) {
+	q.Operator = w.of.operator
 	if q.From, err = pastTime("from", w.from); err == nil {
 		q.To, err = pastTime("to", w.to)
 	}
 	return q, err
 }
 
-func (a *app) auditListCmd() *cobra.Command {
-	var w windowFlags
+func (a *app) auditListCmd(t trailOf) *cobra.Command {
+	w := windowFlags{of: t}
 	var resource, actor, action string
 	var limit int
 	cmd := &cobra.Command{
 		Use: "list", Short: "List events, newest first", Args: cobra.NoArgs,
-		Long: `List events, newest first. Owners and admins of the org see all, everybody else what
-they did themselves.`,
+		Long: "List events, newest first. " + t.seen,
 		Example: `  keyfold audit list --resource VAULT --action secret.read --from 24h
-  keyfold audit list --actor AGENT --limit 1000 --json`,
-		RunE: func(cmd *cobra.Command, args []string) error {
+  keyfold audit list --actor AGENT --limit 1000 --json
+  keyfold admin audit list --action kek.rotate`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			q, err := w.query()
 			if err != nil {
 				return err
@@ -53,13 +83,15 @@ they did themselves.`,
 				return cli.Usagef("--limit wants a number from 1")
 			}
 			q.ResourceID, q.ActorID, q.Action = resource, actor, action
-			return a.calls(func(ctx context.Context, c *client.Client, _ []string) error {
-				events, err := c.AuditEvents(ctx, q, limit)
-				if err != nil {
-					return err
-				}
-				return a.printEvents(events)
-			})(cmd, args)
+			c, err := a.connectFor(t)
+			if err != nil {
+				return err
+			}
+			events, err := c.AuditEvents(cmd.Context(), q, limit)
+			if err != nil {
+				return err
+			}
+			return a.printEvents(events)
 		},
 	}
 	f := cmd.Flags()
@@ -86,19 +118,19 @@ func joined(kind, id string) string {
 	return kind + ":" + id
 }
 
-func (a *app) auditExportCmd() *cobra.Command {
-	var w windowFlags
+func (a *app) auditExportCmd(t trailOf) *cobra.Command {
+	w := windowFlags{of: t}
 	var out string
 	cmd := &cobra.Command{
 		Use: "export [--out F]", Short: "Write the trail, with its checkpoints, for keyfold audit verify --file", Args: cobra.NoArgs,
 		Long: `Write the trail, with its checkpoints, to --out or stdout: JSON, a line each. Keep it
-to the byte as it is. Needs an owner or admin of the org.`,
+to the byte as it is. The org's needs an owner or admin, the server's an admin key.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q, err := w.query()
 			if err != nil {
 				return err
 			}
-			c, err := a.connect()
+			c, err := a.connectFor(t)
 			if err != nil {
 				return err
 			}
@@ -121,7 +153,7 @@ type exportedTo struct {
 
 // exportTo copies an export, and fails when it is cut off.
 func exportTo(ctx context.Context, c *client.Client, q client.AuditQuery, to io.Writer) error {
-	from, err := c.ExportAudit(ctx, q.From, q.To)
+	from, err := c.ExportAudit(ctx, q)
 	if err != nil {
 		return err
 	}

@@ -25,8 +25,8 @@ type verifyFlags struct {
 	keys, checkpoints []string
 }
 
-func (a *app) auditVerifyCmd() *cobra.Command {
-	var v verifyFlags
+func (a *app) auditVerifyCmd(t trailOf) *cobra.Command {
+	v := verifyFlags{windowFlags: windowFlags{of: t}}
 	cmd := &cobra.Command{
 		Use: "verify", Short: "Recompute the trail here, from the server or from an export", Args: cobra.NoArgs,
 		Long: `Recompute the trail here: the hash of every event, the chains that the hashes make,
@@ -105,7 +105,7 @@ func (a *app) verifyTrail(ctx context.Context, v verifyFlags, opt auditcheck.Opt
 	if err != nil {
 		return auditcheck.Report{}, err
 	}
-	c, err := a.connect()
+	c, err := a.connectFor(v.of)
 	if err != nil {
 		return auditcheck.Report{}, err
 	}
@@ -118,7 +118,7 @@ func verifyServer(ctx context.Context, c *client.Client, q client.AuditQuery, op
 			return report, err
 		}
 	}
-	export, err := c.ExportAudit(ctx, q.From, q.To)
+	export, err := c.ExportAudit(ctx, q)
 	if err != nil {
 		return report, err
 	}

@@ -1,6 +1,7 @@
 package httpx
 
 import (
+	"cmp"
 	"context"
 	stdjson "encoding/json"
 
@@ -17,22 +18,20 @@ type EndUsers func(ctx context.Context, key access.Principal, userID, signature,
 
 var (
 	errKeyHere = fault.New(fault.Forbidden, "frontend and backend keys are for threads and messages alone; use a user's API key here")
+	errAdmin   = fault.New(fault.Forbidden, "an admin key is for /admin alone; use a user's API key here")
 	errAuthors = fault.New(fault.Invalid, "the query and the body name two authors; name one")
 )
 
-// orgKey holds the caller to what the row says of an org's own keys, once the
-// body is there: it may name the end user.
-func (c *Call) orgKey(ctx context.Context) error {
+// keyHere holds the caller to what the row says of admin keys, and of an org's
+// own: of these once the body is there, since it may name the end user.
+func (c *Call) keyHere(ctx context.Context) error {
 	switch {
+	case c.Principal.Kind == access.Operator && !c.row.Admin:
+		return c.astray(ctx, errAdmin)
 	case c.Principal.Kind != access.OrgKey || c.row.AsKey:
 		return nil
 	case !c.row.Keys || c.mux.endUsers == nil:
-		if c.mux.forbidden != nil {
-			if err := c.mux.forbidden(ctx, c); err != nil {
-				return err
-			}
-		}
-		return errKeyHere
+		return c.astray(ctx, errKeyHere)
 	}
 	userID, err := c.once("X-User-Id")
 	if err != nil {
@@ -55,6 +54,14 @@ func (c *Call) orgKey(ctx context.Context) error {
 		return c.mux.limits.principal(p)
 	}
 	return nil
+}
+
+// astray answers a key on a row that is not for it, after it was told of.
+func (c *Call) astray(ctx context.Context, err error) error {
+	if c.mux.forbidden != nil {
+		return cmp.Or(c.mux.forbidden(ctx, c), err)
+	}
+	return err
 }
 
 // once returns the request's header of that name, "" when absent or empty.

@@ -144,3 +144,25 @@ func TestARowMayPutTheTypeOfAProblemIntoItsError(t *testing.T) {
 		t.Error(w.Body)
 	}
 }
+
+func TestAnAdminKeyIsForTheRowsOfAdminsAlone(t *testing.T) {
+	var told []string
+	m := keyMux(nil)
+	m.caller = func(*Call) (access.Principal, error) {
+		return access.Principal{Kind: access.Operator, ID: "a1", OrgID: "o"}, nil
+	}
+	m.forbidden = func(_ context.Context, c *Call) error {
+		told = append(told, c.Principal.Ref()+" "+c.Route())
+		return nil
+	}
+	m.routes.add(&Row{Method: "GET", Pattern: "/admin/jobs", Admin: true, Handler: Empty(func(context.Context, *Call) error { return nil })})
+	for _, path := range []string{"/vaults", "/threads"} {
+		checkProblem(t, do(m, "GET", path, "", "Authorization", "Bearer admin"), 403, "an admin key is for /admin alone")
+	}
+	if w := do(m, "GET", "/admin/jobs", "", "Authorization", "Bearer admin"); w.Code != 204 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if want := []string{"operator:a1 GET /vaults", "operator:a1 GET /threads"}; !slices.Equal(told, want) {
+		t.Errorf("told of %v, want %v", told, want)
+	}
+}

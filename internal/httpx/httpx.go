@@ -60,12 +60,15 @@ type Row struct {
 	Timeout time.Duration
 	Who     Who
 	// Optional lets a live credential that comes to a Public row say who calls. Any
-	// other is passed over, and an org's own key: the principal is then without ID.
+	// other is passed over, an org's own key and an admin key too: the principal
+	// is then without ID.
 	Optional bool
 	// Keys lets an org's frontend and backend keys call, as the end user whom the
 	// call names; AsKey lets them call as the key that they are. Of neither they
 	// are Forbidden.
 	Keys, AsKey bool
+	// Admin lets admin keys call. Elsewhere they are Forbidden.
+	Admin bool
 	// ErrorIsType puts the type of a problem into its member error, too, where
 	// OAuth's clients look for it.
 	ErrorIsType bool
@@ -188,7 +191,7 @@ func (m *Mux) serve(c *Call) error {
 	defer c.freeRoom()
 	ctx := &deadline{Context: c.r.Context(), at: time.Now().Add(c.row.timeout())}
 	defer ctx.end()
-	if err := c.orgKey(ctx); err != nil {
+	if err := c.keyHere(ctx); err != nil {
 		return c.named(ctx, err)
 	}
 	return c.named(ctx, c.row.Handler(ctx, c))
@@ -201,7 +204,7 @@ func (m *Mux) admit(c *Call) (err error) {
 		if err := m.limits.address(c.Addr); err != nil || !c.row.Optional {
 			return err
 		}
-		if c.Principal, err = m.caller(c); errors.Is(err, fault.Unauthenticated) || c.Principal.Kind == access.OrgKey {
+		if c.Principal, err = m.caller(c); errors.Is(err, fault.Unauthenticated) || c.Principal.Kind == access.OrgKey || c.Principal.Kind == access.Operator {
 			c.Principal, err = access.Principal{Addr: c.Addr, RequestID: c.requestID[0]}, nil
 		}
 		return err

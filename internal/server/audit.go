@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/keyfold/keyfold/api"
@@ -20,16 +21,36 @@ type audit struct{ reader *trail.Reader }
 var jsonLines = httpx.ContentType{"application/x-ndjson"}
 
 func (h audit) rows() []httpx.Row {
-	return []httpx.Row{
-		{Method: "GET", Pattern: "/v1/audit/events", Handler: httpx.NoBody(http.StatusOK, h.list)},
+	rows := []httpx.Row{
 		{Method: "GET", Pattern: "/v1/audit", Handler: httpx.NoBody(http.StatusOK, h.bare)},
-		{Method: "GET", Pattern: "/v1/audit/verify", Timeout: time.Minute, Handler: httpx.NoBody(http.StatusOK, h.verify)},
-		{Method: "GET", Pattern: "/v1/audit/export", Timeout: time.Hour, Handler: httpx.Stream(jsonLines, h.export)},
 		{Method: "GET", Pattern: "/.well-known/keyfold-audit.json", Who: httpx.Public, Handler: httpx.NoBody(http.StatusOK, h.keys)},
 	}
+	// An org's trail, and the server's own, which is for admin keys: see reads.
+	for _, of := range []string{"/v1/audit", operators} {
+		admin := of == operators
+		rows = append(rows,
+			httpx.Row{Method: "GET", Pattern: of + "/events", Admin: admin, Handler: httpx.NoBody(http.StatusOK, h.list)},
+			httpx.Row{Method: "GET", Pattern: of + "/verify", Admin: admin, Timeout: time.Minute, Handler: httpx.NoBody(http.StatusOK, h.verify)},
+			httpx.Row{Method: "GET", Pattern: of + "/export", Admin: admin, Timeout: time.Hour, Handler: httpx.Stream(jsonLines, h.export)})
+	}
+	return rows
+}
+
+// operators is where the server's own trail is.
+const operators = "/admin/audit"
+
+// reads lets nobody but operators read the server's own trail.
+func reads(c *httpx.Call) error {
+	if strings.Contains(c.Route(), operators) {
+		return operates(c)
+	}
+	return nil
 }
 
 func (h audit) list(ctx context.Context, c *httpx.Call) (api.AuditEvents, error) {
+	if err := reads(c); err != nil {
+		return api.AuditEvents{}, err
+	}
 	q, limit, err := page(c)
 	if err != nil {
 		return api.AuditEvents{}, err
@@ -53,6 +74,9 @@ func (h audit) bare(ctx context.Context, c *httpx.Call) ([]api.AuditEvent, error
 }
 
 func (h audit) verify(ctx context.Context, c *httpx.Call) (out api.AuditVerification, err error) {
+	if err := reads(c); err != nil {
+		return out, err
+	}
 	q, limit, err := page(c)
 	if err != nil {
 		return out, err
@@ -65,6 +89,9 @@ func (h audit) verify(ctx context.Context, c *httpx.Call) (out api.AuditVerifica
 }
 
 func (h audit) export(ctx context.Context, c *httpx.Call, w io.Writer) error {
+	if err := reads(c); err != nil {
+		return err
+	}
 	q, err := c.Query()
 	if err != nil {
 		return err

@@ -35,7 +35,7 @@ func (h billing) rows() []httpx.Row {
 	return []httpx.Row{
 		{Method: "GET", Pattern: "/v1/billing/subscription", Handler: httpx.NoBody(http.StatusOK, h.subscription)},
 		{Method: "GET", Pattern: "/v1/billing/usage", Handler: httpx.NoBody(http.StatusOK, h.usage)},
-		{Method: "PUT", Pattern: "/v1/admin/orgs/{org}/billing-tier", MaxBody: maxSmall, Handler: httpx.Body(http.StatusOK, h.setTier)},
+		{Method: "PUT", Pattern: "/v1/admin/orgs/{org}/billing-tier", Admin: true, MaxBody: maxSmall, Handler: httpx.Body(http.StatusOK, h.setTier)},
 	}
 }
 

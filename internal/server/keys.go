@@ -18,7 +18,7 @@ func (h keys) rows() []httpx.Row {
 		{Method: "GET", Pattern: "/v1/auth/api-keys", Handler: httpx.NoBody(http.StatusOK, h.list)},
 		{Method: "DELETE", Pattern: "/v1/auth/api-keys/{key}", Handler: httpx.Empty(h.delete)},
 		{Method: "POST", Pattern: "/v1/auth/api-key-token", Who: httpx.Public, MaxBody: maxSmall, Handler: httpx.Body(http.StatusOK, h.token)},
-		{Method: "POST", Pattern: "/admin/keys", MaxBody: maxSmall, Handler: httpx.Body(http.StatusCreated, h.createAdmin)},
+		{Method: "POST", Pattern: "/admin/keys", Admin: true, MaxBody: maxSmall, Handler: httpx.Body(http.StatusCreated, h.createAdmin)},
 	}
 }
 

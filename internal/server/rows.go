@@ -56,12 +56,12 @@ func rows(cfg Config) []httpx.Row {
 		{Method: "GET", Pattern: "/v1/threads/{thread}/messages/{message}", Keys: true, Handler: httpx.NoBody(http.StatusOK, t.message)},
 
 		// An operator's; each asks admin's gate first.
-		{Method: "POST", Pattern: "/admin/encryption/rotate-kek", MaxBody: maxSmall, Handler: httpx.Body(http.StatusAccepted, a.rotate)},
-		{Method: "POST", Pattern: "/admin/encryption/rewrap", MaxBody: maxSmall, Handler: httpx.Body(http.StatusAccepted, a.rewrap)},
-		{Method: "GET", Pattern: "/admin/jobs", Handler: httpx.NoBody(http.StatusOK, a.list)},
-		{Method: "GET", Pattern: "/admin/jobs/{job}", Handler: httpx.NoBody(http.StatusOK, a.job)},
-		{Method: "DELETE", Pattern: "/admin/jobs/{job}", Handler: httpx.NoBody(http.StatusOK, a.cancel)},
-		{Method: "GET", Pattern: "/admin/debug/prometheus", Handler: httpx.Stream(metricsType, a.showMetrics)},
+		{Method: "POST", Pattern: "/admin/encryption/rotate-kek", Admin: true, MaxBody: maxSmall, Handler: httpx.Body(http.StatusAccepted, a.rotate)},
+		{Method: "POST", Pattern: "/admin/encryption/rewrap", Admin: true, MaxBody: maxSmall, Handler: httpx.Body(http.StatusAccepted, a.rewrap)},
+		{Method: "GET", Pattern: "/admin/jobs", Admin: true, Handler: httpx.NoBody(http.StatusOK, a.list)},
+		{Method: "GET", Pattern: "/admin/jobs/{job}", Admin: true, Handler: httpx.NoBody(http.StatusOK, a.job)},
+		{Method: "DELETE", Pattern: "/admin/jobs/{job}", Admin: true, Handler: httpx.NoBody(http.StatusOK, a.cancel)},
+		{Method: "GET", Pattern: "/admin/debug/prometheus", Admin: true, Handler: httpx.Stream(metricsType, a.showMetrics)},
 	}
 	for _, room := range []interface{ rows() []httpx.Row }{
 		auth{cfg.Identity}, mfa{cfg.Identity}, orgs{cfg.Identity}, agents{cfg.Identity}, keys{cfg.Identity}, signing{cfg.Identity},
