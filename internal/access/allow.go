@@ -93,7 +93,7 @@ var actions = map[Action]terms{
 	PolicyWrite:  {kinds: people, admins: true, unlimited: true},
 	AgentRead:    {kinds: programs, self: true, admins: true, open: people},
 	AgentWrite:   {kinds: people, admins: true, unlimited: true, open: people},
-	MemberRead:   {kinds: people, admins: true},
+	MemberRead:   {kinds: people, admins: true, open: people},
 	MemberWrite:  {kinds: people, admins: true, unlimited: true},
 	APIKeyWrite:  {kinds: people, unlimited: true, open: people},
 	APIKeyRead:   {kinds: people, open: people},

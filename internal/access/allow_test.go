@@ -56,7 +56,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 		PolicyWrite:  {people, "admin owner", "admin owner"},
 		AgentRead:    {programs, "admin owner", people},
 		AgentWrite:   {people, "admin owner", people},
-		MemberRead:   {people, "admin owner", "admin owner"},
+		MemberRead:   {people, "admin owner", people},
 		MemberWrite:  {people, "admin owner", "admin owner"},
 		APIKeyRead:   {people, "", people},
 		APIKeyWrite:  {people, "", people},

@@ -183,7 +183,7 @@ func (s *Service) invitations(ctx context.Context, org string) (all []invitation
 // Invitations lists those of p's org that can still be used. Errors: Forbidden.
 func (s *Service) Invitations(ctx context.Context, p access.Principal) (api.Invitations, error) {
 	out := api.Invitations{Invitations: []api.Invitation{}}
-	if err := s.gate.Check(ctx, p, access.MemberRead, access.Resource{OrgID: p.OrgID, Type: "org", ID: p.OrgID}); err != nil {
+	if err := s.gate.Check(ctx, p, access.MemberWrite, access.Resource{OrgID: p.OrgID, Type: "org", ID: p.OrgID, As: "invitation.read"}); err != nil {
 		return out, err
 	}
 	all, err := s.invitations(ctx, p.OrgID)

@@ -39,7 +39,10 @@ var errPermissions = fault.New(fault.Invalid, "permissions must be one or more o
 
 // update returns p with what req names.
 func (p policy) update(req api.UpdatePolicy) (_ policy, err error) {
-	if len(req.Permissions) > 0 {
+	if req.Permissions != nil {
+		if len(req.Permissions) == 0 {
+			return p, errPermissions // and not "keep them": whoever means to take all away must not hear that it is done
+		}
 		if p.Permissions, err = checkPermissions(req.Permissions); err != nil {
 			return p, err
 		}

@@ -71,7 +71,7 @@ func TestAnUpdateKeepsWhatItDoesNotName(t *testing.T) {
 	if err != nil || made.PrincipalID != mateID {
 		t.Fatal(err, made.PrincipalID)
 	}
-	for _, body := range []string{`{}`, `{"permissions":null,"conditions":null,"expires_at":null,"effect":null,"priority":null}`, `{"permissions":[]}`} {
+	for _, body := range []string{`{}`, `{"permissions":null,"conditions":null,"expires_at":null,"effect":null,"priority":null}`} {
 		var req api.UpdatePolicy
 		if err := json.Unmarshal([]byte(body), &req); err != nil {
 			t.Fatal(err)
@@ -80,6 +80,9 @@ func TestAnUpdateKeepsWhatItDoesNotName(t *testing.T) {
 		if diff := cmp.Diff(made, got); diff != "" || err != nil {
 			t.Errorf("%s: %v, %s", body, err, diff)
 		}
+	}
+	if _, err := w.Update(t.Context(), owner, v1, made.ID, api.UpdatePolicy{Permissions: []string{}}); !errors.Is(err, fault.Invalid) {
+		t.Errorf("no permission left: %v", err)
 	}
 }
 

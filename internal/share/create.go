@@ -121,7 +121,7 @@ func (s *Service) describe(ctx context.Context, r *row, req api.CreateShare, at 
 // limit takes over what bounds the use of a share.
 func (r *row) limit(req api.CreateShare, now time.Time) (err error) {
 	switch {
-	case req.ExpiresAt == nil || req.ExpiresAt.Year() < 1 || req.ExpiresAt.Year() > 9999:
+	case req.ExpiresAt == nil || req.ExpiresAt.UTC().Year() < 1 || req.ExpiresAt.UTC().Year() > 9999:
 		return fault.New(fault.Invalid, "expires_at must be a time like 2030-01-31T12:00:00Z")
 	case !now.Before(*req.ExpiresAt):
 		return fault.New(fault.Invalid, "expires_at must be in the future")

@@ -321,9 +321,12 @@ func TestASealedValueIsSharedWithWhoHasTheKeyAlone(t *testing.T) {
 func TestWhatIsWrongInARequestIsSaid(t *testing.T) {
 	r := newRig(t)
 	for what, edit := range map[string]func(*api.CreateShare){
-		"no end":           func(q *api.CreateShare) { q.ExpiresAt = nil },
-		"an end by now":    func(q *api.CreateShare) { *q.ExpiresAt = r.clock() },
-		"a zero end":       func(q *api.CreateShare) { *q.ExpiresAt = time.Time{} },
+		"no end":        func(q *api.CreateShare) { q.ExpiresAt = nil },
+		"an end by now": func(q *api.CreateShare) { *q.ExpiresAt = r.clock() },
+		"a zero end":    func(q *api.CreateShare) { *q.ExpiresAt = time.Time{} },
+		"the year 10000": func(q *api.CreateShare) {
+			*q.ExpiresAt = time.Date(9999, 12, 31, 23, 59, 59, 0, time.FixedZone("", -3600))
+		},
 		"count 0":          func(q *api.CreateShare) { q.MaxAccessCount = ptr(0) },
 		"count too large":  func(q *api.CreateShare) { q.MaxAccessCount = ptr(1 << 31) },
 		"write":            func(q *api.CreateShare) { q.Permissions = []string{"read", "write"} },
