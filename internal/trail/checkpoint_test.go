@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/keyfold/keyfold/auditcheck"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
@@ -83,6 +84,30 @@ func TestWhatWasChangedOfADeadProcessIsNotSigned(t *testing.T) {
 	left.checkpoint(tr)
 	if v, r := left.verify(tr); v.ChainValid || r.OK() || v.EventsSigned != 2 {
 		t.Errorf("%+v", v)
+	}
+}
+
+// Nor what does not follow on it, though it has a MAC.
+func TestWhatDoesNotFollowIsNotSignedForADeadProcess(t *testing.T) {
+	w := newWorld(t)
+	dead := w.open()
+	w.record(dead, "a", "b")
+	left := newWorldOf(w)
+	tr := left.open()
+	last := left.events("o")[1]
+	e, _, _, err := parse(dead.ring.Load(), "o", last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Prev[0]++
+	left.write(func(b *store.Batch) {
+		key, row := sealRow(dead, e)
+		b.Put(key, row)
+	})
+	left.sleep(time.Minute)
+	left.checkpoint(tr)
+	if p := left.point(0); len(p.Heads) != 1 || p.Heads[0].EventID != auditcheck.EventID(e.Chain, 1) {
+		t.Errorf("signed: %+v", p.Heads)
 	}
 }
 

@@ -121,6 +121,92 @@ func TestOneCallDoesSoMuchAndNoMore(t *testing.T) {
 	}
 }
 
+// pairs has n pairs of events that two processes recorded at the same time, and
+// one event after them.
+func pairs(t *testing.T, n int, action func(i int) string) (*world, *Trail) {
+	t.Helper()
+	w := newWorld(t)
+	tr, other := w.open(), w.open()
+	for i := range n {
+		w.sleep(time.Millisecond)
+		for _, one := range []*Trail{tr, other} {
+			if err := one.Record(t.Context(), event("o", action(i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	w.record(tr, "last")
+	return w, tr
+}
+
+// Events of one time are on one side of where a call ends.
+func TestAPageEndsBetweenTimes(t *testing.T) {
+	const n = maxLook/2 + 20
+	w, tr := pairs(t, n, func(i int) string {
+		if i < 40 { // one of them is where the first call ends
+			return "rare"
+		}
+		return "often"
+	})
+	q, found := Query{Action: "rare"}, 0
+	for calls := 0; ; calls++ {
+		out, err := w.reader(tr).List(t.Context(), owner, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found += len(out.Events); out.NextTo == nil {
+			if found != 80 || calls != 1 {
+				t.Errorf("%d events in %d calls", found, calls+1)
+			}
+			return
+		}
+		q.To, q.Offset = *out.NextTo, out.NextOffset
+	}
+}
+
+func TestAPartOfATrailBeginsAndEndsBetweenTimes(t *testing.T) {
+	w, tr := pairs(t, 12, func(int) string { return "a" })
+	w.checkpoint(tr)
+	for limit := 1; limit <= 26; limit++ {
+		for _, from := range []time.Time{{}, t0} {
+			v, err := w.reader(tr).Verify(t.Context(), owner, VerifyQuery{From: from, Limit: limit})
+			if err != nil || !v.ChainValid {
+				t.Errorf("%d from %v: %+v, %v", limit, from, v, err)
+			}
+		}
+	}
+}
+
+// A checkpoint comes some time after what it names, and counts for it.
+func TestEventsAreUnderTheCheckpointAfterTheirWindow(t *testing.T) {
+	w := newWorld(t)
+	tr := w.open()
+	w.record(tr, "a", "b")
+	w.sleep(time.Millisecond)
+	to := w.now()
+	w.checkpoint(tr)
+	v, err := w.reader(tr).Verify(t.Context(), owner, VerifyQuery{To: to})
+	if err != nil || v.EventsSigned != 2 {
+		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+// What is yet to come is not in an export that was made today.
+func TestAnExportEndsAtThePresent(t *testing.T) {
+	w := newWorld(t)
+	tr := w.open()
+	w.record(tr, "a")
+	w.sleep(time.Millisecond)
+	var b bytes.Buffer
+	if err := w.reader(tr).Export(t.Context(), owner, time.Time{}, w.now().Add(time.Hour), &b); err != nil {
+		t.Fatal(err)
+	}
+	r, err := auditcheck.VerifyExport(&b, auditcheck.Options{})
+	if err != nil || r.Events != 1 || !r.To.Equal(w.now()) {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 type counting struct {
 	store.Store
 	records int

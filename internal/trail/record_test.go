@@ -366,6 +366,9 @@ func TestCloseWaitsForAllGroupsThatWait(t *testing.T) {
 				all.Go(record)
 			}
 			synctest.Wait()
+			if len(tr.waiting) != 2 {
+				t.Errorf("%d groups wait", len(tr.waiting))
+			}
 			closed := make(chan error)
 			go func() { closed <- tr.Close() }()
 			for began := false; !began; runtime.Gosched() {
