@@ -106,7 +106,7 @@ func (s serverSettings) checkKMS(f *findings) {
 
 // kmsClient is a client of an external key process.
 func (s serverSettings) kmsClient() (*kmsclient.Client, error) {
-	c := kmsclient.Config{Endpoint: s.KMS.URL}
+	c := kmsclient.Config{Endpoint: s.KMS.URL, Retry: 100 * time.Millisecond}
 	if s.kmsHasTLS() {
 		var err error
 		if c.TLS, err = kmsclient.LoadTLS(s.KMS.Cert, s.KMS.Key, s.KMS.CA); err != nil {
