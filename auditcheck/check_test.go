@@ -174,6 +174,13 @@ func TestAWindowOfATrailIsGood(t *testing.T) {
 	if r := s.verify(t, Options{}); !r.OK() || r.Verified != 5 || r.Signed != 3 {
 		t.Errorf("%+v", r)
 	}
+	early := newSample()
+	saved := early.points
+	early.head.To = t0.Add(4 * time.Second)
+	early.events, early.hashes, early.points = early.events[:4], early.hashes[:4], saved[:1]
+	if r := early.verify(t, Options{Saved: saved}); !r.OK() || r.Signed != 4 {
+		t.Errorf("with a saved checkpoint of later: %+v", r)
+	}
 	s.events[0].Time, s.events[1].Time = s.events[1].Time, s.events[0].Time
 	s.head.To = t0.Add(9 * time.Second)
 	if r := s.verify(t, Options{}); r.OK() {
@@ -237,6 +244,10 @@ func TestATamperedTrailShows(t *testing.T) {
 		}, false, at(Chain{0x8c}, 1)},
 		"an event is later than the window": {func(s *sample) { s.head.To = t0.Add(11 * time.Second) }, false, at(chainB, 6)},
 		"an event is older than its chain":  {func(s *sample) { s.change(11, true, func(e *Event) { e.Time = t0.UnixNano() }) }, false, at(chainB, 6)},
+		"an event is of the time before": {func(s *sample) {
+			s.cut(10, 1)
+			s.change(10, true, func(e *Event) { e.Time = s.events[9].Time })
+		}, false, at(chainB, 6)},
 		"a checkpoint of another org":       {func(s *sample) { s.sign(1, func(p *api.AuditCheckpoint) { p.OrgID = "p" }) }, false, ""},
 		"a signed one is older than before": {func(s *sample) { s.sign(1, func(p *api.AuditCheckpoint) { p.CreatedAt = t0; p.Heads = nil }) }, false, ""},
 		"a signed one is before its head":   {func(s *sample) { s.points = s.points[:1]; s.sign(0, func(p *api.AuditCheckpoint) { p.CreatedAt = t0 }) }, false, ""},
@@ -380,11 +391,11 @@ func TestAnExportThatIsNotWholeIsAnError(t *testing.T) {
 	}
 }
 
-// One flipped bit of each byte after the head, which nobody signs.
+// One flipped bit of every third byte after the head, which nobody signs.
 func TestAFlippedBitAnywhereShows(t *testing.T) {
 	text := []byte(newSample().text(t))
 	opt := Options{Keys: keysOf(key), Saved: newSample().points}
-	for i := bytes.IndexByte(text, '\n') + 1; i < len(text)-1; i++ {
+	for i := bytes.IndexByte(text, '\n') + 1; i < len(text)-1; i += 3 {
 		bad := bytes.Clone(text)
 		bad[i] ^= 1 << (i % 7)
 		if r, err := VerifyExport(bytes.NewReader(bad), opt); err == nil && r.OK() {
@@ -421,6 +432,17 @@ func TestEveryEditOfLinesShows(t *testing.T) {
 			check(fmt.Sprint(i, " and ", j, " swapped"), swapped)
 			check(fmt.Sprint(i, " moved to ", j), slices.Insert(slices.Delete(slices.Clone(lines), i, i+1), j, lines[i]))
 			check(fmt.Sprint(j, " moved to ", i), slices.Insert(slices.Delete(slices.Clone(lines), j, j+1), i, lines[j]))
+		}
+	}
+}
+
+// A key that is none, or has another's name, signs nothing.
+func TestAKeyThatIsNoneIsNotTrusted(t *testing.T) {
+	for _, pub := range [][]byte{nil, {1}, keysOf(otherKey)[0].PublicKey} {
+		s := newSample()
+		s.head.Keys[0].PublicKey = pub
+		if r := s.verify(t, Options{}); r.OK() || !strings.Contains(r.Problems[0].What, "none of those that are trusted") {
+			t.Errorf("%x: %+v", pub, r)
 		}
 	}
 }
