@@ -1,5 +1,5 @@
-// Command keyfold is Keyfold's command line: a development server and every
-// user's call.
+// Command keyfold is Keyfold's command line: the server, one for development,
+// and every user's call.
 //
 // It owns flags, environment and output; each command is one or a few calls of
 // package client, which seals and opens. It trusts its environment and the

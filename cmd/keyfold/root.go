@@ -45,6 +45,7 @@ func (a *app) root() *cobra.Command {
 		Long: `Keyfold keeps secrets in vaults and messages in threads, encrypted.
 
 Try it:            keyfold dev
+Run it:            keyfold server
 Sign in:           keyfold login, which keeps it in KEYFOLD_CONFIG_DIR
 Where and who:     KEYFOLD_URL, KEYFOLD_API_KEY; without them, the development
                    server of ./keyfold-data (KEYFOLD_DATA) when there is one, and
