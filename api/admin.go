@@ -2,6 +2,15 @@ package api
 
 import "time"
 
+// RotateTokenKey is the body of POST /admin/token-keys/rotate, which makes a new
+// key that signs access tokens and answers 204. It is published at once and signs
+// ten minutes later, and the tokens of the one before live out their time. With
+// Replace it signs at once, and the tokens of all others are dead within a second:
+// for when a key may be in wrong hands.
+type RotateTokenKey struct {
+	Replace bool `json:"replace,omitzero"`
+}
+
 // RotateKEK is the body of POST /admin/encryption/rotate-kek, which makes new
 // primaries and rewraps under them, and of POST /admin/encryption/rewrap, which
 // only rewraps under the present ones. Name one: a vault, the threads, or all.

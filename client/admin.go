@@ -22,6 +22,13 @@ func (c *Client) Rewrap(ctx context.Context, req api.RotateKEK) ([]api.Job, erro
 	return c.startJobs(ctx, "/admin/encryption/rewrap", req)
 }
 
+// RotateTokenKey makes a new key that signs access tokens; see
+// api.RotateTokenKey.
+func (c *Client) RotateTokenKey(ctx context.Context, req api.RotateTokenKey) error {
+	_, err := c.do(ctx, call{method: "POST", path: "/admin/token-keys/rotate", in: req})
+	return err
+}
+
 func (c *Client) startJobs(ctx context.Context, path string, req api.RotateKEK) ([]api.Job, error) {
 	var out api.Jobs
 	_, err := c.do(ctx, call{method: "POST", path: path, in: req, out: &out})

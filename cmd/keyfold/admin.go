@@ -19,7 +19,27 @@ func (a *app) adminCmd() *cobra.Command {
 	return cli.Group("admin", "Run the server: keys and jobs (needs an admin key)",
 		a.rotateCmd("rotate-kek", "Give KEKs a new primary and rewrap what is under older versions", (*client.Client).RotateKEK),
 		a.rotateCmd("rewrap", "Rewrap what is under older versions of KEKs that were rotated in the key process", (*client.Client).Rewrap),
-		a.jobsCmd(), a.planCmd(), a.adminAuditCmd())
+		a.tokenKeyCmd(), a.jobsCmd(), a.planCmd(), a.adminAuditCmd())
+}
+
+func (a *app) tokenKeyCmd() *cobra.Command {
+	var req api.RotateTokenKey
+	cmd := &cobra.Command{
+		Use: "rotate-token-key", Short: "Make a new key that signs access tokens", Args: cobra.NoArgs,
+		Long: `Make a new key that signs access tokens; the server does so by itself every 30 days.
+It signs after ten minutes, and what was signed before is taken until it ends.
+--replace is for a key that may be in wrong hands: the new one signs at once, and
+every token that was signed before is dead. Whoever is signed in is so again by
+itself, with his refresh token or API key.`,
+		RunE: a.operates(func(ctx context.Context, c *client.Client, _ []string) error {
+			if err := c.RotateTokenKey(ctx, req); err != nil {
+				return err
+			}
+			return a.Answer(req, "there is a new key; /.well-known/jwks.json shows it")
+		}),
+	}
+	cmd.Flags().BoolVar(&req.Replace, "replace", false, "end all tokens that were signed before")
+	return cmd
 }
 
 // rotateCmd starts jobs by start and follows them to their end.

@@ -150,6 +150,7 @@ var matrix = []row{
 
 	{"GET /v1/billing/subscription", "", "", dead, "200 403 403 403 200 200", none, none},
 	{"GET /v1/billing/usage", "", "", dead, "200 403 403 403 200 200", none, none},
+	{"POST /admin/token-keys/rotate", "", "", dead, none, none, "403 403 204"},
 	{"PUT /v1/admin/orgs/{org}/billing-tier", `{"tier":"enterprise"}`, "", dead, none, none, "403 403 200"},
 
 	{"POST /v1/threads", `{"title":"t"}`, "", dead, "200", "200", "200 200 403"},

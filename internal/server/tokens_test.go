@@ -26,7 +26,7 @@ func TestAnybodyMayReadTheKeysOfTokens(t *testing.T) {
 	}
 	defer k.Close()
 	st := memstore.New()
-	mux := httpx.New(httpx.Config{Rows: tokens{token.New(token.Config{Store: st, Box: sealed.New(st, k)})}.rows()})
+	mux := httpx.New(httpx.Config{Rows: tokens{service: token.New(token.Config{Store: st, Box: sealed.New(st, k)})}.rows()})
 	get := func(path string, status int, cache string) (body map[string]any) {
 		t.Helper()
 		r := httptest.NewRequest("GET", path, nil)

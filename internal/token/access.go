@@ -59,7 +59,7 @@ func (s *Service) Issue(ctx context.Context, c Claims) (text string, expires tim
 // Verify returns what the token says if it is ours, alive and not revoked. The
 // slices are shared with other callers, who only read them. Every call asks the
 // store whether the token is revoked; the signature of a token that was verified
-// before is not looked at again. Errors: Unauthenticated, one and the same for
+// before is not looked at again, as long as its key verifies. Errors: Unauthenticated, one and the same for
 // every cause; Unavailable, Damaged.
 func (s *Service) Verify(ctx context.Context, text string) (Claims, error) {
 	if len(text) > MaxText || strings.ContainsAny(text, "\r\n") { // which the decoder of base64 passes over
@@ -68,14 +68,15 @@ func (s *Service) Verify(ctx context.Context, text string) (Claims, error) {
 	sum := sha256.Sum256([]byte(text))
 	v := s.cache.get(sum)
 	if v == nil {
-		c, err := s.parse(ctx, text)
+		c, kid, err := s.parse(ctx, text)
 		if err != nil {
 			return Claims{}, err
 		}
-		v = &verified{Claims: c, revoked: layout.Revoked(c.JTI), size: entryBytes + len(text)}
+		v = &verified{Claims: c, kid: kid, revoked: layout.Revoked(c.JTI), size: entryBytes + len(text)}
 		s.cache.put(sum, v)
 	}
-	if !v.alive(s.now()) {
+	s.reread(ctx) // a failure leaves the keys that are known
+	if _, ok := s.known(v.kid); !ok || !v.alive(s.now()) {
 		return Claims{}, errToken
 	}
 	switch _, err := s.store.Get(ctx, v.revoked); {
@@ -87,27 +88,28 @@ func (s *Service) Verify(ctx context.Context, text string) (Claims, error) {
 	return Claims{}, errToken
 }
 
-// parse checks signature and times. Errors are those of Verify.
-func (s *Service) parse(ctx context.Context, text string) (Claims, error) {
+// parse checks signature and times, and says whose key signed. Errors are those
+// of Verify.
+func (s *Service) parse(ctx context.Context, text string) (c Claims, kid string, err error) {
 	var w wire
-	_, err := s.parser.ParseWithClaims(text, &w, func(t *jwt.Token) (any, error) {
-		id, ok := t.Header["kid"].(string)
-		if !ok || t.Header["typ"] != "JWT" || len(t.Header) != 3 {
+	_, err = s.parser.ParseWithClaims(text, &w, func(t *jwt.Token) (any, error) {
+		var ok bool
+		if kid, ok = t.Header["kid"].(string); !ok || t.Header["typ"] != "JWT" || len(t.Header) != 3 {
 			return nil, errToken
 		}
-		return s.verifier(ctx, id)
+		return s.verifier(ctx, kid)
 	})
 	if err != nil {
 		if f, ok := errors.AsType[*fault.Error](err); ok {
-			return Claims{}, f
+			return c, kid, f
 		}
-		return Claims{}, errToken // the cause may quote the token
+		return c, kid, errToken // the cause may quote the token
 	}
 	c, ok := w.claims()
 	if !ok {
-		return Claims{}, errToken
+		return c, kid, errToken
 	}
-	return c, nil
+	return c, kid, nil
 }
 
 // verifier returns the key of this ID, after reading the keys again if they do

@@ -5,6 +5,7 @@ import "sync"
 // verified is an access token whose signature and times were found good.
 type verified struct {
 	Claims
+	kid     string // of the key that signed it
 	revoked string // key of the row that is there when it is revoked
 	size    int    // bytes that it takes, about
 }

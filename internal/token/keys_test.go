@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -300,4 +301,34 @@ func TestACallerWhoLeavesDoesNotSpoilTheKeysForOthers(t *testing.T) {
 	}
 	s.Verify(ctx, text)
 	w.lives(s, text)
+}
+
+func TestAReplacedKeyVerifiesNothingAnyMore(t *testing.T) {
+	w := newWorld(t)
+	other := w.another()
+	old, elsewhere := w.issue(w.Service, time.Hour), w.issue(other, time.Hour)
+	for _, text := range []string{old, elsewhere} { // both know both, and have them in their caches
+		w.lives(w.Service, text)
+		w.lives(other, text)
+	}
+	before := w.shown(w.Service)
+	if err := w.Replace(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if now := w.shown(w.Service); len(now) != 1 || slices.Contains(before, now[0]) {
+		t.Errorf("shown are %v, and were %v", now, before)
+	}
+	w.pass(readEvery)
+	for _, text := range []string{old, elsewhere} {
+		for _, s := range []*Service{w.Service, other} {
+			w.dead(s, text, "of a replaced key")
+		}
+	}
+	fresh := w.issue(other, time.Hour)
+	w.lives(w.Service, fresh)
+	for key := range w.rows() {
+		if strings.Contains(key, before[0]) {
+			t.Errorf("%s is left", key)
+		}
+	}
 }

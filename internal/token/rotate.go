@@ -81,25 +81,39 @@ func (s *Service) known(id string) (ed25519.PublicKey, bool) {
 	return nil, false
 }
 
-// readEvery is how often unknown key IDs, which anybody can send, have the keys
-// read again at most. A key is published long before it signs.
+// readEvery is how often tokens have the keys read again: those whose key is
+// known, since it may be gone (Replace), and those whose key is not, which
+// anybody can send. A key is published long before it signs.
 const readEvery = time.Second
 
-// reread reads the keys again for an unknown key ID, unless that was done just
-// now; it answers then as it did.
+// reading is when the keys were read again, and what came of it.
+type reading struct {
+	at      time.Time
+	failure error
+}
+
+func (r *reading) recent(now time.Time) bool {
+	return r != nil && now.Sub(r.at) >= 0 && now.Sub(r.at) < readEvery
+}
+
+// reread reads the keys again, unless that was done just now; it answers then as
+// it did.
 func (s *Service) reread(ctx context.Context) error {
+	if r := s.last.Load(); r.recent(s.now()) {
+		return r.failure
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	if since := now.Sub(s.tried); since >= 0 && since < readEvery {
-		return s.failure
+	if r := s.last.Load(); r.recent(now) {
+		return r.failure
 	}
 	// What comes of it is everybody's: a caller who leaves must not end it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	_, s.failure = s.read(ctx)
-	s.tried = now
-	return s.failure
+	_, err := s.read(ctx)
+	s.last.Store(&reading{now, err})
+	return err
 }
 
 // current returns the keys, of which one signs. It makes the first one, and the
@@ -132,15 +146,36 @@ func (s *Service) Rotate(ctx context.Context) error {
 	return err
 }
 
+// Replace makes a signing key that signs at once, in the place of all others:
+// for when one of them may be in wrong hands. Tokens that were signed before are
+// dead, here when it returns and elsewhere within readEvery; sessions are renewed
+// by their refresh tokens.
+func (s *Service) Replace(ctx context.Context) error {
+	_, err := s.change(ctx, func(b *store.Batch, k *keys) ([]keyRow, error) {
+		for _, one := range k.list {
+			s.box.Delete(b, one.secret())
+		}
+		row, err := s.generate(ctx, b, s.now())
+		return []keyRow{row}, err
+	})
+	return err
+}
+
 // renew takes keys away that are over, and makes one if it is time or if must
 // says so. Of servers that meet, one makes it and all return it.
-func (s *Service) renew(ctx context.Context, must bool) (k *keys, err error) {
+func (s *Service) renew(ctx context.Context, must bool) (*keys, error) {
+	return s.change(ctx, func(b *store.Batch, k *keys) ([]keyRow, error) { return s.next(ctx, b, k, must) })
+}
+
+// change commits the keys that to puts in the place of k, with b; nothing when b
+// is left empty.
+func (s *Service) change(ctx context.Context, to func(b *store.Batch, k *keys) ([]keyRow, error)) (k *keys, err error) {
 	err = retry(ctx, func() error {
 		if k, err = s.read(ctx); err != nil {
 			return err
 		}
 		var b store.Batch
-		rows, err := s.next(ctx, &b, k, must)
+		rows, err := to(&b, k)
 		if err != nil || len(b.Writes) == 0 {
 			return err
 		}
@@ -180,17 +215,24 @@ func (s *Service) next(ctx context.Context, b *store.Batch, k *keys, must bool) 
 	if unsound >= maxUnsound {
 		return nil, errKeys
 	}
-	row := keyRow{Created: now.UTC(), SignsFrom: now.UTC()}
+	signsFrom := now
 	if newest != nil {
-		row.SignsFrom = row.SignsFrom.Add(publish)
+		signsFrom = now.Add(publish)
 	}
+	row, err := s.generate(ctx, b, signsFrom)
+	return append(rows, row), err
+}
+
+// generate makes a key, with its secret in b.
+func (s *Service) generate(ctx context.Context, b *store.Batch, signsFrom time.Time) (keyRow, error) {
+	row := keyRow{Created: s.now().UTC(), SignsFrom: signsFrom.UTC()}
 	seed := make([]byte, ed25519.SeedSize)
 	defer clear(seed)
 	rand.Read(seed)
 	made := newKey(row, seed)
 	defer clear(made.private())
 	row.ID = thumbprint(made.public)
-	return append(rows, row), s.box.Put(ctx, b, row.secret(), seed)
+	return row, s.box.Put(ctx, b, row.secret(), seed)
 }
 
 // JWKS returns the keys that verify tokens, now or soon.

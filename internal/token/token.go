@@ -56,10 +56,8 @@ type Service struct {
 
 	keys atomic.Pointer[keys] // as last read; nil: never
 
-	// of reading the keys again
-	mu      sync.Mutex
-	tried   time.Time // when an unknown key ID last had them read
-	failure error     // what came of it
+	mu   sync.Mutex // is held while the keys are read again
+	last atomic.Pointer[reading]
 }
 
 // New returns a Service. It reads nothing yet, and has nothing to close.
