@@ -300,11 +300,11 @@ func (c *confidant) write(file, text string) {
 	}
 }
 
-// trail is an org's trail, as the export and the list show it.
-func (c *confidant) trail(key string) string {
+// trail is a trail, as the export and the list at path show it.
+func (c *confidant) trail(key, path string) string {
 	c.t.Helper()
-	status, export := c.ask(key, "GET", "/v1/audit/export", "")
-	status2, list := c.ask(key, "GET", "/v1/audit/events?limit=1000", "")
+	status, export := c.ask(key, "GET", path+"/export", "")
+	status2, list := c.ask(key, "GET", path+"/events?limit=1000", "")
 	if status != 200 || status2 != 200 || strings.Count(export, "\n") < 5 {
 		c.t.Fatalf("the trail: %d %d %s", status, status2, export)
 	}
@@ -384,7 +384,7 @@ func TestNothingThatOpensIsStoredLoggedOrToldToOthers(t *testing.T) {
 	carol := c.people()
 	c.machines(admin)
 	out := t.TempDir()
-	c.write(filepath.Join(out, "trails"), c.trail(carol)+c.trail(c.key)+c.trail(admin))
+	c.write(filepath.Join(out, "trails"), c.trail(carol, "/v1/audit")+c.trail(c.key, "/v1/audit")+c.trail(admin, "/admin/audit"))
 	c.get(admin, "POST", "/admin/encryption/rotate-kek", `{"all":true}`)
 	status, metrics := c.ask(admin, "GET", "/admin/debug/prometheus", "")
 	if status != 200 || !strings.Contains(metrics, "keyfold_jobs") {
