@@ -12,6 +12,7 @@ import (
 
 	"github.com/keyfold/keyfold/internal/allinone"
 	"github.com/keyfold/keyfold/internal/cli"
+	"github.com/keyfold/keyfold/internal/harden"
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
 )
@@ -51,7 +52,7 @@ func (a *app) server(ctx context.Context, file string, onFailure func(error)) (e
 		return err
 	}
 	log := s.Log.Logger(a.Err)
-	for _, text := range warnings {
+	for _, text := range append(warnings, harden.Apply()...) {
 		log.WarnContext(ctx, text)
 	}
 	ln, err := s.listen(log)
