@@ -38,6 +38,8 @@ func TestAStandardProtobufReadsAndWritesOurBytes(t *testing.T) {
 	against(t, file, Seal, "Seal")
 	against(t, file, Open, "Open")
 	against(t, file, Rewrap, "Rewrap")
+	against(t, file, CMEKRotation, "OpenCMEKRotation")
+	against(t, file, Reencrypt, "Reencrypt")
 }
 
 func against[In, Out any](t *testing.T, file protoreflect.FileDescriptor, c Call[In, Out], name string) {
