@@ -12,7 +12,7 @@ type AuditEvent struct {
 	Action        string            `json:"action"`
 	ResourceType  string            `json:"resource_type"`
 	ResourceID    string            `json:"resource_id"`
-	Outcome       string            `json:"outcome"` // "allowed", "refused" or "failed"
+	Outcome       string            `json:"outcome"` // "allowed", "refused", "failed", or "done" for what took effect
 	Details       map[string]string `json:"details"` // facts, such as vault_id and path; never a value
 	IPAddress     string            `json:"ip_address,omitempty"`
 	RequestID     string            `json:"request_id,omitempty"`

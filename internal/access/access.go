@@ -135,6 +135,7 @@ const (
 	Allowed Outcome = "allowed" // and may have failed later
 	Refused Outcome = "refused"
 	Failed  Outcome = "failed" // a sign-in with a wrong credential
+	Done    Outcome = "done"   // what was allowed before has taken effect
 )
 
 // Recorder appends events to the trail. It returns when e is on stable storage;

@@ -64,6 +64,16 @@ func (g *Gate) Check(ctx context.Context, p access.Principal, a access.Action, r
 	return decision
 }
 
+// Done records that what Check allowed has taken effect, and what came of it.
+func (g *Gate) Done(ctx context.Context, p access.Principal, a access.Action, r access.Resource) error {
+	e := event(p, a, r, nil)
+	e.Outcome = access.Done
+	if err := g.Recorder.Record(ctx, e); err != nil {
+		return fault.Wrap(fault.Unavailable, err, "it was done, and the audit trail cannot be written; look before you try again")
+	}
+	return nil
+}
+
 // Filter decides for many paths of one vault by rules that are read, and whose
 // conditions are judged, once. It records nothing.
 func (g *Gate) Filter(ctx context.Context, p access.Principal, a access.Action, r access.Resource) (func(path string) bool, error) {

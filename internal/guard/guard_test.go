@@ -73,6 +73,22 @@ func TestADecisionIsRecordedWithAllThatIsKnown(t *testing.T) {
 	}
 }
 
+func TestWhatTookEffectIsRecordedOrItsCallerHearsOfIt(t *testing.T) {
+	w := newWorld()
+	r := thing
+	r.As, r.Details = "secret.written", map[string]string{"version": "3"}
+	if err := w.Done(t.Context(), owner, access.SecretWrite, r); err != nil {
+		t.Fatal(err)
+	}
+	if e := w.events[0]; len(w.events) != 1 || e.Action != "secret.written" || e.Outcome != access.Done || e.ActorID != "u1" || e.Details["version"] != "3" || e.Details["vault_id"] != "v" || len(w.asked) > 0 {
+		t.Errorf("%+v, asked %q", w.events, w.asked)
+	}
+	w.refuse = errors.New("disk full")
+	if err := w.Done(t.Context(), owner, access.SecretWrite, r); !errors.Is(err, fault.Unavailable) {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestEachIsRecordedInTheTrailOfItsActor(t *testing.T) {
 	w := newWorld()
 	for _, c := range []struct {

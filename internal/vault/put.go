@@ -80,6 +80,9 @@ func (s *Service) write(ctx context.Context, t target, compose func(vault, secre
 		}
 		return commit()
 	})
+	if err == nil {
+		err = s.done(ctx, t, "secret.written", out.Version)
+	}
 	if err != nil {
 		return api.SecretMetadata{}, err
 	}

@@ -13,7 +13,8 @@ import (
 // be written again; its versions go on counting and its ID stays.
 // fault.NotFound when there is no secret at path, or no longer.
 func (s *Service) DeleteSecret(ctx context.Context, p access.Principal, vaultID, path string) error {
-	return s.change(ctx, target{p: p, action: access.SecretDelete, vault: vaultID, path: path}, func(v vault) error {
+	t, last := target{p: p, action: access.SecretDelete, vault: vaultID, path: path}, 0
+	err := s.change(ctx, t, func(v vault) error {
 		key := layout.SecretHead(v.id, path)
 		h, rev, err := load[secretHead](ctx, s, key)
 		if err != nil {
@@ -28,8 +29,13 @@ func (s *Service) DeleteSecret(ctx context.Context, p access.Principal, vaultID,
 		if err := put(b, key, secretHead{ID: h.ID, Version: h.Version, DeletedThrough: h.Version}); err != nil {
 			return err
 		}
+		last = h.Version
 		return s.commit(ctx, b)
 	})
+	if err != nil {
+		return err
+	}
+	return s.done(ctx, t, "secret.deleted", last)
 }
 
 // DisableVersion makes version n of a secret unreadable for good. Disabling it

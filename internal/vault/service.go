@@ -42,11 +42,18 @@ type KMS interface {
 	ReleaseKEK(ctx context.Context, kekID string, below uint32) error
 }
 
+// Gate decides and records before anything is touched, and records which
+// version a write or a deletion made once that is on stable storage.
+type Gate interface {
+	access.Gate
+	Done(ctx context.Context, p access.Principal, a access.Action, r access.Resource) error
+}
+
 // Config says what a Service works with.
 type Config struct {
 	Store store.Store
 	KMS   KMS
-	Gate  access.Gate
+	Gate  Gate
 	Now   func() time.Time // nil: time.Now
 	Log   *slog.Logger     // nil: slog.Default
 }
@@ -62,7 +69,7 @@ type Config struct {
 type Service struct {
 	store     store.Store
 	kms       KMS
-	authority access.Gate
+	authority Gate
 	now       func() time.Time
 	log       *slog.Logger
 	quotas    quotas

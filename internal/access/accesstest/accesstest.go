@@ -27,6 +27,7 @@ type Gate struct {
 
 	mu    sync.Mutex
 	asked []Asked
+	done  []Asked
 }
 
 // Asked returns what Check was asked since the last call of Asked.
@@ -48,6 +49,23 @@ func (g *Gate) Check(_ context.Context, p access.Principal, a access.Action, r a
 	defer g.mu.Unlock()
 	g.asked = append(g.asked, Asked{p, a, r, err})
 	return err
+}
+
+// Done remembers what has taken effect.
+func (g *Gate) Done(_ context.Context, p access.Principal, a access.Action, r access.Resource) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.done = append(g.done, Asked{p, a, r, g.Fail})
+	return g.Fail
+}
+
+// WasDone returns what Done was told since the last call of WasDone.
+func (g *Gate) WasDone() []Asked {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	out := g.done
+	g.done = nil
+	return out
 }
 
 // Filter decides.
