@@ -8,24 +8,29 @@ import (
 	"github.com/keyfold/keyfold/internal/aead"
 )
 
-// A blob is, in bytes:
+// A blob is, in bytes, of one of two versions:
 //
-//	version (1 byte, 0x01) | nonce (12 bytes, random) | ciphertext (as long as the plaintext) | tag (16 bytes)
+//	0x01 | nonce (12 bytes, random) | ciphertext (as long as the plaintext) | tag (16 bytes)
+//	0x02 | salt (32) | commitment (32) | nonce (12) | ciphertext | tag (16); see bound.go
 //
-// AES-256-GCM, no AAD. On the wire it is one text, in one of two forms:
+// Version 0x01 is AES-256-GCM under the key itself, without AAD. On the wire a
+// blob is one text, in one of two forms:
 //
 //	FormBase64  the blob in standard base64 with padding: what we write
-//	FormHex     the blob without its version byte, in lower-case hex: read, and kept by ReencryptValue
+//	FormHex     a blob 0x01 without its version byte, in lower-case hex: read, and kept by ReencryptValue
 //
-// The forms cannot be confused: base64 of a first byte 0x01 begins with "A",
-// which is no lower-case hex digit. And a blob has one text per form: what
+// The forms cannot be confused: base64 of a first byte 0x01 or 0x02 begins with
+// "A", which is no lower-case hex digit. And a blob has one text per form: what
 // parses is written back to the same text, so that equal blobs compare equal
 // and nothing rides along in spare bits or line breaks.
 
 const (
-	blobVersion = 0x01
-	// Overhead is how much longer a blob is than its plaintext, in bytes.
+	plainVersion = 0x01
+	boundVersion = 0x02
+	// Overhead is how much longer a blob of version 1 is than its plaintext, in bytes.
 	Overhead = 1 + aead.Overhead
+	// BoundOverhead is how much longer a blob of version 2 is than its plaintext, in bytes.
+	BoundOverhead = 1 + saltSize + commitmentSize + aead.Overhead
 )
 
 // Form is how a value's text spells its blob.
@@ -42,126 +47,99 @@ const (
 // more has the shape of the older form.
 type Info struct {
 	Form          Form
-	Version       byte // 1; 0 in FormHex, which has none
+	Version       byte // 1 or 2; 0 in FormHex, which has none
 	PlaintextSize int  // bytes
 }
 
-// Encrypt returns the blob of plaintext, which may be empty, in bytes. It
-// fails only when the key was wiped.
+// Encrypt returns the blob of plaintext, which may be empty, in bytes: version
+// 1, which opens at any path. It fails only when the key was wiped.
 func Encrypt(k *Key, plaintext []byte) ([]byte, error) {
-	sealed, err := k.m.aead.Seal(plaintext, nil)
-	if err != nil {
-		return nil, errWiped
-	}
-	return append([]byte{blobVersion}, sealed...), nil
+	return k.seal(Context{}, shape{version: plainVersion}, plaintext)
 }
 
-// Decrypt returns the plaintext of a blob in bytes. Bytes without the shape of
-// a blob are ErrTooShort or ErrUnknownVersion; every blob that does not open
-// is ErrDecrypt.
-func Decrypt(k *Key, blob []byte) ([]byte, error) {
-	sealed, err := parseBlob(blob)
-	if err != nil {
-		return nil, err
-	}
-	return k.open(sealed)
-}
+// Decrypt returns the plaintext of a blob of version 1 in bytes: see DecryptAt.
+// A bound blob is ErrNeedsContext.
+func Decrypt(k *Key, blob []byte) ([]byte, error) { return DecryptAt(k, Context{}, blob) }
 
-// EncryptValue returns the blob of plaintext as the text to send: FormBase64.
-// It fails only when the key was wiped.
+// EncryptValue returns what Encrypt does as the text to send: FormBase64.
 func EncryptValue(k *Key, plaintext []byte) (string, error) {
-	blob, err := Encrypt(k, plaintext)
-	if err != nil {
-		return "", err
-	}
-	return base64.StdEncoding.EncodeToString(blob), nil
+	return k.sealValue(Context{}, shape{FormBase64, plainVersion}, plaintext)
 }
 
-// DecryptValue returns the plaintext of a value in either form. Text without
-// the shape of one is ErrBadEncoding, ErrTooShort or ErrUnknownVersion; every
-// value that does not open is ErrDecrypt.
-func DecryptValue(k *Key, value string) ([]byte, error) {
-	_, sealed, err := parseValue(value)
-	if err != nil {
-		return nil, err
-	}
-	return k.open(sealed)
-}
+// DecryptValue returns the plaintext of a value of version 1, in either form:
+// see DecryptValueAt. A bound value is ErrNeedsContext.
+func DecryptValue(k *Key, value string) ([]byte, error) { return DecryptValueAt(k, Context{}, value) }
 
-// ReencryptValue opens value under old and returns it encrypted under fresh,
-// with a new nonce and in the form that it came in, so that whoever wrote it can
-// still read it. Errors are those of DecryptValue and EncryptValue.
+// ReencryptValue is ReencryptValueAt for values of version 1. A bound value is
+// ErrNeedsContext.
 func ReencryptValue(old, fresh *Key, value string) (string, error) {
-	form, sealed, err := parseValue(value)
-	if err != nil {
-		return "", err
-	}
-	plaintext, err := old.open(sealed)
-	if err != nil {
-		return "", err
-	}
-	defer clear(plaintext)
-	sealed, err = fresh.m.aead.Seal(plaintext, nil)
-	if err != nil {
-		return "", errWiped
-	}
-	return formatValue(form, sealed), nil
+	return ReencryptValueAt(old, fresh, Context{}, value)
 }
 
 // Inspect says what a value looks like from outside; it needs no key. Its
-// errors are the shape errors of DecryptValue, so that what Inspect accepts
-// can fail later in one way only, ErrDecrypt.
+// errors are the shape errors of DecryptValue, so that what Inspect accepts can
+// fail later in two ways only, ErrDecrypt and, if bound, ErrNeedsContext.
 func Inspect(value string) (Info, error) {
-	form, sealed, err := parseValue(value)
+	s, body, err := parseValue(value)
 	if err != nil {
 		return Info{}, err
 	}
-	info := Info{Form: form, PlaintextSize: len(sealed) - aead.Overhead}
-	if form == FormBase64 {
-		info.Version = blobVersion
+	info := Info{Form: s.form, Version: s.version, PlaintextSize: len(body) + 1 - s.overhead()}
+	if s.form == FormHex {
+		info.Version = 0
 	}
 	return info, nil
 }
 
-func (k *Key) open(sealed []byte) ([]byte, error) {
-	plaintext, err := k.m.aead.Open(sealed, nil)
-	if err != nil {
-		return nil, ErrDecrypt
-	}
-	return plaintext, nil
+// shape is all of a blob but its body, the bytes behind the version byte. The
+// older form is of version 1 and does not say so.
+type shape struct {
+	form    Form
+	version byte
 }
 
-// parseValue returns nonce | ciphertext | tag of either form. A text of nothing
-// but lower-case hex digits is of the older form, any other of the documented.
-func parseValue(value string) (Form, []byte, error) {
+// overhead is how much longer the blob is than its plaintext, in bytes.
+func (s shape) overhead() int {
+	if s.version == boundVersion {
+		return BoundOverhead
+	}
+	return Overhead
+}
+
+// parseValue returns the shape and the body of a value. A text of nothing but
+// lower-case hex digits is of the older form, any other of the documented.
+func parseValue(value string) (shape, []byte, error) {
 	if value != "" && isLowerHex(value) {
-		sealed, err := parseHex(value)
-		return FormHex, sealed, err
+		body, err := parseHex(value)
+		return shape{FormHex, plainVersion}, body, err
 	}
 	blob, err := decodeBase64(value)
 	if err != nil {
-		return "", nil, err
+		return shape{}, nil, err
 	}
-	sealed, err := parseBlob(blob)
-	return FormBase64, sealed, err
+	version, body, err := parseBlob(blob)
+	return shape{FormBase64, version}, body, err
 }
 
-// formatValue is the inverse of parseValue.
-func formatValue(form Form, sealed []byte) string {
+// formatBlob is the inverse of parseValue for a whole blob.
+func formatBlob(form Form, blob []byte) string {
 	if form == FormHex {
-		return hex.EncodeToString(sealed)
+		return hex.EncodeToString(blob[1:])
 	}
-	return base64.StdEncoding.EncodeToString(append([]byte{blobVersion}, sealed...))
+	return base64.StdEncoding.EncodeToString(blob)
 }
 
-func parseBlob(blob []byte) ([]byte, error) {
+func parseBlob(blob []byte) (version byte, body []byte, err error) {
 	if len(blob) < Overhead {
-		return nil, ErrTooShort
+		return 0, nil, ErrTooShort
 	}
-	if blob[0] != blobVersion {
-		return nil, ErrUnknownVersion
+	switch version = blob[0]; {
+	case version != plainVersion && version != boundVersion:
+		return 0, nil, ErrUnknownVersion
+	case len(blob) < (shape{version: version}).overhead():
+		return 0, nil, ErrTooShort
 	}
-	return blob[1:], nil
+	return version, blob[1:], nil
 }
 
 func parseHex(value string) ([]byte, error) {

@@ -171,13 +171,13 @@ func TestReencryptPassesFailuresOn(t *testing.T) {
 }
 
 // The proof that the two forms share no text: the first byte of base64 is made
-// of its first two characters, and no two lower-case hex digits make 0x01.
-func TestNoHexTextIsBase64OfVersion1(t *testing.T) {
+// of its first two characters, and no two lower-case hex digits make 0x01 or 0x02.
+func TestNoHexTextIsBase64OfAVersion(t *testing.T) {
 	const digits = "0123456789abcdef"
 	for _, a := range digits {
 		for _, b := range digits {
 			raw, err := base64.StdEncoding.DecodeString(string(a) + string(b) + "00")
-			if err != nil || raw[0] == blobVersion {
+			if err != nil || raw[0] == plainVersion || raw[0] == boundVersion {
 				t.Errorf("%c%c: first byte %x, %v", a, b, raw, err)
 			}
 		}

@@ -1,7 +1,7 @@
 // Package cmek is the customer's side of Keyfold: a key that the server never
 // keeps, and values that are encrypted under it before they leave the client.
 //
-// It owns the blob, the key file and the fingerprint. FORMAT.md beside this
+// It owns the blob, the key file, the fingerprint and the key check. FORMAT.md beside this
 // file is their law, and testdata/vectors.json holds cases of it, failures
 // included, for every language. It trusts the caller with the key and nobody
 // with a value: whatever is parsed here may come from an enemy.
@@ -12,6 +12,13 @@
 //	key := cmek.Generate()
 //	value, err := cmek.EncryptValue(key, []byte("my-secret-value")) // send this
 //	plaintext, err := cmek.DecryptValue(key, value)                 // what was read back
+//
+// A vault may want its values bound: a blob of version 2 opens in its vault, at
+// its path and under its key, and nowhere else.
+//
+//	here := cmek.Context{VaultID: vault.ID, Path: secret.Path}
+//	value, err := cmek.EncryptBoundValue(key, here, []byte("my-secret-value"))
+//	plaintext, err := cmek.DecryptValueAt(key, here, value) // of either version
 package cmek
 
 import (
@@ -25,7 +32,7 @@ import (
 // ErrNotBlob as well. None of their messages shows any part of the input.
 var (
 	ErrNotBlob        = errors.New("cmek: not a CMEK blob")
-	ErrTooShort       = fmt.Errorf("%w: too short (at least 29 bytes, 40 characters of base64; 56 characters in the older hex form)", ErrNotBlob)
+	ErrTooShort       = fmt.Errorf("%w: too short (at least 29 bytes, 40 characters of base64, and 93 bytes when bound; 56 characters in the older hex form)", ErrNotBlob)
 	ErrUnknownVersion = fmt.Errorf("%w: its first byte names no known version; was the value encrypted at all, or by a newer release?", ErrNotBlob)
 	ErrBadEncoding    = fmt.Errorf("%w: want standard base64 with padding, or lower-case hex, with no spaces or line breaks", ErrNotBlob)
 )
@@ -33,6 +40,10 @@ var (
 // ErrDecrypt is the answer to every blob that does not open, whatever the
 // cause: another key, changed bytes, or bytes that were never encrypted.
 var ErrDecrypt = errors.New("cmek: the value does not open: it was encrypted under another key, or it was changed")
+
+// ErrNeedsContext says that a blob is bound to its vault and path, and that one
+// of them is missing from the call.
+var ErrNeedsContext = errors.New("cmek: the value is bound to its vault and path: it needs both, the vault's ID and the secret's path")
 
 // Why a key, a key text or a key file is refused.
 var (

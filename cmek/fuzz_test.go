@@ -12,11 +12,14 @@ func FuzzBlob(f *testing.F) {
 	for _, v := range readVectors(f).Values {
 		f.Add(v.Value)
 	}
+	for _, v := range readVectors(f).Bound {
+		f.Add(v.Value)
+	}
 	k := Generate()
 	f.Fuzz(func(t *testing.T, value string) {
 		blob, base64Err := decodeBase64(value)
 		if base64Err == nil {
-			_, base64Err = parseBlob(blob)
+			_, _, base64Err = parseBlob(blob)
 		}
 		_, hexErr := parseHex(value)
 		if isHex := hexErr == nil && isLowerHex(value); isHex && base64Err == nil {
@@ -25,15 +28,21 @@ func FuzzBlob(f *testing.F) {
 			t.Fatalf("%q: Inspect says %v", value, err)
 		}
 
-		form, sealed, err := parseValue(value)
-		if err == nil && formatValue(form, sealed) != value {
-			t.Fatalf("%q parses and is written back as %q", value, formatValue(form, sealed))
+		s, body, err := parseValue(value)
+		if back := formatBlob(s.form, append([]byte{s.version}, body...)); err == nil && back != value {
+			t.Fatalf("%q parses and is written back as %q", value, back)
 		}
 		if err != nil && !errors.Is(err, ErrNotBlob) {
 			t.Fatalf("%q: %v is no error of shape", value, err)
 		}
 		if err == nil {
 			err = ErrDecrypt
+		}
+		if _, got := DecryptValueAt(k, here, value); got != err {
+			t.Fatalf("%q: DecryptValueAt says %v, want %v", value, got, err)
+		}
+		if s.version == boundVersion && err == ErrDecrypt {
+			err = ErrNeedsContext
 		}
 		if _, got := DecryptValue(k, value); got != err {
 			t.Fatalf("%q: DecryptValue says %v, want %v", value, got, err)

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -22,7 +23,16 @@ type vectors struct {
 		Text  string
 		Valid bool
 	}
-	Values   []valueVector
+	Values []valueVector
+	Bound  []struct {
+		valueVector
+		Vault, Path string
+	}
+	Checks []struct {
+		Name, Vault, Check string
+		Key                hexBytes
+		Matches            bool
+	}
 	KeyTexts []struct {
 		Name, Text, Class string
 		Key               hexBytes
@@ -57,6 +67,9 @@ var classErrors = map[string]error{
 	"bad_encoding":         ErrBadEncoding,
 	"wrong_key":            ErrDecrypt,
 	"tampered":             ErrDecrypt,
+	"moved":                ErrDecrypt,
+	"uncommitted":          ErrDecrypt,
+	"needs_context":        ErrNeedsContext,
 	"key_size":             ErrKeySize,
 	"key_encoding":         ErrKeyEncoding,
 	"no_key":               ErrNoKey,
@@ -126,7 +139,24 @@ func TestVectorsOfValues(t *testing.T) {
 	}
 }
 
-func testValue(t *testing.T, v valueVector) {
+func TestVectorsOfBoundValues(t *testing.T) {
+	for _, v := range readVectors(t).Bound {
+		t.Run(v.Name, func(t *testing.T) { testValueAt(t, v.valueVector, Context{v.Vault, v.Path}) })
+	}
+}
+
+func TestVectorsOfChecks(t *testing.T) {
+	for _, v := range readVectors(t).Checks {
+		k := newKey(t, v.Key)
+		if CheckMatches(k, v.Vault, v.Check) != v.Matches || (k.Check(v.Vault) == v.Check) != v.Matches {
+			t.Errorf("%s: the check is %s", v.Name, k.Check(v.Vault))
+		}
+	}
+}
+
+func testValue(t *testing.T, v valueVector) { testValueAt(t, v, Context{}) }
+
+func testValueAt(t *testing.T, v valueVector, c Context) {
 	shapeErr := errors.Is(classErrors[v.Class], ErrNotBlob)
 	info, err := Inspect(v.Value)
 	if shapeErr {
@@ -134,14 +164,14 @@ func testValue(t *testing.T, v valueVector) {
 	} else if want := (Info{v.Form, v.Version, v.Size}); err != nil || info != want {
 		t.Errorf("Inspect = %+v, %v; want %+v", info, err, want)
 	}
-	plaintext, err := DecryptValue(newKey(t, v.Key), v.Value)
+	plaintext, err := DecryptValueAt(newKey(t, v.Key), c, v.Value)
 	if inClass(t, err, v.Class) != (plaintext != nil) || string(plaintext) != string(v.Plaintext) {
-		t.Errorf("DecryptValue = %q, want %q", plaintext, v.Plaintext)
+		t.Errorf("DecryptValueAt = %q, want %q", plaintext, v.Plaintext)
 	}
 	if blob, err := base64.StdEncoding.DecodeString(v.Value); err == nil && v.Class != "bad_encoding" && (v.Value == "" || !isLowerHex(v.Value)) {
-		plaintext, err := Decrypt(newKey(t, v.Key), blob)
+		plaintext, err := DecryptAt(newKey(t, v.Key), c, blob)
 		if inClass(t, err, v.Class) && string(plaintext) != string(v.Plaintext) {
-			t.Errorf("Decrypt = %q, want %q", plaintext, v.Plaintext)
+			t.Errorf("DecryptAt = %q, want %q", plaintext, v.Plaintext)
 		}
 	}
 	if err != nil && err != classErrors[v.Class] {
@@ -181,6 +211,9 @@ func TestTheVectorsCoverEveryClass(t *testing.T) {
 	for _, r := range v.Values {
 		n[r.Class+string(r.Form)]++
 	}
+	for _, r := range v.Bound {
+		n[r.Class+fmt.Sprint(r.Version)]++
+	}
 	for _, r := range v.KeyTexts {
 		n[r.Class]++
 	}
@@ -190,6 +223,7 @@ func TestTheVectorsCoverEveryClass(t *testing.T) {
 	for class, least := range map[string]int{
 		"base64": 20, "hex": 20, "wrong_keybase64": 3, "wrong_keyhex": 1, "tamperedbase64": 60, "tamperedhex": 60,
 		"too_short": 55, "unknown_version": 15, "bad_encoding": 35,
+		"1": 2, "2": 12, "wrong_key2": 2, "tampered2": 50, "moved2": 12, "uncommitted2": 65, "needs_context2": 4, "needs_contextbase64": 2,
 		"key_size": 25, "key_encoding": 12, "no_key": 4, "two_keys": 5, "fingerprint_mismatch": 5,
 	} {
 		if n[class] < least {

@@ -38,6 +38,8 @@ func generate() []byte {
 		{"keys", keys()},
 		{"fingerprints", fingerprints()},
 		{"values", values()},
+		{"bound", bound()},
+		{"checks", checks()},
 		{"key_texts", keyTexts()},
 		{"key_files", keyFiles()},
 	}

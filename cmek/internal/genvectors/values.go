@@ -77,7 +77,19 @@ func good() []any {
 	both("key with + and / in base64", urlKey, nonce, []byte("my-secret-value"))
 	both("nonce of zeros", key, make([]byte, 12), []byte("my-secret-value"))
 	both("nonce of ones", key, bytes.Repeat([]byte{0xff}, 12), []byte("my-secret-value"))
+	rows = append(rows, twoKeysRows()...)
 	return rows
+}
+
+// twoKeysRows are one value that two keys open: version 1 does not commit to a key.
+func twoKeysRows() []any {
+	sealed, under := twoKeys(key, otherKey, nil, nil)
+	_, underOther := twoKeys(otherKey, key, nil, nil)
+	value := append([]byte{1}, sealed...)
+	return []any{
+		base64Row("a tag that fits two keys, the one", key, value).opens(under),
+		base64Row("a tag that fits two keys, the other", otherKey, value).opens(underOther),
+	}
 }
 
 func notOpening() []any {
@@ -156,14 +168,17 @@ func cut() []any {
 
 func versions() []any {
 	var rows []any
-	for _, v := range []byte{0x00, 0x02, 0x03, 0x10, 0x31, 0x41, 0x67, 0x80, 0xcf, 0xff} {
+	for _, v := range []byte{0x00, 0x03, 0x04, 0x10, 0x31, 0x41, 0x67, 0x80, 0xcf, 0xff} {
 		b := blob([]byte("my-secret-value"))
 		b[0] = v
 		rows = append(rows, shapeless(fmt.Sprintf("version 0x%02x", v), b64(b), "unknown_version"))
 	}
 	bare := blob([]byte("my-secret-value"))[1:]
-	bare[0] = 0x02
+	bare[0] = 0x03
 	return append(rows,
+		shapeless("version 0x02 of fewer than 93 bytes", b64(append([]byte{2}, make([]byte, 91)...)), "too_short"),
+		v2Row("bound, without a context", key, boundBlob(key, vaultID, path, []byte("my-secret-value"))).fails("needs_context"),
+		v2Row("bound, nothing but zeros", key, append([]byte{2}, make([]byte, 92)...)).fails("needs_context"),
 		shapeless("no version byte, base64", b64(bare), "unknown_version"),
 		shapeless("too short before unknown version", b64(make([]byte, 28)), "too_short"),
 		shapeless("unknown version at 29 bytes", b64(make([]byte, 29)), "unknown_version"),
