@@ -72,7 +72,7 @@ func refused(t *testing.T, err error) bool {
 
 var calls = []fuzzed{
 	fuzzCall(CreateKEK), fuzzCall(CreateDEK), fuzzCall(Encrypt), fuzzCall(Decrypt), fuzzCall(Seal), fuzzCall(Open), fuzzCall(Rewrap),
-	fuzzCall(CMEKRotation), fuzzCall(Reencrypt),
+	fuzzCall(CMEKRotation), fuzzCall(Reencrypt), fuzzCall(CMEKSeal), fuzzCall(CMEKOpen),
 }
 
 func FuzzProtobuf(f *testing.F) {

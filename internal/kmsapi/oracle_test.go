@@ -40,6 +40,8 @@ func TestAStandardProtobufReadsAndWritesOurBytes(t *testing.T) {
 	against(t, file, Rewrap, "Rewrap")
 	against(t, file, CMEKRotation, "OpenCMEKRotation")
 	against(t, file, Reencrypt, "Reencrypt")
+	against(t, file, CMEKSeal, "CMEKSeal")
+	against(t, file, CMEKOpen, "CMEKOpen")
 }
 
 func against[In, Out any](t *testing.T, file protoreflect.FileDescriptor, c Call[In, Out], name string) {
