@@ -10,9 +10,3 @@ type Problem struct {
 	Error     string `json:"error"`                // the same text, for clients of the thread API
 	RequestID string `json:"request_id,omitempty"` // find it in the server's log
 }
-
-// The problem types beyond "about:blank".
-const (
-	ProblemCMEKKeyMismatch  = "cmek_key_mismatch"  // 409: the declared fingerprint is not the vault's
-	ProblemCMEKBlobRequired = "cmek_blob_required" // 400: the vault is sealed and the value is not a blob
-)

@@ -24,7 +24,7 @@ const (
 // CreateVault is the body of POST /v1/vaults.
 type CreateVault struct {
 	Name        string `json:"name"` // 1 to 200 characters, any text
-	Description string `json:"description"`
+	Description string `json:"description,omitzero"`
 }
 
 // Vault is a vault (strict).
@@ -42,11 +42,6 @@ type Vault struct {
 // Vaults is the body of GET /v1/vaults.
 type Vaults struct {
 	Vaults []Vault `json:"vaults"`
-}
-
-// EnableCMEK is the body of POST /v1/vaults/{id}/cmek.
-type EnableCMEK struct {
-	Fingerprint string `json:"fingerprint"` // 64 hex
 }
 
 // MaxSecretPath is the greatest length of a secret's path, in bytes.
