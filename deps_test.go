@@ -57,7 +57,7 @@ var rooms = map[string]room{
 	"internal/store/storetest":   {floor: 2, ours: "internal/store", others: "github.com/google/go-cmp/cmp pgregory.net/rapid"},
 
 	"internal/identity": {floor: 5, ours: "api internal/access internal/fault internal/layout internal/password internal/sealed internal/store internal/token", others: "github.com/go-json-experiment/json " + uuid},
-	"internal/kms":      {floor: 3, ours: "internal/aead internal/audit internal/fault internal/job internal/keyring internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
+	"internal/kms":      {floor: 3, ours: "cmek internal/aead internal/audit internal/fault internal/job internal/keyring internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
 	"internal/sealed":   {floor: 3, ours: "internal/aead internal/fault internal/job internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json"},
 	"internal/token":    {floor: 4, ours: "api internal/access internal/fault internal/layout internal/sealed internal/store", others: "github.com/go-json-experiment/json github.com/golang-jwt/jwt/v5"},
 	"internal/trail":    {floor: 4, ours: "api auditcheck internal/access internal/fault internal/layout internal/sealed internal/store", others: "github.com/go-json-experiment/json"},

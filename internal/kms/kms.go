@@ -77,6 +77,8 @@ type Service struct {
 	deks     *cache[*dek]
 	tally    *tally
 
+	rotations cmekRotations // of customers' keys
+
 	tries    tries
 	rotating sync.Mutex    // one rotation at a time: a job's and the call's that started it meet
 	stop     chan struct{} // closed by Close
@@ -139,6 +141,7 @@ func fromConfig(cfg Config) (*Service, error) {
 		return nil, fault.New(fault.Invalid, "KMS configuration: need CacheEntries >= 1, UseInterval >= 0 and 2 <= SealBlock <= MaxSeals <= 2^31")
 	}
 	s.tally = newTally(s.now())
+	s.rotations.open, s.rotations.keys = map[string]*cmekRotation{}, map[string]rotationKey{}
 	if s.audit != nil {
 		s.keks.leaves, s.deks.leaves = s.collectKEK, s.collectDEK
 	}
@@ -189,6 +192,7 @@ func (s *Service) Close() {
 		close(s.stop)
 		s.counter.Wait()
 		s.jobs.Close()
+		s.closeCMEKRotations()
 		s.deks.close()
 		s.keks.close()
 		if s.audit != nil {
