@@ -234,11 +234,13 @@ func TestShapeErrorsAreErrNotBlob(t *testing.T) {
 
 func BenchmarkValue1KiB(b *testing.B) {
 	k, plaintext := Generate(), make([]byte, 1024)
-	value := encryptValue(b, k, string(plaintext))
+	value, bound := encryptValue(b, k, string(plaintext)), encryptBound(b, k, here, string(plaintext))
 	for name, f := range map[string]func() error{
-		"Encrypt": func() error { _, err := EncryptValue(k, plaintext); return err },
-		"Decrypt": func() error { _, err := DecryptValue(k, value); return err },
-		"Inspect": func() error { _, err := Inspect(value); return err },
+		"Encrypt":      func() error { _, err := EncryptValue(k, plaintext); return err },
+		"Decrypt":      func() error { _, err := DecryptValue(k, value); return err },
+		"EncryptBound": func() error { _, err := EncryptBoundValue(k, here, plaintext); return err },
+		"DecryptBound": func() error { _, err := DecryptValueAt(k, here, bound); return err },
+		"Inspect":      func() error { _, err := Inspect(value); return err },
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
