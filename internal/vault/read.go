@@ -38,17 +38,20 @@ func (s *Service) Read(ctx context.Context, p access.Principal, vaultID, path st
 
 // ReadVersion returns version n of a secret. Errors as for Read.
 func (s *Service) ReadVersion(ctx context.Context, p access.Principal, vaultID, path string, n int) (Read, error) {
-	return s.read(ctx, p, vaultID, path, func(h secretHead) (int, error) {
-		switch {
-		case h.Version == 0:
-			return 0, errNoSecret
-		case n < 1 || n > h.Version:
-			return 0, errNoVersion
-		case n <= h.DeletedThrough:
-			return 0, errDeleted
-		}
-		return n, nil
-	})
+	return s.read(ctx, p, vaultID, path, func(h secretHead) (int, error) { return n, h.has(n) })
+}
+
+// has returns nil when there is a version n, which was not deleted.
+func (h secretHead) has(n int) error {
+	switch {
+	case h.Version == 0:
+		return errNoSecret
+	case n < 1 || n > h.Version:
+		return errNoVersion
+	case n <= h.DeletedThrough:
+		return errDeleted
+	}
+	return nil
 }
 
 // read answers the version that choose takes from the head. The value is
@@ -95,14 +98,22 @@ func (s *Service) read(ctx context.Context, p access.Principal, vaultID, path st
 
 // loadVersion returns the row of a version that the head says is there.
 func (s *Service) loadVersion(ctx context.Context, vaultID, path string, n int) (versionRow, error) {
+	rec, err := s.versionRecord(ctx, vaultID, path, n)
+	if err != nil {
+		return versionRow{}, err
+	}
+	return decodeVersion(rec.Value)
+}
+
+func (s *Service) versionRecord(ctx context.Context, vaultID, path string, n int) (store.Record, error) {
 	rec, err := s.store.Get(ctx, layout.SecretVersion(vaultID, path, n))
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return versionRow{}, s.torn(ctx, vaultID)
+		return rec, s.torn(ctx, vaultID)
 	case err != nil:
-		return versionRow{}, readFault(err)
+		return rec, readFault(err)
 	}
-	return decodeVersion(rec.Value)
+	return rec, nil
 }
 
 // reopen opens a version whose row was rewrapped after it was read as r and
