@@ -17,8 +17,9 @@
 // Nothing survives a crash of the process, since nothing is stored.
 //
 // Requests and answers lie in buffers that are wiped. Not wiped are the buffers
-// of net/http and crypto/tls, of fixed size, which later calls write over, and
-// the plaintexts that Decrypt and Open return, which are the caller's.
+// in which net/http and crypto/tls read answers, of fixed size, which later calls
+// write over, and the plaintexts that Decrypt and Open return, which are the
+// caller's.
 package kmsclient
 
 import (

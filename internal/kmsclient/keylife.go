@@ -121,7 +121,7 @@ func (c *Client) Jobs(ctx context.Context) ([]kmsapi.Job, error) {
 
 // Job is kms.Service.Job.
 func (c *Client) Job(ctx context.Context, id string) (kmsapi.Job, error) {
-	if !isJob(id) {
+	if !isID(id) {
 		return kmsapi.Job{}, errNoJob
 	}
 	return call[kmsapi.Job](ctx, c, get("/jobs/"+id, nil), nil)
@@ -129,7 +129,7 @@ func (c *Client) Job(ctx context.Context, id string) (kmsapi.Job, error) {
 
 // CancelJob is kms.Service.CancelJob.
 func (c *Client) CancelJob(ctx context.Context, id string) error {
-	if !isJob(id) {
+	if !isID(id) {
 		return errNoJob
 	}
 	return c.tell(ctx, request{method: http.MethodDelete, path: "/jobs/" + id, repeat: again}, nil)
@@ -137,8 +137,8 @@ func (c *Client) CancelJob(ctx context.Context, id string) error {
 
 var errNoJob = fault.New(fault.NotFound, "there is no job of this ID")
 
-// isJob reports whether id can stand in a path.
-func isJob(id string) bool {
+// isID reports whether id can stand in a path.
+func isID(id string) bool {
 	return id != "" && strings.Trim(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") == ""
 }
 

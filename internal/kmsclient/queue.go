@@ -66,7 +66,7 @@ func (q *queue[In, Out]) do(ctx context.Context, items []In) ([]Out, error) {
 	if len(items) == 0 {
 		return []Out{}, nil
 	}
-	parts := q.split(items)
+	parts := split(q.call, items)
 	if len(parts) == 1 {
 		return q.await(ctx, q.enqueue(ctx, items), items)
 	}
@@ -86,14 +86,14 @@ func (q *queue[In, Out]) do(ctx context.Context, items []In) ([]Out, error) {
 }
 
 // split cuts items into parts of at most MaxBatch items and about maxBytes.
-func (q *queue[In, Out]) split(items []In) [][]In {
-	if len(items) <= kmsapi.MaxBatch && (len(items) == 1 || q.call.RequestSize(items) <= maxBytes) {
+func split[In, Out any](call kmsapi.Call[In, Out], items []In) [][]In {
+	if len(items) <= kmsapi.MaxBatch && (len(items) == 1 || call.RequestSize(items) <= maxBytes) {
 		return [][]In{items}
 	}
 	var parts [][]In
 	from, size := 0, 0
 	for i := range items {
-		s := q.call.RequestSize(items[i : i+1])
+		s := call.RequestSize(items[i : i+1])
 		if i > from && (i-from == kmsapi.MaxBatch || size+s > maxBytes) {
 			parts = append(parts, items[from:i])
 			from, size = i, 0

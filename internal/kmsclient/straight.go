@@ -60,6 +60,7 @@ func (s *straight) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	stop := context.AfterFunc(ctx, func() { l.raw.Close() })
 	writeErr := errors.Join(req.Write(l.w), l.w.Flush())
+	l.wipe(int(req.ContentLength))
 	resp, err := http.ReadResponse(l.r, req) // after a failed write as well: the KMS may have refused early
 	if err != nil {
 		stop()
@@ -77,6 +78,17 @@ func (s *straight) RoundTrip(req *http.Request) (*http.Response, error) {
 		l.raw.Close()
 	}}
 	return resp, nil
+}
+
+// maxHead is more than the head of a request has, in bytes.
+const maxHead = 1 << 10
+
+// wipe overwrites what the buffer of l has kept of a request with a body of n
+// bytes.
+func (l *line) wipe(n int) {
+	l.w.Reset(l.conn)
+	b := l.w.AvailableBuffer()
+	clear(b[:min(maxHead+n, cap(b))])
 }
 
 // answerBody gives its connection back when it is closed.

@@ -22,31 +22,34 @@ const perItem = 512
 // item makes the row of an item call, in JSON and as protobuf. wipe wipes
 // results that are secret.
 func item[In, Out any](s *Server, call kmsapi.Call[In, Out], do func(context.Context, []In) ([]Out, error), wipe func([]Out)) httpx.Row {
-	answer := func(ctx context.Context, c *httpx.Call) error {
-		req, err := parse(c, call)
-		if err != nil {
-			return err
-		}
-		if !req.binary {
-			defer call.WipeItems(req.items)
-		}
-		results, err := do(actor(ctx, c), req.items)
-		if err != nil {
-			return err
-		}
-		if wipe != nil {
-			defer wipe(results)
-		}
-		if req.single {
-			if err := call.Failed(&results[0]); err != nil {
-				s.metrics.count(call.Path, 1, map[fault.Code]int{fault.Of(err).Code: 1})
-				return err
-			}
-		}
-		s.metrics.count(call.Path, len(results), s.failures(c, call.Path, len(results), func(i int) error { return call.Failed(&results[i]) }))
-		return req.send(c, call, results)
+	handler := func(ctx context.Context, c *httpx.Call) error { return answer(ctx, c, s, call, do, wipe) }
+	return httpx.Row{Method: http.MethodPost, Pattern: call.Path, MaxBody: kmsapi.MaxBody, Timeout: time.Minute, Who: crypto, Handler: handler}
+}
+
+// answer answers one item call.
+func answer[In, Out any](ctx context.Context, c *httpx.Call, s *Server, call kmsapi.Call[In, Out], do func(context.Context, []In) ([]Out, error), wipe func([]Out)) error {
+	req, err := parse(c, call)
+	if err != nil {
+		return err
 	}
-	return httpx.Row{Method: http.MethodPost, Pattern: call.Path, MaxBody: kmsapi.MaxBody, Timeout: time.Minute, Who: crypto, Handler: answer}
+	if !req.binary {
+		defer call.WipeItems(req.items)
+	}
+	results, err := do(actor(ctx, c), req.items)
+	if err != nil {
+		return err
+	}
+	if wipe != nil {
+		defer wipe(results)
+	}
+	if req.single {
+		if err := call.Failed(&results[0]); err != nil {
+			s.metrics.count(call.Path, 1, map[fault.Code]int{fault.Of(err).Code: 1})
+			return err
+		}
+	}
+	s.metrics.count(call.Path, len(results), s.failures(c, call.Path, len(results), func(i int) error { return call.Failed(&results[i]) }))
+	return req.send(c, call, results)
 }
 
 // request is the items of one request.

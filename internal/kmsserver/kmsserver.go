@@ -34,7 +34,8 @@ import (
 )
 
 // KMS is what the routes call: kms.Service, but for a test. Errors are
-// *fault.Error. It must not keep items or what they hold, and Decrypt's and
+// *fault.Error. It must not keep items or what they hold, customers' keys
+// included, and Decrypt's and
 // Open's plaintexts are the caller's to wipe.
 type KMS interface {
 	CreateKEK(ctx context.Context, ids []string) ([]kmsapi.KEKInfo, error)
@@ -45,6 +46,12 @@ type KMS interface {
 	Open(ctx context.Context, items []kmsapi.OpenItem) ([]kmsapi.OpenResult, error)
 	Rewrap(ctx context.Context, items []kmsapi.RewrapItem) ([]kmsapi.RewrapResult, error)
 	GetWrapped(ctx context.Context, keyID string) ([]byte, error)
+
+	CMEKRotationKey(ctx context.Context) (kmsapi.CMEKRotationKey, error)
+	OpenCMEKRotation(ctx context.Context, o kmsapi.OpenCMEKRotation) (session string, err error)
+	CMEKRotationAlive(ctx context.Context, session string) (bool, error)
+	CloseCMEKRotation(ctx context.Context, session string) error
+	Reencrypt(ctx context.Context, session string, items []kmsapi.ReencryptItem) ([]kmsapi.ReencryptResult, error)
 
 	RotateKEK(ctx context.Context, r kmsapi.Rotate) (kmsapi.Rotated, error)
 	ReleaseKEK(ctx context.Context, kekID string, below uint32) error

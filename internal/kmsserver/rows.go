@@ -29,6 +29,12 @@ func (s *Server) rows() []httpx.Row {
 		{Method: "GET", Pattern: "/get_wrapped", Who: crypto, Handler: httpx.NoBody(http.StatusOK, life.wrapped)},
 		{Method: "POST", Pattern: "/release_kek", Who: crypto, MaxBody: maxSmall, Strict: true, Handler: jsonBody(http.StatusOK, life.release)},
 
+		{Method: "POST", Pattern: "/cmek_rotation_key", Who: crypto, Handler: httpx.NoBody(http.StatusOK, life.cmekRotationKey)},
+		small(item(s, kmsapi.CMEKRotation, openCMEKRotations(k), nil)),
+		{Method: "GET", Pattern: "/cmek_rotation/{session}", Who: crypto, Handler: httpx.NoBody(http.StatusOK, life.cmekRotationAlive)},
+		{Method: "DELETE", Pattern: "/cmek_rotation/{session}", Who: crypto, Handler: httpx.NoBody(http.StatusOK, life.closeCMEKRotation)},
+		{Method: "POST", Pattern: kmsapi.Reencrypt.Path, MaxBody: kmsapi.MaxBody, Timeout: time.Minute, Who: crypto, Handler: s.reencrypt},
+
 		{Method: "GET", Pattern: "/keys", Who: admin, Timeout: time.Minute, Handler: httpx.NoBody(http.StatusOK, life.keys)},
 		{Method: "POST", Pattern: "/rotate_kek", Who: admin, MaxBody: maxSmall, Strict: true, Handler: jsonBody(http.StatusAccepted, life.rotate)},
 		{Method: "POST", Pattern: "/destroy_kek_version", Who: admin, MaxBody: maxSmall, Strict: true, Timeout: time.Minute, Handler: jsonBody(http.StatusOK, life.destroy)},
@@ -43,6 +49,12 @@ func (s *Server) rows() []httpx.Row {
 		{Method: "GET", Pattern: "/healthz", Who: listed, Timeout: 5 * time.Second, Handler: s.healthz},
 		{Method: "GET", Pattern: "/metrics", Who: listed, Handler: s.metrics.answer},
 	}
+}
+
+// small is row with bodies of calls that name one thing.
+func small(row httpx.Row) httpx.Row {
+	row.MaxBody = maxSmall
+	return row
 }
 
 var (

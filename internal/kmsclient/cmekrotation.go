@@ -1,0 +1,119 @@
+package kmsclient
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/keyfold/keyfold/internal/kmsapi"
+)
+
+// CMEKRotationKey is kms.Service.CMEKRotationKey.
+func (c *Client) CMEKRotationKey(ctx context.Context) (kmsapi.CMEKRotationKey, error) {
+	k, err := call[kmsapi.CMEKRotationKey](ctx, c, post("/cmek_rotation_key", again), nil)
+	if err == nil && (k.KeyID == "" || k.Suite != kmsapi.CMEKRotationSuite || len(k.PublicKey) == 0) {
+		return kmsapi.CMEKRotationKey{}, errShape
+	}
+	return k, err
+}
+
+// OpenCMEKRotation is kms.Service.OpenCMEKRotation. It is not sent again once a
+// byte may have left: a session whose ID was lost would hold the keys until it
+// was idle for long enough.
+func (c *Client) OpenCMEKRotation(ctx context.Context, o kmsapi.OpenCMEKRotation) (session string, err error) {
+	results, err := direct(ctx, c, kmsapi.CMEKRotation, post(kmsapi.CMEKRotation.Path, once), []kmsapi.OpenCMEKRotation{o})
+	if err != nil {
+		return "", err
+	}
+	return results[0].Session, results[0].Err
+}
+
+// CMEKRotationAlive is kms.Service.CMEKRotationAlive.
+func (c *Client) CMEKRotationAlive(ctx context.Context, session string) (bool, error) {
+	if !isID(session) {
+		return false, nil
+	}
+	answer, err := call[kmsapi.CMEKRotationAlive](ctx, c, get("/cmek_rotation/"+session, nil), nil)
+	return answer.Alive, err
+}
+
+// CloseCMEKRotation is kms.Service.CloseCMEKRotation. It fails with
+// fault.Unavailable when the KMS did not say that the keys are wiped.
+func (c *Client) CloseCMEKRotation(ctx context.Context, session string) error {
+	if !isID(session) {
+		return nil
+	}
+	return c.tell(ctx, request{method: http.MethodDelete, path: "/cmek_rotation/" + session, repeat: again}, nil)
+}
+
+// Reencrypt is kms.Service.Reencrypt. Its call is never joined with others'. What
+// is too big for one request goes in several, one after the other; when one of
+// them fails as a whole, so does the call.
+func (c *Client) Reencrypt(ctx context.Context, session string, items []kmsapi.ReencryptItem) ([]kmsapi.ReencryptResult, error) {
+	r := post(kmsapi.Reencrypt.Path, again)
+	r.query = url.Values{"session": {session}}.Encode()
+	out := make([]kmsapi.ReencryptResult, 0, len(items))
+	for _, part := range split(kmsapi.Reencrypt, items) {
+		results, err := direct(ctx, c, kmsapi.Reencrypt, r, part)
+		if err != nil {
+			return nil, err
+		}
+		for i := range results {
+			if results[i].Err == nil && !reencrypted(&part[i], &results[i]) {
+				results[i] = kmsapi.Reencrypt.Fail(errShape)
+			}
+		}
+		out = append(out, results...)
+	}
+	return out, nil
+}
+
+// reencrypted reports whether a result that is no failure can be the answer to
+// its item: form and version of the value, and so its size, stay.
+func reencrypted(item *kmsapi.ReencryptItem, r *kmsapi.ReencryptResult) bool {
+	e := &r.Envelope
+	return e.KEKID == item.Envelope.KEKID && len(e.WrappedDEK) == wrappedSize && len(e.Ciphertext) == len(item.Envelope.Ciphertext) &&
+		(r.Opened == kmsapi.OpenedOld || r.Opened == kmsapi.OpenedNew)
+}
+
+// direct makes one item call that nobody shares. Its request and the answer are
+// wiped.
+func direct[In, Out any](ctx context.Context, c *Client, call kmsapi.Call[In, Out], r request, items []In) ([]Out, error) {
+	size := call.RequestSize(items)
+	if size > kmsapi.MaxBody { // then it is one item
+		return []Out{call.Fail(errItemTooLarge)}, nil
+	}
+	if ctx.Err() != nil {
+		return nil, gaveUp(ctx)
+	}
+	body := getBuffer(size)
+	defer putBuffer(body)
+	body.b = call.AppendRequest(body.b, items)
+	r.kind, r.body, r.size = kmsapi.ContentType, [][]byte{body.b}, size
+	answer, err := c.bounded(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	defer putBuffer(answer)
+	results, err := call.ParseAnswer(answer.b, len(items))
+	if err == nil {
+		call.Detach(results)
+	}
+	return results, err
+}
+
+// bounded is do for at most as long as the answer to an item call may take.
+func (c *Client) bounded(ctx context.Context, r request) (*buffer, error) {
+	bound := time.Now().Add(c.wait())
+	ctx, cancel := context.WithDeadline(ctx, bound)
+	defer cancel()
+	defer context.AfterFunc(c.ctx, cancel)()
+	answer, err := c.do(ctx, r)
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && !time.Now().Before(bound) {
+		c.silent(err)
+	}
+	return answer, err
+}
+
