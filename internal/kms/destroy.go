@@ -84,6 +84,8 @@ func (s *Service) checkUnused(ctx context.Context, ring *keyring.Keyring, rev st
 	switch ring.ID() {
 	case kmsapi.ThreadsKEK:
 		return s.checkNoDEKs(ctx, ring, rev, version)
+	case cmekKEK:
+		return s.checkNoCMEK(ctx, version)
 	case auditKEK:
 		row, _, err := s.auditRow(ctx)
 		if err == nil && row.KEKVersion == version {

@@ -48,9 +48,11 @@ func (s *Service) seal(ctx context.Context, item kmsapi.SealItem) (kmsapi.Envelo
 	return sealEnvelope(k.key.Keyring, item.Plaintext, envelopeAAD(item.KEKID, item.AAD))
 }
 
-// wrapsEnvelopes reports whether a KEK may be used for Seal. Of the two that
-// may not the KMS knows by itself what they wrap.
-func wrapsEnvelopes(kekID string) bool { return kekID != kmsapi.ThreadsKEK && kekID != auditKEK }
+// wrapsEnvelopes reports whether a KEK may be used for Seal. Of those that may
+// not the KMS knows by itself what they wrap.
+func wrapsEnvelopes(kekID string) bool {
+	return kekID != kmsapi.ThreadsKEK && kekID != auditKEK && kekID != cmekKEK
+}
 
 // sealEnvelope seals plaintext under a fresh DEK, wrapped by ring's primary.
 func sealEnvelope(ring *keyring.Keyring, plaintext, aad []byte) (kmsapi.Envelope, error) {

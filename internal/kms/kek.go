@@ -26,7 +26,7 @@ type kek struct {
 
 // CreateKEK makes a KEK under each of ids (1 to 128 of A-Z a-z 0-9 _ . -) that
 // has none, all or nothing, and answers all of them. Callers who race for one
-// ID get the same KEK. "audit" is the KMS's own.
+// ID get the same KEK. "audit" and "cmek" are the KMS's own.
 func (s *Service) CreateKEK(ctx context.Context, ids []string) ([]kmsapi.KEKInfo, error) {
 	if err := checkBatch(len(ids)); err != nil {
 		return nil, err
@@ -35,8 +35,8 @@ func (s *Service) CreateKEK(ctx context.Context, ids []string) ([]kmsapi.KEKInfo
 		if !validID(id) {
 			return nil, fault.New(fault.Invalid, "a KEK ID is 1 to 128 letters, digits, '_', '.' and '-'")
 		}
-		if id == auditKEK {
-			return nil, fault.New(fault.Invalid, "the KEK %q is the KMS's own; choose another ID", auditKEK)
+		if id == auditKEK || id == cmekKEK {
+			return nil, fault.New(fault.Invalid, "the KEK %q is the KMS's own; choose another ID", id)
 		}
 	}
 	var infos []kmsapi.KEKInfo

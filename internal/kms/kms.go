@@ -2,7 +2,7 @@
 // only one to use them. Its callers name keys and hand over plaintext or
 // ciphertext, many items in one call; raw keys never leave it.
 //
-// It owns the rows kek:*, kekuse:*, dek:*, auditkey and job:* of its store. It
+// It owns the rows kek:*, kekuse:*, dek:*, auditkey, cmekkey:* and job:* of its store. It
 // trusts its root key and this process's memory, and not the store: a row that
 // was edited, shortened or moved opens nothing. An older row put back whole does
 // open, and a count of seals or wraps is then too low: the limit leaves room for
@@ -79,6 +79,10 @@ type Service struct {
 
 	rotations cmekRotations // of customers' keys
 
+	cmeks     *cache[*cmekKey] // customers' keys that are kept here
+	cmekSeals sync.Map         // *allowance of each, by fingerprint
+	denials   denials
+
 	tries    tries
 	rotating sync.Mutex    // one rotation at a time: a job's and the call's that started it meet
 	stop     chan struct{} // closed by Close
@@ -129,7 +133,7 @@ func fromConfig(cfg Config) (*Service, error) {
 	s := &Service{
 		store: cfg.Store, root: cfg.Root, now: cfg.Now, audit: cfg.Audit, log: cfg.Log,
 		maxSeals: defaulted(cfg.MaxSeals, maxSeals), block: defaulted(cfg.SealBlock, 4096),
-		keks: newCache[*kek](entries), deks: newCache[*dek](entries), stop: make(chan struct{}),
+		keks: newCache[*kek](entries), deks: newCache[*dek](entries), cmeks: newCache[*cmekKey](entries), stop: make(chan struct{}),
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -194,6 +198,7 @@ func (s *Service) Close() {
 		s.jobs.Close()
 		s.closeCMEKRotations()
 		s.deks.close()
+		s.cmeks.close()
 		s.keks.close()
 		if s.audit != nil {
 			s.flushUses()

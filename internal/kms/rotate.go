@@ -90,6 +90,9 @@ func (s *Service) rotate(ctx context.Context, id string, now time.Time, due func
 			return err
 		})
 	})
+	if err == nil && id == cmekKEK { // also where a call before this one was cut off
+		err = s.rewrapCMEK(ctx)
+	}
 	return primary, err
 }
 

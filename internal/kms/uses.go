@@ -137,6 +137,7 @@ func (s *Service) recordUses(interval time.Duration) {
 // flushUses records what was collected. What cannot be recorded waits for the
 // next time.
 func (s *Service) flushUses() {
+	s.flushDenials()
 	now := s.now()
 	counts, since := s.tally.drain(now)
 	for keys := range slices.Chunk(slices.Sorted(maps.Keys(counts)), usesPerRow*rowsAtOnce) {

@@ -24,6 +24,7 @@
 //	dek:<key id>                                   a thread's DEK, wrapped by a KEK version
 //	kekuse:<kek>                                   wraps that each version of a KEK made or reserved, and which are released
 //	auditkey                                       the audit's signing key, sealed
+//	cmekkey:<fingerprint>                          a customer's key that the KMS keeps, and who may use it, sealed
 //
 // Both:
 //
@@ -129,6 +130,9 @@ func KEKUse(id string) string { return "kekuse:" + id }
 
 // AuditKey is the key of the audit's signing key.
 func AuditKey() string { return "auditkey" }
+
+// CMEKKey is the key of a customer's key; with an empty fingerprint it begins all of them.
+func CMEKKey(fingerprint string) string { return "cmekkey:" + fingerprint }
 
 // Job is the key of a job; with an empty ID it begins all of them.
 func Job(id string) string { return "job:" + id }
