@@ -26,6 +26,9 @@ type Options struct {
 	// Saved are checkpoints of earlier. Without one, nobody sees that the last
 	// checkpoints and the events under them were cut off.
 	Saved []api.AuditCheckpoint
+	// Each is given every event that can be read, in order; nil: nobody is. They
+	// stand for nothing unless the Report is OK.
+	Each func(*Event)
 }
 
 // VerifyExport checks an export: JSON, one api.AuditExportLine per line, each to
@@ -137,5 +140,8 @@ func (x *exported) event(w api.AuditEvent) {
 		x.checker.Broken(w.ID, "its hash is another: it was changed")
 	} else {
 		x.checker.Event(&e, hash)
+		if x.opt.Each != nil {
+			x.opt.Each(&e)
+		}
 	}
 }

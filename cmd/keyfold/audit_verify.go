@@ -23,6 +23,8 @@ type verifyFlags struct {
 	windowFlags
 	file, save        string
 	keys, checkpoints []string
+	secrets           bool
+	heads             auditcheck.Heads // of the trail that was checked, with secrets
 }
 
 func (a *app) auditVerifyCmd(t trailOf) *cobra.Command {
@@ -40,19 +42,34 @@ anybody may have made it. --checkpoint is one that was saved earlier, by
 What is before From or after To was not checked. For events that are under no
 checkpoint yet no key vouches: they fit on those before.
 
+--secrets compares the newest version of every secret that you may read with those
+that the trail has: nothing else shows that the server's store was put back to an
+older version of a secret, which opens as ever. It needs the whole trail, so an owner
+or admin of the org, and compares what that user may read.
+
 Exit code 1 when anything is wrong.`,
 		Example: `  keyfold audit verify --save-checkpoint trail.json
+  keyfold audit verify --secrets --checkpoint trail.json
   keyfold audit verify --file export.jsonl --public-key KEY --checkpoint trail.json`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opt, err := v.options()
 			if err != nil {
 				return err
 			}
+			if v.secrets {
+				opt.Each = v.heads.Event
+			}
 			report, err := a.verifyTrail(cmd.Context(), v, opt)
 			if err != nil {
 				return err
 			}
-			return a.finishVerify(report, v)
+			answer := verified{Report: report}
+			if v.secrets && report.OK() {
+				if answer.Compared, err = a.compare(cmd.Context(), &v, opt); err != nil {
+					return err
+				}
+			}
+			return a.finishVerify(answer, v)
 		},
 	}
 	f := cmd.Flags()
@@ -61,6 +78,12 @@ Exit code 1 when anything is wrong.`,
 	f.StringArrayVar(&v.checkpoints, "checkpoint", nil, "file of a checkpoint that was saved; may be repeated")
 	f.StringVar(&v.save, "save-checkpoint", "", "write the last checkpoint to this file when nothing is wrong")
 	v.define(cmd)
+	if !t.operator {
+		f.BoolVar(&v.secrets, "secrets", false, "compare the secrets' newest versions with the trail")
+		cmd.MarkFlagsMutuallyExclusive("file", "secrets")
+		cmd.MarkFlagsMutuallyExclusive("from", "secrets")
+		cmd.MarkFlagsMutuallyExclusive("to", "secrets")
+	}
 	cmd.MarkFlagsMutuallyExclusive("file", "from")
 	cmd.MarkFlagsMutuallyExclusive("file", "to")
 	for _, name := range []string{"file", "checkpoint", "save-checkpoint"} {
@@ -126,11 +149,30 @@ func verifyServer(ctx context.Context, c *client.Client, q client.AuditQuery, op
 	return auditcheck.VerifyExport(export, opt)
 }
 
+// verified is what audit verify answers.
+type verified struct {
+	auditcheck.Report
+	Compared *compared `json:"compared,omitempty"` // with --secrets
+}
+
+func (a *app) compare(ctx context.Context, v *verifyFlags, opt auditcheck.Options) (*compared, error) {
+	c, err := a.connectFor(v.of)
+	if err != nil {
+		return nil, err
+	}
+	out, err := compareSecrets(ctx, c, &v.heads, opt.Keys)
+	return &out, err
+}
+
 // finishVerify prints the report, fails when anything is wrong, and else saves the
 // last checkpoint.
-func (a *app) finishVerify(r auditcheck.Report, v verifyFlags) error {
+func (a *app) finishVerify(r verified, v verifyFlags) error {
 	if err := a.printReport(r); err != nil {
 		return err
+	}
+	if r.Compared != nil && len(r.Compared.Problems) > 0 {
+		return cli.Advise(fmt.Errorf("%d secrets are not at the version that the trail has", len(r.Compared.Problems)),
+			"do not use them: write them anew; keep a copy of the store, and find out who can write to it")
 	}
 	if !r.OK() {
 		return cli.Advise(fmt.Errorf("the trail is not as it was written: %d problems", r.Wrong),
@@ -159,7 +201,7 @@ func saveCheckpoint(path string, p *api.AuditCheckpoint) error {
 // maxShown is how many problems people are shown.
 const maxShown = 10
 
-func (a *app) printReport(r auditcheck.Report) error {
+func (a *app) printReport(r verified) error {
 	result := "nothing is wrong"
 	if !r.OK() {
 		result = strconv.Itoa(r.Wrong) + " problems"
@@ -176,7 +218,7 @@ func (a *app) printReport(r auditcheck.Report) error {
 	if more := r.Wrong - maxShown; more > 0 {
 		rows = append(rows, []string{"", fmt.Sprintf("and %d more; --json names a hundred", more)})
 	}
-	return a.Table(r, rows)
+	return a.Table(r, append(rows, r.Compared.rows()...))
 }
 
 func base64Key(k api.AuditKey) string { return base64.StdEncoding.EncodeToString(k.PublicKey) }
