@@ -127,6 +127,7 @@ func TestSecretsAreComparedWithTheTrail(t *testing.T) {
 			if code != c.code || !strings.Contains(out, c.say) || strings.Contains(out, c.deny) {
 				t.Errorf("exit %d: %s%s", code, out, stderr)
 			}
+			f.asked = 0
 			if code, out, _ := sh.try("", "audit", "verify", "--secrets", "--json"); code != c.code || c.say != "" && !strings.Contains(out, `"compared": {`) {
 				t.Errorf("exit %d: %s", code, out)
 			}
