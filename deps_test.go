@@ -35,6 +35,7 @@ var rooms = map[string]room{
 	"internal/private":         {floor: 0},
 	"internal/aead":            {floor: 0},
 	"internal/layout":          {floor: 0},
+	"internal/openapi":         {floor: 0},
 	"cmek/internal/genvectors": {floor: 0},
 
 	"api":              {floor: 1},

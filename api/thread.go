@@ -4,7 +4,7 @@ import "encoding/json"
 
 // CreateThread is the body of POST /v1/threads.
 type CreateThread struct {
-	Title string `json:"title"`
+	Title string `json:"title,omitzero"`
 }
 
 // Thread is a conversation. Times are nanoseconds since 1970.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/httpx"
 )
@@ -22,40 +23,35 @@ type health struct {
 	version string
 }
 
-type healthAnswer struct {
-	Status  string `json:"status"`
-	Version string `json:"version,omitzero"`
-}
-
 // alive says that the process answers, and nothing of what it needs.
-func (h health) alive(context.Context, *httpx.Call) (healthAnswer, error) {
-	return healthAnswer{Status: "ok"}, nil
+func (h health) alive(context.Context, *httpx.Call) (api.Health, error) {
+	return api.Health{Status: "ok"}, nil
 }
 
 // ready is Unavailable while a part is away, so that a balancer looks elsewhere.
-func (h health) ready(ctx context.Context, _ *httpx.Call) (healthAnswer, error) {
+func (h health) ready(ctx context.Context, _ *httpx.Call) (api.Health, error) {
 	if err := h.check(ctx); err != nil {
-		return healthAnswer{}, err
+		return api.Health{}, err
 	}
-	return healthAnswer{Status: "ok", Version: h.version}, nil
+	return api.Health{Status: "ok", Version: h.version}, nil
 }
 
 // status tells people and clients what ready tells machines, always with 200.
-func (h health) status(ctx context.Context, _ *httpx.Call) (healthAnswer, error) {
+func (h health) status(ctx context.Context, _ *httpx.Call) (api.Health, error) {
 	if h.check(ctx) != nil {
-		return healthAnswer{Status: "degraded", Version: h.version}, nil
+		return api.Health{Status: "degraded", Version: h.version}, nil
 	}
-	return healthAnswer{Status: "healthy", Version: h.version}, nil
+	return api.Health{Status: "healthy", Version: h.version}, nil
 }
 
 // keys tells whether the KEKs can be used: ok or unavailable, always with 200.
-func (h health) keys(ctx context.Context, _ *httpx.Call) (healthAnswer, error) {
+func (h health) keys(ctx context.Context, _ *httpx.Call) (api.Health, error) {
 	for _, c := range h.checks {
 		if c.Name == KeyProcess && c.within(ctx, checkTime) != nil {
-			return healthAnswer{Status: "unavailable"}, nil
+			return api.Health{Status: "unavailable"}, nil
 		}
 	}
-	return healthAnswer{Status: "ok"}, nil
+	return api.Health{Status: "ok"}, nil
 }
 
 // checkTime is how long one part may take to say that it works: less than the

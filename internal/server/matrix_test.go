@@ -54,6 +54,7 @@ var matrix = []row{
 	{"GET /readyz", "", "", "200", "200", "200", "200"},
 	{"GET /v1/health", "", "", "200", "200", "200", "200"},
 	{"GET /v1/health/hsm", "", "", "200", "200", "200", "200"},
+	{"GET /v1/openapi.json", "", "", "200", "200", "200", "200"},
 	{"GET /.well-known/jwks.json", "", "", "200", "200", "200", "200"},
 	{"GET /.well-known/keyfold-audit.json", "", "", "200", "200", "200", "200"},
 	{"GET /v1/auth/jwt-public-key", "", "", "200", "200", "200", "200"},

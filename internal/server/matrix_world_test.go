@@ -62,7 +62,7 @@ func (c *cast) call(who caller, call, body string) answer {
 	w := httptest.NewRecorder()
 	c.Node().Handler.ServeHTTP(w, r)
 	a := answer{w.Code, w.Result().Header, w.Body.String()}
-	if strings.HasPrefix(a.header.Get("Cache-Control"), "public,") && isPublicKey(target) {
+	if strings.HasPrefix(a.header.Get("Cache-Control"), "public,") && isPublic(target) {
 		a.header.Set("Cache-Control", "no-store") // which is for all else
 	}
 	if !strings.HasPrefix(a.header.Get("Content-Type"), "text/") && target != "/v1/auth/device/token" { // metrics, and what has OAuth's form
@@ -71,9 +71,9 @@ func (c *cast) call(who caller, call, body string) answer {
 	return a
 }
 
-// isPublicKey reports whether target shows what anybody may keep for a while.
-func isPublicKey(target string) bool {
-	return strings.HasPrefix(target, "/.well-known/") || target == "/v1/auth/jwt-public-key"
+// isPublic reports whether target shows what anybody may keep for a while.
+func isPublic(target string) bool {
+	return strings.HasPrefix(target, "/.well-known/") || target == "/v1/auth/jwt-public-key" || target == "/v1/openapi.json"
 }
 
 // firstLine is the first line of an export, and all of any other answer.

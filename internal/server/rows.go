@@ -29,6 +29,7 @@ func rows(cfg Config) []httpx.Row {
 		{Method: "GET", Pattern: "/readyz", Who: httpx.Public, Timeout: 5 * time.Second, Handler: httpx.NoBody(http.StatusOK, h.ready)},
 		{Method: "GET", Pattern: "/v1/health", Who: httpx.Public, Timeout: 5 * time.Second, Handler: httpx.NoBody(http.StatusOK, h.status)},
 		{Method: "GET", Pattern: "/v1/health/hsm", Who: httpx.Public, Timeout: 5 * time.Second, Handler: httpx.NoBody(http.StatusOK, h.keys)},
+		{Method: "GET", Pattern: "/v1/openapi.json", Who: httpx.Public, Handler: showDocument},
 
 		{Method: "POST", Pattern: "/v1/vaults", MaxBody: maxSmall, Handler: httpx.Body(http.StatusCreated, v.create)},
 		{Method: "GET", Pattern: "/v1/vaults", Handler: httpx.NoBody(http.StatusOK, v.list)},
