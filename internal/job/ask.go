@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
 
@@ -16,8 +17,8 @@ func (r *Runner) Get(ctx context.Context, id string) (Job, error) {
 	return h.Job, store.Fault(err)
 }
 
-// List returns all jobs, the newest first: those that run and the last 1000 or
-// so that ended.
+// List returns all jobs, the newest first: those that have not ended, and the
+// last 1000 or so that have.
 func (r *Runner) List(ctx context.Context) ([]Job, error) {
 	recs, err := r.rows(ctx)
 	if err != nil {
@@ -35,16 +36,21 @@ func (r *Runner) List(ctx context.Context) ([]Job, error) {
 }
 
 // Cancel ends a job: once it answers, no further batch of it is committed, by
-// nobody. What was committed stays. A job that ended before is answered as it
-// is. fault.NotFound as for Get.
+// nobody. What was committed stays, but for what its Kind undoes. A job that
+// ended before is answered as it is. fault.NotFound as for Get.
 func (r *Runner) Cancel(ctx context.Context, id string) (Job, error) {
 	var h held
 	err := store.Retry(ctx, func() (err error) {
-		if h, err = r.load(ctx, id); err != nil || h.Status != Running {
+		if h, err = r.load(ctx, id); err != nil || h.Status.ended() {
+			return err
+		}
+		next := ends(h.row, Cancelled, "")
+		b, err := r.undo(ctx, next.Job)
+		if err != nil {
 			return err
 		}
 		// Its holder's next commit requires the row as it was, and is refused.
-		return r.save(ctx, &h, store.Batch{}, ends(h.row, Cancelled, ""))
+		return r.save(ctx, &h, b, next)
 	})
 	if err != nil {
 		return Job{}, store.Fault(err)
@@ -52,7 +58,19 @@ func (r *Runner) Cancel(ctx context.Context, id string) (Job, error) {
 	return h.Job, nil
 }
 
-// Wait returns a job once it has ended. It fails when ctx is done or the Runner closes.
+// Forget adds to b that a job is gone, whoever works on it: its holder's next
+// commit requires its row, and is refused. It needs no condition.
+func Forget(b *store.Batch, id string) { b.Delete(layout.Job(id)) }
+
+// undo is what a Kind commits with an end of j that is not Completed.
+func (r *Runner) undo(ctx context.Context, j Job) (store.Batch, error) {
+	if undo := r.kinds[j.Kind].Undo; undo != nil {
+		return undo(ctx, j)
+	}
+	return store.Batch{}, nil
+}
+
+// Wait returns a job once it runs no more. It fails when ctx is done or the Runner closes.
 func (r *Runner) Wait(ctx context.Context, id string) (Job, error) {
 	for {
 		r.mu.Lock()

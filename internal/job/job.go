@@ -15,6 +15,7 @@ package job
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/keyfold/keyfold/internal/store"
@@ -24,10 +25,20 @@ import (
 type Status string
 
 const (
-	Running   Status = "running"   // somebody works on it, or will
-	Completed Status = "completed" // all is done; units that failed are named
-	Failed    Status = "failed"    // it cannot go on; Error says why
-	Cancelled Status = "cancelled" // it was stopped between two batches
+	Running     Status = "running"     // somebody works on it, or will
+	Interrupted Status = "interrupted" // it lacks what only Again can bring; Error says what
+	Completed   Status = "completed"   // all is done; units that failed are named
+	Failed      Status = "failed"      // it cannot go on; Error says why
+	Cancelled   Status = "cancelled"   // it was stopped between two batches
+)
+
+// ended reports whether nothing more can happen to a job.
+func (s Status) ended() bool { return s != Running && s != Interrupted }
+
+// What a Step's error wraps that ends the work, but not as Failed.
+var (
+	ErrInterrupted = errors.New("job: interrupted") // until Again
+	ErrCancelled   = errors.New("job: cancelled")   // what it works on is gone
 )
 
 // Job is one job as it stands in the store.
@@ -48,7 +59,8 @@ type Job struct {
 
 // Kind is one kind of work. Each call of its functions has a lease's time. A
 // fault.Unavailable, a store.ErrConflict and the end of that time are waited
-// out and tried again with the same Job; any other error fails the job.
+// out and tried again with the same Job; ErrInterrupted and ErrCancelled say what
+// they do; any other error fails the job.
 type Kind struct {
 	Name string
 	// Count estimates the units of work, for progress, before the first batch.
@@ -61,6 +73,12 @@ type Kind struct {
 	// Done runs after the commit of the last batch and before the job is
 	// completed; it may run again after a crash. nil: nothing.
 	Done func(ctx context.Context, j Job) error
+	// Undo returns what is committed together with the end of a job that is
+	// cancelled, by whomever, or failed: j says which. nil: nothing.
+	Undo func(ctx context.Context, j Job) (store.Batch, error)
+	// Ended runs once this process, which worked on j, finds that j runs no more:
+	// to let go of what it holds in memory. Not after a crash. nil: nothing.
+	Ended func(j Job)
 }
 
 // Step is one batch of work.
@@ -69,6 +87,7 @@ type Step struct {
 	Cursor    string
 	Processed int      // units in this batch, failed ones included
 	Failed    []string // names of those that failed and were left as they are
+	Anew      bool     // forget the units that failed before: they are met again
 	Done      bool     // there is nothing after this batch
 }
 
@@ -78,6 +97,9 @@ const maxFailedOf = 100
 // after returns j as it stands once s is committed.
 func (j Job) after(s Step) Job {
 	j.Cursor, j.Error = s.Cursor, ""
+	if s.Anew {
+		j.Processed, j.Failed, j.FailedOf = j.Processed-j.Failed, 0, nil
+	}
 	j.Processed += s.Processed
 	j.Failed += len(s.Failed)
 	room := max(0, maxFailedOf-len(j.FailedOf))

@@ -3,6 +3,7 @@ package job
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,7 +48,7 @@ func parse(rec store.Record) (held, error) {
 	if err == nil && layout.Job(h.ID) != rec.Key {
 		err = errors.New("the row of another job")
 	}
-	if err == nil && h.Status != Running && h.Status != Completed && h.Status != Failed && h.Status != Cancelled {
+	if err == nil && !slices.Contains([]Status{Running, Interrupted, Completed, Failed, Cancelled}, h.Status) {
 		err = errors.New("an unknown status")
 	}
 	if err != nil {

@@ -52,6 +52,7 @@ type Runner struct {
 	mu      sync.Mutex
 	closed  bool            // no worker may begin
 	working map[string]bool // jobs that have a worker here
+	next    map[string]held // of these, those to be worked on when it has left
 	changed chan struct{}   // closed and replaced whenever a worker ended
 }
 
@@ -59,7 +60,7 @@ type Runner struct {
 func New(c Config) *Runner {
 	r := &Runner{
 		store: c.Store, kinds: map[string]Kind{}, now: c.Now, log: c.Log, lease: c.Lease, holder: c.Holder,
-		look: 100 * time.Millisecond, working: map[string]bool{}, changed: make(chan struct{}),
+		look: 100 * time.Millisecond, working: map[string]bool{}, next: map[string]held{}, changed: make(chan struct{}),
 	}
 	for _, k := range c.Kinds {
 		r.kinds[k.Name] = k
@@ -85,6 +86,13 @@ func New(c Config) *Runner {
 // JSON and readable by anyone who may see jobs. After an error it is not always
 // known whether the job was started; List tells. fault.Invalid: no such kind.
 func (r *Runner) Start(ctx context.Context, kind string, args any) (Job, error) {
+	return r.StartWith(ctx, kind, args, func(string) (store.Batch, error) { return store.Batch{}, nil })
+}
+
+// StartWith is Start with rows that are committed together with the job's, which
+// has the ID that rows is told. A precondition of theirs that does not hold is
+// an error that wraps store.ErrConflict, and nothing was started.
+func (r *Runner) StartWith(ctx context.Context, kind string, args any, rows func(id string) (store.Batch, error)) (Job, error) {
 	if _, ok := r.kinds[kind]; !ok {
 		return Job{}, fault.New(fault.Invalid, "there is no kind of job called %q", kind)
 	}
@@ -99,7 +107,10 @@ func (r *Runner) Start(ctx context.Context, kind string, args any) (Job, error) 
 	if err != nil {
 		return Job{}, fault.Wrap(fault.Internal, err, "no ID could be made for the job")
 	}
-	b, err := r.prune(ctx)
+	b, err := rows(id.String())
+	if err == nil {
+		err = r.prune(ctx, &b)
+	}
 	if err != nil {
 		return Job{}, store.Fault(err)
 	}
@@ -112,20 +123,57 @@ func (r *Runner) Start(ctx context.Context, kind string, args any) (Job, error) 
 	return h.Job, nil
 }
 
-// prune returns a batch that removes the finished jobs but the newest 1000. A
+// Again lets a job that is interrupted go on where it was, with args in the place
+// of those that it has. One that runs goes on with args, wherever it does.
+// fault.Conflict: it has ended. fault.NotFound as for Get.
+func (r *Runner) Again(ctx context.Context, id string, args any) (Job, error) {
+	raw, err := json.Marshal(args)
+	if err != nil {
+		return Job{}, fault.Wrap(fault.Internal, err, "the job's arguments do not encode")
+	}
+	if r.ctx.Err() != nil {
+		return Job{}, errClosed
+	}
+	var h held
+	taken := false
+	err = store.Retry(ctx, func() (err error) {
+		if h, err = r.load(ctx, id); err != nil {
+			return err
+		}
+		next := h.row
+		next.Args = raw
+		switch {
+		case h.Status.ended():
+			return fault.New(fault.Conflict, "the job has ended as %s; start another", h.Status)
+		case h.Status == Interrupted:
+			next.Status, next.Error = Running, ""
+			next, taken = r.mine(next), true
+		}
+		return r.save(ctx, &h, store.Batch{}, next)
+	})
+	if err != nil {
+		return Job{}, store.Fault(err)
+	}
+	if taken {
+		r.begin(h)
+	}
+	return h.Job, nil
+}
+
+// prune adds to b that the finished jobs but the newest 1000 are removed. A
 // finished job never changes, so it needs no condition.
-func (r *Runner) prune(ctx context.Context) (b store.Batch, err error) {
+func (r *Runner) prune(ctx context.Context, b *store.Batch) error {
 	finished := 0
 	recs, err := r.rows(ctx)
 	for _, rec := range recs {
-		if h, err := parse(rec); err != nil || h.Status == Running {
+		if h, err := parse(rec); err != nil || !h.Status.ended() {
 			continue
 		}
 		if finished++; finished > keep {
 			b.Delete(rec.Key)
 		}
 	}
-	return b, err
+	return err
 }
 
 // rows reads the rows of all jobs, the newest first.
@@ -187,6 +235,9 @@ func (r *Runner) orphan(h held) bool {
 func (r *Runner) begin(h held) {
 	r.mu.Lock()
 	taken := r.working[h.ID]
+	if taken {
+		r.next[h.ID] = h // the worker is about to leave
+	}
 	r.working[h.ID] = true
 	r.mu.Unlock()
 	if taken {
@@ -207,13 +258,18 @@ func (r *Runner) spawn(f func()) bool {
 	return !r.closed
 }
 
-// ended wakes those who wait.
+// ended wakes those who wait, and begins again where Again was called meanwhile.
 func (r *Runner) ended(id string) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	h, again := r.next[id]
+	delete(r.next, id)
 	delete(r.working, id)
 	close(r.changed)
 	r.changed = make(chan struct{})
+	r.mu.Unlock()
+	if again {
+		r.begin(h)
+	}
 }
 
 // Close stops all work between two batches, gives back its leases and waits for

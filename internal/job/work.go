@@ -13,24 +13,33 @@ import (
 // maxPause is the longest wait between two tries, in which the lease runs on.
 const maxPause = 5 * time.Second
 
-// work takes h from batch to batch until it has ended, is somebody else's or
-// the Runner closes. What stands at each return is said in the comments.
+// work works on h, and lets its Kind know when h runs no more.
 func (r *Runner) work(h held) {
+	r.run(&h)
+	if ended := r.kinds[h.Kind].Ended; ended != nil && h.Status != Running {
+		ended(h.Job)
+	}
+}
+
+// run takes h from batch to batch until it has ended, is somebody else's or
+// the Runner closes. What stands at each return is said in the comments.
+func (r *Runner) run(h *held) {
 	for tries := 0; ; {
 		b, next, err := r.prepare(h.row)
 		if r.ctx.Err() != nil {
-			r.release(h) // nothing of the batch counts; the job is anybody's
+			r.release(*h) // nothing of the batch counts; the job is anybody's
 			return
 		}
 		moves := err == nil
 		if err != nil {
-			b, next = store.Batch{}, r.stuck(h.row, err)
+			b, next = r.stuck(h.row, err)
 		}
-		err = r.commit(&h, b, next)
+		err = r.commit(h, b, next)
 		if errors.Is(err, store.ErrLimit) {
-			err = r.commit(&h, store.Batch{}, r.stuck(h.row, store.Fault(err)))
+			b, next = r.stuck(h.row, store.Fault(err))
+			err = r.commit(h, b, next)
 		}
-		if err != nil && !r.reload(&h, err) {
+		if err != nil && !r.reload(h, err) {
 			return // somebody else's, ended, or for the next Resume
 		}
 		if h.Status != Running {
@@ -81,10 +90,33 @@ func (r *Runner) count(ctx context.Context, kind Kind, j *Job) (err error) {
 	return err
 }
 
-// stuck returns w after err: waiting, or failed for good.
-func (r *Runner) stuck(w row, err error) row {
+// stuck returns w after err: waiting, interrupted, or ended, with what is to be
+// committed with that.
+func (r *Runner) stuck(w row, err error) (store.Batch, row) {
 	said := w.Error
+	w = r.after(w, err)
+	if w.Error != said {
+		r.log.Warn("a batch of a job was not made", "job", w.ID, "kind", w.Kind, "error", err, "cause", errors.Unwrap(err))
+	}
+	if !w.Status.ended() {
+		return store.Batch{}, w
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, r.lease)
+	defer cancel()
+	b, err := r.undo(ctx, w.Job)
+	if err != nil {
+		w.Status, w.Error = Running, "it ends, waits and tries again: "+fault.Of(err).Message
+		return store.Batch{}, r.mine(w)
+	}
+	return b, w
+}
+
+func (r *Runner) after(w row, err error) row {
 	switch {
+	case errors.Is(err, ErrInterrupted):
+		return ends(w, Interrupted, fault.Of(err).Message)
+	case errors.Is(err, ErrCancelled):
+		return ends(w, Cancelled, fault.Of(err).Message)
 	case errors.Is(err, store.ErrConflict):
 		w.Error = "it met another change and tries again"
 	case errors.Is(err, fault.Unavailable):
@@ -92,13 +124,7 @@ func (r *Runner) stuck(w row, err error) row {
 	case errors.Is(err, context.DeadlineExceeded):
 		w.Error = "it waits and tries again: a batch took longer than the lease"
 	default:
-		w = ends(w, Failed, fault.Of(err).Message)
-	}
-	if w.Error != said {
-		r.log.Warn("a batch of a job was not made", "job", w.ID, "kind", w.Kind, "error", err, "cause", errors.Unwrap(err))
-	}
-	if w.Status == Failed {
-		return w
+		return ends(w, Failed, fault.Of(err).Message)
 	}
 	return r.mine(w)
 }
@@ -112,7 +138,8 @@ func (r *Runner) commit(h *held, b store.Batch, next row) error {
 
 // reload reads h anew after a commit that failed with cause and of which it is
 // not known whether it took effect; if it did, the row says so. It tries until
-// the store answers, and reports whether h is still running and r's.
+// the store answers, and reports whether h is still running and r's. Of a job that
+// is gone the status is none.
 func (r *Runner) reload(h *held, cause error) bool {
 	if !errors.Is(cause, store.ErrConflict) {
 		r.log.Warn("the commit of a job failed", "job", h.ID, "error", cause)
@@ -123,7 +150,10 @@ func (r *Runner) reload(h *held, cause error) bool {
 		case err == nil:
 			*h = now
 			return now.Holder == r.holder && now.Status == Running
-		case errors.Is(err, store.ErrClosed), errors.Is(err, fault.NotFound), errors.Is(err, fault.Damaged), r.ctx.Err() != nil:
+		case errors.Is(err, fault.NotFound):
+			h.Status = ""
+			return false
+		case errors.Is(err, store.ErrClosed), errors.Is(err, fault.Damaged), r.ctx.Err() != nil:
 			return false
 		}
 		r.pause(tries)
