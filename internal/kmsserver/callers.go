@@ -20,6 +20,7 @@ type Roles uint8
 const (
 	Crypto Roles = 1 << iota // use keys: encrypt, decrypt, seal, open, rewrap, create
 	Admin                    // rule over them: rotate, destroy, shred, list, back up
+	CMEK                     // seal and open with customers' keys that are granted to the caller
 )
 
 // Caller is one entry of the allowlist: a UID on the Unix socket, or a name in
@@ -35,11 +36,13 @@ const (
 	admin  = httpx.Principal
 	crypto = httpx.Public + 1
 	listed = httpx.Public + 2 // any caller of the allowlist
+	cmek   = httpx.Public + 3
+	watch  = httpx.Public + 4 // any caller of the allowlist, but those with the role cmek alone
 )
 
 // needs is the roles that a row's Who asks for. A Who that is not here is
 // nobody's.
-var needs = map[httpx.Who]Roles{admin: Admin, crypto: Crypto, listed: 0}
+var needs = map[httpx.Who]Roles{admin: Admin, crypto: Crypto, cmek: CMEK, listed: 0, watch: 0}
 
 // Principals of this process, as logs and audit records name them:
 // "uid:1000", "cert:keyfold-server".
@@ -119,7 +122,7 @@ func (s *Server) caller(c *httpx.Call) (access.Principal, error) {
 		return access.Principal{}, s.refuse(cn.caller.principal.Ref(), "a caller's certificate has expired", "your certificate has expired; connect with a new one")
 	}
 	need, ok := needs[c.Who()]
-	if !ok || cn.caller.roles&need != need {
+	if !ok || cn.caller.roles&need != need || c.Who() == watch && cn.caller.roles == CMEK {
 		return cn.caller.principal, s.refuse(cn.caller.principal.Ref(), "a caller lacks the role for its call",
 			"your entry in the KMS's list of callers has not the role that this call needs; ask its operator")
 	}

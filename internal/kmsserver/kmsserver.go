@@ -53,6 +53,8 @@ type KMS interface {
 	CloseCMEKRotation(ctx context.Context, session string) error
 	Reencrypt(ctx context.Context, session string, items []kmsapi.ReencryptItem) ([]kmsapi.ReencryptResult, error)
 
+	CMEKKeys
+
 	RotateKEK(ctx context.Context, r kmsapi.Rotate) (kmsapi.Rotated, error)
 	ReleaseKEK(ctx context.Context, kekID string, below uint32) error
 	DestroyKEKVersion(ctx context.Context, kekID string, version uint32) error
@@ -68,7 +70,7 @@ type KMS interface {
 // Config is what a Server stands on.
 type Config struct {
 	KMS     KMS
-	Callers []Caller // empty: this process's own UID, in both roles
+	Callers []Caller // empty: this process's own UID, in every role
 	Status  func() kmsapi.Status
 	// Backup writes a backup of the key store, consistent at one moment. nil: the
 	// route answers 404.
@@ -105,7 +107,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	if len(cfg.Callers) == 0 {
 		own := uint32(os.Geteuid())
-		cfg.Callers = []Caller{{UID: &own, Roles: Crypto | Admin}}
+		cfg.Callers = []Caller{{UID: &own, Roles: Crypto | Admin | CMEK}}
 	}
 	callers, err := newCallers(cfg.Callers)
 	if err != nil {

@@ -18,7 +18,7 @@ const maxSmall = 64 << 10
 func (s *Server) rows() []httpx.Row {
 	k := s.cfg.KMS
 	life := keylife{k}
-	return []httpx.Row{
+	return append(s.cmekRows(), []httpx.Row{
 		item(s, kmsapi.CreateKEK, createKEKs(k), nil),
 		item(s, kmsapi.CreateDEK, k.CreateDEK, nil),
 		item(s, kmsapi.Encrypt, k.Encrypt, nil),
@@ -47,8 +47,8 @@ func (s *Server) rows() []httpx.Row {
 		{Method: "GET", Pattern: "/backup", Who: admin, Timeout: time.Hour, Handler: httpx.Stream(octets, s.backup)},
 
 		{Method: "GET", Pattern: "/healthz", Who: listed, Timeout: 5 * time.Second, Handler: s.healthz},
-		{Method: "GET", Pattern: "/metrics", Who: listed, Handler: s.metrics.answer},
-	}
+		{Method: "GET", Pattern: "/metrics", Who: watch, Handler: s.metrics.answer},
+	}...)
 }
 
 // small is row with bodies of calls that name one thing.
