@@ -25,6 +25,7 @@ type EnableCMEK struct {
 	Fingerprint string `json:"fingerprint"`           // 64 hex
 	KeyCheck    string `json:"key_check,omitzero"`    // 64 hex: cmek.Key.Check of the vault's ID; absent: none is kept
 	BlobVersion int    `json:"blob_version,omitzero"` // of the blobs to be written: 1 (0), or 2, which are bound to vault and path
+	Replaces    string `json:"replaces,omitzero"`     // fingerprint of the vault's key, for this one to take its place in one step; absent: the vault is not sealed
 }
 
 // CMEKStatus is the body of GET /v1/vaults/{id}/cmek. With the query keys=false

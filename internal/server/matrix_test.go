@@ -120,6 +120,9 @@ var matrix = []row{
 	{"GET /v1/vaults/{vault}/secret-version/{path...}", "", "", dead, "404 403 200 403 403 200", "200 403 403 403 403 403 403", none},
 	{"POST /v1/vaults/{vault}/secret-rotate/{path...}", "", "", dead, "404 403 403 201 403 201", "201 403 403 403 403 403 403", none},
 	{"DELETE /v1/vaults/{vault}/secrets/{path...}", "", "{path...}", dead, "404 403 403 204 403 204", "204 403 403 403 403 403 403", none},
+	// A vault's creator is let in, and has sealed nothing there.
+	{"GET /v1/vaults/{vault}/cmek-versions", "", "", dead, "404 403 403 403 403 400", none, none},
+	{"PUT /v1/vaults/{vault}/secret-version/{path...}", `{"value":"v","old_fingerprint":"x","new_fingerprint":"y"}`, "", dead, "404 403 403 403 403 400", none, none},
 	{"POST /v1/vaults/{vault}/secret-version-disable/{path...}", "", "", dead, "404 403 403 204 403 204", "204 403 403 403 403 403 403", none},
 
 	{"POST /v1/vaults/{vault}/policies", `{"secret_path_pattern":"x","principal_type":"agent","principal_id":"{agent}","permissions":["read"]}`, "", dead, "404 403 403 403 201 201", none, none},

@@ -52,6 +52,16 @@ var operations = []operationGroup{
 			text: "Later writes must be blobs; what is stored stays as it is. The key itself is never sent. It needs the plan business or enterprise (403 otherwise)."}},
 		{"DELETE /v1/vaults/{vault}/cmek", "disableCmek", "Disable the customer-managed key", nil, api.Vault{}, 0, operationMore{
 			text: "Later writes are plain; what was sealed keeps its flag and still needs its key."}},
+		{"GET /v1/vaults/{vault}/cmek-versions", "listCmekVersions", "List the versions under a customer-managed key, without values", nil, api.CMEKVersions{}, 0, operationMore{
+			params: params{{In: "query", Name: "fingerprint", Description: "Of the key", Required: true, Schema: fingerprintSchema}, limit(1000, 1000), query("cursor", "What next_cursor of the page before says")}}},
+		{"PUT /v1/vaults/{vault}/secret-version/{path...}", "reencryptVersion", "Put a version that the client has sealed anew in the place of itself", api.ReencryptVersion{}, api.SecretMetadata{}, 0, operationMore{
+			version: true,
+			text:    "For a client that changes the key of a vault and sends no key: it reads a version, opens it, seals it with the vault's new key, and stores it here. All else of the version stays.",
+			fails: fails{
+				400: "The request is not what this call takes: the vault has no customer-managed key, or the value is no blob (type `cmek_blob_required`).",
+				409: "new_fingerprint is not that of the vault's key (type `cmek_key_mismatch`).", 410: gone,
+				412: "The version is not under the key of old_fingerprint, perhaps since another client was faster.",
+			}}},
 	}},
 	{"secrets", "Secrets of a vault, each with versions 1, 2, 3 and so on.", []operation{
 		{"GET /v1/vaults/{vault}/secrets", "listSecrets", "List the newest versions, without values", nil, api.Secrets{}, 0, operationMore{

@@ -67,7 +67,7 @@ func rows(cfg Config) []httpx.Row {
 	for _, room := range []interface{ rows() []httpx.Row }{
 		auth{cfg.Identity}, mfa{cfg.Identity}, orgs{cfg.Identity}, agents{cfg.Identity}, keys{cfg.Identity}, signing{cfg.Identity},
 		tokens{cfg.Tokens, cfg.Gate}, policies{cfg.Policies}, shares{cfg.Shares}, devices{cfg.Devices}, audit{cfg.Audit},
-		billing{cfg.Gate, cfg.Identity, cfg.Vaults, cfg.Now},
+		billing{cfg.Gate, cfg.Identity, cfg.Vaults, cfg.Now}, cmekVersions{cfg.Vaults},
 	} {
 		rows = append(rows, room.rows()...)
 	}
