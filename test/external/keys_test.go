@@ -130,15 +130,32 @@ func (k keys) addThread(id string, row []byte) {
 	k.threads[id] = k.unwrap(rec.KEKID, rec.KEKVersion, rec.Wrapped, aead.AAD("keyfold/thread-dek/v1", id, rec.ThreadID))
 }
 
-func (k keys) addSecret(vault, path, version string, row []byte) {
+// envelope is what lies in a version row, as package vault's rows.go has it.
+type envelope struct {
+	kek                             string
+	version                         uint32
+	attributes, wrapped, ciphertext []byte
+}
+
+func takeApart(row []byte) (e envelope) {
 	r := bytes.NewBuffer(row[1:])
-	attributes := r.Next(int(binary.BigEndian.Uint32(r.Next(4))))
-	kek := string(r.Next(int(r.Next(1)[0])))
-	kekVersion := binary.BigEndian.Uint32(r.Next(4))
-	wrapped := bytes.Clone(r.Next(int(binary.BigEndian.Uint16(r.Next(2)))))
-	digest := sha256.Sum256(attributes)
+	e.attributes = r.Next(int(binary.BigEndian.Uint32(r.Next(4))))
+	e.kek = string(r.Next(int(r.Next(1)[0])))
+	e.version = binary.BigEndian.Uint32(r.Next(4))
+	e.wrapped = bytes.Clone(r.Next(int(binary.BigEndian.Uint16(r.Next(2)))))
+	e.ciphertext = r.Bytes()
+	return e
+}
+
+// aad is what the server binds the version to.
+func (e envelope) aad(vault, path, version string) []byte {
+	digest := sha256.Sum256(e.attributes)
+	return aead.AAD("keyfold/secret/v1", vault, path, strings.TrimLeft(version, "0"), string(digest[:]))
+}
+
+func (k keys) addSecret(vault, path, version string, row []byte) {
+	e := takeApart(row)
 	name := vault + ":" + path + ":" + version
-	aad := aead.AAD("keyfold/secret/v1", vault, path, strings.TrimLeft(version, "0"), string(digest[:]))
-	k.wrapped[name] = wrapped
-	k.secrets[name] = k.unwrap(kek, kekVersion, wrapped, aead.AAD("keyfold/envelope/v1", kek, string(aad)))
+	k.wrapped[name] = e.wrapped
+	k.secrets[name] = k.unwrap(e.kek, e.version, e.wrapped, aead.AAD("keyfold/envelope/v1", e.kek, string(e.aad(vault, path, version))))
 }
