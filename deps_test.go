@@ -37,6 +37,7 @@ var rooms = map[string]room{
 	"internal/layout":          {floor: 0},
 	"internal/openapi":         {floor: 0},
 	"cmek/internal/genvectors": {floor: 0},
+	"cmek/internal/fields":     {floor: 0},
 
 	"api":              {floor: 1},
 	"cmek":             {floor: 1, ours: "internal/aead"},
@@ -47,6 +48,8 @@ var rooms = map[string]room{
 	"internal/store":   {floor: 1, ours: "internal/fault"},
 
 	"auditcheck":                 {floor: 2, ours: "api"},
+	"cmek/keybackup":             {floor: 2, ours: "cmek cmek/internal/fields internal/aead", others: "golang.org/x/crypto/argon2"},
+	"cmek/keyshare":              {floor: 2, ours: "cmek cmek/internal/fields internal/aead", others: "github.com/cloudflare/circl/group github.com/cloudflare/circl/secretsharing"},
 	"client":                     {floor: 2, ours: "api cmek"},
 	"internal/access/accesstest": {floor: 2, ours: "internal/access"},
 	"internal/guard":             {floor: 2, ours: "internal/access internal/fault"},

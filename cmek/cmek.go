@@ -51,6 +51,7 @@ var (
 	ErrKeyEncoding         = errors.New("cmek: a key is written as base64 or as 64 hex digits, with nothing before or after it")
 	ErrNoKey               = errors.New("cmek: the key file holds no key: after the # comments comes one line with the key in base64")
 	ErrTwoKeys             = errors.New("cmek: the key file holds more than one line beside its # comments: keep one key per file, on one line")
+	ErrBackup              = fmt.Errorf("%w; this one is a backup or a share: make a key file of it with keyfold cmek import or keyfold cmek combine", ErrTwoKeys)
 	ErrFingerprintMismatch = errors.New("cmek: the key is not the one that the file's fingerprint comment names: it was changed or mixed up; take the file from your backup")
 )
 

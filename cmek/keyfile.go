@@ -36,17 +36,38 @@ const (
 	space              = " \t\r\n" // and no other: languages differ in what else they trim
 )
 
-// KeyFileInfo is what a key file says of its key in comments. Empty members
+// KeyFileInfo is what a key file, and a backup, says of its key in comments. Empty members
 // are left out.
 type KeyFileInfo struct {
 	VaultID string // printable, 200 bytes at most
 	Created time.Time
 }
 
+// Comments returns the comment lines that say it, for a file that holds a key
+// in another form, such as a backup.
+func (i KeyFileInfo) Comments() ([]byte, error) { return i.comments("") }
+
+// comments is Comments with a line more, in its place.
+func (i KeyFileInfo) comments(line string) ([]byte, error) {
+	if len(i.VaultID) > 200 || !utf8.ValidString(i.VaultID) || strings.ContainsFunc(i.VaultID, unicode.IsControl) {
+		return nil, errors.New("cmek: the vault ID of a key file is one line of at most 200 bytes")
+	}
+	var out []byte
+	if i.VaultID != "" {
+		out = fmt.Appendf(out, "# vault: %s\n", i.VaultID)
+	}
+	out = append(out, line...)
+	if !i.Created.IsZero() {
+		out = fmt.Appendf(out, "# created: %s\n", i.Created.UTC().Format(time.RFC3339))
+	}
+	return out, nil
+}
+
 // MarshalKeyFile returns the text of k's key file, which holds the key itself.
 func MarshalKeyFile(k *Key, info KeyFileInfo) ([]byte, error) {
-	if len(info.VaultID) > 200 || !utf8.ValidString(info.VaultID) || strings.ContainsFunc(info.VaultID, unicode.IsControl) {
-		return nil, errors.New("cmek: the vault ID of a key file is one line of at most 200 bytes")
+	comments, err := info.comments(fmt.Sprintf("# %s %s\n", fingerprintComment, k.Fingerprint()))
+	if err != nil {
+		return nil, err
 	}
 	raw := k.Bytes()
 	if len(raw) == 0 {
@@ -54,14 +75,7 @@ func MarshalKeyFile(k *Key, info KeyFileInfo) ([]byte, error) {
 	}
 	defer clear(raw)
 	out := []byte("# Keyfold CMEK key. It opens what was encrypted under it, and nothing else does: keep it secret, and do not lose it.\n")
-	if info.VaultID != "" {
-		out = fmt.Appendf(out, "# vault: %s\n", info.VaultID)
-	}
-	out = fmt.Appendf(out, "# %s %s\n", fingerprintComment, k.Fingerprint())
-	if !info.Created.IsZero() {
-		out = fmt.Appendf(out, "# created: %s\n", info.Created.UTC().Format(time.RFC3339))
-	}
-	return append(base64.StdEncoding.AppendEncode(out, raw), '\n'), nil
+	return append(base64.StdEncoding.AppendEncode(append(out, comments...), raw), '\n'), nil
 }
 
 // WriteKeyFile writes k's key file with mode 0600. It refuses to replace a
@@ -128,8 +142,8 @@ func ReadKeyFile(path string) (*Key, error) {
 }
 
 // ParseKeyFile returns the one key of a key file: text with # comments, or 32
-// raw bytes. Errors are ErrKeySize, ErrKeyEncoding, ErrNoKey, ErrTwoKeys and
-// ErrFingerprintMismatch; none shows any part of the file.
+// raw bytes. Errors are ErrKeySize, ErrKeyEncoding, ErrNoKey, ErrTwoKeys, ErrBackup
+// and ErrFingerprintMismatch; none shows any part of the file.
 func ParseKeyFile(data []byte) (*Key, error) {
 	if len(data) > maxKeyFile {
 		return nil, fmt.Errorf("%w; this file is over %d bytes", ErrKeySize, maxKeyFile)
@@ -145,6 +159,8 @@ func ParseKeyFile(data []byte) (*Key, error) {
 			if fp, ok := strings.CutPrefix(strings.Trim(comment, space), fingerprintComment); ok {
 				named = append(named, strings.Trim(fp, space))
 			}
+		} else if line != "" && strings.HasPrefix(keyLine, "keyfold-cmek-") {
+			return nil, ErrBackup
 		} else if line != "" && keyLine != "" {
 			return nil, ErrTwoKeys
 		} else if line != "" {

@@ -42,6 +42,8 @@ func generate() []byte {
 		{"checks", checks()},
 		{"key_texts", keyTexts()},
 		{"key_files", keyFiles()},
+		{"passphrase_files", backups()},
+		{"shares", shares()},
 	}
 	for i, s := range sections {
 		fmt.Fprintf(&out, "  %q: [\n", s.name)
