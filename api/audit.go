@@ -7,7 +7,7 @@ import "time"
 type AuditEvent struct {
 	ID            string            `json:"id"` // UUID
 	OrgID         string            `json:"org_id"`
-	ActorType     string            `json:"actor_type"` // "user", "agent", "end_user", "operator" or "anonymous"
+	ActorType     string            `json:"actor_type"` // "user", "agent", "end_user", "org_key", "operator" or "anonymous"
 	ActorID       string            `json:"actor_id"`
 	Action        string            `json:"action"`
 	ResourceType  string            `json:"resource_type"`

@@ -36,6 +36,7 @@ type cast struct {
 	emails       int    // that newEmail made
 	calls        int
 	callers      map[string]caller
+	heard        *listener
 }
 
 // org makes things of its owner's on demand.
@@ -62,6 +63,7 @@ func (c *cast) call(who caller, call, body string) answer {
 	w := httptest.NewRecorder()
 	c.Node().Handler.ServeHTTP(w, r)
 	a := answer{w.Code, w.Result().Header, w.Body.String()}
+	c.heard.hear(r, body, a)
 	if strings.HasPrefix(a.header.Get("Cache-Control"), "public,") && isPublic(target) {
 		a.header.Set("Cache-Control", "no-store") // which is for all else
 	}
@@ -263,7 +265,7 @@ func newOrg(c *cast, owner keyfoldtest.User) *org {
 func newCast(t *testing.T) *cast {
 	t.Helper()
 	s := keyfoldtest.Start(t)
-	c := &cast{Server: s, t: t, callers: map[string]caller{}}
+	c := &cast{Server: s, t: t, callers: map[string]caller{}, heard: newListener(t)}
 	c.home, c.abroad = newOrg(c, s.Owner), newOrg(c, s.NewOrg("enterprise"))
 	c.vault = c.home.fill("{vault}")
 	c.home.fill("{path...}")

@@ -25,12 +25,13 @@ type world struct {
 	t              *testing.T
 	mate, stranger string // API keys
 	admin          string // an admin key, of tests that make one
+	heard          *listener
 }
 
 func newWorld(t *testing.T, opts ...keyfoldtest.Option) *world {
 	t.Helper()
 	s := keyfoldtest.Start(t, opts...)
-	w := &world{Server: s, t: t, mate: s.NewUser(s.Owner.OrgID).APIKey, stranger: s.NewOrg("enterprise").APIKey}
+	w := &world{Server: s, t: t, mate: s.NewUser(s.Owner.OrgID).APIKey, stranger: s.NewOrg("enterprise").APIKey, heard: newListener(t)}
 	t.Cleanup(func() { w.MustNotHold(t, canary, w.APIKey, w.mate, w.stranger) })
 	w.use(w.APIKey, w.mate, w.stranger)
 	return w
@@ -105,6 +106,7 @@ func (w *world) do(sc scenario) answer {
 		w.t.Fatalf("%s: %v", sc.call, err)
 	}
 	a := answer{res.StatusCode, res.Header, string(body)}
+	w.heard.hear(r, sc.body, a)
 	w.check(sc, a)
 	return a
 }
@@ -126,6 +128,7 @@ func (w *world) text(key, path string) string {
 	if err != nil || res.StatusCode != 200 {
 		w.t.Fatalf("GET %s = %d: %s, %v", path, res.StatusCode, body, err)
 	}
+	w.heard.hear(r, "", answer{res.StatusCode, res.Header, string(body)})
 	return string(body)
 }
 
