@@ -72,6 +72,10 @@ func TestABackupOpensWithItsPassphraseOnly(t *testing.T) {
 	if !strings.Contains(string(text), "# vault: a-vault\n# created: 2026-11-21T23:24:00Z\n") {
 		t.Errorf("the comments are missing:\n%s", text)
 	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	if doc := must(os.ReadFile("../FORMAT.md"))(t); !strings.Contains(string(doc), first) {
+		t.Errorf("FORMAT.md does not show %q", first)
+	}
 	if got, err := Open(text, good); err != nil || !bytes.Equal(got.Bytes(), k.Bytes()) {
 		t.Errorf("another key came back: %v", err)
 	}

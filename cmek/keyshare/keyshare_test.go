@@ -146,6 +146,14 @@ func TestAShareIsReadBack(t *testing.T) {
 	}
 }
 
+func TestFORMATShowsAShare(t *testing.T) {
+	text := string(must(must(Split(cmek.Generate(), 2, 3))(t)[1].Marshal(cmek.KeyFileInfo{}))(t))
+	first, _, _ := strings.Cut(text, "\n")
+	if doc := must(os.ReadFile("../FORMAT.md"))(t); !strings.Contains(string(doc), first) {
+		t.Errorf("FORMAT.md does not show %q", first)
+	}
+}
+
 func TestEveryByteOfAShareIsBound(t *testing.T) {
 	text := must(must(Split(cmek.Generate(), 2, 2))(t)[0].Marshal(cmek.KeyFileInfo{}))(t)
 	begin := bytes.IndexByte(text, '\n') + 1 // a comment is nobody's
