@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -22,7 +23,7 @@ func each(t *testing.T, suffix string, do func(path, text string)) {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "keyfold-data") {
+		if d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || slices.Contains([]string{"keyfold-data", "node_modules"}, d.Name())) {
 			return filepath.SkipDir
 		}
 		if !d.IsDir() && strings.HasSuffix(path, suffix) {

@@ -2,6 +2,8 @@ module github.com/keyfold/keyfold
 
 go 1.26.0
 
+ignore ./sdk/typescript/node_modules
+
 require (
 	github.com/bufbuild/protocompile v0.14.1
 	github.com/cockroachdb/pebble/v2 v2.1.7
