@@ -22,6 +22,7 @@ import (
 type devFlags struct {
 	rate            float64 // calls a second; 0: no limit
 	addr, data, kms string
+	cors            []string // origins
 	keep            bool
 }
 
@@ -52,6 +53,7 @@ for JSON) set what the flags do not.`,
 	f.StringVar(&d.data, "data", first(a.getenv("KEYFOLD_DATA"), defaultData), "data directory (env KEYFOLD_DATA)")
 	f.StringVar(&d.kms, "kms", first(a.getenv("KEYFOLD_KMS"), allinone.Embedded), "key process: embedded, external, unix:///PATH or https://HOST:PORT (env KEYFOLD_KMS)")
 	f.Float64Var(&d.rate, "rate", 5000, "calls a second of one key, and of one address; 0: no limit")
+	f.StringSliceVar(&d.cors, "cors", nil, "let pages of these origins call the server, such as http://localhost:5173")
 	f.BoolVar(&d.keep, "keep", false, "leave DIR/dev.json at the end")
 	return cmd
 }
@@ -83,6 +85,7 @@ func (a *app) dev(ctx context.Context, d devFlags, onFailure func(error)) (err e
 	cfg.DataDir, cfg.Version, cfg.Log, cfg.OnFailure = d.data, cli.Version(), log, onFailure
 	// Generous, so that the test suites of real clients run.
 	cfg.SignUp, cfg.DefaultPlan, cfg.PublicURL = identity.SignUpOpen, access.Enterprise, "http://"+devHost(ln.Addr())
+	cfg.CORSOrigins = d.cors
 	cfg.Limits = httpx.Limits{Principal: throttle.Rate{PerSecond: d.rate}, Address: throttle.Rate{PerSecond: d.rate}}
 	node, err := allinone.Open(ctx, cfg)
 	if err != nil {
