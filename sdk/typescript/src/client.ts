@@ -1,0 +1,148 @@
+// createClient: what a program makes one of per server and credential.
+
+import { KeyfoldError } from "./errors.js";
+import { Http } from "./http.js";
+import { Agents, ApiKeys, Auth, Policies } from "./identity.js";
+import { KeyRing, VaultStates, type CmekKeyOption } from "./keys.js";
+import type { Result } from "./result.js";
+import { Secrets } from "./secrets.js";
+import { Audit, Shares } from "./shares.js";
+import { Messages, Threads } from "./threads.js";
+import { sessionOf, Tokens, type Renew, type Session } from "./tokens.js";
+import type { Health, Token } from "./types.js";
+import { Vaults } from "./vault.js";
+
+/** What a client is made of. What is absent comes from the environment, where there is one. */
+export interface ClientOptions {
+  /** Such as "https://keyfold.example.com"; KEYFOLD_URL. */
+  baseUrl?: string;
+  /** "1ck_...", of a user or an org, or "ocv_...", of an agent, which is exchanged for tokens; KEYFOLD_API_KEY. */
+  apiKey?: string;
+  /** In place of apiKey: a token, or a session whose refresh token renews it. Do not give one session to two clients. */
+  token?: string | Session;
+  /** Whose key apiKey must be, of an agent. */
+  agentId?: string;
+  /**
+   * The CMEK keys that the client seals and opens with; KEYFOLD_CMEK_KEY or
+   * ONECLAW_CMEK_KEY. false: none, whatever the environment says.
+   */
+  cmekKey?: CmekKeyOption | CmekKeyOption[] | false;
+  /** Names the end user of a frontend or backend key in calls on threads and messages. */
+  user?: { id: string; signature?: string };
+  /** How long one call may take; 120,000 when absent. */
+  timeoutMs?: number;
+  /** In place of the global fetch. */
+  fetch?: typeof fetch;
+}
+
+/** A client of one server. It keeps nothing on disk, and prints without its credentials. */
+export class KeyfoldClient {
+  readonly http: Http;
+  readonly auth: Auth;
+  readonly vault: Vaults;
+  readonly secrets: Secrets;
+  readonly agents: Agents;
+  readonly policies: Policies;
+  readonly apiKeys: ApiKeys;
+  readonly shares: Shares;
+  readonly audit: Audit;
+  readonly threads: Threads;
+  readonly messages: Messages;
+  #bearer: string | undefined;
+  #tokens: Tokens | undefined;
+
+  constructor(options: ClientOptions) {
+    this.http = new Http({
+      baseUrl: parseBase(options.baseUrl ?? environment("KEYFOLD_URL")),
+      bearer: async () => (this.#tokens ? this.#tokens.get() : this.#bearer),
+      headers: headersOf(options),
+      timeoutMs: options.timeoutMs ?? 120_000,
+      fetch: options.fetch ?? ((...args) => globalThis.fetch(...args)),
+    });
+    this.#takeCredential(options);
+    const keys = new KeyRing(keysOf(options));
+    const states = new VaultStates(this.http);
+    this.auth = new Auth(this.http, () => this.#tokens, (session) => this.#signedIn(session));
+    this.vault = new Vaults(this.http, keys, states);
+    this.secrets = new Secrets(this.http, keys, states);
+    this.agents = new Agents(this.http);
+    this.policies = new Policies(this.http);
+    this.apiKeys = new ApiKeys(this.http);
+    this.shares = new Shares(this.http, keys);
+    this.audit = new Audit(this.http);
+    this.threads = new Threads(this.http);
+    this.messages = new Messages(this.http);
+  }
+
+  /** Whether the server works, and its version. */
+  health(): Promise<Result<Health>> {
+    return this.http.request("GET", "/v1/health", { public: true });
+  }
+
+  #takeCredential(options: ClientOptions): void {
+    const { token, agentId } = options;
+    if (token !== undefined) return this.#signedIn(typeof token === "string" ? { access_token: token } : token);
+    const apiKey = options.apiKey ?? environment("KEYFOLD_API_KEY");
+    if (apiKey !== undefined && !/^[!-~]+$/.test(apiKey)) throw new KeyfoldError("The API key is empty or holds a character that no key has");
+    if (!apiKey?.startsWith("ocv_")) {
+      this.#bearer = apiKey;
+      return;
+    }
+    const body = agentId === undefined ? { api_key: apiKey } : { api_key: apiKey, agent_id: agentId };
+    this.#tokens = new Tokens(async () => sessionOf(await this.http.post<Token>("/v1/auth/agent-token", body, { public: true })), undefined);
+  }
+
+  /** Acts for a session from now on; for nobody without one. */
+  #signedIn(session: Session | undefined): void {
+    this.#bearer = undefined;
+    const renew: Renew = async (last) => {
+      if (last?.refresh_token === undefined) return last!; // to its end
+      return sessionOf(await this.http.post<Token>("/v1/auth/refresh", { refresh_token: last.refresh_token }, { public: true }));
+    };
+    this.#tokens = session && new Tokens(renew, session);
+  }
+}
+
+/** A client. Throws a KeyfoldError when an option is wrong; makes no call itself. */
+export function createClient(options: ClientOptions = {}): KeyfoldClient {
+  return new KeyfoldClient(options);
+}
+
+function keysOf({ cmekKey }: ClientOptions): CmekKeyOption[] {
+  if (cmekKey === false) return [];
+  if (cmekKey !== undefined) return Array.isArray(cmekKey) ? cmekKey : [cmekKey];
+  const text = environment("KEYFOLD_CMEK_KEY") ?? environment("ONECLAW_CMEK_KEY");
+  return text === undefined ? [] : [text];
+}
+
+function parseBase(text: string | undefined): string {
+  let url: URL | undefined;
+  try {
+    url = new URL(text ?? "");
+  } catch {
+    // told below
+  }
+  if (!url || !/^https?:$/.test(url.protocol)) throw new KeyfoldError('baseUrl looks like "https://keyfold.example.com"; give it, or set KEYFOLD_URL');
+  if (url.username || url.password || url.search || url.hash) throw new KeyfoldError("baseUrl holds no user, query or fragment");
+  return url.href.replace(/\/+$/, "");
+}
+
+function headersOf({ user }: ClientOptions): Record<string, string> {
+  const headers: Record<string, string> = {};
+  if (inNode) headers["User-Agent"] = "keyfold-ts/0.1.0"; // browsers send their own
+  if (user) headers["X-User-ID"] = user.id;
+  if (user?.signature !== undefined) headers["X-User-Signature"] = user.signature;
+  return headers;
+}
+
+interface NodeProcess {
+  versions?: { node?: string };
+  env?: Record<string, string | undefined>;
+}
+const nodeProcess = (globalThis as { process?: NodeProcess }).process;
+const inNode = nodeProcess?.versions?.node !== undefined;
+
+/** A variable of the environment that is set and not empty. */
+function environment(name: string): string | undefined {
+  return nodeProcess?.env?.[name] || undefined;
+}

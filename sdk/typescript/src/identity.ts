@@ -1,0 +1,151 @@
+// Who may: sessions, API keys, agents and policies.
+
+import { pathOf, type Http } from "./http.js";
+import { result, type Answer, type Result } from "./result.js";
+import { sessionOf, type Session, type Tokens } from "./tokens.js";
+import type * as wire from "./types.js";
+
+/** client.auth. What signs in makes the client act for that user from then on, and renews the session by itself. */
+export class Auth {
+  readonly #http: Http;
+  readonly #signedIn: (session: Session | undefined) => void;
+  readonly #tokens: () => Tokens | undefined;
+
+  constructor(http: Http, tokens: () => Tokens | undefined, signedIn: (session: Session | undefined) => void) {
+    this.#http = http;
+    this.#tokens = tokens;
+    this.#signedIn = signedIn;
+  }
+
+  signUp(request: wire.SignUp): Promise<Result<wire.SignedUp>> {
+    return this.#signIn("/v1/auth/signup", request);
+  }
+
+  /** Signs in with a password. When data.mfa_required is set, go on with verifyMfa. */
+  login(request: { email: string; password: string }): Promise<Result<wire.SignedIn>> {
+    return this.#signIn("/v1/auth/token", request);
+  }
+
+  /** Ends what login began, with a code of the app or a recovery code. */
+  verifyMfa(request: { mfa_token: string; code: string }): Promise<Result<wire.Token>> {
+    return this.#signIn("/v1/auth/mfa/verify", request);
+  }
+
+  /** Ends the session of the client: its token and refresh token are dead when the call returns. */
+  logout(): Promise<Result<null>> {
+    return result(async () => {
+      await this.#tokens()?.get(); // now, so that the refresh token is the last one
+      const refresh_token = this.#tokens()?.refreshToken;
+      const answer = await this.#http.answer<null>("DELETE", "/v1/auth/token", refresh_token === undefined ? {} : { body: { refresh_token } });
+      this.#signedIn(undefined);
+      return answer;
+    });
+  }
+
+  /** The user that the client acts for. */
+  me(): Promise<Result<wire.Profile>> {
+    return this.#http.request("GET", "/v1/auth/me");
+  }
+
+  updateMe(request: wire.UpdateProfile): Promise<Result<wire.Profile>> {
+    return this.#http.request("PATCH", "/v1/auth/me", { body: request });
+  }
+
+  /** Changes the password and ends all other sessions. */
+  changePassword(request: { current_password: string; new_password: string }): Promise<Result<null>> {
+    return this.#http.request("POST", "/v1/auth/change-password", { body: request });
+  }
+
+  #signIn<T extends wire.SignedIn>(path: string, body: unknown): Promise<Result<T>> {
+    return result(async () => {
+      const answer: Answer<T> = await this.#http.answer("POST", path, { public: true, body });
+      if (!answer.data.mfa_required) this.#signedIn(sessionOf(answer.data));
+      return answer;
+    });
+  }
+}
+
+/** client.apiKeys */
+export class ApiKeys {
+  readonly #http: Http;
+
+  constructor(http: Http) {
+    this.#http = http;
+  }
+
+  /** Makes an API key. The key, which the answer holds, cannot be had again. */
+  create(request: wire.CreateApiKey): Promise<Result<wire.ApiKeyCreated>> {
+    return this.#http.request("POST", "/v1/auth/api-keys", { body: request });
+  }
+  list(): Promise<Result<{ keys: wire.ApiKey[] }>> {
+    return this.#http.request("GET", "/v1/auth/api-keys");
+  }
+  delete(id: string): Promise<Result<null>> {
+    return result(() => this.#http.answer("DELETE", pathOf("auth", "api-keys", id)));
+  }
+}
+
+/** client.agents */
+export class Agents {
+  readonly #http: Http;
+
+  constructor(http: Http) {
+    this.#http = http;
+  }
+
+  /** Makes an agent. Its API key, which the answer holds, cannot be had again. */
+  create(request: wire.CreateAgent): Promise<Result<wire.AgentCreated>> {
+    return this.#http.request("POST", "/v1/agents", { body: request });
+  }
+
+  /** A page of the agents, oldest first; next_cursor is absent on the last. */
+  list(query: { limit?: number; cursor?: string } = {}): Promise<Result<wire.Agents>> {
+    return this.#http.request("GET", "/v1/agents", { query });
+  }
+
+  get(id: string): Promise<Result<wire.Agent>> {
+    return result(() => this.#http.answer("GET", pathOf("agents", id)));
+  }
+
+  /** The agent that the client acts for. */
+  me(): Promise<Result<wire.AgentSelf>> {
+    return this.#http.request("GET", "/v1/agents/me");
+  }
+
+  /** Changes what the request holds. is_active false ends its tokens at once. */
+  update(id: string, request: wire.UpdateAgent): Promise<Result<wire.Agent>> {
+    return result(() => this.#http.answer("PATCH", pathOf("agents", id), { body: request }));
+  }
+
+  /** Gives an agent another API key; the one before, and all its tokens, are dead then. */
+  rotateKey(id: string): Promise<Result<wire.AgentKeyRotated>> {
+    return result(() => this.#http.answer("POST", pathOf("agents", id, "rotate-key")));
+  }
+
+  delete(id: string): Promise<Result<null>> {
+    return result(() => this.#http.answer("DELETE", pathOf("agents", id)));
+  }
+}
+
+/** client.policies */
+export class Policies {
+  readonly #http: Http;
+
+  constructor(http: Http) {
+    this.#http = http;
+  }
+
+  /** Says what a principal may do, or may not, in a vault. It counts from the next request on. */
+  create(vaultId: string, request: wire.CreatePolicy): Promise<Result<wire.Policy>> {
+    return result(() => this.#http.answer("POST", pathOf("vaults", vaultId, "policies"), { body: request }));
+  }
+  list(vaultId: string): Promise<Result<{ policies: wire.Policy[] }>> {
+    return result(() => this.#http.answer("GET", pathOf("vaults", vaultId, "policies")));
+  }
+  update(vaultId: string, id: string, request: wire.UpdatePolicy): Promise<Result<wire.Policy>> {
+    return result(() => this.#http.answer("PUT", pathOf("vaults", vaultId, "policies", id), { body: request }));
+  }
+  delete(vaultId: string, id: string): Promise<Result<null>> {
+    return result(() => this.#http.answer("DELETE", pathOf("vaults", vaultId, "policies", id)));
+  }
+}

@@ -1,0 +1,114 @@
+// Threads and messages. Times are nanoseconds since 1970, which a JavaScript
+// number holds to some hundred nanoseconds; a message's ID has them exactly.
+
+import { KeyfoldError } from "./errors.js";
+import { pathOf, type Http } from "./http.js";
+import { result, type Result } from "./result.js";
+import type * as wire from "./types.js";
+
+const pageSize = 200;
+const stuck = () => new KeyfoldError("The server answers with a page that was read already");
+
+/** Which threads a page holds. */
+export interface ThreadQuery {
+  /** Part of the title, case-blind. */
+  title?: string;
+  slug?: string;
+  limit?: number;
+  /** next_cursor of the page before. */
+  cursor?: string;
+}
+
+/** client.threads */
+export class Threads {
+  readonly #http: Http;
+
+  constructor(http: Http) {
+    this.#http = http;
+  }
+
+  /** Makes a thread; its key exists when the call returns. */
+  create(request: { title: string }): Promise<Result<wire.Thread>> {
+    return this.#http.request("POST", "/v1/threads", { body: request });
+  }
+
+  /** A page of the caller's threads, newest first. */
+  list(query: ThreadQuery = {}): Promise<Result<wire.Threads>> {
+    return this.#http.request("GET", "/v1/threads", { query: { ...query } });
+  }
+
+  /** All threads that the query selects, page by page. Throws a KeyfoldError. */
+  async *all(query: ThreadQuery = {}): AsyncGenerator<wire.Thread, void, undefined> {
+    for (let cursor = query.cursor; ; ) {
+      const page: wire.Threads = await this.#http.get("/v1/threads", { query: { limit: pageSize, ...query, cursor } });
+      yield* page.threads;
+      if (!page.next_cursor) return;
+      if (page.next_cursor === cursor) throw stuck();
+      cursor = page.next_cursor;
+    }
+  }
+
+  get(threadId: string): Promise<Result<wire.Thread>> {
+    return result(() => this.#http.answer("GET", pathOf("threads", threadId)));
+  }
+
+  /** Deletes a thread; its messages are no longer readable. */
+  delete(threadId: string): Promise<Result<null>> {
+    return result(() => this.#http.answer("DELETE", pathOf("threads", threadId)));
+  }
+}
+
+/** Which messages a page holds: at most one of before and after; with neither, the newest. */
+export interface MessageQuery {
+  /** 1 to 1000. */
+  limit?: number;
+  /** ID of a message: the newest ones older than it. */
+  before?: string;
+  /** ID of a message: the oldest ones newer than it. */
+  after?: string;
+}
+
+// The first two IDs that a message can have: no time is less than 1.
+const firstId = "00000000000000000001-000000";
+const secondId = "00000000000000000001-000001";
+
+/** client.messages */
+export class Messages {
+  readonly #http: Http;
+
+  constructor(http: Http) {
+    this.#http = http;
+  }
+
+  /** Appends a message. Its body is any JSON value but null, up to 4 MiB. A post is never sent twice. */
+  post(threadId: string, request: wire.PostMessage): Promise<Result<wire.Message>> {
+    return result(() => this.#http.answer("POST", pathOf("threads", threadId, "messages"), { body: request }));
+  }
+
+  /** A page of a thread's messages, oldest first. It ends early at 16 MiB; only an empty page is the end. */
+  list(threadId: string, query: MessageQuery = {}): Promise<Result<wire.Messages>> {
+    return result(() => this.#http.answer("GET", pathOf("threads", threadId, "messages"), { query: { ...query } }));
+  }
+
+  get(threadId: string, messageId: string): Promise<Result<wire.Message>> {
+    return result(() => this.#http.answer("GET", pathOf("threads", threadId, "messages", messageId)));
+  }
+
+  /** All messages after the one with this ID, or from the first one on, oldest first. Throws a KeyfoldError. */
+  async *all(threadId: string, after?: string): AsyncGenerator<wire.Message, void, undefined> {
+    const path = pathOf("threads", threadId, "messages");
+    // after leaves out the ID that it names, so the very first is asked for by before.
+    let query: MessageQuery = after ? { limit: pageSize, after } : { limit: 1, before: secondId };
+    for (;;) {
+      const { messages } = await this.#http.get<wire.Messages>(path, { query: { ...query } });
+      for (const m of messages) {
+        if (query.after !== undefined && m.id <= query.after) throw stuck();
+        yield m;
+      }
+      const last = messages.at(-1);
+      if (query.before !== undefined) query = { limit: pageSize, after: firstId };
+      else if (last === undefined) return; // a page of large messages may be short, and is not the end
+      else query = { limit: pageSize, after: last.id };
+    }
+  }
+}

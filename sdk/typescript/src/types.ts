@@ -1,0 +1,115 @@
+// The bodies of the wire, by the names of the server's document. Times are RFC
+// 3339 strings, IDs opaque ones.
+
+import type { components } from "./openapi.js";
+
+type Schemas = components["schemas"];
+
+export type SecretType = NonNullable<Schemas["Secret"]["type"]>;
+export type Vault = Schemas["Vault"];
+export type CreateVault = Omit<Schemas["CreateVault"], "description"> & { description?: string };
+export type EnableCmek = Schemas["EnableCMEK"];
+export type CmekVersion = Schemas["CMEKVersion"];
+export type CmekVersions = Schemas["CMEKVersions"];
+
+export type SecretMetadata = Schemas["SecretMetadata"];
+export type Secret = Schemas["Secret"];
+export type VersionMetadata = Schemas["VersionMetadata"];
+export type GenerateSecret = Schemas["GenerateSecret"];
+
+export type Token = Schemas["Token"];
+export type SignUp = Schemas["SignUp"];
+export type SignedUp = Schemas["SignedUp"];
+export type SignedIn = Schemas["SignedIn"];
+export type Profile = Schemas["Profile"];
+export type UpdateProfile = Schemas["UpdateProfile"];
+export type TOTP = Schemas["TOTP"];
+export type RecoveryCodes = Schemas["RecoveryCodes"];
+
+export type CreateAgent = Schemas["CreateAgent"];
+export type UpdateAgent = Schemas["UpdateAgent"];
+export type Agent = Schemas["Agent"];
+export type AgentCreated = Schemas["AgentCreated"];
+export type AgentSelf = Schemas["AgentSelf"];
+export type AgentKeyRotated = Schemas["AgentKeyRotated"];
+export type Agents = Schemas["Agents"];
+
+export type CreateApiKey = Schemas["CreateAPIKey"];
+export type ApiKey = Schemas["APIKey"];
+export type ApiKeyCreated = Schemas["APIKeyCreated"];
+
+export type CreatePolicy = Schemas["CreatePolicy"];
+export type UpdatePolicy = Schemas["UpdatePolicy"];
+export type Policy = Schemas["Policy"];
+export type PolicyConditions = Schemas["PolicyConditions"];
+
+export type AuditEvent = Schemas["AuditEvent"];
+export type AuditEvents = Schemas["AuditEvents"];
+export type AuditVerification = Schemas["AuditVerification"];
+
+export type CreateShare = Schemas["CreateShare"];
+export type CreatedShare = Schemas["CreatedShare"];
+export type SharedSecret = Schemas["SharedSecret"];
+export type Share = Schemas["Share"];
+
+export type Thread = Schemas["Thread"];
+export type Threads = Schemas["Threads"];
+export type PostMessage = Schemas["PostMessage"];
+export type Message = Schemas["Message"];
+export type Messages = Schemas["Messages"];
+export type Health = Schemas["Health"];
+
+/** Which events a page of the trail holds. */
+export interface AuditQuery {
+  /** Of the resource, or of the vault that it is in. */
+  resource_id?: string;
+  actor_id?: string;
+  action?: string;
+  /** Inclusive. */
+  from?: string;
+  /** Exclusive. */
+  to?: string;
+  limit?: number;
+  offset?: number;
+}
+
+/** What needs one key. Old, disabled, expired and deleted versions count as long as they are stored. */
+export interface CmekKeyUse {
+  fingerprint: string;
+  /** That are stored and sealed with it. */
+  versions: number;
+  /** Of these, the newest of a secret that is not deleted. */
+  newest: number;
+  oldest: string;
+  latest: string;
+}
+export interface CmekStatus {
+  enabled: boolean;
+  fingerprint?: string;
+  blob_version?: number;
+  key_check?: string;
+  /** When the key became the vault's. */
+  since?: string;
+  keys?: CmekKeyUse[];
+  plain?: number;
+  damaged?: number;
+  /** Under way or interrupted. */
+  rotation?: RotationJob;
+}
+export interface RotationJob {
+  id: string;
+  vault_id: string;
+  old_fingerprint: string;
+  new_fingerprint: string;
+  /** interrupted: send the same request again. */
+  status: string;
+  /** Versions under the old fingerprint; more may come while it runs. */
+  total_secrets: number;
+  processed: number;
+  error?: string;
+  created_at: string;
+  started_at?: string;
+  completed_at?: string;
+}
+export interface RotationKey { key_id: string; suite: string; public_key: string; expires_at: string }
+export interface SealedRotationKeys { key_id: string; enc: string; ciphertext: string }

@@ -1,0 +1,165 @@
+// Vaults, and the CMEK key of a vault.
+
+import { fromBase64, toBase64 } from "./bytes.js";
+import { cmekFingerprint, cmekKeyCheck } from "./cmek.js";
+import { CmekError, KeyfoldError } from "./errors.js";
+import { pathOf, pause, type Http } from "./http.js";
+import type { CmekKeyOption, KeyRing, VaultStates } from "./keys.js";
+import { rotateHere, type ClientRotation, type ClientRotationOptions } from "./reencrypt.js";
+import { result, type Result } from "./result.js";
+import { sealRotationKeys } from "./rotationkeys.js";
+import type * as wire from "./types.js";
+
+/** How a rotation by the server is asked for. */
+export interface RotateOptions {
+  /**
+   * "sealed" (default): the keys go HPKE-sealed to a one-time key of the key
+   * process, so that no proxy, log or server sees them. "headers": as they are,
+   * over TLS, for a server that does not know the sealed way.
+   */
+  keys?: "sealed" | "headers";
+  /** Complete in spite of versions that open with neither key. */
+  acceptFailed?: boolean;
+}
+
+/** How a job is waited for. */
+export interface WaitOptions {
+  intervalMs?: number;
+  onProgress?: (job: wire.RotationJob) => void;
+  signal?: AbortSignal;
+}
+
+/** client.vault */
+export class Vaults {
+  readonly #http: Http;
+  readonly #keys: KeyRing;
+  readonly #states: VaultStates;
+
+  constructor(http: Http, keys: KeyRing, states: VaultStates) {
+    this.#http = http;
+    this.#keys = keys;
+    this.#states = states;
+  }
+
+  create(request: wire.CreateVault): Promise<Result<wire.Vault>> {
+    return this.#http.request("POST", "/v1/vaults", { body: request });
+  }
+
+  list(): Promise<Result<{ vaults: wire.Vault[] }>> {
+    return this.#http.request("GET", "/v1/vaults");
+  }
+
+  get(vaultId: string): Promise<Result<wire.Vault>> {
+    return result(() => this.#http.answer("GET", pathOf("vaults", vaultId)));
+  }
+
+  /** Deletes a vault and all its secrets, for good. */
+  delete(vaultId: string): Promise<Result<null>> {
+    return result(() => this.#http.answer("DELETE", pathOf("vaults", vaultId)));
+  }
+
+  /**
+   * Says that from now on values of the vault are sealed with the CMEK key of
+   * this fingerprint. Only the fingerprint is sent, and a key check when the
+   * client has the key. Values stored before stay as they are.
+   */
+  enableCmek(vaultId: string, request: wire.EnableCmek): Promise<Result<wire.Vault>> {
+    return result(async () => {
+      const own = (await this.#keys.all()).find((k) => k.fingerprint === request.fingerprint);
+      const check = request.key_check ?? (await own?.check?.(vaultId));
+      const body: wire.EnableCmek = check === undefined ? request : { ...request, key_check: check };
+      const answer = await this.#http.answer<wire.Vault>("POST", pathOf("vaults", vaultId, "cmek"), { body });
+      this.#states.remember(vaultId, { ...body, enabled: true });
+      return answer;
+    });
+  }
+
+  /** Says that from now on values of the vault are not sealed by clients. Values stored before still need their key. */
+  disableCmek(vaultId: string): Promise<Result<wire.Vault>> {
+    return result(async () => {
+      const answer = await this.#http.answer<wire.Vault>("DELETE", pathOf("vaults", vaultId, "cmek"));
+      this.#states.forget(vaultId);
+      return answer;
+    });
+  }
+
+  /** The vault's key, how many stored versions need which key, and a rotation that is not over. */
+  cmekStatus(vaultId: string): Promise<Result<wire.CmekStatus>> {
+    return result(() => this.#http.answer("GET", pathOf("vaults", vaultId, "cmek")));
+  }
+
+  /**
+   * Has the server re-encrypt all versions under the old key to the new one.
+   * Both keys are base64 of 32 bytes. The answer is a running job: see
+   * getRotationJobStatus and waitForRotation. The same call resumes an
+   * interrupted job. A rotation that sends no key: rotateCmekHere.
+   */
+  rotateCmek(vaultId: string, oldKeyBase64: string, newKeyBase64: string, newFingerprint: string, options: RotateOptions = {}): Promise<Result<wire.RotationJob>> {
+    return result(async () => {
+      const old = fromBase64(oldKeyBase64);
+      const fresh = fromBase64(newKeyBase64);
+      try {
+        const oldFingerprint = await cmekFingerprint(old);
+        if ((await cmekFingerprint(fresh)) !== newFingerprint) {
+          throw new CmekError("fingerprint_mismatch", "newFingerprint is not the fingerprint of the new key; nothing was sent");
+        }
+        const body = { new_fingerprint: newFingerprint, new_key_check: await cmekKeyCheck(fresh, vaultId), accept_failed: options.acceptFailed };
+        const path = pathOf("vaults", vaultId, "cmek-rotate");
+        if (options.keys === "headers") {
+          refuseOpenTransport(this.#http.baseUrl);
+          return await this.#http.answer<wire.RotationJob>("POST", path, { body, headers: { "x-cmek-old-key": toBase64(old), "x-cmek-new-key": toBase64(fresh) } });
+        }
+        const to = await this.#http.get<wire.RotationKey>(pathOf("vaults", vaultId, "cmek-rotate-key"));
+        const sealed_keys = await sealRotationKeys(to, vaultId, old, fresh, oldFingerprint, newFingerprint);
+        return await this.#http.answer<wire.RotationJob>("POST", path, { body: { ...body, sealed_keys } });
+      } finally {
+        old.fill(0);
+        fresh.fill(0);
+      }
+    });
+  }
+
+  /** How far a rotation is. */
+  getRotationJobStatus(vaultId: string, jobId: string): Promise<Result<wire.RotationJob>> {
+    return result(() => this.#http.answer("GET", pathOf("vaults", vaultId, "cmek-rotate", jobId)));
+  }
+
+  /** The rotations of a vault, newest first. */
+  listRotations(vaultId: string): Promise<Result<{ rotations: wire.RotationJob[] }>> {
+    return result(() => this.#http.answer("GET", pathOf("vaults", vaultId, "cmek-rotations")));
+  }
+
+  /** Ends a rotation between two batches. What is done stays done. */
+  cancelRotation(vaultId: string, jobId: string): Promise<Result<wire.RotationJob | null>> {
+    return result(() => this.#http.answer("DELETE", pathOf("vaults", vaultId, "cmek-rotate", jobId)));
+  }
+
+  /** Asks until a rotation no longer runs, and resolves to its last state. */
+  waitForRotation(vaultId: string, jobId: string, options: WaitOptions = {}): Promise<Result<wire.RotationJob>> {
+    return result(async () => {
+      for (;;) {
+        const answer = await this.#http.answer<wire.RotationJob>("GET", pathOf("vaults", vaultId, "cmek-rotate", jobId), { signal: options.signal });
+        options.onProgress?.(answer.data);
+        if (answer.data.status !== "running") return answer;
+        await pause((options.intervalMs ?? 1000) / 1000, options.signal);
+      }
+    });
+  }
+
+  /**
+   * Rotates without sending a key anywhere: the vault is switched to the new
+   * key, and then each version under the old one is read, opened, sealed anew
+   * and put back in its place, unless somebody else did that meanwhile. Run it
+   * again to go on after an interruption.
+   */
+  rotateCmekHere(vaultId: string, oldKey: CmekKeyOption, newKey: CmekKeyOption, options: ClientRotationOptions = {}): Promise<Result<ClientRotation>> {
+    return result(() => rotateHere(this.#http, this.#states, vaultId, oldKey, newKey, options));
+  }
+}
+
+/** Keys as they are go over TLS, or stay on this machine. */
+function refuseOpenTransport(baseUrl: string): void {
+  const { protocol, hostname } = new URL(baseUrl);
+  if (protocol === "https:" || hostname === "localhost" || hostname === "[::1]" || /^127(\.\d+){3}$/.test(hostname)) return;
+  throw new KeyfoldError("Keys in headers need https; nothing was sent");
+}

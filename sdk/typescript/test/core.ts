@@ -1,0 +1,17 @@
+// Everything that runs in Node and in a browser.
+
+import { format } from "./format.js";
+import { rotation } from "./rotation.js";
+import { server } from "./server.js";
+import type { World } from "./suite.js";
+
+export const cases = [...format, ...server, ...rotation];
+
+/** Runs all cases and tells, by name, why each failed; undefined: it did not. */
+export async function runAll(world: World): Promise<[name: string, failure: string | undefined][]> {
+  const out: [string, string | undefined][] = [];
+  for (const { name, run } of cases) {
+    out.push([name, await run(world).then(() => undefined, (err: Error) => String(err.stack ?? err))]);
+  }
+  return out;
+}
