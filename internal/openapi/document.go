@@ -19,7 +19,7 @@ type Document struct {
 	Security                    []Scheme
 	Problem                     any               // a zero value of the body of all errors
 	Headers                     []Param           // of answers; Answer and Failure refer to them by name
-	Failures                    map[int]Failure   // what errors of a status have in common
+	Failures                    map[int]Failure   // what errors of a status are where an operation says nothing of its own
 	ServerFailure               Failure           // of every 5xx
 	Schemas                     []any             // zero values of types that no operation names
 	Members                     map[string]Schema // "Type.member", as JSON names it, to what a Go type cannot say
@@ -80,7 +80,7 @@ type Scheme struct {
 
 // JSON returns the document, indented.
 func (d *Document) JSON() ([]byte, error) {
-	s := &schemas{comments: d.Comments, members: d.Members, used: map[string]bool{}, closed: d.Closed, named: map[string]object{}}
+	s := &schemas{comments: d.Comments, members: d.Members, used: map[string]bool{}, closed: d.Closed, named: map[string]object{}, failed: map[int]bool{}}
 	s.of(reflect.TypeOf(d.Problem))
 	for _, v := range d.Schemas {
 		s.of(reflect.TypeOf(v))
@@ -101,7 +101,7 @@ func (d *Document) JSON() ([]byte, error) {
 		{"paths", paths},
 		{"components", object{
 			{"schemas", s.components()},
-			{"responses", d.failures()},
+			{"responses", d.failures(s.failed)},
 			{"headers", d.headers()},
 			{"securitySchemes", d.schemes()},
 		}},
@@ -149,7 +149,9 @@ func (d *Document) operation(s *schemas, tag string, op Operation) (o object) {
 		o.add("parameters", parameters(op.Params))
 	}
 	if op.Request != nil {
+		s.asked = true
 		o.add("requestBody", object{{"required", !op.Optional}, {"content", content("", s.of(reflect.TypeOf(op.Request)))}})
+		s.asked = false
 	}
 	o.add("responses", d.responses(s, op))
 	return o
@@ -208,6 +210,7 @@ func (d *Document) responses(s *schemas, op Operation) (o object) {
 		switch {
 		case !fails:
 		case text == "":
+			s.failed[status] = true
 			o.add(strconv.Itoa(status), Schema{"$ref": "#/components/responses/" + failureName(status)})
 		default:
 			o.add(strconv.Itoa(status), d.failure(Failure{text, d.Failures[status].Headers}))
@@ -229,10 +232,10 @@ func (d *Document) failure(f Failure) object {
 		{"content", content("application/problem+json", Ref(d.Problem))}}
 }
 
-func (d *Document) failures() (o object) {
+func (d *Document) failures(used map[int]bool) (o object) {
 	for status := 400; status < 500; status++ {
-		if f, ok := d.Failures[status]; ok {
-			o.add(failureName(status), d.failure(f))
+		if used[status] {
+			o.add(failureName(status), d.failure(d.Failures[status]))
 		}
 	}
 	o.add(serverFailure, d.failure(d.ServerFailure))

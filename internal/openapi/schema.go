@@ -23,7 +23,9 @@ type schemas struct {
 	members  map[string]Schema // "Type.member" to what a Go type cannot say
 	used     map[string]bool   // of members
 	closed   bool              // no object has members beyond those that are named
+	asked    bool              // these are bodies of requests, in which nothing is null
 	named    map[string]object // by the name of the type
+	failed   map[int]bool      // statuses whose Failure of the document is used
 }
 
 var (
@@ -118,15 +120,15 @@ func (s *schemas) addFields(t reflect.Type, owner string, properties *object, re
 	}
 }
 
-// field is the schema of one member. What is a pointer and is not left out when
-// it is nil may be null.
+// field is the schema of one member. Of an answer, what is a pointer and is not
+// left out when it is nil may be null.
 func (s *schemas) field(t reflect.Type, f reflect.StructField, member string, optional bool) Schema {
 	out := s.of(f.Type)
 	if given, ok := s.members[member]; ok {
 		s.used[member] = true
 		out = given
 	}
-	if f.Type.Kind() == reflect.Pointer && !optional {
+	if f.Type.Kind() == reflect.Pointer && !optional && !s.asked {
 		out = orNull(out)
 	}
 	if comment := s.comments[t.Name()+"."+f.Name]; comment != "" {

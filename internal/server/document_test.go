@@ -17,6 +17,8 @@ whole seconds. 503 has it too. No answer is a redirect.
 **Members** of a request that the server does not know are passed over. Schemas that say additionalProperties: false are those that published
 clients read strictly; all others may have more members in later versions.
 
+**Times** of threads and messages are nanoseconds since 1970: integers beyond 2^53, which a reader that keeps numbers as doubles rounds.
+
 **Paths of secrets** may hold slashes: as they are, or percent-encoded; both name the same secret.`
 
 var schemes = []openapi.Scheme{
@@ -30,7 +32,7 @@ var answerHeaders = []openapi.Param{
 	{Name: api.HeaderRequestID, Description: "Finds the call in the server's log", Required: true},
 	{Name: api.HeaderCMEKFingerprint, Description: "Fingerprint of the key that opens the value, which is a blob. Absent: the value is plain", Schema: fingerprintSchema},
 	{Name: "Location", Description: "Path of the job", Required: true},
-	{Name: "Retry-After", Description: "Seconds to wait", Required: true, Schema: openapi.Schema{"type": "integer", "minimum": 1}},
+	{Name: "Retry-After", Description: "Seconds to wait", Schema: openapi.Schema{"type": "integer", "minimum": 1}},
 	{Name: "WWW-Authenticate", Description: "The scheme that is asked for", Required: true, Schema: openapi.Schema{"type": "string", "const": "Bearer"}},
 }
 
@@ -48,7 +50,7 @@ var failures = map[int]openapi.Failure{
 	429: problem("Too many calls, or too many wrong guesses.", "Retry-After"),
 }
 
-var serverFailure = openapi.Failure{Description: "The server, or a part that it needs, does not work. 503: try again; it comes with Retry-After.", Headers: []string{api.HeaderRequestID}}
+var serverFailure = openapi.Failure{Description: "The server, or a part that it needs, does not work. 503: try again; it comes with Retry-After.", Headers: []string{api.HeaderRequestID, "Retry-After"}}
 
 func problem(text string, headers ...string) openapi.Failure {
 	return openapi.Failure{Description: text, Headers: append([]string{api.HeaderRequestID}, headers...)}
