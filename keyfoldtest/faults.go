@@ -121,3 +121,32 @@ func (f *faults) ReleaseKEK(ctx context.Context, kekID string, below uint32) err
 	}
 	return f.KMS.ReleaseKEK(ctx, kekID, below)
 }
+
+func (f *faults) CMEKRotationKey(ctx context.Context) (kmsapi.CMEKRotationKey, error) {
+	if f.down.Load() {
+		return kmsapi.CMEKRotationKey{}, errDown
+	}
+	return f.KMS.CMEKRotationKey(ctx)
+}
+
+func (f *faults) OpenCMEKRotation(ctx context.Context, o kmsapi.OpenCMEKRotation) (string, error) {
+	return pass(ctx, f, f.KMS.OpenCMEKRotation, o)
+}
+
+func (f *faults) CMEKRotationAlive(ctx context.Context, session string) (bool, error) {
+	return pass(ctx, f, f.KMS.CMEKRotationAlive, session)
+}
+
+func (f *faults) CloseCMEKRotation(ctx context.Context, session string) error {
+	if f.down.Load() {
+		return errDown
+	}
+	return f.KMS.CloseCMEKRotation(ctx, session)
+}
+
+func (f *faults) Reencrypt(ctx context.Context, session string, items []kmsapi.ReencryptItem) ([]kmsapi.ReencryptResult, error) {
+	if f.down.Load() {
+		return nil, errDown
+	}
+	return f.KMS.Reencrypt(ctx, session, items)
+}

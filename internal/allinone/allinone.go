@@ -152,7 +152,7 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 		return err
 	}
 	n.opened = append(n.opened, t.Close)
-	gate := guard.New(guard.Config{Rules: policy.NewTable(n.Store), Recorder: t, Now: cfg.Now})
+	gate := guard.New(guard.Config{Rules: policy.NewTable(n.Store), Recorder: t, Noter: t, Now: cfg.Now})
 	vaults := vault.New(vault.Config{Store: n.Store, KMS: keys, Gate: gate, Now: cfg.Now, Log: cfg.Log})
 	if err := vaults.Recover(ctx); err != nil {
 		return err
@@ -163,7 +163,7 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 	}
 	threads := thread.New(thread.Config{Store: n.Store, KMS: keys, Gate: gate, Now: cfg.Now, BreakGlass: offline})
 	n.Jobs = job.New(job.Config{
-		Store: n.Store, Kinds: []job.Kind{vaults.RewrapKind(), threads.RewrapKind(), box.RewrapKind(keys)}, Now: cfg.Now, Log: cfg.Log,
+		Store: n.Store, Kinds: []job.Kind{vaults.RewrapKind(), vaults.RotationKind(), threads.RewrapKind(), box.RewrapKind(keys)}, Now: cfg.Now, Log: cfg.Log,
 		Holder: holder,
 	})
 	n.opened = append(n.opened, func() error { n.Jobs.Close(); return nil })

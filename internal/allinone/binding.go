@@ -221,3 +221,37 @@ func (b *bound) ReleaseKEK(ctx context.Context, kekID string, below uint32) erro
 	}
 	return b.KMS.ReleaseKEK(ctx, kekID, below)
 }
+
+func (b *bound) CMEKRotationKey(ctx context.Context) (kmsapi.CMEKRotationKey, error) {
+	if err := b.ready(ctx); err != nil {
+		return kmsapi.CMEKRotationKey{}, err
+	}
+	return b.KMS.CMEKRotationKey(ctx)
+}
+
+func (b *bound) OpenCMEKRotation(ctx context.Context, o kmsapi.OpenCMEKRotation) (string, error) {
+	if err := b.prove(ctx); err != nil {
+		return "", err
+	}
+	return b.KMS.OpenCMEKRotation(ctx, o)
+}
+
+func (b *bound) CMEKRotationAlive(ctx context.Context, session string) (bool, error) {
+	alive, err := b.KMS.CMEKRotationAlive(ctx, session)
+	if err == nil && !alive {
+		err = b.prove(ctx)
+	}
+	return alive, err
+}
+
+func (b *bound) Reencrypt(ctx context.Context, session string, items []kmsapi.ReencryptItem) ([]kmsapi.ReencryptResult, error) {
+	res, err := use(ctx, b, kmsapi.Reencrypt, func(ctx context.Context, items []kmsapi.ReencryptItem) ([]kmsapi.ReencryptResult, error) {
+		return b.KMS.Reencrypt(ctx, session, items)
+	}, items)
+	if errors.Is(err, fault.NotFound) { // the session
+		if err := b.prove(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return res, err
+}

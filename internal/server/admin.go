@@ -30,9 +30,7 @@ type admin struct {
 // Jobs is what the server needs of the runner of jobs.
 type Jobs interface {
 	Start(ctx context.Context, kind string, args any) (job.Job, error)
-	Get(ctx context.Context, id string) (job.Job, error)
-	List(ctx context.Context) ([]job.Job, error)
-	Cancel(ctx context.Context, id string) (job.Job, error)
+	vault.Jobs
 }
 
 // operates is the gate of the calls that only show; those that do something are

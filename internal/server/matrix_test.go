@@ -112,6 +112,12 @@ var matrix = []row{
 	{"DELETE /v1/vaults/{vault}", "", "{vault}", dead, "404 403 403 403 403 204", none, none},
 	{"POST /v1/vaults/{vault}/cmek", `{"fingerprint":"` + fingerprint + `"}`, "{vault}", dead, "404 403 403 403 403 200", none, none},
 	{"DELETE /v1/vaults/{vault}/cmek", "", "{vault}={sealed}", dead, "404 403 403 403 403 200", none, none},
+	{"GET /v1/vaults/{vault}/cmek", "", "", dead, "404 403 200 200 200 200", "200 403 200 200 403 403 403", none},
+	{"POST /v1/vaults/{vault}/cmek-rotate", `{"new_fingerprint":"` + fingerprint + `"}`, "", dead, "404 403 403 403 403 400", none, none}, // without CMEK
+	{"GET /v1/vaults/{vault}/cmek-rotate-key", "", "{vault}={sealed}", dead, "404 403 403 403 403 200", none, none},
+	{"GET /v1/vaults/{vault}/cmek-rotations", "", "", dead, "404 403 403 403 403 200", none, none},
+	{"GET /v1/vaults/{vault}/cmek-rotate/{job}", "", "", dead, "404 403 403 403 403 404", none, none}, // another's job
+	{"DELETE /v1/vaults/{vault}/cmek-rotate/{job}", "", "", dead, "404 403 403 403 403 404", none, none},
 
 	{"GET /v1/vaults/{vault}/secrets", "", "", dead, "404 403 200 403 403 200", "200 403 200 200 403 403 403", none},
 	{"PUT /v1/vaults/{vault}/secrets/{path...}", `{"value":"v"}`, "", dead, "404 403 403 201 403 201", "201 403 403 403 403 403 403", none},

@@ -6,6 +6,7 @@ import (
 
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/thread"
+	"github.com/keyfold/keyfold/internal/vault"
 )
 
 // Limits of request bodies, in bytes. A secret's leaves room for 5 MB that
@@ -67,7 +68,7 @@ func rows(cfg Config) []httpx.Row {
 	for _, room := range []interface{ rows() []httpx.Row }{
 		auth{cfg.Identity}, mfa{cfg.Identity}, orgs{cfg.Identity}, agents{cfg.Identity}, keys{cfg.Identity}, signing{cfg.Identity},
 		tokens{cfg.Tokens, cfg.Gate}, policies{cfg.Policies}, shares{cfg.Shares}, devices{cfg.Devices}, audit{cfg.Audit},
-		billing{cfg.Gate, cfg.Identity, cfg.Vaults, cfg.Now}, cmekVersions{cfg.Vaults},
+		billing{cfg.Gate, cfg.Identity, cfg.Vaults, cfg.Now}, cmekVersions{cfg.Vaults}, rotations{vault.NewRotations(cfg.Vaults, cfg.Jobs)},
 	} {
 		rows = append(rows, room.rows()...)
 	}

@@ -41,7 +41,7 @@ type Config struct {
 	Passkeys    *passkey.Service // nil: there are none here
 	Audit       *trail.Reader
 	Gate        access.Gate
-	Jobs        Jobs             // knows the kinds vault.RewrapJob, thread.RewrapJob and sealed.RewrapJob
+	Jobs        Jobs             // knows the kinds vault.RewrapJob, vault.RotationJob, thread.RewrapJob and sealed.RewrapJob
 	Now         func() time.Time // nil: time.Now
 	Proxies     httpx.Proxies    // whose word about a client's address counts
 	Limits      httpx.Limits     // of calls; zero: none

@@ -28,7 +28,7 @@ func (h vaults) delete(ctx context.Context, c *httpx.Call) error {
 }
 
 func (h vaults) enableCMEK(ctx context.Context, c *httpx.Call, req api.EnableCMEK) (api.Vault, error) {
-	return h.service.EnableCMEK(ctx, c.Principal, c.Param("vault"), req.Fingerprint)
+	return h.service.EnableCMEK(ctx, c.Principal, c.Param("vault"), req)
 }
 
 func (h vaults) disableCMEK(ctx context.Context, c *httpx.Call) (api.Vault, error) {

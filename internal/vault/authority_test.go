@@ -130,7 +130,7 @@ func TestAWriteThatMeetsOthersIsDecidedOnce(t *testing.T) {
 		v := r.vault()
 		r.put(v, "a", "x")
 		if name == "cmek" {
-			if _, err := r.EnableCMEK(t.Context(), owner, v, strings.Repeat("a", 64)); err != nil {
+			if _, err := r.EnableCMEK(t.Context(), owner, v, api.EnableCMEK{Fingerprint: strings.Repeat("a", 64)}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -159,7 +159,7 @@ func TestAVaultThatGoesMeanwhileIsNotThere(t *testing.T) {
 		v := r.vault()
 		r.put(v, "there", "x")
 		if name == "DisableCMEK" {
-			if _, err := r.EnableCMEK(t.Context(), owner, v, strings.Repeat("a", 64)); err != nil {
+			if _, err := r.EnableCMEK(t.Context(), owner, v, api.EnableCMEK{Fingerprint: strings.Repeat("a", 64)}); err != nil {
 				t.Fatal(err)
 			}
 		}

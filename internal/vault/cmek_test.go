@@ -45,7 +45,7 @@ func TestCMEKIsEnabledAndDisabled(t *testing.T) {
 	r := newRig(t)
 	v := r.vault()
 	fp := cmek.Generate().Fingerprint()
-	got, err := r.EnableCMEK(t.Context(), owner, v, strings.ToUpper(fp))
+	got, err := r.EnableCMEK(t.Context(), owner, v, api.EnableCMEK{Fingerprint: strings.ToUpper(fp)})
 	if err != nil || !got.CMEKEnabled || got.CMEKFingerprint != fp || got.Name != "production" {
 		t.Errorf("Enable = %+v, %v", got, err)
 	}
@@ -53,14 +53,14 @@ func TestCMEKIsEnabledAndDisabled(t *testing.T) {
 	if again, err := r.Get(t.Context(), owner, v); err != nil || again != got {
 		t.Errorf("Get = %+v, %v", again, err)
 	}
-	_, err = r.EnableCMEK(t.Context(), owner, v, fp)
+	_, err = r.EnableCMEK(t.Context(), owner, v, api.EnableCMEK{Fingerprint: fp})
 	want(t, "Enable twice", err, fault.Invalid)
 	if got, err = r.DisableCMEK(t.Context(), owner, v); err != nil || got.CMEKEnabled || got.CMEKFingerprint != "" {
 		t.Errorf("Disable = %+v, %v", got, err)
 	}
 	_, err = r.DisableCMEK(t.Context(), owner, v)
 	want(t, "Disable twice", err, fault.Invalid)
-	if got, err = r.EnableCMEK(t.Context(), owner, v, cmek.Generate().Fingerprint()); err != nil || got.CMEKFingerprint == fp {
+	if got, err = r.EnableCMEK(t.Context(), owner, v, api.EnableCMEK{Fingerprint: cmek.Generate().Fingerprint()}); err != nil || got.CMEKFingerprint == fp {
 		t.Errorf("Enable with another key = %+v, %v", got, err)
 	}
 }
@@ -71,20 +71,20 @@ func TestWhoAndWhatMayNotEnableCMEK(t *testing.T) {
 	before := r.rows()
 	fp := cmek.Generate().Fingerprint()
 	for _, bad := range []string{"", "a", fp[1:], fp + "0", "g" + fp[1:], " " + fp[1:], fp + "\n", "0x" + fp[2:], strings.Repeat("é", 32), "\u212a" + fp[1:]} {
-		_, err := r.EnableCMEK(t.Context(), owner, v, bad)
+		_, err := r.EnableCMEK(t.Context(), owner, v, api.EnableCMEK{Fingerprint: bad})
 		want(t, bad, err, fault.Invalid)
 	}
 	for _, plan := range []access.Plan{access.Free, access.Pro, ""} {
 		poor := owner
 		poor.Plan = plan
-		_, err := r.EnableCMEK(t.Context(), poor, v, fp)
+		_, err := r.EnableCMEK(t.Context(), poor, v, api.EnableCMEK{Fingerprint: fp})
 		want(t, "plan "+string(plan), err, fault.Forbidden)
-		_, err = r.EnableCMEK(t.Context(), poor, v, "malformed")
+		_, err = r.EnableCMEK(t.Context(), poor, v, api.EnableCMEK{Fingerprint: "malformed"})
 		want(t, "plan "+string(plan)+" before the fingerprint", err, fault.Forbidden)
 	}
 	program := owner
 	program.Kind = access.Agent
-	_, err := r.EnableCMEK(t.Context(), program, v, fp)
+	_, err := r.EnableCMEK(t.Context(), program, v, api.EnableCMEK{Fingerprint: fp})
 	want(t, "an agent", err, fault.Forbidden)
 	if diff := cmp.Diff(before, r.rows()); diff != "" {
 		t.Error(diff)
@@ -92,7 +92,7 @@ func TestWhoAndWhatMayNotEnableCMEK(t *testing.T) {
 
 	business := owner
 	business.Plan = access.Business
-	if _, err := r.EnableCMEK(t.Context(), business, v, fp); err != nil {
+	if _, err := r.EnableCMEK(t.Context(), business, v, api.EnableCMEK{Fingerprint: fp}); err != nil {
 		t.Error(err)
 	}
 	_, err = r.DisableCMEK(t.Context(), program, v)
@@ -122,12 +122,12 @@ func TestTheFlagIsOfTheVersionAndStays(t *testing.T) {
 		}
 	}
 	r.put(v, "a", "plain")
-	step(r.EnableCMEK(t.Context(), owner, v, first.Fingerprint()))
+	step(r.EnableCMEK(t.Context(), owner, v, api.EnableCMEK{Fingerprint: first.Fingerprint()}))
 	check(1, "")
 	r.put(v, "a", blob(t, first, "sealed"))
 	step(r.DisableCMEK(t.Context(), owner, v))
 	r.put(v, "a", "plain again")
-	step(r.EnableCMEK(t.Context(), owner, v, second.Fingerprint()))
+	step(r.EnableCMEK(t.Context(), owner, v, api.EnableCMEK{Fingerprint: second.Fingerprint()}))
 	r.put(v, "a", blob(t, second, "sealed anew"))
 	r.restart()
 	check(1, "")
@@ -197,7 +197,7 @@ func TestAPutThatMeetsAChangeOfCMEKIsDecidedAnew(t *testing.T) {
 	r := newRig(t)
 	v, key := r.vault(), cmek.Generate()
 	r.kms.beforeSeal = once(func() {
-		if _, err := r.EnableCMEK(t.Context(), owner, v, key.Fingerprint()); err != nil {
+		if _, err := r.EnableCMEK(t.Context(), owner, v, api.EnableCMEK{Fingerprint: key.Fingerprint()}); err != nil {
 			t.Error(err)
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/job"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -14,7 +15,7 @@ import (
 const purgeBatch = 16
 
 // Delete removes a vault and all secrets in it. Once its one commit is done,
-// the vault is not found any more; its rows are then removed in batches. What
+// the vault is not found any more, and a rotation of its CMEK key has ended; its rows are then removed in batches. What
 // a crash or a failing store leaves of them, Recover removes.
 func (s *Service) Delete(ctx context.Context, p access.Principal, vaultID string) error {
 	err := s.change(ctx, target{p: p, action: access.VaultDelete, vault: vaultID}, func(v vault) error {
@@ -23,6 +24,9 @@ func (s *Service) Delete(ctx context.Context, p access.Principal, vaultID string
 		b.Delete(layout.VaultMeta(v.id))
 		b.Delete(layout.OrgVault(v.OrgID, v.id))
 		b.Put(layout.VaultPurge(v.id), nil)
+		if v.Rotation != nil {
+			job.Forget(b, v.Rotation.Job)
+		}
 		return s.commit(ctx, b)
 	})
 	if err != nil {

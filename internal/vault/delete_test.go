@@ -137,7 +137,7 @@ func TestAChangeThatMeetsADeleteLeavesNoRow(t *testing.T) {
 			v, path := r.vault(), "a"
 			switch name {
 			case "DisableCMEK":
-				if _, err := r.EnableCMEK(t.Context(), owner, v, strings.Repeat("a", 64)); err != nil {
+				if _, err := r.EnableCMEK(t.Context(), owner, v, api.EnableCMEK{Fingerprint: strings.Repeat("a", 64)}); err != nil {
 					t.Fatal(err)
 				}
 			case "secret Put of a new path":

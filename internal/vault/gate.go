@@ -140,8 +140,8 @@ func (s *Service) change(ctx context.Context, t target, try func(vault) error) e
 
 // done records that t took effect on a secret that is at version n by now. It
 // comes after the commit, so that the trail never has a version that was not
-// stored: whoever compares both finds a head that was put back. A crash in
-// between loses the record, and the caller has no answer then.
+// stored: whoever compares both finds a head that was put back. A crash at that
+// moment may lose the record.
 func (s *Service) done(ctx context.Context, t target, as string, n int) error {
 	return s.authority.Done(ctx, t.p, t.action, access.Resource{
 		VaultID: t.vault, Path: t.path, Type: "secret", ID: t.path, As: as, Details: map[string]string{"version": strconv.Itoa(n)},

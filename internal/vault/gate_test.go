@@ -19,7 +19,7 @@ func (r *rig) verbs() map[string]func(p access.Principal, vaultID, path string) 
 		"Get":    func(p access.Principal, v, _ string) error { _, err := r.Get(ctx, p, v); return err },
 		"Delete": func(p access.Principal, v, _ string) error { return r.Delete(ctx, p, v) },
 		"EnableCMEK": func(p access.Principal, v, _ string) error {
-			_, err := r.EnableCMEK(ctx, p, v, strings.Repeat("a", 64))
+			_, err := r.EnableCMEK(ctx, p, v, api.EnableCMEK{Fingerprint: strings.Repeat("a", 64)})
 			return err
 		},
 		"DisableCMEK": func(p access.Principal, v, _ string) error { _, err := r.DisableCMEK(ctx, p, v); return err },

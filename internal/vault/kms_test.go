@@ -42,3 +42,14 @@ func (d deadKMS) ReleaseKEK(context.Context, string, uint32) error { return d.er
 func (d deadKMS) Open(context.Context, []kmsapi.OpenItem) ([]kmsapi.OpenResult, error) {
 	return nil, d.err
 }
+func (d deadKMS) CMEKRotationKey(context.Context) (kmsapi.CMEKRotationKey, error) {
+	return kmsapi.CMEKRotationKey{}, d.err
+}
+func (d deadKMS) OpenCMEKRotation(context.Context, kmsapi.OpenCMEKRotation) (string, error) {
+	return "", d.err
+}
+func (d deadKMS) CMEKRotationAlive(context.Context, string) (bool, error) { return false, d.err }
+func (d deadKMS) CloseCMEKRotation(context.Context, string) error         { return d.err }
+func (d deadKMS) Reencrypt(context.Context, string, []kmsapi.ReencryptItem) ([]kmsapi.ReencryptResult, error) {
+	return nil, d.err
+}

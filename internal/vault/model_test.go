@@ -189,7 +189,7 @@ func TestVaultsDoWhatTheModelDoes(t *testing.T) {
 			},
 			"cmek": func(t *rapid.T) {
 				if rapid.Bool().Draw(t, "enable") {
-					_, err := r.EnableCMEK(ctx, owner, vaultID, key.Fingerprint())
+					_, err := r.EnableCMEK(ctx, owner, vaultID, api.EnableCMEK{Fingerprint: key.Fingerprint()})
 					if m.fingerprint != "" {
 						agree("EnableCMEK", err, fault.Invalid)
 					} else if agree("EnableCMEK", err, nil) {

@@ -23,19 +23,27 @@ type PutOptions struct {
 //
 // fault.Invalid: the path or a field of req is wrong, or the vault wants a
 // blob (type cmek_blob_required). fault.TooLarge: the value is over MaxValue.
-// fault.Conflict: the declared key is not the vault's (type
-// cmek_key_mismatch). fault.PreconditionFailed: see PutOptions.IfMatch.
+// fault.Conflict: the declared key is neither the vault's nor, while it is
+// rotated, the new one (type cmek_key_mismatch); or the rotation is about to end
+// and the value may be under the old key (type cmek_rotation_closing). fault.PreconditionFailed: see PutOptions.IfMatch.
 func (s *Service) Put(ctx context.Context, p access.Principal, vaultID, path string, req api.PutSecret, opt PutOptions) (api.SecretMetadata, error) {
+	var first *vault
 	return s.write(ctx, target{p: p, action: access.SecretWrite, vault: vaultID, path: path}, func(v vault, h secretHead) (draft, error) {
 		d, err := newDraft(req)
 		if err != nil {
 			return draft{}, err
 		}
-		if err := v.checkDeclared(opt.DeclaredFingerprint); err != nil {
+		if first == nil {
+			first = &v
+		}
+		if d.Fingerprint, err = v.tag(opt.DeclaredFingerprint); err != nil {
 			return draft{}, err
 		}
 		if err := v.checkShape(d.value); err != nil {
 			return draft{}, err
+		}
+		if opt.DeclaredFingerprint == "" && v.Fingerprint != first.Fingerprint {
+			return draft{}, errKeyChanged
 		}
 		return d, checkMatch(h, opt.IfMatch)
 	})
@@ -67,7 +75,7 @@ func (s *Service) write(ctx context.Context, t target, compose func(vault, secre
 		if err != nil {
 			return err
 		}
-		d.CreatedAt, d.CreatedBy, d.Fingerprint = s.time(), t.p.Ref(), v.Fingerprint
+		d.CreatedAt, d.CreatedBy = s.time(), t.p.Ref()
 		added := !h.live()
 		h = h.next(&d.attributes)
 		if err := s.checkVacant(ctx, v.id, t.path, h.Version, rev); err != nil {

@@ -1,9 +1,9 @@
 package vault
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"reflect"
 	"time"
 
 	"github.com/keyfold/keyfold/api"
@@ -83,7 +83,7 @@ func (s *Service) read(ctx context.Context, p access.Principal, vaultID, path st
 	}
 	value, err := s.open(ctx, v.id, path, n, r)
 	if errors.Is(err, fault.Damaged) {
-		value, err = s.reopen(ctx, v.id, path, n, r, err)
+		r, value, err = s.reopen(ctx, v.id, path, n, r, err)
 	}
 	if err != nil {
 		return Read{}, err
@@ -116,14 +116,24 @@ func (s *Service) versionRecord(ctx context.Context, vaultID, path string, n int
 	return rec, nil
 }
 
-// reopen opens a version whose row was rewrapped after it was read as r and
-// failed to open: the version of the KEK that r names may have been destroyed.
-func (s *Service) reopen(ctx context.Context, vaultID, path string, n int, r versionRow, failed error) (string, error) {
+// reopen opens a version whose row was rewrapped or re-encrypted after it was
+// read as r and failed to open: the version of the KEK that r names may have been
+// destroyed. It returns the row as it is now.
+func (s *Service) reopen(ctx context.Context, vaultID, path string, n int, r versionRow, failed error) (versionRow, string, error) {
 	now, err := s.loadVersion(ctx, vaultID, path, n)
-	if err != nil || now.envelope.KEKVersion == r.envelope.KEKVersion || !bytes.Equal(now.raw, r.raw) {
-		return "", failed
+	if err != nil || !now.replaces(r) {
+		return r, "", failed
 	}
-	return s.open(ctx, vaultID, path, n, now)
+	value, err := s.open(ctx, vaultID, path, n, now)
+	return now, value, err
+}
+
+// replaces reports whether r is was after a rewrap or a re-encryption: all but
+// the envelope, and the key that the value is under, stays.
+func (r versionRow) replaces(was versionRow) bool {
+	a, b := r.attributes, was.attributes
+	a.Fingerprint, b.Fingerprint = "", ""
+	return r.envelope.KEKVersion != was.envelope.KEKVersion && reflect.DeepEqual(a, b)
 }
 
 // isKeyType reports whether values of the type are used, not read, by agents

@@ -32,14 +32,15 @@ func (s *Service) ReencryptVersion(ctx context.Context, p access.Principal, vaul
 		return out, err
 	}
 	err = s.change(ctx, target{p: p, action: access.VaultCMEK, vault: vaultID, path: path, as: "vault.cmek_reencrypt"}, func(v vault) error {
-		if err := v.checkReencrypt(req); err != nil {
+		tag, err := v.checkReencrypt(req)
+		if err != nil {
 			return err
 		}
 		rec, r, err := s.versionUnder(ctx, v, path, n, req.OldFingerprint)
 		if err != nil {
 			return err
 		}
-		r.Fingerprint = v.Fingerprint
+		r.Fingerprint = tag
 		row, err := s.seal(ctx, v, path, n, r.attributes, req.Value)
 		if err != nil {
 			return err
@@ -54,21 +55,22 @@ func (s *Service) ReencryptVersion(ctx context.Context, p access.Principal, vaul
 	return out, err
 }
 
-func (v vault) checkReencrypt(req api.ReencryptVersion) error {
+// checkReencrypt returns the fingerprint that the version gets.
+func (v vault) checkReencrypt(req api.ReencryptVersion) (string, error) {
 	switch {
 	case !cmek.ValidFingerprint(req.OldFingerprint) || !cmek.ValidFingerprint(req.NewFingerprint):
-		return invalid("old_fingerprint and new_fingerprint must be 64 lower-case hex digits each")
+		return "", invalid("old_fingerprint and new_fingerprint must be 64 lower-case hex digits each")
 	case req.OldFingerprint == req.NewFingerprint:
-		return invalid("old_fingerprint and new_fingerprint name the same key; there is nothing to do")
+		return "", invalid("old_fingerprint and new_fingerprint name the same key; there is nothing to do")
 	case v.Fingerprint == "":
-		return invalid("CMEK is not enabled for this vault")
+		return "", errNoCMEK
 	case len(req.Value) > MaxValue:
-		return fault.New(fault.TooLarge, "the value has %d bytes; the limit is %d", len(req.Value), MaxValue)
+		return "", fault.New(fault.TooLarge, "the value has %d bytes; the limit is %d", len(req.Value), MaxValue)
 	}
-	if err := v.checkDeclared(req.NewFingerprint); err != nil {
-		return err
+	if err := v.checkShape(req.Value); err != nil {
+		return "", err
 	}
-	return v.checkShape(req.Value)
+	return v.tag(req.NewFingerprint)
 }
 
 // versionUnder returns the row of version n, proven to be what was stored, if

@@ -33,7 +33,7 @@ func (r *rig) reseal(vaultID string) *cmek.Key {
 	if _, err := r.DisableCMEK(r.t.Context(), owner, vaultID); err != nil {
 		r.t.Fatal(err)
 	}
-	if _, err := r.EnableCMEK(r.t.Context(), owner, vaultID, fresh.Fingerprint()); err != nil {
+	if _, err := r.EnableCMEK(r.t.Context(), owner, vaultID, api.EnableCMEK{Fingerprint: fresh.Fingerprint()}); err != nil {
 		r.t.Fatal(err)
 	}
 	return fresh

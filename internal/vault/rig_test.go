@@ -77,7 +77,7 @@ func (r *rig) vault() string {
 func (r *rig) sealed() (string, *cmek.Key) {
 	r.t.Helper()
 	id, key := r.vault(), cmek.Generate()
-	if _, err := r.EnableCMEK(r.t.Context(), owner, id, key.Fingerprint()); err != nil {
+	if _, err := r.EnableCMEK(r.t.Context(), owner, id, api.EnableCMEK{Fingerprint: key.Fingerprint()}); err != nil {
 		r.t.Fatal(err)
 	}
 	return id, key

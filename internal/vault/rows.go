@@ -52,8 +52,20 @@ type vaultMeta struct {
 	Description string      `json:"description,omitzero"`
 	CreatedAt   time.Time   `json:"created_at"`
 	KEKID       string      `json:"kek"`
-	KEKVersion  uint32      `json:"kek_version,omitzero"`      // the least under which a write may be sealed
-	Fingerprint string      `json:"cmek_fingerprint,omitzero"` // of the CMEK key; empty when CMEK is off
+	KEKVersion  uint32      `json:"kek_version,omitzero"` // the least under which a write may be sealed
+
+	Fingerprint string    `json:"cmek_fingerprint,omitzero"`  // of the CMEK key; empty when CMEK is off, and then all that follows is
+	Since       time.Time `json:"cmek_since,omitzero"`        // when it became that; zero: not known
+	KeyCheck    string    `json:"cmek_key_check,omitzero"`    // see cmek.Key.Check
+	BlobVersion int       `json:"cmek_blob_version,omitzero"` // of the blobs that may be written; 0: 1
+	Rotation    *rotation `json:"cmek_rotation,omitzero"`     // that has begun and not ended; replaced, never changed
+}
+
+// rotation is a CMEK rotation as writes have to know it.
+type rotation struct {
+	Job         string `json:"job"`
+	Fingerprint string `json:"fingerprint"`     // of the new key
+	Closed      bool   `json:"closed,omitzero"` // nothing is written under the old key any more
 }
 
 // secretHead is the row of a secret: which versions it has and what a listing

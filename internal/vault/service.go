@@ -9,8 +9,10 @@
 //
 // What survives a crash. Every change is one commit, and every commit requires
 // the revision of the vault's meta row, so nothing is ever written into a vault
-// that was deleted; a rewrap requires the rows that it replaces instead (see
-// RewrapKind), and goes on where it was. A vault's deletion leaves a purge mark in the same commit;
+// that was deleted; a rewrap and a CMEK rotation require the rows that they
+// replace instead (see RewrapKind and RotationKind), and go on where they were.
+// The keys of a CMEK rotation are in the memory of the KMS alone: when they are
+// lost, it waits for them. A vault's deletion leaves a purge mark in the same commit;
 // Recover removes the rows that a crash left behind. A KEK whose vault was
 // never written is left in the KMS and harms nothing.
 //
@@ -40,6 +42,17 @@ type KMS interface {
 	RotateKEK(ctx context.Context, r kmsapi.Rotate) (kmsapi.Rotated, error)
 	// ReleaseKEK says that nothing is stored under versions less than below.
 	ReleaseKEK(ctx context.Context, kekID string, below uint32) error
+
+	// CMEKRotationKey makes a key to which the keys of one rotation may be sealed.
+	CMEKRotationKey(ctx context.Context) (kmsapi.CMEKRotationKey, error)
+	// OpenCMEKRotation gives the KMS the two keys of a rotation, until
+	// CloseCMEKRotation, a long silence, or its end. fault.Invalid: they are not
+	// those that o names.
+	OpenCMEKRotation(ctx context.Context, o kmsapi.OpenCMEKRotation) (session string, err error)
+	CMEKRotationAlive(ctx context.Context, session string) (bool, error)
+	CloseCMEKRotation(ctx context.Context, session string) error
+	// Reencrypt uses them. fault.NotFound: it has them no longer.
+	Reencrypt(ctx context.Context, session string, items []kmsapi.ReencryptItem) ([]kmsapi.ReencryptResult, error)
 }
 
 // Gate decides and records before anything is touched, and records which

@@ -1,7 +1,6 @@
 package vault
 
 import (
-	"bytes"
 	"context"
 	"errors"
 
@@ -50,7 +49,7 @@ func (s *Service) ReadShared(ctx context.Context, sh Shared, count func() error)
 	if err := s.checkReadable(ctx, sh.VaultID, sh.Path, h.Version, r.attributes); err != nil {
 		return Read{}, err
 	}
-	value, err := s.openShared(ctx, sh, h.Version, r)
+	r, value, err := s.openShared(ctx, sh, h.Version, r)
 	if err != nil {
 		return Read{}, err
 	}
@@ -95,17 +94,22 @@ func (s *Service) sharedVersion(ctx context.Context, vaultID, path string, n int
 	return decodeVersion(rec.Value)
 }
 
-// openShared opens version n, once more if it was rewrapped since r was read.
-func (s *Service) openShared(ctx context.Context, sh Shared, n int, r versionRow) (string, error) {
+// openShared opens version n, once more if it was rewrapped since r was read. One
+// that was re-encrypted is not for who has the key of before.
+func (s *Service) openShared(ctx context.Context, sh Shared, n int, r versionRow) (versionRow, string, error) {
 	value, failed := s.open(ctx, sh.VaultID, sh.Path, n, r)
 	if !errors.Is(failed, fault.Damaged) {
-		return value, failed
+		return r, value, failed
 	}
 	now, err := s.sharedVersion(ctx, sh.VaultID, sh.Path, n)
-	if err != nil || now.envelope.KEKVersion == r.envelope.KEKVersion || !bytes.Equal(now.raw, r.raw) {
-		return "", failed
+	switch {
+	case err != nil || !now.replaces(r):
+		return r, "", failed
+	case now.Fingerprint != r.Fingerprint:
+		return r, "", ErrShareSealed
 	}
-	return s.open(ctx, sh.VaultID, sh.Path, n, now)
+	value, err = s.open(ctx, sh.VaultID, sh.Path, n, now)
+	return now, value, err
 }
 
 // countShared counts one read of version n on stable storage, or refuses it.

@@ -89,7 +89,7 @@ func TestASealedVersionIsSharedUnderItsKeyAlone(t *testing.T) {
 	r.put(v, "a", "plain")
 	sh := Shared{OrgID: owner.OrgID, VaultID: v, SecretID: r.id(v, "a"), Path: "a"}
 	key := cmek.Generate()
-	_, err := r.EnableCMEK(t.Context(), owner, v, key.Fingerprint())
+	_, err := r.EnableCMEK(t.Context(), owner, v, api.EnableCMEK{Fingerprint: key.Fingerprint()})
 	ok(t, "EnableCMEK", err)
 	r.put(v, "a", blob(t, key, "sealed"))
 	var n atomic.Int32

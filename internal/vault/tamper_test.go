@@ -347,7 +347,7 @@ func TestACanaryIsNowhereButInTheAnswer(t *testing.T) {
 	try(r.ReadVersion(t.Context(), owner, v, "a", 1))
 	r.kms.itemErr = nil
 	try(r.read(v, "a"))
-	try(r.EnableCMEK(t.Context(), owner, v, canary))
+	try(r.EnableCMEK(t.Context(), owner, v, api.EnableCMEK{Fingerprint: canary}))
 	row := r.rows()[layout.SecretVersion(v, "a", 1)]
 	r.set(layout.SecretVersion(v, "a", 1), row[:len(row)-1])
 	try(r.ReadVersion(t.Context(), owner, v, "a", 1))

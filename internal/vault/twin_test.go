@@ -20,12 +20,16 @@ type twinKMS struct {
 	lag      uint32 // Seal works with a primary that is so many versions old
 	calls    []string
 	rewraps  func([]kmsapi.RewrapResult) []kmsapi.RewrapResult // changes what Rewrap answers
-	before   func(call string) error                           // runs first, without the lock; an error fails the call
-	after    func(call string) error                           // an error is answered though the call took effect
+
+	sessions   map[string]twinSession
+	made       int
+	reencrypts func([]kmsapi.ReencryptResult) []kmsapi.ReencryptResult // changes what Reencrypt answers
+	before     func(call string) error                                 // runs first, without the lock; an error fails the call
+	after      func(call string) error                                 // an error is answered though the call took effect
 }
 
 func newTwin() *twinKMS {
-	return &twinKMS{keks: map[string][]*aead.Key{}, released: map[string]uint32{}}
+	return &twinKMS{keks: map[string][]*aead.Key{}, released: map[string]uint32{}, sessions: map[string]twinSession{}}
 }
 
 func newTwinKey() *aead.Key {
@@ -110,32 +114,40 @@ func (k *twinKMS) CreateKEK(_ context.Context, ids []string) ([]kmsapi.KEKInfo, 
 func (k *twinKMS) Seal(_ context.Context, items []kmsapi.SealItem) ([]kmsapi.SealResult, error) {
 	return call(k, "Seal", func() (out []kmsapi.SealResult, err error) {
 		for _, it := range items {
-			dek := aead.GenerateRaw()
-			e := kmsapi.Envelope{KEKID: it.KEKID}
-			if e.WrappedDEK, e.KEKVersion, err = k.wrap(it.KEKID, k.lag, dek, it.AAD); err == nil {
-				key, _ := aead.NewKey(dek)
-				e.Ciphertext, err = key.Seal(it.Plaintext, it.AAD)
-			}
+			e, err := k.sealOne(it.KEKID, it.Plaintext, it.AAD)
 			out = append(out, kmsapi.SealResult{Envelope: e, Err: err})
 		}
 		return out, nil
 	})
 }
 
+func (k *twinKMS) sealOne(kekID string, plaintext, aad []byte) (e kmsapi.Envelope, err error) {
+	dek := aead.GenerateRaw()
+	e.KEKID = kekID
+	if e.WrappedDEK, e.KEKVersion, err = k.wrap(kekID, k.lag, dek, aad); err == nil {
+		key, _ := aead.NewKey(dek)
+		e.Ciphertext, err = key.Seal(plaintext, aad)
+	}
+	return e, err
+}
+
 func (k *twinKMS) Open(_ context.Context, items []kmsapi.OpenItem) ([]kmsapi.OpenResult, error) {
 	return call(k, "Open", func() (out []kmsapi.OpenResult, err error) {
 		for _, it := range items {
-			var res kmsapi.OpenResult
-			dek, err := k.unwrap(it.Envelope.KEKID, it.Envelope.KEKVersion, it.Envelope.WrappedDEK, it.AAD)
-			if err == nil {
-				key, _ := aead.NewKey(dek)
-				res.Plaintext, err = key.Open(it.Envelope.Ciphertext, it.AAD)
-			}
-			res.Err = err
-			out = append(out, res)
+			plaintext, err := k.openOne(it.Envelope, it.AAD)
+			out = append(out, kmsapi.OpenResult{Plaintext: plaintext, Err: err})
 		}
 		return out, nil
 	})
+}
+
+func (k *twinKMS) openOne(e kmsapi.Envelope, aad []byte) ([]byte, error) {
+	dek, err := k.unwrap(e.KEKID, e.KEKVersion, e.WrappedDEK, aad)
+	if err != nil {
+		return nil, err
+	}
+	key, _ := aead.NewKey(dek)
+	return key.Open(e.Ciphertext, aad)
 }
 
 func (k *twinKMS) Rewrap(_ context.Context, items []kmsapi.RewrapItem) ([]kmsapi.RewrapResult, error) {
