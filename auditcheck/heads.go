@@ -45,7 +45,7 @@ func (h Head) There() bool {
 // are those of the events secret.written and secret.deleted, each of which is
 // recorded once its version is on stable storage: so a secret whose server shows
 // less was put back to an older state. What it cannot see: versions from before
-// those events were recorded, the rows of versions that are not the newest, and
+// those events were recorded or from the moment before a crash, the rows of versions that are not the newest, and
 // whatever a trail lacks that is itself cut off or put back (see
 // Options.Saved). It stands for nothing unless the Report is OK.
 type Heads struct {

@@ -30,7 +30,14 @@ type Rules interface {
 type Config struct {
 	Rules    Rules
 	Recorder access.Recorder
+	Noter    Noter            // nil: Recorder is asked, and waited for
 	Now      func() time.Time // nil: time.Now
+}
+
+// Noter appends an event to the trail and does not wait until it is on stable
+// storage.
+type Noter interface {
+	Note(e access.Event) error
 }
 
 // Gate is an access.Gate. It may be used by many goroutines.
@@ -64,11 +71,16 @@ func (g *Gate) Check(ctx context.Context, p access.Principal, a access.Action, r
 	return decision
 }
 
-// Done records that what Check allowed has taken effect, and what came of it.
+// Done records that what Check allowed has taken effect, and what came of it. The
+// decision is on stable storage; this event follows, a moment later.
 func (g *Gate) Done(ctx context.Context, p access.Principal, a access.Action, r access.Resource) error {
 	e := event(p, a, r, nil)
 	e.Outcome = access.Done
-	if err := g.Recorder.Record(ctx, e); err != nil {
+	note := func(e access.Event) error { return g.Recorder.Record(ctx, e) }
+	if g.Noter != nil {
+		note = g.Noter.Note
+	}
+	if err := note(e); err != nil {
 		return fault.Wrap(fault.Unavailable, err, "it was done, and the audit trail cannot be written; look before you try again")
 	}
 	return nil

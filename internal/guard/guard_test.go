@@ -87,6 +87,18 @@ func TestWhatTookEffectIsRecordedOrItsCallerHearsOfIt(t *testing.T) {
 	if err := w.Done(t.Context(), owner, access.SecretWrite, r); !errors.Is(err, fault.Unavailable) {
 		t.Errorf("%v", err)
 	}
+	w.Noter, w.events = noter{w}, nil
+	if err := w.Done(t.Context(), owner, access.SecretWrite, r); err != nil || w.events[0].RequestID != "noted" {
+		t.Errorf("%v, %+v", err, w.events)
+	}
+}
+
+type noter struct{ w *world }
+
+func (n noter) Note(e access.Event) error {
+	e.RequestID = "noted"
+	n.w.events = append(n.w.events, e)
+	return nil
 }
 
 func TestEachIsRecordedInTheTrailOfItsActor(t *testing.T) {

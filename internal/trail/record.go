@@ -48,7 +48,7 @@ func (t *Trail) Record(ctx context.Context, e access.Event) error {
 	}
 	g := t.join(r)
 	if g == nil {
-		return fault.New(fault.Unavailable, "the audit trail was closed; try again when the server is up")
+		return errClosed
 	}
 	select {
 	case <-g.done:
@@ -56,6 +56,20 @@ func (t *Trail) Record(ctx context.Context, e access.Event) error {
 	case <-ctx.Done():
 		return fault.Wrap(fault.Unavailable, ctx.Err(), "the audit trail did not answer in time, and what is not recorded is not done; try again")
 	}
+}
+
+// Note appends e as Record does, and does not wait until it is on stable storage:
+// a crash in the next moments loses it, as a failing store does, which the log is
+// told. Close waits for it.
+func (t *Trail) Note(e access.Event) error {
+	r, err := newRecord(e)
+	if err != nil {
+		return err
+	}
+	if t.join(r) == nil {
+		return errClosed
+	}
+	return nil
 }
 
 func newRecord(e access.Event) (*record, error) {
@@ -106,6 +120,8 @@ func tidy(e *auditcheck.Event) (size int, err error) {
 	return size, nil
 }
 
+var errClosed = fault.New(fault.Unavailable, "the audit trail was closed; try again when the server is up")
+
 var errText = fault.New(fault.Invalid, "an ID, a path or another name in this request is over %d bytes, too long for the audit trail; nothing was done", MaxText)
 
 // join lets r wait for a commit; nil when the trail was closed.
@@ -133,6 +149,9 @@ func (t *Trail) commitAll() {
 	for g := t.next(); g != nil; g = t.next() {
 		g.err = t.commit(g.records)
 		close(g.done)
+		if g.err != nil {
+			t.log.Error("events of the audit trail were not stored", "events", len(g.records), "error", g.err)
+		}
 		t.settle()
 	}
 }
