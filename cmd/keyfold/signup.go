@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 
 	"github.com/spf13/cobra"
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/client"
-	"github.com/keyfold/keyfold/internal/cli"
 )
 
 func (a *app) signupCmd() *cobra.Command {
@@ -51,15 +49,7 @@ new accounts at all is its own matter.`,
 	return cmd
 }
 
-// newPassword asks for a password that is typed for the first time: twice.
+// newPassword asks for a password that is typed for the first time.
 func (a *app) newPassword(ctx context.Context) (string, error) {
-	password, err := a.askSecret(ctx, "Password")
-	if err != nil || !cli.IsTerminal(a.In) {
-		return password, err
-	}
-	again, err := a.askSecret(ctx, "Password again")
-	if err == nil && again != password {
-		err = errors.New("the two are not the same; nothing was done")
-	}
-	return password, err
+	return a.newSecret(ctx, "Password")
 }
