@@ -1,8 +1,10 @@
 package kms
 
 import (
+	"slices"
 	"testing"
 
+	"github.com/keyfold/keyfold/cmek"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 )
 
@@ -120,3 +122,24 @@ func BenchmarkCreateDEK(b *testing.B) {
 		r.createDEK(s, "t")
 	}
 }
+
+// benchReencrypt re-encrypts batches of 100 values of 1 KiB.
+func benchReencrypt(b *testing.B, style string) {
+	r := newRig(b)
+	s := r.start()
+	r.createKEK(s, "v")
+	old, fresh := rawKeys()
+	session := r.openRotation(s, askFor(b, "v", old, fresh))
+	value := styles[style](b, customerKey(b, old), cmek.Context{VaultID: "v", Path: "p"}, make([]byte, kib))
+	items := slices.Repeat([]kmsapi.ReencryptItem{r.item(s, "v", value, "p")}, 100)
+	b.ReportAllocs()
+	for b.Loop() {
+		out := r.reencryptAll(s, session, items...)
+		r.must(out[0].Err)
+	}
+	b.ReportMetric(float64(b.N*len(items))/b.Elapsed().Seconds(), "items/s")
+}
+
+func BenchmarkReencrypt1KiBBatch100(b *testing.B)      { benchReencrypt(b, "base64") }
+func BenchmarkReencryptHex1KiBBatch100(b *testing.B)   { benchReencrypt(b, "hex") }
+func BenchmarkReencryptBound1KiBBatch100(b *testing.B) { benchReencrypt(b, "bound") }

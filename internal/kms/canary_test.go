@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -53,6 +54,16 @@ func TestNoKeyMaterialIsStoredPrintedOrInAnError(t *testing.T) {
 	secrets["envelope's DEK"], err = ring.key.Unwrap(1, e.WrappedDEK, envelopeAAD("v", []byte("aad")))
 	r.must(err)
 
+	rotation := askFor(t, "v", []byte("the canary of an old customer's "), []byte("the canary of a new customer's  "))
+	secrets["old key"], secrets["new key"] = rotation.Old, rotation.New
+	const inner = "the canary of what a customer sealed"
+	secrets["inner plaintext"] = []byte(inner)
+	item := r.sealedValues(s, "v", rotation.Old, inner)[0]
+	opened := sealedTo(t, s, rotation)
+	session := r.openRotation(s, opened)
+	keys := s.rotations.open[session]
+	reencrypted := r.reencryptAll(s, session, item, kmsapi.ReencryptItem{Envelope: r.seal(s, "v", "no value", ""), AAD: nil}, kmsapi.ReencryptItem{})
+
 	first := r.dump()
 	got, err := s.RotateKEK(ctx, kmsapi.Rotate{All: true})
 	r.must(err)
@@ -60,7 +71,7 @@ func TestNoKeyMaterialIsStoredPrintedOrInAnError(t *testing.T) {
 	keep(2)
 	rewrapped, err := s.Rewrap(ctx, []kmsapi.RewrapItem{{KeyID: key}, {KEKID: "v", KEKVersion: 1, WrappedDEK: e.WrappedDEK, AAD: []byte("aad")}, {KEKID: "v", KEKVersion: 1, WrappedDEK: e.WrappedDEK}})
 	r.must(errors.Join(err, rewrapped[0].Err, rewrapped[1].Err))
-	keys, err := s.Keys(ctx, kmsapi.KeysQuery{Count: true})
+	listed, err := s.Keys(ctx, kmsapi.KeysQuery{Count: true})
 	r.must(err)
 	deks, err := s.Keys(ctx, kmsapi.KeysQuery{DEKs: true})
 	r.must(err)
@@ -78,10 +89,23 @@ func TestNoKeyMaterialIsStoredPrintedOrInAnError(t *testing.T) {
 	show(ring)
 	show(ring.key)
 	d := s.deks.take(key)
-	for _, v := range []any{d, d.key, d.key.key, e, c, got, rewrapped, keys, deks, jobs} {
+	for _, v := range []any{d, d.key, d.key.key, e, c, got, rewrapped, listed, deks, jobs, rotation, &rotation, opened, keys, item, reencrypted} {
 		show(v)
 	}
-	for _, err := range failures(r, s, key, c, e) {
+	wrong := rotation
+	wrong.Old, wrong.New = rotation.New, rotation.Old
+	_, swapped := s.OpenCMEKRotation(ctx, wrong)
+	_, swappedSealed := s.OpenCMEKRotation(ctx, sealedTo(t, s, wrong))
+	wrong.Old, wrong.New = rotation.Old, rotation.New[:31]
+	_, short := s.OpenCMEKRotation(ctx, wrong)
+	_, again := s.OpenCMEKRotation(ctx, opened)
+	r.must(s.CloseCMEKRotation(ctx, session))
+	show(keys)
+	_, gone := s.Reencrypt(ctx, session, []kmsapi.ReencryptItem{item})
+	if slices.Contains([]error{swapped, swappedSealed, short, again, gone, reencrypted[1].Err, reencrypted[2].Err}, nil) {
+		t.Error("one of the failures is none")
+	}
+	for _, err := range append(failures(r, s, key, c, e), swapped, swappedSealed, short, again, gone, reencrypted[1].Err, reencrypted[2].Err) {
 		for ; err != nil; err = errors.Unwrap(err) {
 			show(err)
 		}
