@@ -14,11 +14,18 @@ import (
 
 // EnableCMEK makes every later write to the vault require a blob sealed with
 // the CMEK key that req names by its fingerprint: 64 hex digits of either case,
-// kept in lower case. What is stored already stays as it is. fault.Forbidden when
-// the plan of p's org has no CMEK or p is not a person; fault.Invalid when req is
-// malformed or CMEK is enabled already.
+// kept in lower case. What is stored already stays as it is. With req.Replaces the
+// key takes the place of the vault's, in one commit, so that no write in between
+// is plain. fault.Forbidden when the plan of p's org has no CMEK or p is not a
+// person; fault.Invalid when req is malformed or CMEK is enabled already;
+// fault.Conflict when the vault's key is not the one to be replaced (type
+// cmek_key_mismatch) or is being rotated (cmek_rotating).
 func (s *Service) EnableCMEK(ctx context.Context, p access.Principal, vaultID string, req api.EnableCMEK) (api.Vault, error) {
-	return s.changeCMEK(ctx, target{p: p, action: access.VaultCMEK, vault: vaultID, as: "vault.cmek_enable"}, func(v *vault) error {
+	as, replaces := "vault.cmek_enable", strings.ToLower(req.Replaces)
+	if replaces != "" {
+		as = "vault.cmek_replace"
+	}
+	return s.changeCMEK(ctx, target{p: p, action: access.VaultCMEK, vault: vaultID, as: as}, func(v *vault) error {
 		if !p.Plan.AllowsCMEK() {
 			return fault.New(fault.Forbidden, "customer-managed keys need the business or enterprise plan")
 		}
@@ -30,8 +37,14 @@ func (s *Service) EnableCMEK(ctx context.Context, p access.Principal, vaultID st
 			return errKeyCheck
 		case req.BlobVersion < 0 || req.BlobVersion > 2:
 			return invalid("blob_version is 1, or 2 for blobs that are bound to vault and path")
-		case v.Fingerprint != "":
-			return invalid("CMEK is enabled for this vault already; disable it first, or rotate the key")
+		case v.Rotation != nil:
+			return errRotating
+		case v.Fingerprint != "" && replaces == "":
+			return invalid("CMEK is enabled for this vault already; disable it first, rotate the key, or name it in replaces")
+		case v.Fingerprint != replaces:
+			return mismatch("the vault's key is not the one to be replaced; read the vault for its fingerprint and decide anew")
+		case fingerprint == replaces:
+			return invalid("fingerprint and replaces name the same key; there is nothing to do")
 		}
 		v.Fingerprint, v.Since, v.KeyCheck, v.BlobVersion = fingerprint, s.time(), req.KeyCheck, req.BlobVersion
 		return nil
@@ -53,14 +66,17 @@ func (s *Service) DisableCMEK(ctx context.Context, p access.Principal, vaultID s
 		case v.Fingerprint == "":
 			return errNoCMEK
 		case v.Rotation != nil:
-			return underWay("the vault's CMEK key is being rotated; wait for its end, or cancel the rotation first")
+			return errRotating
 		}
 		v.Fingerprint, v.Since, v.KeyCheck, v.BlobVersion = "", time.Time{}, "", 0
 		return nil
 	})
 }
 
-var errNoCMEK = invalid("CMEK is not enabled for this vault")
+var (
+	errNoCMEK   = invalid("CMEK is not enabled for this vault")
+	errRotating = underWay("the vault's CMEK key is being rotated; wait for its end, or cancel the rotation first")
+)
 
 func underWay(message string) error {
 	return fault.New(fault.Conflict, "%s", message).WithType(api.ProblemCMEKRotating)

@@ -217,3 +217,30 @@ func TestAPutThatMeetsAChangeOfCMEKIsDecidedAnew(t *testing.T) {
 		t.Errorf("something was stored: %v", err)
 	}
 }
+
+func TestAKeyTakesThePlaceOfTheVaultsInOneStep(t *testing.T) {
+	r := newRig(t)
+	v, old := r.sealed()
+	fresh := cmek.Generate()
+	req := api.EnableCMEK{Fingerprint: fresh.Fingerprint(), KeyCheck: fresh.Check(v), BlobVersion: 2, Replaces: strings.ToUpper(old.Fingerprint())}
+	program := owner
+	program.Kind = access.Agent
+	_, err := r.EnableCMEK(t.Context(), program, v, req)
+	want(t, "an agent", err, fault.Forbidden)
+	for what, replaces := range map[string]string{"another key": cmek.Generate().Fingerprint(), "the new key": fresh.Fingerprint(), "no key": "x"} {
+		bad := req
+		bad.Replaces = replaces
+		_, err := r.EnableCMEK(t.Context(), owner, v, bad)
+		want(t, what, err, fault.Conflict)
+		wantType(t, err, api.ProblemCMEKKeyMismatch)
+	}
+	_, err = r.EnableCMEK(t.Context(), owner, v, api.EnableCMEK{Fingerprint: old.Fingerprint(), Replaces: old.Fingerprint()})
+	want(t, "by itself", err, fault.Invalid)
+	if got, err := r.EnableCMEK(t.Context(), owner, v, req); err != nil || got.CMEKFingerprint != fresh.Fingerprint() {
+		t.Errorf("%+v, %v", got, err)
+	}
+	_, err = r.EnableCMEK(t.Context(), owner, v, req)
+	wantType(t, err, api.ProblemCMEKKeyMismatch)
+	_, err = r.EnableCMEK(t.Context(), owner, r.vault(), req)
+	wantType(t, err, api.ProblemCMEKKeyMismatch)
+}
