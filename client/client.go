@@ -35,8 +35,18 @@
 // The client trusts its transport (use https beyond loopback) for the API key
 // and for values in vaults that are not sealed. Values of sealed vaults it
 // trusts to nobody: a blob that was changed, or sealed with another key, does
-// not open. A blob is not bound to its path: a server can answer with another
-// blob sealed under the same key.
+// not open. A blob of version 1 is not bound to its path: a server can answer
+// with another one sealed under the same key. In a vault of bound blobs
+// ([EnableOptions].Bound) a blob opens at its path only; which version a write
+// brings is the server's word.
+//
+// # Rotation
+//
+// While a vault's key is rotated, and afterwards, versions are under different
+// keys: give the client both, and each value uses the one that it needs. A write
+// is sealed with the new key as soon as the client has seen the rotation.
+// [Client.RotateCMEK] lets the server re-encrypt; [Client.RotateCMEKHere]
+// does it here and sends no key.
 //
 // A Client keeps nothing on disk. It is safe for concurrent use.
 package client
@@ -73,8 +83,15 @@ type Option func(*Client)
 // WithCMEKKey gives the client CMEK keys; each value uses the one whose
 // fingerprint fits.
 func WithCMEKKey(keys ...*cmek.Key) Option {
-	return WithKeySource(fixedKeys(keys))
+	local := make([]CMEK, len(keys))
+	for i, k := range keys {
+		local[i] = LocalKey(k)
+	}
+	return WithCMEK(local...)
 }
+
+// WithCMEK is WithCMEKKey for keys that may live elsewhere.
+func WithCMEK(keys ...CMEK) Option { return WithKeySource(fixedKeys(keys)) }
 
 // WithKeySource gives the client CMEK keys through a function, which is asked
 // for each value that is sealed, opened or about to be sent in the clear.

@@ -2,13 +2,14 @@ package client
 
 import (
 	"context"
+	"crypto/subtle"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
 	"github.com/keyfold/keyfold/api"
-	"github.com/keyfold/keyfold/cmek"
 )
 
 // KeySource returns the CMEK key with this fingerprint. A source that has no
@@ -17,10 +18,10 @@ import (
 // the source then returns the key to try. It is empty also before a write to a
 // vault that is not sealed: a key, or an error, keeps the value here
 // ([ErrNotSealed]), nil lets it go.
-type KeySource func(ctx context.Context, fingerprint string) (*cmek.Key, error)
+type KeySource func(ctx context.Context, fingerprint string) (CMEK, error)
 
-func fixedKeys(keys []*cmek.Key) KeySource {
-	return func(_ context.Context, fingerprint string) (*cmek.Key, error) {
+func fixedKeys(keys []CMEK) KeySource {
+	return func(_ context.Context, fingerprint string) (CMEK, error) {
 		for _, k := range keys {
 			if k.Fingerprint() == fingerprint {
 				return k, nil
@@ -74,7 +75,7 @@ func (c *Client) mayBeOpen(ctx context.Context) error {
 }
 
 // key returns the key with the fingerprint, and a *KeyError when the source has another or none.
-func (c *Client) key(ctx context.Context, fingerprint string) (*cmek.Key, error) {
+func (c *Client) key(ctx context.Context, fingerprint string) (CMEK, error) {
 	k, err := c.keys(ctx, fingerprint)
 	if err != nil {
 		return nil, fmt.Errorf("client: getting the CMEK key: %w", err)
@@ -88,9 +89,16 @@ func (c *Client) key(ctx context.Context, fingerprint string) (*cmek.Key, error)
 	return k, nil
 }
 
+// ErrKeyCheck is the answer to a write with a key whose fingerprint is the
+// vault's, but which did not make the vault's key check. Nothing was sent.
+var ErrKeyCheck = errors.New("client: the key has the fingerprint that the server names for this vault, but not the key check that was stored when CMEK was enabled; nothing was sent")
+
 // vaultState is what a write must know of a vault.
 type vaultState struct {
 	fingerprint string // of the vault's CMEK key; empty when it is not sealed
+	next        string // of the key that a rotation brings; empty without one
+	blobVersion int    // 2: writes bring bound blobs
+	check       string // the key check of fingerprint's key; empty when the vault keeps none
 	until       time.Time
 	stale       bool // the server contradicted; ask again
 }
@@ -112,7 +120,7 @@ func (c *Client) state(ctx context.Context, vaultID string) (vaultState, error) 
 	if old.usable(time.Now()) {
 		return old, nil
 	}
-	v, err := c.GetVault(ctx, vaultID)
+	v, err := c.cmekStatus(ctx, vaultID, url.Values{"keys": {"false"}})
 	if err != nil {
 		return vaultState{}, err
 	}
@@ -122,11 +130,15 @@ func (c *Client) state(ctx context.Context, vaultID string) (vaultState, error) 
 // remember keeps what the server says of the vault that was asked for. Answers
 // may come in another order than they were made: none turns a sealed vault into
 // an open one, but that to our own DisableCMEK.
-func (c *Client) remember(vaultID string, v api.Vault, weDisabled bool) (vaultState, error) {
+func (c *Client) remember(vaultID string, v api.CMEKStatus, weDisabled bool) (vaultState, error) {
 	s := vaultState{until: time.Now().Add(openStateLives)}
-	if v.CMEKEnabled {
-		if s.fingerprint = strings.ToLower(v.CMEKFingerprint); s.fingerprint == "" {
+	if v.Enabled {
+		s.fingerprint, s.check, s.blobVersion = strings.ToLower(v.Fingerprint), v.KeyCheck, v.BlobVersion
+		if s.fingerprint == "" {
 			return s, errors.New("client: the server says that the vault is sealed and not with which key")
+		}
+		if v.Rotation != nil {
+			s.next = v.Rotation.NewFingerprint
 		}
 	}
 	c.mu.Lock()
@@ -152,4 +164,32 @@ func (c *Client) doubt(vaultID string) {
 // that a state from a minute ago must not decide. Nothing was stored then.
 func contradicts(err error) bool {
 	return errors.Is(err, ErrNotSealed) || hasType(err, api.ProblemCMEKKeyMismatch) || hasType(err, api.ProblemCMEKBlobRequired)
+}
+
+// sealer returns the key to seal a new version with: the vault's, or, while it
+// is rotated, the next one if the client has it. *KeyError: it has neither.
+func (c *Client) sealer(ctx context.Context, vaultID string, s vaultState) (CMEK, error) {
+	if s.next != "" {
+		if k, err := c.key(ctx, s.next); err == nil {
+			return k, nil
+		}
+	}
+	k, err := c.key(ctx, s.fingerprint)
+	if err != nil {
+		return nil, err
+	}
+	return k, checkKey(ctx, k, vaultID, s.check)
+}
+
+// checkKey returns ErrKeyCheck when k can tell that it did not make check.
+func checkKey(ctx context.Context, k CMEK, vaultID, check string) error {
+	checker, ok := k.(KeyChecker)
+	if !ok || check == "" {
+		return nil
+	}
+	own, err := checker.Check(ctx, vaultID)
+	if err == nil && subtle.ConstantTimeCompare([]byte(own), []byte(strings.ToLower(check))) == 0 {
+		err = ErrKeyCheck
+	}
+	return err
 }

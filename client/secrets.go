@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/cmek"
 )
 
 // Secret is one version of a secret with its value.
@@ -47,16 +48,30 @@ func (c *Client) Put(ctx context.Context, vaultID, path string, value []byte, op
 	if err != nil {
 		return api.SecretMetadata{}, err
 	}
-	m, err := c.putOnce(ctx, vaultID, url, value, opt)
-	if contradicts(err) {
+	for try := 1; ; try++ {
+		m, err := c.putOnce(ctx, cmek.Context{VaultID: vaultID, Path: path}, url, value, opt)
+		switch {
+		case contradicts(err) && try == 1:
+		case hasType(err, api.ProblemCMEKRotationClosing) && try < closingTries:
+			if c.wait(ctx, closingPause) != nil {
+				return m, err
+			}
+		default:
+			return m, err
+		}
 		c.doubt(vaultID)
-		m, err = c.putOnce(ctx, vaultID, url, value, opt)
 	}
-	return m, err
 }
 
-func (c *Client) putOnce(ctx context.Context, vaultID, url string, value []byte, opt PutOptions) (m api.SecretMetadata, err error) {
-	state, err := c.state(ctx, vaultID)
+// A rotation that is about to end refuses the old key, and has ended, or has
+// been given up, within this many pauses.
+const (
+	closingTries = 60
+	closingPause = time.Second
+)
+
+func (c *Client) putOnce(ctx context.Context, at cmek.Context, url string, value []byte, opt PutOptions) (m api.SecretMetadata, err error) {
+	state, err := c.state(ctx, at.VaultID)
 	if err != nil {
 		return m, err
 	}
@@ -65,7 +80,7 @@ func (c *Client) putOnce(ctx context.Context, vaultID, url string, value []byte,
 			return m, err
 		}
 	}
-	w, err := c.encode(ctx, state, value, opt.Metadata)
+	w, err := c.encode(ctx, at, state, value, opt.Metadata)
 	if err != nil {
 		return m, err
 	}
@@ -94,7 +109,7 @@ func (c *Client) Get(ctx context.Context, vaultID, path string) (*Secret, error)
 	if err != nil {
 		return nil, err
 	}
-	return c.read(ctx, url)
+	return c.read(ctx, cmek.Context{VaultID: vaultID, Path: path}, url)
 }
 
 // GetVersion returns version n of a secret and its value.
@@ -103,17 +118,17 @@ func (c *Client) GetVersion(ctx context.Context, vaultID, path string, n int) (*
 	if err != nil {
 		return nil, err
 	}
-	return c.read(ctx, url+"/"+strconv.Itoa(n))
+	return c.read(ctx, cmek.Context{VaultID: vaultID, Path: path}, url+"/"+strconv.Itoa(n))
 }
 
-func (c *Client) read(ctx context.Context, url string) (*Secret, error) {
+func (c *Client) read(ctx context.Context, at cmek.Context, url string) (*Secret, error) {
 	var s api.Secret
 	header, err := c.do(ctx, call{method: "GET", path: url, counts: true, out: &s})
 	if err != nil {
 		return nil, err
 	}
 	fingerprint := strings.ToLower(header.Get(api.HeaderCMEKFingerprint))
-	value, err := c.decode(ctx, &s, fingerprint)
+	value, err := c.decode(ctx, at, &s, fingerprint)
 	if err != nil {
 		return nil, err
 	}

@@ -232,8 +232,8 @@ func TestAKeyAtHandKeepsAValueFromAnOpenVault(t *testing.T) {
 	key := cmek.Generate()
 	vault := newVault(t, newClient(t, s))
 	for name, source := range map[string]client.KeySource{
-		"a key": func(context.Context, string) (*cmek.Key, error) { return key, nil },
-		"a source that fails": func(context.Context, string) (*cmek.Key, error) {
+		"a key": func(context.Context, string) (client.CMEK, error) { return client.LocalKey(key), nil },
+		"a source that fails": func(context.Context, string) (client.CMEK, error) {
 			return nil, errors.New("the safe is closed")
 		},
 	} {
@@ -248,7 +248,7 @@ func TestAKeyAtHandKeepsAValueFromAnOpenVault(t *testing.T) {
 		}
 		putUnsealed(t, c, vault, "a", "meant")
 	}
-	none := func(context.Context, string) (*cmek.Key, error) { return nil, nil }
+	none := func(context.Context, string) (client.CMEK, error) { return nil, nil }
 	put(t, newClient(t, s, client.WithKeySource(none)), vault, "a", "a source with no key for it")
 }
 
@@ -406,10 +406,10 @@ func TestAKeySourceIsAskedForTheKeyThatIsNeeded(t *testing.T) {
 	s := keyfoldtest.Start(t)
 	key := cmek.Generate()
 	var asked []string
-	c := newClient(t, s, client.WithKeySource(func(_ context.Context, fingerprint string) (*cmek.Key, error) {
+	c := newClient(t, s, client.WithKeySource(func(_ context.Context, fingerprint string) (client.CMEK, error) {
 		asked = append(asked, fingerprint)
 		if fingerprint == key.Fingerprint() {
-			return key, nil
+			return client.LocalKey(key), nil
 		}
 		return nil, errors.New("the safe is closed")
 	}))

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/cmek"
 )
 
 // CreateShare shares a secret, by the ID that its metadata has. A sealed secret
@@ -81,7 +82,7 @@ func (c *Client) OpenShare(ctx context.Context, share, passphrase string) (*Shar
 	}
 	s := SharedSecret{SharedSecret: *cl.out.(*api.SharedSecret)}
 	s.SharedSecret.Value = ""
-	s.Value, err = c.decode(ctx, &api.Secret{Path: s.Path, Version: s.Version, Value: cl.out.(*api.SharedSecret).Value, CMEKEncrypted: s.CMEKEncrypted}, strings.ToLower(s.CMEKFingerprint))
+	s.Value, err = c.decode(ctx, cmek.Context{Path: s.Path}, &api.Secret{Path: s.Path, Version: s.Version, Value: cl.out.(*api.SharedSecret).Value, CMEKEncrypted: s.CMEKEncrypted}, strings.ToLower(s.CMEKFingerprint))
 	if err != nil {
 		return nil, err
 	}

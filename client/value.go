@@ -29,12 +29,12 @@ type wireValue struct {
 }
 
 // encode seals value when the vault is sealed, and else makes it text.
-func (c *Client) encode(ctx context.Context, s vaultState, value []byte, metadata map[string]any) (wireValue, error) {
+func (c *Client) encode(ctx context.Context, at cmek.Context, s vaultState, value []byte, metadata map[string]any) (wireValue, error) {
 	if _, reserved := metadata[MetadataEncoding]; reserved {
 		return wireValue{}, fmt.Errorf("client: the metadata member %q is the client's own; leave it out", MetadataEncoding)
 	}
 	if s.fingerprint != "" {
-		return c.seal(ctx, s.fingerprint, value, metadata)
+		return c.seal(ctx, at, s, value, metadata)
 	}
 	if utf8.Valid(value) {
 		return newWireValue(string(value), metadata)
@@ -44,17 +44,17 @@ func (c *Client) encode(ctx context.Context, s vaultState, value []byte, metadat
 	return newWireValue(base64.StdEncoding.EncodeToString(value), marked)
 }
 
-func (c *Client) seal(ctx context.Context, fingerprint string, value []byte, metadata map[string]any) (wireValue, error) {
-	k, err := c.key(ctx, fingerprint)
+func (c *Client) seal(ctx context.Context, at cmek.Context, s vaultState, value []byte, metadata map[string]any) (wireValue, error) {
+	k, err := c.sealer(ctx, at.VaultID, s)
 	if err != nil {
 		return wireValue{}, err
 	}
-	blob, err := cmek.EncryptValue(k, value)
+	blob, err := k.Seal(ctx, at, max(s.blobVersion, 1), value)
 	if err != nil {
 		return wireValue{}, fmt.Errorf("client: sealing the value: %w", err)
 	}
 	w, err := newWireValue(blob, metadata)
-	w.header = http.Header{api.HeaderCMEKFingerprint: {fingerprint}}
+	w.header = http.Header{api.HeaderCMEKFingerprint: {k.Fingerprint()}}
 	return w, err
 }
 
@@ -70,16 +70,16 @@ func newWireValue(text string, metadata map[string]any) (wireValue, error) {
 	return w, nil
 }
 
-// decode returns the value's bytes: the mirror of encode.
-func (c *Client) decode(ctx context.Context, s *api.Secret, fingerprint string) ([]byte, error) {
+// decode returns the bytes of a value that was read from at: the mirror of encode.
+func (c *Client) decode(ctx context.Context, at cmek.Context, s *api.Secret, fingerprint string) ([]byte, error) {
 	if s.CMEKEncrypted {
 		k, err := c.key(ctx, fingerprint)
 		if err != nil {
 			return nil, err
 		}
-		value, err := cmek.DecryptValue(k, s.Value)
+		value, err := k.Open(ctx, at, s.Value)
 		if err != nil {
-			return nil, fmt.Errorf("client: opening %s, version %d: %w", s.Path, s.Version, err)
+			return nil, fmt.Errorf("client: opening %s, version %d: %w", at.Path, s.Version, err)
 		}
 		return value, nil
 	}
@@ -88,7 +88,7 @@ func (c *Client) decode(ctx context.Context, s *api.Secret, fingerprint string) 
 	}
 	value, err := base64.StdEncoding.Strict().DecodeString(s.Value)
 	if err != nil {
-		return nil, fmt.Errorf("client: %s, version %d, is marked as base64 and is not", s.Path, s.Version)
+		return nil, fmt.Errorf("client: %s, version %d, is marked as base64 and is not", at.Path, s.Version)
 	}
 	return value, nil
 }

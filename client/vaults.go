@@ -35,27 +35,6 @@ func (c *Client) DeleteVault(ctx context.Context, vaultID string) error {
 	return err
 }
 
-// EnableCMEK says that from now on values of the vault are sealed with the
-// CMEK key of this fingerprint (64 hex). Only the fingerprint is sent: whoever
-// loses the key loses the values. Values stored before stay as they are.
-func (c *Client) EnableCMEK(ctx context.Context, vaultID, fingerprint string) (api.Vault, error) {
-	v, err := c.vaultCall(ctx, "POST", api.EnableCMEK{Fingerprint: fingerprint}, vaultID, "cmek")
-	if err == nil {
-		_, err = c.remember(vaultID, v, false)
-	}
-	return v, err
-}
-
-// DisableCMEK says that from now on values of the vault are not sealed by the
-// client. Values stored before still need their key.
-func (c *Client) DisableCMEK(ctx context.Context, vaultID string) (api.Vault, error) {
-	v, err := c.vaultCall(ctx, "DELETE", nil, vaultID, "cmek")
-	if err == nil {
-		_, err = c.remember(vaultID, v, true)
-	}
-	return v, err
-}
-
 func (c *Client) vaultCall(ctx context.Context, method string, in any, parts ...string) (api.Vault, error) {
 	var v api.Vault
 	path, err := escape(append([]string{"vaults"}, parts...)...)

@@ -2,13 +2,11 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyfold/keyfold/client"
 	"github.com/keyfold/keyfold/cmek"
 	"github.com/keyfold/keyfold/internal/cli"
 )
@@ -16,7 +14,8 @@ import (
 func (a *app) cmekCmd() *cobra.Command {
 	return cli.Group("cmek", "The key that only you hold",
 		a.cmekKeygenCmd(), a.cmekFingerprintCmd(), a.cmekEnableCmd(), a.cmekDisableCmd(), a.cmekStatusCmd(),
-		a.cmekEncryptCmd(), a.cmekDecryptCmd())
+		a.cmekRotateCmd(), a.cmekRotationsCmd(), a.cmekRotationCmd(), a.cmekEncryptCmd(), a.cmekDecryptCmd(),
+		a.cmekExportCmd(), a.cmekImportCmd(), a.cmekSplitCmd(), a.cmekCombineCmd())
 }
 
 func (a *app) cmekKeygenCmd() *cobra.Command {
@@ -26,22 +25,13 @@ func (a *app) cmekKeygenCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			k := cmek.Generate()
 			defer k.Wipe()
-			info := cmek.KeyFileInfo{VaultID: vault, Created: time.Now()}
-			if out == "" {
-				return a.printKeyFile(k, info)
+			if out != "" {
+				a.warnOfLoss()
 			}
-			if err := cmek.WriteKeyFile(out, k, info); err != nil {
-				if errors.Is(err, os.ErrExist) {
-					return cli.Advise(err, "keyfold cmek keygen --out ANOTHER-NAME")
-				}
-				return err
-			}
-			a.warnOfLoss()
-			return a.Answer(keyMade{k.Fingerprint(), out}, "%s has the key %s", out, k.Fingerprint())
+			return a.saveKey(k, out, vault)
 		},
 	}
-	cmd.Flags().StringVar(&out, "out", "", "write to this file, mode 0600; an existing file is not replaced (stdout)")
-	cmd.Flags().StringVar(&vault, "vault", "", "ID of the vault that the key is for, as a comment in the file")
+	keyOut(cmd, &out, &vault)
 	return cmd
 }
 
@@ -93,7 +83,15 @@ type keyNamed struct {
 	Fingerprint string `json:"fingerprint"`
 }
 
+// placeFlags gives cmd the flags of where a bound value lives.
+func placeFlags(cmd *cobra.Command, at *cmek.Context) {
+	cmd.Flags().StringVar(&at.VaultID, "vault", "", "ID of the vault that the value is bound to")
+	cmd.Flags().StringVar(&at.Path, "path", "", "path of the secret that the value is bound to")
+	cmd.MarkFlagsRequiredTogether("vault", "path")
+}
+
 func (a *app) cmekEncryptCmd() *cobra.Command {
+	var at cmek.Context
 	cmd := &cobra.Command{
 		Use: "encrypt", Short: "Seal stdin under the CMEK key and print the blob as text", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -106,7 +104,11 @@ func (a *app) cmekEncryptCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			value, err := cmek.EncryptValue(k, plaintext)
+			version := 1
+			if at != (cmek.Context{}) {
+				version = 2
+			}
+			value, err := client.LocalKey(k).Seal(cmd.Context(), at, version, plaintext)
 			if err != nil {
 				return err
 			}
@@ -114,11 +116,13 @@ func (a *app) cmekEncryptCmd() *cobra.Command {
 			return err
 		},
 	}
+	placeFlags(cmd, &at)
 	a.keyFlag(cmd)
 	return cmd
 }
 
 func (a *app) cmekDecryptCmd() *cobra.Command {
+	var at cmek.Context
 	cmd := &cobra.Command{
 		Use: "decrypt", Short: "Open a blob from stdin and write its exact bytes", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -131,7 +135,7 @@ func (a *app) cmekDecryptCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			plaintext, err := cmek.DecryptValue(k, string(bytes.TrimSpace(value)))
+			plaintext, err := cmek.DecryptValueAt(k, at, string(bytes.TrimSpace(value)))
 			if err != nil {
 				return err
 			}
@@ -139,6 +143,7 @@ func (a *app) cmekDecryptCmd() *cobra.Command {
 			return err
 		},
 	}
+	placeFlags(cmd, &at)
 	a.keyFlag(cmd)
 	return cmd
 }

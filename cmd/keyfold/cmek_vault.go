@@ -5,16 +5,21 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/client"
 )
 
 func (a *app) cmekEnableCmd() *cobra.Command {
+	var opt client.EnableOptions
 	cmd := &cobra.Command{
 		Use: "enable [VAULT]", Short: "Seal a vault: from now on its values need the CMEK key", Args: a.vaultArgs(0),
 		Long: `Seal a vault. Only the key's fingerprint is sent; the key stays here. Values
 written from now on are sealed with it by the client. Values written before stay
-as they are: write them again to seal them.`,
+as they are: write them again to seal them.
+
+The vault keeps a key check: a value made of the key and the vault's ID that lets
+clients refuse a wrong key before they write with it, and opens nothing. With
+--bound, values are sealed for their vault and path, so that nobody can put one
+at another's place; older clients than Keyfold's own do not read those.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			vault := a.vault(args)
 			k, err := a.needKey(cmd.Context())
@@ -26,7 +31,7 @@ as they are: write them again to seal them.`,
 			if err != nil {
 				return err
 			}
-			v, err := c.EnableCMEK(cmd.Context(), vault, k.Fingerprint())
+			v, err := c.EnableCMEKWith(cmd.Context(), vault, client.LocalKey(k), opt)
 			if err != nil {
 				return onNotFound(err, listVaults)
 			}
@@ -34,6 +39,8 @@ as they are: write them again to seal them.`,
 			return a.printVault(v)
 		},
 	}
+	cmd.Flags().BoolVar(&opt.Bound, "bound", false, "bind each value to its vault and path")
+	cmd.Flags().BoolVar(&opt.NoKeyCheck, "no-key-check", false, "keep no key check in the vault")
 	a.keyFlag(cmd)
 	return cmd
 }
@@ -51,57 +58,4 @@ func (a *app) cmekDisableCmd() *cobra.Command {
 			return a.printVault(v)
 		}),
 	}
-}
-
-func (a *app) cmekStatusCmd() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "status [VAULT]", Short: "Show whether a vault is sealed, and whether the key at hand fits", Args: a.vaultArgs(0),
-		RunE: a.calls(func(ctx context.Context, c *client.Client, args []string) error {
-			vault := a.vault(args)
-			v, err := c.GetVault(ctx, vault)
-			if err != nil {
-				return onNotFound(err, listVaults)
-			}
-			s := sealState{VaultID: v.ID, Enabled: v.CMEKEnabled, Fingerprint: v.CMEKFingerprint}
-			k, err := a.cmekKey(ctx, "")
-			if err != nil {
-				return err
-			}
-			if k != nil {
-				s.KeyAtHand = k.Fingerprint()
-				k.Wipe()
-			}
-			return a.printSealState(s, v)
-		}),
-	}
-	a.keyFlag(cmd)
-	return cmd
-}
-
-// sealState is what status prints with --json.
-type sealState struct {
-	VaultID     string `json:"vault_id"`
-	Enabled     bool   `json:"cmek_enabled"`
-	Fingerprint string `json:"cmek_fingerprint,omitempty"`
-	KeyAtHand   string `json:"key_at_hand,omitempty"` // fingerprint of the key that flag or environment give
-}
-
-func (a *app) printSealState(s sealState, v api.Vault) error {
-	rows := [][]string{{"Vault", s.VaultID}, {"CMEK", cmekState(v)}}
-	if s.Enabled {
-		rows = append(rows, []string{"Fingerprint", s.Fingerprint})
-	}
-	return a.Table(s, append(rows, []string{"Key at hand", s.atHand()}))
-}
-
-func (s sealState) atHand() string {
-	switch {
-	case s.KeyAtHand == "":
-		return "none"
-	case !s.Enabled:
-		return s.KeyAtHand
-	case s.KeyAtHand == s.Fingerprint:
-		return "fits"
-	}
-	return "does not fit: " + s.KeyAtHand
 }

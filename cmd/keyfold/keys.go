@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyfold/keyfold/client"
 	"github.com/keyfold/keyfold/cmek"
 	"github.com/keyfold/keyfold/internal/cli"
 )
@@ -24,9 +25,15 @@ func unsealedFlag(cmd *cobra.Command, allow *bool) {
 }
 
 // cmekKey is the client's KeySource: the key that flag or environment give, or
-// nil. It is read once, when a value needs it, so that other commands do not
+// nil.
+func (a *app) cmekKey(context.Context, string) (client.CMEK, error) {
+	k, err := a.keyAtHand()
+	return client.LocalKey(k), err
+}
+
+// keyAtHand is read once, when a value needs it, so that other commands do not
 // fail for a key file that is away.
-func (a *app) cmekKey(context.Context, string) (*cmek.Key, error) {
+func (a *app) keyAtHand() (*cmek.Key, error) {
 	a.keyOnce.Do(func() { a.key, a.keyErr = a.readKey() })
 	return a.key, a.keyErr
 }
@@ -54,9 +61,9 @@ func parseKeyEnv(name, value string) (*cmek.Key, error) {
 	return k, nil
 }
 
-// needKey is cmekKey for commands that can do nothing without one.
-func (a *app) needKey(ctx context.Context) (*cmek.Key, error) {
-	k, err := a.cmekKey(ctx, "")
+// needKey is keyAtHand for commands that can do nothing without one.
+func (a *app) needKey(context.Context) (*cmek.Key, error) {
+	k, err := a.keyAtHand()
 	if err == nil && k == nil {
 		err = cli.Advise(errors.New("this needs a CMEK key and none is given"),
 			"export KEYFOLD_CMEK_KEY_FILE=FILE; make a new key with: keyfold cmek keygen --out FILE")

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/client"
+	"github.com/keyfold/keyfold/internal/cli"
+)
+
+func (a *app) cmekStatusCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "status [VAULT]", Short: "Show which keys a vault's values need, whether the key at hand fits, and what to do", Args: a.vaultArgs(0),
+		RunE: a.calls(func(ctx context.Context, c *client.Client, args []string) error {
+			vault := a.vault(args)
+			status, err := c.CMEKStatus(ctx, vault)
+			if err != nil {
+				return onNotFound(err, listVaults)
+			}
+			s := sealState{VaultID: vault, Enabled: status.Enabled, Fingerprint: status.Fingerprint, CMEKStatus: status}
+			k, err := a.cmekKey(ctx, "")
+			if err != nil {
+				return err
+			}
+			if k != nil {
+				s.KeyAtHand = k.Fingerprint()
+			}
+			s.Next = s.next()
+			return a.printSealState(s)
+		}),
+	}
+	a.keyFlag(cmd)
+	return cmd
+}
+
+// sealState is what status prints with --json.
+type sealState struct {
+	VaultID     string `json:"vault_id"`
+	Enabled     bool   `json:"cmek_enabled"`
+	Fingerprint string `json:"cmek_fingerprint,omitempty"`
+	KeyAtHand   string `json:"key_at_hand,omitempty"` // fingerprint of the key that flag or environment give
+	Next        string `json:"next"`                  // what to do, for people
+	api.CMEKStatus
+}
+
+func (a *app) printSealState(s sealState) error {
+	if a.JSON {
+		return a.PrintJSON(s)
+	}
+	rows := [][]string{{"Vault", s.VaultID}, {"CMEK", s.mode()}}
+	if s.Enabled {
+		rows = append(rows, []string{"Fingerprint", s.Fingerprint}, []string{"Since", when(s.Since)}, []string{"Key check", kept(s.KeyCheck)})
+	}
+	if j := s.Rotation; j != nil {
+		rows = append(rows, []string{"Rotation", fmt.Sprintf("%s is %s, %d of %d", j.ID, j.Status, j.Processed, max(j.Processed, j.TotalSecrets))})
+	}
+	if s.Plain > 0 {
+		rows = append(rows, []string{"Not sealed", versions(s.Plain)})
+	}
+	if s.Damaged > 0 {
+		rows = append(rows, []string{"Damaged", versions(s.Damaged)})
+	}
+	if err := a.Table(s, append(rows, []string{"Key at hand", s.atHand()}, []string{"Next", s.Next})); err != nil {
+		return err
+	}
+	if len(s.Keys) == 0 {
+		return nil
+	}
+	fmt.Fprintln(a.Out)
+	return a.Table(s, s.inventory())
+}
+
+// inventory is which key still opens what.
+func (s sealState) inventory() [][]string {
+	rows := [][]string{{"KEY", "VERSIONS", "NEWEST OF", "WRITTEN FROM", "TO"}}
+	for _, k := range s.Keys {
+		rows = append(rows, []string{k.Fingerprint, strconv.Itoa(k.Versions), strconv.Itoa(k.Newest), cli.When(k.Oldest), cli.When(k.Latest)})
+	}
+	return rows
+}
+
+func (s sealState) mode() string {
+	switch {
+	case !s.Enabled:
+		return "disabled"
+	case s.BlobVersion == 2:
+		return "enabled, values are bound to vault and path"
+	}
+	return "enabled"
+}
+
+func (s sealState) atHand() string {
+	switch {
+	case s.KeyAtHand == "":
+		return "none"
+	case !s.Enabled:
+		return s.KeyAtHand
+	case s.KeyAtHand == s.Fingerprint:
+		return "fits"
+	}
+	return "does not fit: " + s.KeyAtHand
+}
+
+// next is the one thing to do.
+func (s sealState) next() string {
+	const rotate = "keyfold cmek rotate VAULT --old-key-file FILE --new-key-file FILE"
+	others, of := s.others()
+	switch j := s.Rotation; {
+	case j != nil && j.Status == "interrupted":
+		return "take the rotation up with the same keys: " + rotate + " --resume"
+	case j != nil:
+		return "wait for the rotation; readers need both keys until it has ended"
+	case !s.Enabled && others > 0:
+		return fmt.Sprintf("keep the key files below: %s still need them", versions(others))
+	case !s.Enabled:
+		return "seal the vault: keyfold cmek enable VAULT --cmek-key-file FILE"
+	case others > 0:
+		return fmt.Sprintf("keep the other key files below, %s still need them; or re-encrypt with each: %s --client-side --all", versions(others), rotate)
+	case of > 0:
+		return "nothing; keep the key file, and a copy of it in a second place"
+	}
+	return "write secrets; keep the key file, and a copy of it in a second place"
+}
+
+// others is how many versions need another key than the vault's, and own how
+// many need the vault's.
+func (s sealState) others() (others, own int) {
+	for _, k := range s.Keys {
+		if s.Enabled && k.Fingerprint == s.Fingerprint {
+			own += k.Versions
+		} else {
+			others += k.Versions
+		}
+	}
+	return others, own
+}
+
+func versions(n int) string {
+	if n == 1 {
+		return "1 version"
+	}
+	return fmt.Sprintf("%d versions", n)
+}
+
+func when(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return cli.When(*t)
+}
+
+func kept(check string) string {
+	if check == "" {
+		return "none"
+	}
+	return "kept"
+}
