@@ -45,7 +45,7 @@ func itemAs[In, Out any](s *Server, call kmsapi.Call[In, Out], do func(context.C
 	row := item(s, call, nil, nil)
 	row.Who = cmek
 	row.Handler = func(ctx context.Context, c *httpx.Call) error {
-		return answer(ctx, c, s, call, func(ctx context.Context, items []In) ([]Out, error) {
+		return answerItems(ctx, c, s, call, func(ctx context.Context, items []In) ([]Out, error) {
 			return do(ctx, c.Principal.Ref(), items)
 		}, wipe)
 	}

@@ -28,7 +28,7 @@ func (s *Server) reencrypt(ctx context.Context, c *httpx.Call) error {
 	if session == "" {
 		return missing("session")
 	}
-	return answer(ctx, c, s, kmsapi.Reencrypt, func(ctx context.Context, items []kmsapi.ReencryptItem) ([]kmsapi.ReencryptResult, error) {
+	return answerItems(ctx, c, s, kmsapi.Reencrypt, func(ctx context.Context, items []kmsapi.ReencryptItem) ([]kmsapi.ReencryptResult, error) {
 		return s.cfg.KMS.Reencrypt(ctx, session, items)
 	}, nil)
 }

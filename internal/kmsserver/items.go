@@ -22,12 +22,12 @@ const perItem = 512
 // item makes the row of an item call, in JSON and as protobuf. wipe wipes
 // results that are secret.
 func item[In, Out any](s *Server, call kmsapi.Call[In, Out], do func(context.Context, []In) ([]Out, error), wipe func([]Out)) httpx.Row {
-	handler := func(ctx context.Context, c *httpx.Call) error { return answer(ctx, c, s, call, do, wipe) }
+	handler := func(ctx context.Context, c *httpx.Call) error { return answerItems(ctx, c, s, call, do, wipe) }
 	return httpx.Row{Method: http.MethodPost, Pattern: call.Path, MaxBody: kmsapi.MaxBody, Timeout: time.Minute, Who: crypto, Handler: handler}
 }
 
-// answer answers one item call.
-func answer[In, Out any](ctx context.Context, c *httpx.Call, s *Server, call kmsapi.Call[In, Out], do func(context.Context, []In) ([]Out, error), wipe func([]Out)) error {
+// answerItems answers one item call.
+func answerItems[In, Out any](ctx context.Context, c *httpx.Call, s *Server, call kmsapi.Call[In, Out], do func(context.Context, []In) ([]Out, error), wipe func([]Out)) error {
 	req, err := parse(c, call)
 	if err != nil {
 		return err

@@ -29,7 +29,7 @@ func (s *Server) rows() []httpx.Row {
 		{Method: "GET", Pattern: "/get_wrapped", Who: crypto, Handler: httpx.NoBody(http.StatusOK, life.wrapped)},
 		{Method: "POST", Pattern: "/release_kek", Who: crypto, MaxBody: maxSmall, Strict: true, Handler: jsonBody(http.StatusOK, life.release)},
 
-		{Method: "POST", Pattern: "/cmek_rotation_key", Who: crypto, Handler: httpx.NoBody(http.StatusOK, life.cmekRotationKey)},
+		{Method: "POST", Pattern: "/cmek_rotation_key", Who: crypto, MaxBody: maxSmall, Handler: httpx.NoBody(http.StatusOK, life.cmekRotationKey)},
 		small(item(s, kmsapi.CMEKRotation, openCMEKRotations(k), nil)),
 		{Method: "GET", Pattern: "/cmek_rotation/{session}", Who: crypto, Handler: httpx.NoBody(http.StatusOK, life.cmekRotationAlive)},
 		{Method: "DELETE", Pattern: "/cmek_rotation/{session}", Who: crypto, Handler: httpx.NoBody(http.StatusOK, life.closeCMEKRotation)},
