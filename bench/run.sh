@@ -17,12 +17,13 @@ go build -o $out/load ./bench/load
 
 ops=("$@")
 [ ${#ops[@]} -gt 0 ] || ops=(fsync echo healthz secret-put secret-get message-post message-post-external message-list start
-	kms-encrypt kms-encrypt-batch kms-decrypt-batch kms-client kms-seal kms-deks)
+	cmek-rotate cmek-rotate-external kms-encrypt kms-encrypt-batch kms-decrypt-batch kms-client kms-seal kms-deks)
 results=()
 for op in "${ops[@]}"; do
 	echo "measuring $op" >&2
 	case $op in kms-*) serve=$out/keyfold-kms ;; *) serve=$out/keyfold ;; esac
-	$out/load -op "$op" -serve "$serve" -dir $out -json -rounds "${BENCH_ROUNDS:-3}" \
+	case $op in cmek-*) secrets=100000 ;; *) secrets=10000 ;; esac
+	$out/load -op "$op" -serve "$serve" -dir $out -json -secrets $secrets -rounds "${BENCH_ROUNDS:-3}" \
 		-duration "${BENCH_DURATION:-10s}" -warmup "${BENCH_WARMUP:-2s}" >"$out/$op.json"
 	results+=("$out/$op.json")
 done

@@ -43,7 +43,7 @@ type options struct {
 
 func parse() options {
 	var o options
-	names := append(slices.Sorted(maps.Keys(ops)), append(slices.Sorted(maps.Keys(kmsOps)), "kms-client", "kms-deks", "echo", "fsync", "start")...)
+	names := append(slices.Sorted(maps.Keys(ops)), append(slices.Sorted(maps.Keys(kmsOps)), "kms-client", "kms-deks", rotate, "echo", "fsync", "start")...)
 	flag.StringVar(&o.op, "op", "", "what to do: "+strings.Join(names, ", ")+"; with -serve also NAME"+external)
 	flag.StringVar(&o.url, "url", "", "the server, as http://host:port")
 	flag.StringVar(&o.key, "api-key", os.Getenv("KEYFOLD_API_KEY"), "bearer key (default $KEYFOLD_API_KEY)")
@@ -55,7 +55,7 @@ func parse() options {
 	flag.IntVar(&o.size, "size", 1024, "bytes of a value or a message body")
 	flag.DurationVar(&o.duration, "duration", 10*time.Second, "measured time")
 	flag.DurationVar(&o.warmup, "warmup", 2*time.Second, "time before it that is not counted")
-	flag.IntVar(&o.secrets, "secrets", 10_000, "secret-get: how many secrets to read from")
+	flag.IntVar(&o.secrets, "secrets", 10_000, "secret-get: how many secrets to read from; cmek-rotate: how many versions to rotate")
 	flag.IntVar(&o.paths, "paths", 0, "secret-put: paths that each connection writes to in turn; 0: always a new one")
 	flag.BoolVar(&o.sealed, "sealed", false, "secret-put, secret-get: the vault has a CMEK key, values have the shape of blobs")
 	flag.IntVar(&o.threads, "threads", 16, "message-post, message-list: threads")
@@ -146,6 +146,12 @@ func measure(o options) (*result, error) {
 		return measureKMS(o, dir)
 	}
 	name, outside := strings.CutSuffix(o.op, external)
+	if name == rotate {
+		if o.serve == "" {
+			return nil, errors.New("the operation needs -serve BINARY")
+		}
+		return measureRotation(o, dir, outside)
+	}
 	setUp, ok := ops[name]
 	if !ok {
 		return nil, errors.New("no such operation; see -help for -op")

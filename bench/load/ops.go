@@ -30,6 +30,9 @@ type shape struct {
 	sealed      bool // the vault has a CMEK key and the values are blobs
 }
 
+// rotate is the operation of rotate.go.
+const rotate = "cmek-rotate"
+
 // external after an operation's name asks for the key process outside the server.
 const external = "-external"
 

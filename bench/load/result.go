@@ -46,6 +46,8 @@ type result struct {
 	RestartMS   []float64 `json:"restart_ms,omitempty"`     // op start: the same on the directory of the start before
 	IdleRSS     int64     `json:"idle_rss_bytes,omitempty"` // op start: the greatest seen, a second after the start
 	BinaryBytes int64     `json:"binary_bytes,omitempty"`
+
+	Rotation *rotation `json:"rotation,omitempty"` // op cmek-rotate
 }
 
 func newResult(op string, s shape) *result {
@@ -110,6 +112,9 @@ func table(w io.Writer, all []*result) {
 		if r.Op == "start" {
 			fmt.Fprintf(w, "start: %.0f ms on a fresh directory, %.0f ms again (slowest); idle %.1f MB; binary %.1f MB\n",
 				greatest(r.StartMS), greatest(r.RestartMS), mb(r.IdleRSS), mb(r.BinaryBytes))
+		}
+		if r.Rotation != nil {
+			fmt.Fprint(w, r.Rotation.line(r))
 		}
 		if r.FirstError != "" {
 			fmt.Fprintf(w, "%s: first error: %s\n", r.Op, r.FirstError)

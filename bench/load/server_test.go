@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"testing"
 
 	"github.com/keyfold/keyfold/keyfoldtest"
@@ -43,5 +44,42 @@ func TestEveryOperationWorksAgainstAServer(t *testing.T) {
 				t.Errorf("%s: %v", op, err)
 			}
 		}
+	}
+}
+
+// BenchmarkRotation rotates the key of a vault of 20,000 versions in a server in
+// this process, its key process inside or, with KEYFOLD_TEST_KMS=socket, behind a
+// socket in this process.
+func BenchmarkRotation(b *testing.B) {
+	s := keyfoldtest.Start(b, keyfoldtest.OnDisk(b.TempDir()))
+	v, err := fillSealed(options{target: target{s.URL, s.APIKey}, shape: shape{connections: 32, size: 1024, secrets: 20_000}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := v.rotate(func() {}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(v.versions()*b.N)/b.Elapsed().Seconds(), "versions/s")
+}
+
+func TestARotationIsMeasuredUntilItsJobIsCompleted(t *testing.T) {
+	s := keyfoldtest.Start(t)
+	o := options{target: target{s.URL, s.APIKey}, shape: shape{connections: 2, size: 100, secrets: 250}}
+	o.pid = os.Getpid()
+	v, err := fillSealed(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := rotation{Versions: v.versions()}
+	for range 2 { // the second from the key that the first brought
+		if err := v.measure(&out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out.PerSecond <= 0 || v.versions() != 250 {
+		t.Errorf("%+v", out)
 	}
 }
