@@ -3,6 +3,7 @@ package server_test
 import (
 	"bytes"
 	"flag"
+	"io"
 	"net/http"
 	"os"
 	"regexp"
@@ -229,3 +230,23 @@ func TestTheDocumentClosesTheStrictBodies(t *testing.T) {
 // stripped are members that clients who call themselves as generated ones do
 // are not sent, and that others are sent only when they say something.
 var stripped = map[string]bool{"Policy.effect": true, "Policy.priority": true}
+
+func TestAnybodyMayReadAndKeepTheDocument(t *testing.T) {
+	w := newWorld(t)
+	want, err := os.ReadFile("openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.Get(w.URL + "/v1/openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	got, err := io.ReadAll(res.Body)
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d bytes are served of %d, %v", len(got), len(want), err)
+	}
+	if cache := res.Header.Get("Cache-Control"); res.StatusCode != 200 || cache != "public, max-age=300" || res.Header.Get("Content-Type") != "application/json" {
+		t.Errorf("%d, %q, %q", res.StatusCode, cache, res.Header.Get("Content-Type"))
+	}
+}
