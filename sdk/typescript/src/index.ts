@@ -15,7 +15,7 @@ export type { Http, RequestOptions } from "./http.js";
 export type { Agents, ApiKeys, Auth, Policies } from "./identity.js";
 export { formatCmekKeyFile, parseCmekKey, parseCmekKeyFile } from "./keyfile.js";
 export type { CmekKeyOption, CmekSealer } from "./keys.js";
-export type { ClientRotation, ClientRotationOptions, ClientRotationProgress, SkippedVersion } from "./reencrypt.js";
+export type { ClientRotation, ClientRotationOptions, KeptVersion } from "./reencrypt.js";
 export type { Meta, Result } from "./result.js";
 export { METADATA_ENCODING, type PutOptions, type PutSecret, type Secrets, type SecretValue } from "./secrets.js";
 export type { Audit, OpenedShare, OpenShareOptions, Shares } from "./shares.js";

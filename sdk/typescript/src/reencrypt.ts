@@ -3,49 +3,47 @@
 // fingerprint of each version says how far that is, so a second run goes on
 // where the first one ended, and two at once do no harm.
 
-import { isLowerHex, toHex } from "./bytes.js";
+import { decodeText, encodeText, isLowerHex, toHex } from "./bytes.js";
 import { CmekKey, cmekEncrypt, inspectCmekValue, type CmekContext } from "./cmek.js";
 import { CmekError, ConflictError, GoneError, KeyfoldError, NotFoundError } from "./errors.js";
 import { pathOf, type Http } from "./http.js";
-import { KeyRing, openWith, sealWith, type ClientKey, type CmekKeyOption, type VaultStates } from "./keys.js";
+import { checkKey, KeyRing, openWith, sealWith, type ClientKey, type CmekKeyOption, type VaultStates } from "./keys.js";
 import type { Answer } from "./result.js";
 import { secretPath } from "./secrets.js";
 import type { CmekStatus, CmekVersion, CmekVersions, EnableCmek, Secret } from "./types.js";
 
 /** How a rotation by the client is done. */
 export interface ClientRotationOptions {
-  /** "all" (default): every stored version that can be read. "newest": only the newest of each secret. */
-  versions?: "all" | "newest";
-  /** Versions at once; 8 when absent. */
-  concurrency?: number;
-  /** Re-encrypt versions with max_access_count too. Reading them counts: a version that has one read left is used up by it. */
-  spendReads?: boolean;
-  /** true: the vault takes bound blobs only from now on, and all that is re-encrypted becomes bound. */
+  /** Re-encrypt every version that can be read; otherwise only the newest of each secret, and older ones stay under the old key. */
+  all?: boolean;
+  /** Re-encrypt versions with max_access_count too. It costs each one read; a version that has one left is not touched. */
+  readLimited?: boolean;
+  /** The vault takes bound blobs only from now on, and all that is re-encrypted becomes bound. */
   bound?: boolean;
-  onProgress?: (progress: ClientRotationProgress) => void;
+  /** Calls at once; 8 when absent. */
+  concurrency?: number;
+  onProgress?: (done: number, total: number) => void;
   /** Ends the rotation between two versions. */
   signal?: AbortSignal;
 }
 
-export interface ClientRotationProgress {
-  /** Versions that were looked at. */
-  done: number;
-  total: number;
-}
-
 /** What a rotation by the client has done. */
 export interface ClientRotation {
+  /** Versions that are under the new key now, and were under the old one when the call began. */
   reencrypted: number;
-  /** Somebody else re-encrypted them meanwhile. */
-  already: number;
-  /** Versions that are under the old key still, and why. */
-  skipped: SkippedVersion[];
+  /** Versions that are still under the old key. */
+  kept: KeptVersion[];
 }
 
-export interface SkippedVersion {
+export interface KeptVersion {
   path: string;
   version: number;
-  reason: "not_newest" | "disabled" | "deleted" | "expired" | "read_out" | "limited_reads" | "does_not_open" | "gone";
+  /**
+   * older: not the newest, without all. read_limited: without readLimited, or
+   * with one read left. failed: it does not open, or is not to be had. Or the
+   * state of a version that nobody can read any more.
+   */
+  why: "older" | "read_limited" | "failed" | "disabled" | "deleted" | "expired" | "read_out";
 }
 
 /** Everything that one rotation needs. */
@@ -66,16 +64,28 @@ export async function rotateHere(
   if (old.fingerprint === fresh.fingerprint) throw new KeyfoldError("The old and the new key are the same; there is nothing to do");
   const version = await switchKey(http, states, vaultId, old, fresh, options);
   const run: Run = { http, vaultId, old, fresh, version, options };
-  const versions = await listVersions(run);
-  const out: ClientRotation = { reencrypted: 0, already: 0, skipped: [] };
+  const out: ClientRotation = { reencrypted: 0, kept: [] };
+  const keep = (v: CmekVersion, why: KeptVersion["why"]) => out.kept.push({ path: v.path, version: v.version, why });
+  const todo: CmekVersion[] = [];
+  for (const v of await listVersions(run)) {
+    const why = reasonToKeep(v, options);
+    if (why === undefined) todo.push(v);
+    else keep(v, why);
+  }
   let done = 0;
-  await inParallel(versions, options, async (v) => {
-    const outcome = await reencrypt(run, v);
-    if (outcome === "reencrypted" || outcome === "already") out[outcome]++;
-    else out.skipped.push({ path: v.path, version: v.version, reason: outcome });
-    options.onProgress?.({ done: ++done, total: versions.length });
+  await inParallel(todo, options, async (v) => {
+    if (await reencrypt(run, v)) out.reencrypted++;
+    else keep(v, "failed");
+    options.onProgress?.(++done, todo.length);
   });
   return { data: out, status: 200, headers: new Headers() };
+}
+
+function reasonToKeep(v: CmekVersion, options: ClientRotationOptions): KeptVersion["why"] | undefined {
+  if (v.state !== "readable") return v.state as KeptVersion["why"];
+  if (!v.newest && !options.all) return "older";
+  const left = v.max_access_count ? v.max_access_count - (v.reads ?? 0) : Infinity;
+  return left <= 1 || (left < Infinity && !options.readLimited) ? "read_limited" : undefined;
 }
 
 /** Makes the new key the vault's, and returns the version of the blobs that it takes then. */
@@ -84,18 +94,30 @@ async function switchKey(
 ): Promise<1 | 2> {
   const path = pathOf("vaults", vaultId, "cmek");
   const status = await http.get<CmekStatus>(path, { query: { keys: false } });
-  if (status.enabled && status.fingerprint === fresh.fingerprint) return status.blob_version === 2 ? 2 : 1;
-  if (status.enabled && status.fingerprint !== old.fingerprint) {
+  if (!status.enabled) throw new CmekError("not_sealed", "The vault is not sealed; enable CMEK with the new key instead");
+  if (status.rotation) throw new KeyfoldError(`The server is rotating the vault's key (${status.rotation.id}); cancel that first, or wait for its end`);
+  const check = status.key_check === undefined ? undefined : await fresh.check?.(vaultId);
+  if (status.fingerprint === fresh.fingerprint) {
+    await checkKey(fresh, vaultId, states.remember(vaultId, status));
+    return status.blob_version === 2 ? 2 : 1;
+  }
+  if (status.fingerprint !== old.fingerprint) {
     throw new CmekError("key_missing", `The vault's CMEK key is ${status.fingerprint}, neither the old nor the new one; nothing was changed`);
   }
-  if (!status.enabled) throw new CmekError("not_sealed", "The vault is not sealed; enable CMEK with the new key instead");
+  for (const key of [old, fresh]) await tryKey(key, vaultId);
   const version = (options.bound ?? status.blob_version === 2) ? 2 : 1;
   const request: EnableCmek = { fingerprint: fresh.fingerprint, blob_version: version, replaces: old.fingerprint };
-  const check = await fresh.check?.(vaultId);
   if (check !== undefined) request.key_check = check;
   await http.post(path, request);
   states.forget(vaultId);
   return version;
+}
+
+/** Seals and opens: a vault must not get a key that cannot be used. */
+async function tryKey(key: ClientKey, vaultId: string): Promise<void> {
+  const at = { vaultId, path: "trial" };
+  const opened = decodeText(await openWith(key, await sealWith(key, encodeText("trial"), 1, at), at));
+  if (opened !== "trial") throw new CmekError("decrypt", `The key ${key.fingerprint} cannot be used; nothing was changed`);
 }
 
 async function listVersions({ http, vaultId, old }: Run): Promise<CmekVersion[]> {
@@ -109,27 +131,20 @@ async function listVersions({ http, vaultId, old }: Run): Promise<CmekVersion[]>
   }
 }
 
-async function reencrypt(run: Run, v: CmekVersion): Promise<"reencrypted" | "already" | SkippedVersion["reason"]> {
-  if (v.state !== "readable") return v.state as SkippedVersion["reason"];
-  if (!v.newest && run.options.versions === "newest") return "not_newest";
-  if (v.max_access_count && !run.options.spendReads) return "limited_reads";
+/** Re-encrypts a version in its place; false when it cannot be. Somebody else may have done it meanwhile. */
+async function reencrypt(run: Run, v: CmekVersion): Promise<boolean> {
   const url = secretPath(run.vaultId, "secret-version", v.path, v.version);
   try {
     const answer = await run.http.answer<Secret>("GET", url, { counts: true, signal: run.options.signal });
-    if (answer.headers.get("X-Keyfold-Cmek-Fingerprint") !== run.old.fingerprint) return "already";
+    if (answer.headers.get("X-Keyfold-Cmek-Fingerprint") === run.fresh.fingerprint) return true;
     const value = await reseal(run, answer.data.value, { vaultId: run.vaultId, path: v.path });
     await run.http.put(url, { value, old_fingerprint: run.old.fingerprint, new_fingerprint: run.fresh.fingerprint });
-    return "reencrypted";
+    return true;
   } catch (err) {
-    return excuse(err);
+    if (err instanceof ConflictError && err.status === 412) return true;
+    if (err instanceof GoneError || err instanceof NotFoundError || err instanceof CmekError) return false;
+    throw err;
   }
-}
-
-function excuse(err: unknown): "already" | "gone" | "does_not_open" {
-  if (err instanceof ConflictError && err.status === 412) return "already";
-  if (err instanceof GoneError || err instanceof NotFoundError) return "gone";
-  if (err instanceof CmekError) return "does_not_open";
-  throw err;
 }
 
 /** The value under the new key: in the form and of the version that it came in, unless the vault takes bound blobs only. */
