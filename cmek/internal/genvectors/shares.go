@@ -118,6 +118,9 @@ func shares() []any {
 		add("damaged: "+c[0], "damaged_share", nil, c[1])
 	}
 	forged := splitKey(key, 3, 5, "one")
+	forged.threshold = 6
+	add("forged: a threshold above the shares", "damaged_share", nil, forged.texts()...)
+	forged = splitKey(key, 3, 5, "one")
 	forged.values[1] = scalar(new(big.Int).Sub(order, big.NewInt(1)))
 	add("forged: a value that is not the polynomial's", "not_the_key", nil, forged.texts()[:3]...)
 	forged = splitKey(key, 3, 5, "one")
