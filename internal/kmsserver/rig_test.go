@@ -212,8 +212,8 @@ func newRig(t testing.TB, change ...func(*Config)) *rig {
 	cfg := Config{
 		KMS: r.kms,
 		Callers: []Caller{
-			{UID: uid(cryptoUID), Roles: Crypto}, {UID: uid(adminUID), Roles: Admin}, {UID: uid(bothUID), Roles: Crypto | Admin}, {UID: uid(noRoleUID)},
-			{Name: "crypto", Roles: Crypto}, {Name: "admin", Roles: Admin}, {Name: "spiffe://keyfold/both", Roles: Crypto | Admin}, {Name: "no-role"},
+			{UID: uid(cryptoUID), Roles: Crypto}, {UID: uid(adminUID), Roles: Admin}, {UID: uid(bothUID), Roles: Crypto | Admin}, {UID: uid(noRoleUID)}, {UID: uid(agentUID), Roles: CMEK}, {UID: uid(otherUID), Roles: CMEK},
+			{Name: "crypto", Roles: Crypto}, {Name: "agent", Roles: CMEK}, {Name: "admin", Roles: Admin}, {Name: "spiffe://keyfold/both", Roles: Crypto | Admin}, {Name: "no-role"},
 		},
 		Status: func() kmsapi.Status { _ = r.kms.note("Status"); return kmsapi.Status{Root: "file"} },
 		Backup: func(_ context.Context, w io.Writer) error {
