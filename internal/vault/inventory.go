@@ -33,6 +33,12 @@ func (s *Service) takeInventory(ctx context.Context, vaultID string, out *api.CM
 		out.Keys = append(out.Keys, *k)
 	}
 	slices.SortFunc(out.Keys, func(a, b api.CMEKKey) int {
+		switch out.Fingerprint {
+		case a.Fingerprint:
+			return -1
+		case b.Fingerprint:
+			return 1
+		}
 		return cmp.Or(b.Latest.Compare(a.Latest), cmp.Compare(a.Fingerprint, b.Fingerprint))
 	})
 	return i.err
