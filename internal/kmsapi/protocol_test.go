@@ -70,13 +70,17 @@ func parseBody(t *testing.T, text string) (b body) {
 
 // held holds an example of one path to the code.
 var held = map[string]func(*testing.T, example){
-	CreateKEK.Path: heldItems(CreateKEK),
-	CreateDEK.Path: heldItems(CreateDEK),
-	Encrypt.Path:   heldItems(Encrypt),
-	Decrypt.Path:   heldItems(Decrypt),
-	Seal.Path:      heldItems(Seal),
-	Open.Path:      heldItems(Open),
-	Rewrap.Path:    heldItems(Rewrap),
+	CreateKEK.Path:       heldItems(CreateKEK),
+	CreateDEK.Path:       heldItems(CreateDEK),
+	Encrypt.Path:         heldItems(Encrypt),
+	Decrypt.Path:         heldItems(Decrypt),
+	Seal.Path:            heldItems(Seal),
+	Open.Path:            heldItems(Open),
+	Rewrap.Path:          heldItems(Rewrap),
+	CMEKRotation.Path:    heldItems(CMEKRotation),
+	Reencrypt.Path:       heldItems(Reencrypt),
+	"/cmek_rotation_key": heldJSON[none, CMEKRotationKey],
+	"/cmek_rotation/019344d0-7d3f-4a10-8c53-5ab1c4e0a7d2": heldJSON[none, CMEKRotationAlive],
 	"/get_wrapped": heldJSON[none, struct {
 		Wrapped []byte `json:"wrapped"`
 	}],

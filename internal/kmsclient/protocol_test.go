@@ -32,13 +32,24 @@ var spoken = map[string]func(context.Context, *Client) (any, error){
 	"POST /destroy_kek_version": func(ctx context.Context, c *Client) (any, error) {
 		return struct{}{}, c.DestroyKEKVersion(ctx, "vault_1", 1)
 	},
-	"POST /shred_dek":     func(ctx context.Context, c *Client) (any, error) { return struct{}{}, c.ShredDEK(ctx, "dek_1") },
-	"GET /jobs":           func(ctx context.Context, c *Client) (any, error) { return c.Jobs(ctx) },
-	"DELETE /jobs/" + job: func(ctx context.Context, c *Client) (any, error) { return struct{}{}, c.CancelJob(ctx, job) },
-	"GET /status":         func(ctx context.Context, c *Client) (any, error) { return c.Status(ctx) },
+	"POST /shred_dek":         func(ctx context.Context, c *Client) (any, error) { return struct{}{}, c.ShredDEK(ctx, "dek_1") },
+	"GET /jobs":               func(ctx context.Context, c *Client) (any, error) { return c.Jobs(ctx) },
+	"DELETE /jobs/" + job:     func(ctx context.Context, c *Client) (any, error) { return struct{}{}, c.CancelJob(ctx, job) },
+	"POST /cmek_rotation_key": func(ctx context.Context, c *Client) (any, error) { return c.CMEKRotationKey(ctx) },
+	"GET /cmek_rotation/" + session: func(ctx context.Context, c *Client) (any, error) {
+		alive, err := c.CMEKRotationAlive(ctx, session)
+		return kmsapi.CMEKRotationAlive{Alive: alive}, err
+	},
+	"DELETE /cmek_rotation/" + session: func(ctx context.Context, c *Client) (any, error) {
+		return struct{}{}, c.CloseCMEKRotation(ctx, session)
+	},
+	"GET /status": func(ctx context.Context, c *Client) (any, error) { return c.Status(ctx) },
 }
 
-const job = "019344d0-7d3f-7a10-8c53-5ab1c4e0a7d1"
+const (
+	job     = "019344d0-7d3f-7a10-8c53-5ab1c4e0a7d1"
+	session = "019344d0-7d3f-4a10-8c53-5ab1c4e0a7d2"
+)
 
 var jsonExample = regexp.MustCompile("```example\n(\\S+ \\S+)\n(?:(\\{.*\\})\n)?\n(20\\d)\n(.*)\n```")
 
