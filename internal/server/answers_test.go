@@ -3,6 +3,8 @@ package server_test
 import (
 	"cmp"
 	"context"
+	"crypto/ecdh"
+	"crypto/hpke"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -20,6 +22,7 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 
 	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/cmek"
 )
 
 // Every answer that these tests see is held against the document, closed, so
@@ -219,6 +222,45 @@ func TestTheRestOfTheOperationsAnswersWell(t *testing.T) {
 	c.made(c.home.owner, "POST "+vault+"/cmek", `{"fingerprint":"`+fresh+`"}`, "")
 	c.made(c.home.owner, "GET "+vault+"/cmek-versions?limit=1&fingerprint="+fingerprint, "", "")
 	c.made(c.home.owner, "PUT "+vault+"/secret-version/a/1", `{"value":"`+blob+`","old_fingerprint":"`+fingerprint+`","new_fingerprint":"`+fresh+`"}`, "id")
+
+	c.rotates(c.home.make("POST /v1/vaults", `{"name":"r"}`, "id"))
+}
+
+// rotates enables CMEK in a vault and rotates its key.
+func (c *cast) rotates(id string) {
+	c.t.Helper()
+	vault, before, after := "/v1/vaults/"+id, cmek.Generate(), cmek.Generate()
+	c.made(c.home.owner, "POST "+vault+"/cmek", `{"fingerprint":"`+before.Fingerprint()+`"}`, "")
+	value, err := cmek.EncryptValue(before, []byte(canary))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.made(c.home.owner, "PUT "+vault+"/secrets/a", `{"value":"`+value+`"}`, "id")
+	to := decode[api.CMEKRotationKey](c.t, c.call(c.home.owner, "GET "+vault+"/cmek-rotate-key", ""))
+	public, err := hpke.DHKEM(ecdh.P256()).NewPublicKey(to.PublicKey)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	info := "keyfold/cmek-rotation/v1\n" + id + "\n" + before.Fingerprint() + "\n" + after.Fingerprint()
+	sealed, err := hpke.Seal(public, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(info), append(before.Bytes(), after.Bytes()...))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	const enc = 65 // bytes of a point
+	req, err := json.Marshal(api.RotateCMEK{NewFingerprint: after.Fingerprint(), SealedKeys: &api.SealedCMEKKeys{KeyID: to.KeyID, Enc: sealed[:enc], Ciphertext: sealed[enc:]}})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	job := c.made(c.home.owner, "POST "+vault+"/cmek-rotate", string(req), "id")
+	c.made(c.home.owner, "GET "+vault+"/cmek", "", "")
+	c.settle()
+	for _, call := range []string{"GET " + vault + "/cmek-rotate/" + job, "DELETE " + vault + "/cmek-rotate/" + job} { // which has ended
+		if j := decode[api.CMEKRotationJob](c.t, c.call(c.home.owner, call, "")); j.Status != "completed" {
+			c.t.Errorf("%s: %+v", call, j)
+		}
+	}
+	c.made(c.home.owner, "GET "+vault+"/cmek-rotations", "", "")
+	c.made(c.home.owner, "GET "+vault+"/cmek?keys=true", "", "")
 }
 
 // unheard are operations whose good answer no test here sees, and why.

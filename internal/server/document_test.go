@@ -32,7 +32,7 @@ var answerHeaders = []openapi.Param{
 	{Name: api.HeaderRequestID, Description: "Finds the call in the server's log", Required: true},
 	{Name: api.HeaderCMEKFingerprint, Description: "Fingerprint of the key that opens the value, which is a blob. Absent: the value is plain", Schema: fingerprintSchema},
 	{Name: "Location", Description: "Path of the job", Required: true},
-	{Name: "Retry-After", Description: "Seconds to wait", Schema: openapi.Schema{"type": "integer", "minimum": 1}},
+	{Name: "Retry-After", Description: "Seconds to wait, where that helps", Schema: openapi.Schema{"type": "integer", "minimum": 1}},
 	{Name: "WWW-Authenticate", Description: "The scheme that is asked for", Required: true, Schema: openapi.Schema{"type": "string", "const": "Bearer"}},
 }
 
@@ -43,7 +43,7 @@ var failures = map[int]openapi.Failure{
 	403: problem("The caller may not do this."),
 	404: problem("There is no such thing, or none that is for the caller to see."),
 	408: problem("The body did not arrive in time."),
-	409: problem("The state of things does not admit this."),
+	409: problem("The state of things does not admit this.", "Retry-After"),
 	410: problem("It was there and is no more."),
 	412: problem("The condition of the request does not hold."),
 	413: problem("The body is over the limit."),
@@ -98,9 +98,24 @@ var members = map[string]openapi.Schema{
 	"GenerateSecret.charset":     oneOf("hex", "base64", "alphanumeric", "ascii"),
 	"GenerateSecret.length":      {"type": "integer", "minimum": 8, "maximum": 1024, "default": 32},
 
-	"EnableCMEK.fingerprint": fingerprintSchema,
-	"Vault.cmek_fingerprint": fingerprintSchema,
-	"Vault.created_by_type":  oneOf("user", "agent"),
+	"EnableCMEK.fingerprint":           fingerprintSchema,
+	"EnableCMEK.replaces":              fingerprintSchema,
+	"EnableCMEK.key_check":             fingerprintSchema,
+	"EnableCMEK.blob_version":          blobVersion,
+	"CMEKStatus.fingerprint":           fingerprintSchema,
+	"CMEKStatus.key_check":             fingerprintSchema,
+	"CMEKStatus.blob_version":          blobVersion,
+	"CMEKKey.fingerprint":              fingerprintSchema,
+	"CMEKVersion.state":                oneOf(api.CMEKReadable, api.CMEKDisabled, api.CMEKDeleted, api.CMEKExpired, api.CMEKReadOut),
+	"RotateCMEK.new_fingerprint":       fingerprintSchema,
+	"RotateCMEK.new_key_check":         fingerprintSchema,
+	"ReencryptVersion.old_fingerprint": fingerprintSchema,
+	"ReencryptVersion.new_fingerprint": fingerprintSchema,
+	"CMEKRotationJob.old_fingerprint":  fingerprintSchema,
+	"CMEKRotationJob.new_fingerprint":  fingerprintSchema,
+	"CMEKRotationJob.status":           oneOf("running", "interrupted", "completed", "failed", "cancelled"),
+	"Vault.cmek_fingerprint":           fingerprintSchema,
+	"Vault.created_by_type":            oneOf("user", "agent"),
 
 	"Policy.conditions":           openapi.Ref(api.PolicyConditions{}),
 	"Policy.permissions":          listOf(api.PolicyPermissions...),
@@ -134,9 +149,10 @@ var members = map[string]openapi.Schema{
 }
 
 var (
-	plans      = []string{"free", "pro", "business", "enterprise"}
-	roles      = []string{"owner", "admin", "member"}
-	recipients = []string{api.ShareUser, api.ShareAgent, api.ShareCreator, api.ShareEmail, api.ShareLink}
+	plans       = []string{"free", "pro", "business", "enterprise"}
+	roles       = []string{"owner", "admin", "member"}
+	blobVersion = openapi.Schema{"type": "integer", "enum": []int{1, 2}}
+	recipients  = []string{api.ShareUser, api.ShareAgent, api.ShareCreator, api.ShareEmail, api.ShareLink}
 )
 
 func oneOf(values ...string) openapi.Schema {

@@ -34,8 +34,10 @@ type operationGroup struct {
 const (
 	gone        = "The secret or version was deleted, disabled, or has expired, or its reads are used up."
 	limited     = "The caller may not do this, or the org's plan admits no more of them (type `resource_limit_exceeded`)."
-	keyMismatch = "The declared fingerprint is not that of the vault's key (type `cmek_key_mismatch`)."
-	tooMany     = "There are as many as there can be; delete one."
+	keyMismatch = "The declared fingerprint is neither that of the vault's key nor of the one that it is being rotated to (type `cmek_key_mismatch`), " +
+		"or a rotation is about to end and the value is sealed with its old key (type `cmek_rotation_closing`, with Retry-After)."
+	rotating = "A rotation of the key is under way (type `cmek_rotating`)."
+	tooMany  = "There are as many as there can be; delete one."
 )
 
 // operations is the table that the document is made of. An operation is one
@@ -49,9 +51,29 @@ var operations = []operationGroup{
 	}},
 	{"cmek", "Customer-managed keys: values that are sealed by the client before they are sent.", []operation{
 		{"POST /v1/vaults/{vault}/cmek", "enableCmek", "Enable a customer-managed key", api.EnableCMEK{}, api.Vault{}, 0, operationMore{
-			text: "Later writes must be blobs; what is stored stays as it is. The key itself is never sent. It needs the plan business or enterprise (403 otherwise)."}},
+			text:  "Later writes must be blobs; what is stored stays as it is. The key itself is never sent. It needs the plan business or enterprise (403 otherwise).",
+			fails: fails{409: "The vault's key is not the one that is to be replaced (type `cmek_key_mismatch`), or is being rotated (type `cmek_rotating`)."}}},
 		{"DELETE /v1/vaults/{vault}/cmek", "disableCmek", "Disable the customer-managed key", nil, api.Vault{}, 0, operationMore{
-			text: "Later writes are plain; what was sealed keeps its flag and still needs its key."}},
+			text: "Later writes are plain; what was sealed keeps its flag and still needs its key.", fails: fails{409: rotating}}},
+		{"GET /v1/vaults/{vault}/cmek", "getCmek", "Show the vault's key, and which keys still open how many versions", nil, api.CMEKStatus{}, 0, operationMore{
+			params: params{{In: "query", Name: "keys", Description: "false: without what is said of stored versions, which costs a scan of them", Schema: openapi.Schema{"type": "boolean", "default": true}}}}},
+		{"POST /v1/vaults/{vault}/cmek-rotate", "rotateCmek", "Let the server re-encrypt all versions under another key", api.RotateCMEK{}, api.CMEKRotationJob{}, 202, operationMore{
+			text: "Send both keys, sealed in sealed_keys or in the two headers. Headers are taken over TLS, from the server's own machine, and from a trusted proxy alone. " +
+				"They are kept in memory until the rotation ends. The same request goes on with a rotation that was interrupted.",
+			params: params{
+				header(api.HeaderCMEKOldKey, "The vault's key, where it is not in sealed_keys", keySchema),
+				header(api.HeaderCMEKNewKey, "The key of new_fingerprint, where it is not in sealed_keys", keySchema),
+			},
+			headers: []string{"Location"},
+			fails: fails{
+				400: "The request is not what this call takes, the vault has no customer-managed key, or a key is missing or wrong (types `cmek_old_key`, `cmek_new_key`), or came over a connection that others can read (type `cmek_unsafe_transport`).",
+				409: "A rotation to another key is under way, or the vault's key was changed meanwhile (type `cmek_rotating`).",
+			}}},
+		{"GET /v1/vaults/{vault}/cmek-rotate-key", "getCmekRotationKey", "Make a public key that the keys of one rotation are sealed to", nil, api.CMEKRotationKey{}, 0, operationMore{}},
+		{"GET /v1/vaults/{vault}/cmek-rotate/{job}", "getCmekRotation", "Show a rotation", nil, api.CMEKRotationJob{}, 0, operationMore{}},
+		{"DELETE /v1/vaults/{vault}/cmek-rotate/{job}", "cancelCmekRotation", "End a rotation; the vault keeps its key, and what is under the new one stays so", nil, api.CMEKRotationJob{}, 0, operationMore{
+			fails: fails{409: "The rotation has just become complete."}}},
+		{"GET /v1/vaults/{vault}/cmek-rotations", "listCmekRotations", "List the vault's rotations, newest first", nil, api.CMEKRotations{}, 0, operationMore{}},
 		{"GET /v1/vaults/{vault}/cmek-versions", "listCmekVersions", "List the versions under a customer-managed key, without values", nil, api.CMEKVersions{}, 0, operationMore{
 			params: params{{In: "query", Name: "fingerprint", Description: "Of the key", Required: true, Schema: fingerprintSchema}, limit(1000, 1000), query("cursor", "What next_cursor of the page before says")}}},
 		{"PUT /v1/vaults/{vault}/secret-version/{path...}", "reencryptVersion", "Put a version that the client has sealed anew in the place of itself", api.ReencryptVersion{}, api.SecretMetadata{}, 0, operationMore{
@@ -59,7 +81,7 @@ var operations = []operationGroup{
 			text:    "For a client that changes the key of a vault and sends no key: it reads a version, opens it, seals it with the vault's new key, and stores it here. All else of the version stays.",
 			fails: fails{
 				400: "The request is not what this call takes: the vault has no customer-managed key, or the value is no blob (type `cmek_blob_required`).",
-				409: "new_fingerprint is not that of the vault's key (type `cmek_key_mismatch`).", 410: gone,
+				409: keyMismatch, 410: gone,
 				412: "The version is not under the key of old_fingerprint, perhaps since another client was faster.",
 			}}},
 	}},
@@ -220,6 +242,7 @@ type (
 
 var (
 	fingerprintSchema = openapi.Schema{"type": "string", "pattern": "^[0-9a-f]{64}$"}
+	keySchema         = openapi.Schema{"type": "string", "contentEncoding": "base64", "minLength": 44, "maxLength": 44}
 
 	shareFails = fails{
 		403: "The share is for somebody else, for other addresses, or needs its passphrase (type `share_passphrase`).",

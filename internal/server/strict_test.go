@@ -18,9 +18,10 @@ var strictBodies = map[string]string{
 	"Agent": "id name auth_method is_active intents_api_enabled shroud_enabled created_at | description scopes tx_to_allowlist tx_max_value_eth " +
 		"tx_daily_limit_eth tx_allowed_chains token_ttl_seconds vault_ids client_cert_fingerprint oidc_issuer oidc_client_id ssh_public_key " +
 		"ecdh_public_key shroud_config expires_at last_active_at smart_accounts",
-	"AgentCreated": "agent | api_key",
-	"Policy":       "id vault_id secret_path_pattern principal_type principal_id permissions created_at | conditions expires_at created_by created_by_type",
-	"PublicKey":    "alg public_key_base64 |",
+	"AgentCreated":    "agent | api_key",
+	"Policy":          "id vault_id secret_path_pattern principal_type principal_id permissions created_at | conditions expires_at created_by created_by_type",
+	"PublicKey":       "alg public_key_base64 |",
+	"CMEKRotationJob": "id vault_id status total_secrets processed created_at | old_fingerprint new_fingerprint error started_at completed_at",
 }
 
 // generated is how generated clients call themselves unless told otherwise.
