@@ -116,4 +116,3 @@ func (c *Client) bounded(ctx context.Context, r request) (*buffer, error) {
 	}
 	return answer, err
 }
-
