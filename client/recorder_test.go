@@ -36,3 +36,7 @@ func (r *recorder) holds(text string) bool {
 	defer r.mu.Unlock()
 	return bytes.Contains(r.sent.Bytes(), []byte(text))
 }
+
+// CloseIdleConnections closes those that were never used too: a server that
+// stops waits for their first request.
+func (r *recorder) CloseIdleConnections() { http.DefaultClient.CloseIdleConnections() }
