@@ -36,7 +36,7 @@ Exit codes:        0 done, 1 failed, 2 wrong usage`,
 	}
 	a.addFlags(root)
 	root.AddCommand(a.initCmd(), a.serveCmd(), a.statusCmd(), a.keysCmd(), a.rotateCmd(), a.destroyCmd(), a.shredCmd(),
-		a.jobsCmd(), a.auditCmd(), a.exportCmd(), a.backupCmd(), a.restoreCmd())
+		a.cmekCmd(), a.jobsCmd(), a.auditCmd(), a.exportCmd(), a.backupCmd(), a.restoreCmd())
 	return root
 }
 

@@ -79,7 +79,15 @@ func (a *app) backup(ctx context.Context, c *kmsclient.Client, out string) error
 	if err != nil {
 		return fmt.Errorf("no backup was written: %w", err)
 	}
-	return a.Answer(info, "%s: %d KEKs and %d DEKs of threads, as of %s", out, info.KEKs, info.DEKs, cli.When(info.Created))
+	return a.Answer(info, "%s: %d KEKs and %d DEKs of threads%s, as of %s", out, info.KEKs, info.DEKs, cmekCount(info, ""), cli.When(info.Created))
+}
+
+// cmekCount is how many customers' keys a backup has, if any.
+func cmekCount(info kmsbackup.Info, more string) string {
+	if info.CMEKs == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d customers' keys%s", info.CMEKs, more)
 }
 
 type restoreFlags struct {
@@ -128,6 +136,6 @@ func (a *app) restore(ctx context.Context, f restoreFlags) error {
 	if len(info.Lost) > 0 {
 		lost = "; the root key has not any more, and nothing under them opens: " + strings.Join(info.Lost, ", ")
 	}
-	return a.Answer(info, "%s: %d KEKs, all opened, and %d DEKs of threads, %d opened, as of %s%s",
-		a.set.DataDir, info.KEKs, info.DEKs, info.Opened, cli.When(info.Created), lost)
+	return a.Answer(info, "%s: %d KEKs, all opened, and %d DEKs of threads, %d opened%s, as of %s%s",
+		a.set.DataDir, info.KEKs, info.DEKs, info.Opened, cmekCount(info, ", all opened"), cli.When(info.Created), lost)
 }

@@ -18,8 +18,9 @@ import (
 )
 
 type initFlags struct {
-	tls   bool
-	names []string
+	tls    bool
+	names  []string
+	agents []string
 }
 
 func (a *app) initCmd() *cobra.Command {
@@ -32,12 +33,14 @@ there already is left alone.
 
 With --tls the configuration is for TCP (--endpoint HOST:PORT, or 127.0.0.1:7421), and
 development certificates are made in tls/ beside the data directory: for this process,
-for the callers keyfold-server (crypto) and keyfold-admin (crypto+admin).`,
+for the callers keyfold-server (crypto) and keyfold-admin (crypto+admin), and for each
+--agent, of the role cmek.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runsOnStore(cmd, f.run(a)) },
 	}
 	cmd.Flags().BoolVar(&f.tls, "tls", false, "listen on TCP, with development certificates")
 	cmd.Flags().StringSliceVar(&f.names, "name", nil, "with --tls: DNS names or IP addresses of this machine, beside localhost")
+	cmd.Flags().StringSliceVar(&f.agents, "agent", nil, "with --tls: names of agents who seal and open with CMEK keys that are granted to them")
 	return cmd
 }
 
@@ -53,7 +56,7 @@ func (f *initFlags) run(a *app) func(context.Context) error {
 			return err
 		}
 		if f.tls {
-			if err := a.makeTLS(f.names); err != nil {
+			if err := a.makeTLS(f.names, f.agents); err != nil {
 				return err
 			}
 		}
@@ -73,6 +76,8 @@ func (f *initFlags) endpoint(a *app) error {
 		return err
 	case onTCP && !f.tls && a.set.TLS.Cert == "":
 		return cli.Usagef("an endpoint on TCP wants certificates: --tls makes some for development")
+	case len(f.agents) > 0 && !f.tls:
+		return cli.Usagef("--agent makes certificates: say --tls, too")
 	case f.tls && !onTCP && a.set.Endpoint != kmsnode.Endpoint(a.set.DataDir):
 		return cli.Usagef("--tls wants an --endpoint HOST:PORT")
 	case f.tls && !onTCP:
@@ -96,7 +101,7 @@ func (a *app) makeStore(ctx context.Context) error {
 }
 
 // makeTLS makes certificates and the settings that name them.
-func (a *app) makeTLS(names []string) error {
+func (a *app) makeTLS(names, agents []string) error {
 	dir, err := filepath.Abs(filepath.Join(filepath.Dir(filepath.Clean(a.set.DataDir)), "tls"))
 	if err != nil {
 		return err
@@ -110,6 +115,12 @@ func (a *app) makeTLS(names []string) error {
 	a.set.Callers = []caller{
 		{Name: "keyfold-server", Roles: kmsserver.Crypto},
 		{Name: "keyfold-admin", Roles: kmsserver.Crypto | kmsserver.Admin},
+	}
+	for _, name := range agents {
+		if err := kmsserver.AddTLS(dir, name); err != nil {
+			return err
+		}
+		a.set.Callers = append(a.set.Callers, caller{Name: name, Roles: kmsserver.CMEK})
 	}
 	return nil
 }
@@ -161,7 +172,7 @@ func (a *app) configText() (string, error) {
 	set("root", root)
 	set("audit_dir", paths[1])
 	set("endpoint", paths[2])
-	b.WriteString("\n# Who may call: \"uid:NUMBER ROLES\" on a Unix socket, \"cert:NAME ROLES\" on TCP; ROLES is\n# crypto, admin or crypto+admin. Without a list it is the user who runs the process.\n")
+	b.WriteString("\n# Who may call: \"uid:NUMBER ROLES\" on a Unix socket, \"cert:NAME ROLES\" on TCP; ROLES is\n# one of crypto, admin and cmek, or some, as in crypto+admin. Without a list it is the user who runs the process.\n")
 	if len(a.set.Callers) > 0 {
 		b.WriteString("callers:\n")
 	}

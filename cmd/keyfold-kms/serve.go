@@ -106,7 +106,7 @@ func (a *app) announce(s kmsapi.Status) error {
 	if !pkcs11Built {
 		a.Note("this program was built without cgo and has no PKCS#11: the root key can be a file, not a token")
 	}
-	callers := "the user who runs it, in both roles"
+	callers := "the user who runs it, in every role"
 	for i, c := range a.set.Callers {
 		if i == 0 {
 			callers = c.String()

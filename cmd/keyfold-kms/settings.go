@@ -48,19 +48,33 @@ type settings struct {
 // crypto+admin". The role alone, crypto, may be left out.
 type caller kmsserver.Caller
 
+var roles = []struct {
+	name string
+	role kmsserver.Roles
+}{{"crypto", kmsserver.Crypto}, {"admin", kmsserver.Admin}, {"cmek", kmsserver.CMEK}}
+
+func roleOf(name string) kmsserver.Roles {
+	for _, r := range roles {
+		if r.name == name {
+			return r.role
+		}
+	}
+	return 0
+}
+
 func (c *caller) UnmarshalText(text []byte) error {
-	const form = `write "uid:NUMBER ROLES" or "cert:NAME ROLES", where ROLES is crypto, admin or crypto+admin`
-	who, roles, given := strings.Cut(strings.TrimSpace(string(text)), " ")
+	const form = `write "uid:NUMBER ROLES" or "cert:NAME ROLES", where ROLES is one of crypto, admin and cmek, or some, as in crypto+admin`
+	who, given, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
 	kind, name, _ := strings.Cut(who, ":")
 	*c = caller{Roles: kmsserver.Crypto}
-	if given {
+	if given = strings.TrimSpace(given); given != "" {
 		c.Roles = 0
-		for role := range strings.SplitSeq(strings.TrimSpace(roles), "+") {
-			r, ok := map[string]kmsserver.Roles{"crypto": kmsserver.Crypto, "admin": kmsserver.Admin}[role]
-			if !ok {
+		for name := range strings.SplitSeq(given, "+") {
+			role := roleOf(name)
+			if role == 0 {
 				return errors.New(form)
 			}
-			c.Roles |= r
+			c.Roles |= role
 		}
 	}
 	switch uid, err := strconv.ParseUint(name, 10, 32); {
@@ -80,13 +94,13 @@ func (c caller) String() string {
 	if c.UID != nil {
 		who = fmt.Sprintf("uid:%d", *c.UID)
 	}
-	switch c.Roles {
-	case kmsserver.Crypto | kmsserver.Admin:
-		return who + " crypto+admin"
-	case kmsserver.Admin:
-		return who + " admin"
+	var names []string
+	for _, r := range roles {
+		if c.Roles&r.role != 0 {
+			names = append(names, r.name)
+		}
 	}
-	return who + " crypto"
+	return who + " " + strings.Join(names, "+")
 }
 
 func (a *app) addFlags(cmd *cobra.Command) {

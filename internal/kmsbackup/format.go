@@ -47,6 +47,7 @@ type Info struct {
 	Rows    int       `json:"rows"`
 	KEKs    int       `json:"keks"`
 	DEKs    int       `json:"thread_deks"`
+	CMEKs   int       `json:"cmek_keys,omitzero"` // customers' keys, each proved to open where Opened counts
 	Opened  int       `json:"thread_deks_opened"` // proved to open; 0 of one that was not restored
 	Lost    []string  `json:"lost,omitzero"`      // KEK versions, "ID vN", that the root does not have any more; as Opened
 }

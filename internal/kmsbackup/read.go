@@ -122,5 +122,7 @@ func (i *Info) count(key string) {
 		i.KEKs++
 	case strings.HasPrefix(key, layout.DEK("")):
 		i.DEKs++
+	case strings.HasPrefix(key, layout.CMEKKey("")):
+		i.CMEKs++
 	}
 }

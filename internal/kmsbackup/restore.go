@@ -32,7 +32,7 @@ type Options struct {
 // Restore makes the key store dir of the backup in, which it reads once. dir
 // must be empty or not there. It is a key store when the backup has proved
 // whole, written by a process with this root key, and opened by it: every KEK,
-// and of the threads' DEKs a sample. After an error dir is as it was. Errors are
+// every customer's key, and of the threads' DEKs a sample. After an error dir is as it was. Errors are
 // for the operator and name paths.
 func Restore(ctx context.Context, in io.Reader, dir string, root keyring.Root, opt Options) (info Info, err error) {
 	if err := Vacant(dir); err != nil {
@@ -124,7 +124,7 @@ func (w withRow) Get(ctx context.Context, key string) (store.Record, error) {
 	return w.Store.Get(ctx, key)
 }
 
-// prove opens every KEK, and the DEKs of keyIDs. It returns the versions of KEKs
+// prove opens every KEK and every customer's key, and the DEKs of keyIDs. It returns the versions of KEKs
 // that root lacks: those destroyed since the backup in a token, which keeps them.
 func prove(ctx context.Context, st store.Store, root keyring.Root, keyIDs []string) (lost []string, err error) {
 	for rec, err := range store.All(ctx, st, store.Prefix(layout.KEK(""))) {
@@ -153,7 +153,24 @@ func prove(ctx context.Context, st store.Store, root keyring.Root, keyIDs []stri
 			return nil, fault.Wrap(fault.Damaged, err, "the DEK %s of the backup does not open: %v; take another backup", id, err)
 		}
 	}
-	return lost, nil
+	return lost, proveCMEK(ctx, s)
+}
+
+func proveCMEK(ctx context.Context, s *kms.Service) error {
+	for after := ""; ; {
+		page, err := s.CMEKKeys(ctx, after)
+		if err != nil {
+			return err
+		}
+		for _, k := range page.Keys {
+			if k.Damaged {
+				return fault.New(fault.Damaged, "the customer's key %s of the backup does not open; take another backup", k.Fingerprint)
+			}
+		}
+		if after = page.Next; after == "" {
+			return nil
+		}
+	}
 }
 
 // filler puts rows into a store, many at once, but for the threads' KEK's.

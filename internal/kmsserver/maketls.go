@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -71,6 +72,24 @@ func MakeTLS(dir string, names ...string) error {
 		}
 	}
 	return nil
+}
+
+// AddTLS makes the certificate and key of one more caller, NAME.crt and
+// NAME.key, with the CA that MakeTLS made in dir. It overwrites nothing.
+func AddTLS(dir, name string) error {
+	files, err := tls.LoadX509KeyPair(filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key"))
+	if err != nil {
+		return err
+	}
+	key, ok := files.PrivateKey.(*ecdsa.PrivateKey)
+	if !ok {
+		return fmt.Errorf("%s is not a CA that MakeTLS made", filepath.Join(dir, "ca.key"))
+	}
+	client, err := pair{files.Leaf, key}.issue(name, x509.ExtKeyUsageClientAuth, name)
+	if err != nil {
+		return err
+	}
+	return client.write(dir, name)
 }
 
 // pair is a certificate with its key.
