@@ -129,7 +129,11 @@ func (c *Client) StartCMEKRotation(ctx context.Context, vaultID string, old, fre
 	if err != nil {
 		return job, err
 	}
-	if status.Fingerprint != old.Fingerprint() {
+	switch status.Fingerprint {
+	case old.Fingerprint():
+	case fresh.Fingerprint():
+		return job, ErrRotated
+	default:
 		return job, &wrongOldKey{status.Fingerprint, old.Fingerprint()}
 	}
 	req := api.RotateCMEK{NewFingerprint: fresh.Fingerprint(), AcceptFailed: opt.AcceptFailed}
@@ -172,6 +176,10 @@ func (c *Client) rotatable(ctx context.Context, vaultID string, old CMEK, fresh 
 	}
 	return status, err
 }
+
+// ErrRotated says that the vault is sealed with the new key already. Nothing was
+// sent. What is still under the old key, if anything, RotateCMEKHere re-encrypts.
+var ErrRotated = errors.New("client: the vault is sealed with the new key already")
 
 type wrongOldKey struct{ vault, given string }
 

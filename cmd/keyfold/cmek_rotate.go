@@ -98,7 +98,7 @@ func (r *rotation) readKeys() (err error) {
 
 func (r *rotation) run(ctx context.Context, c *client.Client) error {
 	if r.resume {
-		if err := r.begun(ctx, c); err != nil {
+		if ended, err := r.begun(ctx, c); ended || err != nil {
 			return err
 		}
 	}
@@ -108,30 +108,33 @@ func (r *rotation) run(ctx context.Context, c *client.Client) error {
 	return r.runServer(ctx, c)
 }
 
-// begun returns nil when there is something to take up.
-func (r *rotation) begun(ctx context.Context, c *client.Client) error {
-	none := cli.Advise(errors.New("no rotation from the old to the new key was begun, or it was completed"), "leave --resume away to begin one; keyfold cmek status VAULT")
+// begun fails when there is nothing to take up. A rotation by the server that
+// was completed it shows, and there is nothing left to do.
+func (r *rotation) begun(ctx context.Context, c *client.Client) (ended bool, err error) {
 	if r.clientSide {
 		v, err := c.GetVault(ctx, r.vault)
 		if err == nil && v.CMEKFingerprint != r.fresh.Fingerprint() {
-			err = none
+			err = errNotBegun
 		}
-		return onNotFound(err, listVaults)
+		return false, onNotFound(err, listVaults)
 	}
 	jobs, err := c.CMEKRotations(ctx, r.vault)
 	if err != nil {
-		return onNotFound(err, listVaults)
+		return false, onNotFound(err, listVaults)
 	}
-	for _, j := range jobs {
-		if j.OldFingerprint == r.old.Fingerprint() && j.NewFingerprint == r.fresh.Fingerprint() {
-			if j.Status == "completed" {
-				return none
-			}
-			return nil // the newest
+	for _, j := range jobs { // the newest first
+		if j.OldFingerprint != r.old.Fingerprint() || j.NewFingerprint != r.fresh.Fingerprint() {
+			continue
 		}
+		if j.Status == "completed" {
+			return true, r.tellRotation(ctx, c, j)
+		}
+		return false, nil
 	}
-	return none
+	return false, errNotBegun
 }
+
+var errNotBegun = cli.Advise(errors.New("no rotation from the old to the new key was begun"), "leave --resume away to begin one")
 
 func (r *rotation) runServer(ctx context.Context, c *client.Client) error {
 	if r.detach {
@@ -152,6 +155,11 @@ func (r *rotation) runServer(ctx context.Context, c *client.Client) error {
 	case err != nil:
 		return r.advise(err)
 	}
+	return r.tellRotation(ctx, c, j)
+}
+
+// tellRotation shows a rotation that was completed.
+func (r *rotation) tellRotation(ctx context.Context, c *client.Client, j api.CMEKRotationJob) error {
 	if err := r.printRotation(j); err != nil {
 		return err
 	}
@@ -167,6 +175,9 @@ func (r *rotation) advise(err error) error {
 		case "interrupted":
 			return cli.Advise(err, "run the same command again")
 		}
+	}
+	if errors.Is(err, client.ErrRotated) {
+		return cli.Advise(err, "keyfold cmek status VAULT shows what is still under the old key; --client-side --all re-encrypts it")
 	}
 	err = onProblem(err, api.ProblemCMEKTransport, "use https, or leave --headers away")
 	return onNotFound(err, listVaults)
