@@ -4,8 +4,9 @@ import { format } from "./format.js";
 import { rotation } from "./rotation.js";
 import { server } from "./server.js";
 import type { World } from "./suite.js";
+import { transport } from "./transport.js";
 
-export const cases = [...format, ...server, ...rotation];
+export const cases = [...format, ...transport, ...server, ...rotation];
 
 /** Runs all cases and tells, by name, why each failed; undefined: it did not. */
 export async function runAll(world: World): Promise<[name: string, failure: string | undefined][]> {
