@@ -32,6 +32,10 @@ func (s *Server) SetKMSDown(down bool) {
 	}
 }
 
+// HoldRotations keeps rotations of customers' keys from their next batch, or lets
+// them go on: the key process re-encrypts nothing, and does all else.
+func (s *Server) HoldRotations(hold bool) { s.faults.held.Store(hold) }
+
 // KeyStore is what the key process keeps. It is for Keyfold's own tests; its
 // type is internal and changes without notice.
 func (s *Server) KeyStore() store.Store {
@@ -66,6 +70,7 @@ func (s *Server) MustNotHold(t testing.TB, texts ...string) {
 type faults struct {
 	allinone.KMS
 	down atomic.Bool
+	held atomic.Bool // no Reencrypt
 }
 
 func (f *faults) wrap(keys allinone.KMS) allinone.KMS {
@@ -145,7 +150,7 @@ func (f *faults) CloseCMEKRotation(ctx context.Context, session string) error {
 }
 
 func (f *faults) Reencrypt(ctx context.Context, session string, items []kmsapi.ReencryptItem) ([]kmsapi.ReencryptResult, error) {
-	if f.down.Load() {
+	if f.down.Load() || f.held.Load() {
 		return nil, errDown
 	}
 	return f.KMS.Reencrypt(ctx, session, items)
