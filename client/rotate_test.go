@@ -226,8 +226,7 @@ func TestKeysGoIntoHeadersOnlyWhenToldAndOverAPrivateConnection(t *testing.T) {
 	if f.started[0].SealedKeys != nil {
 		t.Error("the keys were sealed too")
 	}
-	seen := &recorder{}
-	far, err := client.New("http://keyfold.example:7420", "1ck_x", client.WithTransport(answering{f, seen}))
+	far, err := client.New("http://keyfold.example:7420", "1ck_x", client.WithTransport(answering{f}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,13 +237,12 @@ func TestKeysGoIntoHeadersOnlyWhenToldAndOverAPrivateConnection(t *testing.T) {
 
 // answering is a transport to a handler, whatever the address.
 type answering struct {
-	h    http.Handler
-	seen *recorder
+	http.Handler
 }
 
 func (a answering) RoundTrip(r *http.Request) (*http.Response, error) {
 	w := httptest.NewRecorder()
-	a.h.ServeHTTP(w, r)
+	a.ServeHTTP(w, r)
 	return w.Result(), nil
 }
 
@@ -281,5 +279,49 @@ func TestARotationThatIsNotCompletedSaysSo(t *testing.T) {
 	job, err := c.RotateCMEK(ctx, fakeVault, old, fresh, client.RotateOptions{OnProgress: func(api.CMEKRotationJob) { cancel() }})
 	if !errors.Is(err, context.Canceled) || job.ID != "j1" {
 		t.Errorf("%+v, %v", job, err)
+	}
+}
+
+// At its end a rotation refuses the old key for a moment.
+func TestAWriteThatMeetsTheEndOfARotationTakesTheNewKey(t *testing.T) {
+	old, fresh := cmek.Generate(), cmek.Generate()
+	state := api.CMEKStatus{Enabled: true, Fingerprint: old.Fingerprint(), BlobVersion: 1, KeyCheck: old.Check(fakeVault)}
+	var declared []string
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "GET" {
+			_ = json.NewEncoder(w).Encode(state)
+			return
+		}
+		declared = append(declared, r.Header.Get(api.HeaderCMEKFingerprint))
+		if declared[len(declared)-1] == old.Fingerprint() {
+			state.Rotation = &api.CMEKRotationJob{ID: "j1", NewFingerprint: fresh.Fingerprint(), Status: "running"}
+			w.WriteHeader(409)
+			_ = json.NewEncoder(w).Encode(api.Problem{Type: api.ProblemCMEKRotationClosing, Detail: "come again"})
+			return
+		}
+		w.WriteHeader(201)
+		_ = json.NewEncoder(w).Encode(api.SecretMetadata{Version: 1})
+	})
+	c, err := client.New("http://localhost", "1ck_x", client.WithTransport(answering{h}), client.WithCMEKKey(old, fresh))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := c.Put(t.Context(), fakeVault, "a", []byte("v"), client.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []string{old.Fingerprint(), fresh.Fingerprint(), fresh.Fingerprint()}; strings.Join(declared, " ") != strings.Join(want, " ") {
+		t.Errorf("declared %v, want %v", declared, want)
+	}
+	declared, state.Rotation = nil, nil
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	c, err = client.New("http://localhost", "1ck_x", client.WithTransport(answering{h}), client.WithCMEKKey(old))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Put(ctx, fakeVault, "a", []byte("v"), client.PutOptions{}); !client.IsConflict(err) || len(declared) != 2 {
+		t.Errorf("with the old key alone: %v after %d tries", err, len(declared))
 	}
 }

@@ -48,14 +48,16 @@ func (c *Client) Put(ctx context.Context, vaultID, path string, value []byte, op
 	if err != nil {
 		return api.SecretMetadata{}, err
 	}
-	for try := 1; ; try++ {
+	for doubts, closings := 0, 0; ; {
 		m, err := c.putOnce(ctx, cmek.Context{VaultID: vaultID, Path: path}, url, value, opt)
 		switch {
-		case contradicts(err) && try == 1:
-		case hasType(err, api.ProblemCMEKRotationClosing) && try < closingTries:
-			if c.wait(ctx, closingPause) != nil {
+		case hasType(err, api.ProblemCMEKRotationClosing) && closings < maxClosings:
+			if closings > 0 && c.wait(ctx, closingPause) != nil { // the first time it may be that the new key is here
 				return m, err
 			}
+			doubts, closings = 0, closings+1
+		case contradicts(err) && doubts == 0:
+			doubts++
 		default:
 			return m, err
 		}
@@ -66,7 +68,7 @@ func (c *Client) Put(ctx context.Context, vaultID, path string, value []byte, op
 // A rotation that is about to end refuses the old key, and has ended, or has
 // been given up, within this many pauses.
 const (
-	closingTries = 60
+	maxClosings  = 60
 	closingPause = time.Second
 )
 

@@ -248,3 +248,20 @@ func TestTheVersionsUnderAKeyAreListedWithTheirStates(t *testing.T) {
 		t.Errorf("after the end: %v, %v", page, err)
 	}
 }
+
+func TestOfTwoReencryptionsThatMeetOneIsStored(t *testing.T) {
+	r := newRig(t)
+	v, old, fresh := r.rekeyed()
+	first, second := anew(t, old, fresh, "two"), anew(t, old, fresh, "two")
+	var met atomic.Bool
+	r.hooks.beforeCommit = func(*store.Batch) error {
+		if met.CompareAndSwap(false, true) {
+			_, err := r.ReencryptVersion(t.Context(), owner, v, "a", 2, first)
+			return err
+		}
+		return nil
+	}
+	_, err := r.ReencryptVersion(t.Context(), owner, v, "a", 2, second)
+	want(t, "the second", err, fault.PreconditionFailed)
+	r.wantValue(v, "a", first.Value)
+}
