@@ -51,6 +51,7 @@ var rooms = map[string]room{
 	"cmek/keybackup":             {floor: 2, ours: "cmek cmek/internal/fields internal/aead", others: "golang.org/x/crypto/argon2"},
 	"cmek/keyshare":              {floor: 2, ours: "cmek cmek/internal/fields internal/aead", others: "github.com/cloudflare/circl/group github.com/cloudflare/circl/secretsharing"},
 	"client":                     {floor: 2, ours: "api cmek"},
+	"client/kmskey":              {floor: 2, ours: "cmek"},
 	"internal/access/accesstest": {floor: 2, ours: "internal/access"},
 	"internal/guard":             {floor: 2, ours: "internal/access internal/fault"},
 	"internal/httpx":             {floor: 2, ours: "api internal/access internal/fault internal/throttle", others: jsonv2},
