@@ -36,8 +36,11 @@ func (s *Service) ReencryptVersion(ctx context.Context, p access.Principal, vaul
 		if err != nil {
 			return err
 		}
-		rec, r, err := s.versionUnder(ctx, v, path, n, req.OldFingerprint)
+		rec, r, value, err := s.versionUnder(ctx, v, path, n, req.OldFingerprint)
 		if err != nil {
+			return err
+		}
+		if err := v.keeping(value).checkShape(req.Value); err != nil {
 			return err
 		}
 		r.Fingerprint = tag
@@ -67,34 +70,37 @@ func (v vault) checkReencrypt(req api.ReencryptVersion) (string, error) {
 	case len(req.Value) > MaxValue:
 		return "", fault.New(fault.TooLarge, "the value has %d bytes; the limit is %d", len(req.Value), MaxValue)
 	}
-	if err := v.checkShape(req.Value); err != nil {
-		return "", err
-	}
 	return v.tag(req.NewFingerprint)
 }
 
-// versionUnder returns the row of version n, proven to be what was stored, if
-// its value is under the CMEK key of that fingerprint.
-func (s *Service) versionUnder(ctx context.Context, v vault, path string, n int, fingerprint string) (store.Record, versionRow, error) {
+// keeping is v, wanting a bound blob where value is one: what is bound stays so.
+func (v vault) keeping(value string) vault {
+	if info, err := cmek.Inspect(value); err == nil && info.Version == 2 {
+		v.BlobVersion = 2
+	}
+	return v
+}
+
+// versionUnder returns the row of version n, proven to be what was stored, and
+// its value, if that is under the CMEK key of that fingerprint.
+func (s *Service) versionUnder(ctx context.Context, v vault, path string, n int, fingerprint string) (rec store.Record, r versionRow, value string, err error) {
 	h, _, err := load[secretHead](ctx, s, layout.SecretHead(v.id, path))
 	if err == nil {
 		err = h.has(n)
 	}
-	if err != nil {
-		return store.Record{}, versionRow{}, err
+	if err == nil {
+		rec, err = s.versionRecord(ctx, v.id, path, n)
 	}
-	rec, err := s.versionRecord(ctx, v.id, path, n)
-	if err != nil {
-		return rec, versionRow{}, err
+	if err == nil {
+		r, err = decodeVersion(rec.Value)
 	}
-	r, err := decodeVersion(rec.Value)
 	if err == nil && r.Fingerprint != fingerprint {
 		err = fault.New(fault.PreconditionFailed, "version %d is not under the key of old_fingerprint; read it again to see which key it is under", n)
 	}
 	if err == nil {
-		_, err = s.open(ctx, v.id, path, n, r)
+		value, err = s.open(ctx, v.id, path, n, r)
 	}
-	return rec, r, err
+	return rec, r, value, err
 }
 
 const (

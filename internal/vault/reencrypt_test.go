@@ -265,3 +265,28 @@ func TestOfTwoReencryptionsThatMeetOneIsStored(t *testing.T) {
 	want(t, "the second", err, fault.PreconditionFailed)
 	r.wantValue(v, "a", first.Value)
 }
+
+func TestABoundValueStaysBound(t *testing.T) {
+	r := newRig(t)
+	v, old := r.vault(), cmek.Generate()
+	if _, err := r.EnableCMEK(t.Context(), owner, v, api.EnableCMEK{Fingerprint: old.Fingerprint(), BlobVersion: 2}); err != nil {
+		t.Fatal(err)
+	}
+	bound := func(key *cmek.Key) string {
+		t.Helper()
+		value, err := cmek.EncryptBoundValue(key, cmek.Context{VaultID: v, Path: "a"}, []byte("one"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+	r.put(v, "a", bound(old))
+	fresh := r.reseal(v) // wants no bound blobs
+	req := anew(t, old, fresh, "one")
+	_, err := r.ReencryptVersion(t.Context(), owner, v, "a", 1, req)
+	wantType(t, err, api.ProblemCMEKBlobRequired)
+	req.Value = bound(fresh)
+	if _, err := r.ReencryptVersion(t.Context(), owner, v, "a", 1, req); err != nil {
+		t.Error(err)
+	}
+}
