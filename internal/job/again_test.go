@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/google/uuid"
 
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/layout"
@@ -271,13 +274,19 @@ func TestAnInterruptedJobIsKept(t *testing.T) {
 	l := newLamp(memstore.New(), "key")
 	r := l.runner(t)
 	j := wait(t, r, l.light(t, r, "another").ID, Interrupted)
-	for range keep + 2 {
-		other, err := r.Start(t.Context(), "lamp", lampArgs{"key"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		wait(t, r, other.ID, Completed)
-		<-l.ended
+	<-l.ended
+	done := must(r.Start(t.Context(), "lamp", lampArgs{"key"}))
+	wait(t, r, done.ID, Completed)
+	row := l.row(t, layout.Job(done.ID))
+	var b store.Batch
+	for range keep {
+		id := uuid.Must(uuid.NewV7()).String()
+		b.Put(layout.Job(id), []byte(strings.ReplaceAll(row, done.ID, id)))
+	}
+	must(l.store.Commit(t.Context(), &b))
+	wait(t, r, must(r.Start(t.Context(), "lamp", lampArgs{"key"})).ID, Completed)
+	if _, err := r.Get(t.Context(), done.ID); !errors.Is(err, fault.NotFound) {
+		t.Errorf("nothing was pruned: %v", err)
 	}
 	wait(t, r, j.ID, Interrupted)
 }
