@@ -129,7 +129,7 @@ function parseBase(text: string | undefined): string {
 
 function headersOf({ user }: ClientOptions): Record<string, string> {
   const headers: Record<string, string> = {};
-  if (inNode) headers["User-Agent"] = "keyfold-ts/0.1.0"; // browsers send their own
+  if (inNode) headers["User-Agent"] = "keyfold-ts/1"; // browsers send their own
   if (user) headers["X-User-ID"] = user.id;
   if (user?.signature !== undefined) headers["X-User-Signature"] = user.signature;
   return headers;

@@ -9,6 +9,12 @@ export type SecretType = NonNullable<Schemas["Secret"]["type"]>;
 export type Vault = Schemas["Vault"];
 export type CreateVault = Omit<Schemas["CreateVault"], "description"> & { description?: string };
 export type EnableCmek = Schemas["EnableCMEK"];
+export type CmekStatus = Schemas["CMEKStatus"];
+export type RotateCmek = Schemas["RotateCMEK"];
+export type RotationJob = Schemas["CMEKRotationJob"];
+export type Rotations = Schemas["CMEKRotations"];
+export type RotationKey = Schemas["CMEKRotationKey"];
+export type SealedRotationKeys = Schemas["SealedCMEKKeys"];
 export type CmekVersion = Schemas["CMEKVersion"];
 export type CmekVersions = Schemas["CMEKVersions"];
 
@@ -72,44 +78,3 @@ export interface AuditQuery {
   limit?: number;
   offset?: number;
 }
-
-/** What needs one key. Old, disabled, expired and deleted versions count as long as they are stored. */
-export interface CmekKeyUse {
-  fingerprint: string;
-  /** That are stored and sealed with it. */
-  versions: number;
-  /** Of these, the newest of a secret that is not deleted. */
-  newest: number;
-  oldest: string;
-  latest: string;
-}
-export interface CmekStatus {
-  enabled: boolean;
-  fingerprint?: string;
-  blob_version?: number;
-  key_check?: string;
-  /** When the key became the vault's. */
-  since?: string;
-  keys?: CmekKeyUse[];
-  plain?: number;
-  damaged?: number;
-  /** Under way or interrupted. */
-  rotation?: RotationJob;
-}
-export interface RotationJob {
-  id: string;
-  vault_id: string;
-  old_fingerprint: string;
-  new_fingerprint: string;
-  /** interrupted: send the same request again. */
-  status: string;
-  /** Versions under the old fingerprint; more may come while it runs. */
-  total_secrets: number;
-  processed: number;
-  error?: string;
-  created_at: string;
-  started_at?: string;
-  completed_at?: string;
-}
-export interface RotationKey { key_id: string; suite: string; public_key: string; expires_at: string }
-export interface SealedRotationKeys { key_id: string; enc: string; ciphertext: string }

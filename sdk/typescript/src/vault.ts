@@ -103,7 +103,8 @@ export class Vaults {
         if ((await cmekFingerprint(fresh)) !== newFingerprint) {
           throw new CmekError("fingerprint_mismatch", "newFingerprint is not the fingerprint of the new key; nothing was sent");
         }
-        const body = { new_fingerprint: newFingerprint, new_key_check: await cmekKeyCheck(fresh, vaultId), accept_failed: options.acceptFailed };
+        const body: wire.RotateCmek = { new_fingerprint: newFingerprint, new_key_check: await cmekKeyCheck(fresh, vaultId) };
+        if (options.acceptFailed) body.accept_failed = true;
         const path = pathOf("vaults", vaultId, "cmek-rotate");
         if (options.keys === "headers") {
           refuseOpenTransport(this.#http.baseUrl);
@@ -125,7 +126,7 @@ export class Vaults {
   }
 
   /** The rotations of a vault, newest first. */
-  listRotations(vaultId: string): Promise<Result<{ rotations: wire.RotationJob[] }>> {
+  listRotations(vaultId: string): Promise<Result<wire.Rotations>> {
     return result(() => this.#http.answer("GET", pathOf("vaults", vaultId, "cmek-rotations")));
   }
 

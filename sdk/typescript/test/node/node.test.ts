@@ -1,8 +1,10 @@
 // What is of Node alone: the environment, its printers, redirects, no global WebCrypto.
 
 import assert from "node:assert/strict";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { inspect } from "node:util";
@@ -51,9 +53,16 @@ const sees = `
   const r = await client.secrets.put("v", "a", { value: "x" });
   console.log(JSON.stringify([...seen, r.error?.code]));`;
 
-/** Runs a script as a module of the package, in a fresh Node. */
-const script = (text: string, env: Record<string, string>, ...flags: string[]) =>
-  output(process.execPath, [...flags, "--input-type=module", "--eval", text.replaceAll("@keyfold/sdk", join(root, "dist/index.js"))], cleanEnvironment(env));
+/** Runs a script as a module, in a fresh Node. It is a file: what is evaluated has more globals. */
+async function script(text: string, env: Record<string, string>, ...flags: string[]): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), "keyfold-script-"));
+  try {
+    await writeFile(join(dir, "script.mjs"), text.replaceAll("@keyfold/sdk", join(root, "dist/index.js")));
+    return await output(process.execPath, [...flags, join(dir, "script.mjs")], cleanEnvironment(env));
+  } finally {
+    await rm(dir, { recursive: true });
+  }
+}
 
 test("server, credential and key come from the environment", async () => {
   const env = { KEYFOLD_URL: "http://env.example", KEYFOLD_API_KEY: "1ck_env" };

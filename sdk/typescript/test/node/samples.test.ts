@@ -20,7 +20,7 @@ test("the guide's samples run as printed", async (t) => {
   const samples = await samplesOf("test/samples/seed.md");
   assert.deepEqual([...samples.keys()], Object.keys(preludes));
   const names = new Map([...samples.keys()].map((heading) => [heading, heading.replaceAll(" ", "-")]));
-  const programs = await compile(new Map([...samples].map(([heading, text]) => [names.get(heading)!, client + preludes[heading] + text])));
+  const programs = await compile(new Map([...samples].map(([heading, [text]]) => [names.get(heading)!, client + preludes[heading] + text])));
   t.after(programs.remove);
   const ours = createClient({ baseUrl: server.url, apiKey: server.api_key });
   const vaultId = data(await ours.vault.create({ name: "samples" })).id;

@@ -8,15 +8,14 @@ import { join } from "node:path";
 import ts from "typescript";
 import { cleanEnvironment, output, root } from "./harness.js";
 
-/** The ```typescript blocks of a document, by the heading before each. */
-export async function samplesOf(document: string): Promise<Map<string, string>> {
+/** The ```typescript blocks of a document, by the heading before each; several under one heading are a list. */
+export async function samplesOf(document: string): Promise<Map<string, string[]>> {
   const text = await readFile(join(root, document), "utf8");
-  const samples = new Map<string, string>();
+  const samples = new Map<string, string[]>();
   let heading = "";
   for (const m of text.matchAll(/^#+ (.*)$|^```typescript\n([\s\S]*?)^```$/gm)) {
     if (m[1] !== undefined) heading = m[1];
-    else if (samples.has(heading)) throw new Error(`${document} has two samples under ${heading}`);
-    else samples.set(heading, m[2]!);
+    else samples.set(heading, [...(samples.get(heading) ?? []), m[2]!]);
   }
   return samples;
 }
