@@ -2,6 +2,7 @@
 # make check    formatting, vet, staticcheck, tidiness, freshness of generated files
 # make long     the long forms of the crash, fuzz and model campaigns
 # make bench    the figures of bench/RESULTS.md
+# make sdk      the TypeScript SDK and its tests, in Node and in a browser (part of make test)
 # make build    both binaries into bin/
 
 SHELL := bash
@@ -14,7 +15,7 @@ FUZZTIME ?= 2000x
 # inside it, behind a socket and behind mutual TLS.
 EVERYKMS := ./client ./cmd/keyfold ./internal/server ./keyfoldtest
 
-.PHONY: test check long bench build deps
+.PHONY: test sdk check long bench build deps
 test: deps
 	$(GO) test ./...
 	$(GO) test -race $$($(GO) list ./... | grep -v /test/)
@@ -23,6 +24,10 @@ test: deps
 	GODEBUG=fips140=only $(GO) test -count=1 $(FIPS)
 	cd test/wycheproof && $(GO) test -count=1 ./...
 	scripts/fuzz.sh $(FUZZTIME)
+	scripts/sdk.sh
+
+sdk:
+	scripts/sdk.sh
 
 check:
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "run: gofmt -w ." >&2; exit 1; }
