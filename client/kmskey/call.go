@@ -17,6 +17,9 @@ import (
 // in the key process's list of callers.
 var ErrDenied = errors.New("kmskey: the key process does not let this caller use the key")
 
+// ErrAway says that no answer came.
+var ErrAway = errors.New("kmskey: the key process does not answer")
+
 var errShape = errors.New("kmskey: the key process answered with something that does not fit the call")
 
 // Error is a refusal of the key process. It is ErrDenied or cmek.ErrDecrypt
@@ -61,7 +64,7 @@ func (k *KMS) call(ctx context.Context, path string, in, out any) error {
 	req.Header["Idempotency-Key"] = nil // net/http may send it again; it is not sent itself
 	res, err := k.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("kmskey: the key process does not answer: %w", err)
+		return fmt.Errorf("%w: %w", ErrAway, err)
 	}
 	defer res.Body.Close()
 	return read(res, out)
@@ -75,7 +78,7 @@ func read(res *http.Response, out any) error {
 	_, err := text.ReadFrom(io.LimitReader(res.Body, maxAnswer))
 	defer func() { clear(text.Bytes()) }()
 	if err != nil {
-		return fmt.Errorf("kmskey: the key process broke off: %w", err)
+		return fmt.Errorf("%w to the end: %w", ErrAway, err)
 	}
 	if res.StatusCode != http.StatusOK {
 		e := &Error{Status: res.StatusCode}

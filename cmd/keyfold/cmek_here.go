@@ -43,7 +43,7 @@ const maxNamed = 20
 func (r *rotation) runHere(ctx context.Context, c *client.Client) error {
 	bar := r.Bar(1, "re-encrypting")
 	r.here.OnProgress = bar.At
-	done, err := c.RotateCMEKHere(ctx, r.vault, client.LocalKey(r.old), client.LocalKey(r.fresh), r.here)
+	done, err := c.RotateCMEKHere(ctx, r.vault, r.old, r.fresh, r.here)
 	bar.End()
 	switch {
 	case err != nil && ctx.Err() != nil:

@@ -9,7 +9,6 @@ import (
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/client"
-	"github.com/keyfold/keyfold/cmek"
 	"github.com/keyfold/keyfold/internal/cli"
 )
 
@@ -18,7 +17,7 @@ type rotation struct {
 	*app
 	vault            string
 	oldFile, newFile string
-	old, fresh       *cmek.Key
+	old, fresh       rotationKey
 	clientSide       bool
 	resume, detach   bool
 	server           client.RotateOptions
@@ -60,8 +59,8 @@ Whenever it was interrupted the same command goes on. It is safe to run again.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&r.oldFile, "old-key-file", "", "key file of the vault's present key")
-	f.StringVar(&r.newFile, "new-key-file", "", "key file of the key that takes its place")
+	f.StringVar(&r.oldFile, "old-key-file", "", "key file of the vault's present key, or with --client-side kms:FINGERPRINT")
+	f.StringVar(&r.newFile, "new-key-file", "", "key file of the key that takes its place, or with --client-side kms:FINGERPRINT")
 	f.BoolVar(&r.resume, "resume", false, "take up a rotation that was begun, and begin none")
 	f.BoolVar(&r.detach, "detach", false, "do not wait for the end")
 	f.BoolVar(&r.server.InHeaders, "headers", false, "send the keys as they are, in headers, instead of sealed")
@@ -77,6 +76,7 @@ Whenever it was interrupted the same command goes on. It is safe to run again.`,
 	for _, name := range []string{"headers", "accept-failed", "detach"} {
 		cmd.MarkFlagsMutuallyExclusive("client-side", name)
 	}
+	r.kmsFlags(cmd)
 	return cmd
 }
 
@@ -84,11 +84,14 @@ func (r *rotation) readKeys() (err error) {
 	if !r.clientSide && (r.here.All || r.here.ReadLimited || r.here.Concurrency != 0) {
 		return cli.Usagef("--all, --read-limited and --concurrency are for --client-side; the server re-encrypts everything")
 	}
-	if r.old, err = cmek.ReadKeyFile(r.oldFile); err != nil {
+	if r.old, err = r.rotationKey(r.oldFile); err != nil {
 		return err
 	}
-	if r.fresh, err = cmek.ReadKeyFile(r.newFile); err != nil {
+	if r.fresh, err = r.rotationKey(r.newFile); err != nil {
 		return err
+	}
+	if !r.clientSide && (r.old.raw == nil || r.fresh.raw == nil) {
+		return cli.Usagef("a key in a key process does not leave it, and the server cannot re-encrypt with it: say --client-side")
 	}
 	if r.old.Fingerprint() == r.fresh.Fingerprint() {
 		return cli.Advise(fmt.Errorf("%s and %s hold the same key", r.oldFile, r.newFile), "make a new one: keyfold cmek keygen --out FILE")
@@ -138,7 +141,7 @@ var errNotBegun = cli.Advise(errors.New("no rotation from the old to the new key
 
 func (r *rotation) runServer(ctx context.Context, c *client.Client) error {
 	if r.detach {
-		j, err := c.StartCMEKRotation(ctx, r.vault, r.old, r.fresh, r.server)
+		j, err := c.StartCMEKRotation(ctx, r.vault, r.old.raw, r.fresh.raw, r.server)
 		if err != nil {
 			return r.advise(err)
 		}
@@ -146,7 +149,7 @@ func (r *rotation) runServer(ctx context.Context, c *client.Client) error {
 	}
 	bar := r.Bar(1, "re-encrypting")
 	r.server.OnProgress = func(j api.CMEKRotationJob) { bar.At(j.Processed, j.TotalSecrets) }
-	j, err := c.RotateCMEK(ctx, r.vault, r.old, r.fresh, r.server)
+	j, err := c.RotateCMEK(ctx, r.vault, r.old.raw, r.fresh.raw, r.server)
 	bar.End()
 	switch {
 	case err != nil && ctx.Err() != nil && j.ID != "":

@@ -28,7 +28,7 @@ func (a *app) cmekStatusCmd() *cobra.Command {
 				return err
 			}
 			if k != nil {
-				s.KeyAtHand = k.Fingerprint()
+				s.KeyAtHand, s.KeyProcess = k.Fingerprint(), a.kmsEndpoint()
 			}
 			s.Next = s.next()
 			return a.printSealState(s)
@@ -44,6 +44,7 @@ type sealState struct {
 	Enabled     bool   `json:"cmek_enabled"`
 	Fingerprint string `json:"cmek_fingerprint,omitempty"`
 	KeyAtHand   string `json:"key_at_hand,omitempty"` // fingerprint of the key that flag or environment give
+	KeyProcess  string `json:"key_process,omitempty"` // that is asked for keys
 	Next        string `json:"next"`                  // what to do, for people
 	api.CMEKStatus
 }
@@ -96,6 +97,8 @@ func (s sealState) mode() string {
 
 func (s sealState) atHand() string {
 	switch {
+	case s.KeyAtHand == "" && s.KeyProcess != "":
+		return "in the key process " + s.KeyProcess
 	case s.KeyAtHand == "":
 		return "none"
 	case !s.Enabled:

@@ -22,16 +22,15 @@ clients refuse a wrong key before they write with it, and opens nothing. With
 at another's place; older clients than Keyfold's own do not read those.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			vault := a.vault(args)
-			k, err := a.needKey(cmd.Context())
+			k, err := a.needCMEK(cmd.Context(), vault)
 			if err != nil {
 				return err
 			}
-			defer k.Wipe()
 			c, err := a.connect()
 			if err != nil {
 				return err
 			}
-			v, err := c.EnableCMEKWith(cmd.Context(), vault, client.LocalKey(k), opt)
+			v, err := c.EnableCMEKWith(cmd.Context(), vault, k, opt)
 			if err != nil {
 				return onNotFound(err, listVaults)
 			}

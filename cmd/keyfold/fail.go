@@ -40,13 +40,16 @@ func (a *app) explain(err error) (text, hint string) {
 // and what helps against errors that any command can meet.
 func explain(err error) (text, hint string) {
 	text = err.Error()
-	for _, name := range []string{"client: ", "cmek: "} {
+	for _, name := range []string{"client: ", "cmek: ", "kmskey: "} {
 		text = strings.TrimPrefix(text, name)
 	}
 	return text, generalHint(err)
 }
 
 func generalHint(err error) string {
+	if hint := kmsHint(err); hint != "" {
+		return hint
+	}
 	if key, ok := errors.AsType[*client.KeyError](err); ok {
 		return keyHint(key)
 	}

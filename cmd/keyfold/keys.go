@@ -14,7 +14,8 @@ import (
 
 // keyFlag gives cmd the flag of the CMEK key.
 func (a *app) keyFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&a.cmekKeyFile, "cmek-key-file", "", "file of the CMEK key (env KEYFOLD_CMEK_KEY_FILE)")
+	cmd.Flags().StringVar(&a.cmekKeyFile, "cmek-key-file", "", "file of the CMEK key, or kms:FINGERPRINT (env KEYFOLD_CMEK_KEY_FILE)")
+	a.kmsFlags(cmd)
 	_ = cmd.MarkFlagFilename("cmek-key-file")
 }
 
@@ -24,9 +25,12 @@ func unsealedFlag(cmd *cobra.Command, allow *bool) {
 	cmd.Flags().BoolVar(allow, "unsealed", false, "write to a vault that is not sealed, though a CMEK key is given")
 }
 
-// cmekKey is the client's KeySource: the key that flag or environment give, or
-// nil.
-func (a *app) cmekKey(context.Context, string) (client.CMEK, error) {
+// cmekKey is the client's KeySource: the key that flag or environment give, here
+// or in a key process, or nil.
+func (a *app) cmekKey(_ context.Context, fingerprint string) (client.CMEK, error) {
+	if k, err := a.delegatedKey(fingerprint); k != nil || err != nil {
+		return k, err
+	}
 	k, err := a.keyAtHand()
 	return client.LocalKey(k), err
 }
@@ -41,6 +45,8 @@ func (a *app) keyAtHand() (*cmek.Key, error) {
 func (a *app) readKey() (*cmek.Key, error) {
 	file, env := a.getenv("KEYFOLD_CMEK_KEY_FILE"), a.getenv("KEYFOLD_CMEK_KEY")
 	switch {
+	case a.kmsKeyName() != "":
+		return nil, errNotHere
 	case a.cmekKeyFile != "":
 		return cmek.ReadKeyFile(a.cmekKeyFile)
 	case env != "":

@@ -18,6 +18,7 @@ type app struct {
 	// Global flags.
 	url, apiKey string
 	cmekKeyFile string // of the commands that have --cmek-key-file
+	kms         customerKMS
 
 	signedIn bool // the credential is what login has saved
 
