@@ -80,7 +80,7 @@ var pathParams = map[string]openapi.Param{
 var endUser = []openapi.Param{
 	header(api.HeaderUserID, "The end user, with a frontend or backend key", openapi.Schema{"type": "string", "maxLength": 36}),
 	header(api.HeaderUserSignature, "The signature of the end user's ID, with a frontend key; see signUserId", nil),
-	query("author", "The end user, with a backend key, in place of "+api.HeaderUserID),
+	query("author", "The end user, with a backend key, in place of "+api.HeaderUserID+"; the body may name it, too, in a member author"),
 }
 
 // members are what Go types cannot say of bodies.
