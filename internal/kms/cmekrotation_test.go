@@ -399,6 +399,17 @@ func TestASessionIsWipedOnlyOnceNoCallUsesIt(t *testing.T) {
 	mustBeWiped(t, inUse)
 }
 
+func TestACallThatFoundItsSessionJustBeforeItWasWipedHasNoKeys(t *testing.T) {
+	r := newRig(t)
+	s := r.start()
+	old, fresh := rawKeys()
+	session := r.openRotation(s, askFor(t, "v", old, fresh))
+	s.rotations.open[session].wipe() // and found there all the same
+	if _, err := s.Reencrypt(ctx, session, nil); !isFault(err, fault.NotFound, kmsapi.TypeCMEKSessionGone) {
+		t.Error(err)
+	}
+}
+
 func TestTheHundredAndFirstSessionWaits(t *testing.T) {
 	r := newRig(t)
 	s := r.start()

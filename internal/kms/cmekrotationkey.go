@@ -100,6 +100,11 @@ func (s *Service) rotationKeys(o kmsapi.OpenCMEKRotation) (old, fresh *cmek.Key,
 	if err != nil {
 		return nil, nil, err
 	}
+	return provenPair(o, pair)
+}
+
+// provenPair is provenKeys for what was unsealed, which it clears.
+func provenPair(o kmsapi.OpenCMEKRotation, pair []byte) (old, fresh *cmek.Key, err error) {
 	defer clear(pair)
 	return provenKeys(o, pair[:cmek.KeySize], pair[cmek.KeySize:])
 }

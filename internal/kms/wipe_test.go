@@ -81,3 +81,17 @@ func TestARawDEKIsClearedBeforeTheCallReturns(t *testing.T) {
 		}
 	}
 }
+
+func TestUnsealedKeysAreClearedWhateverTheyAre(t *testing.T) {
+	old, fresh := rawKeys()
+	o := askFor(t, "v", old, fresh)
+	for _, pair := range [][]byte{append(bytes.Clone(old), fresh...), append(bytes.Clone(fresh), old...)} {
+		provenPair(o, pair)
+		if !bytes.Equal(pair, make([]byte, len(pair))) {
+			t.Errorf("%q is still in memory", pair)
+		}
+	}
+	if len(old) != 32 || !bytes.Equal(old, o.Old) || bytes.Equal(old, make([]byte, 32)) {
+		t.Error("the caller's own copy was cleared")
+	}
+}
