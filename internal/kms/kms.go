@@ -10,7 +10,8 @@
 //
 // After a crash everything answered is there: a key is answered only when its
 // row is on stable storage. What a crash loses is reserved seals and wraps (see
-// allowance) and the counts of uses of its last interval.
+// allowance), the counts of uses of its last interval, and the sessions of CMEK
+// rotations, whose keys are in memory alone.
 //
 // A change of keys takes effect at once in this process. Other processes on the
 // same store find out about a rotation when they meet a version that they do not

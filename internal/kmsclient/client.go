@@ -1,14 +1,15 @@
 // Package kmsclient is the KMS for a process that holds no keys: the methods of
 // kms.Service over a Unix socket or mutual TLS.
 //
-// It coalesces. For each item call, while one is on its way, new ones wait and
+// It coalesces. For each item call but those of CMEK rotations, while one is on its way, new ones wait and
 // then leave together; when none is, a call leaves at once. Behind a big one
 // nobody waits, up to Config.InFlight. Who shared a call knows nothing of it: items fail alone, and a
 // context ends its own caller's wait only.
 //
 // It sends again what certainly was not sent, for Config.Retry, and what has no
 // lasting effect also when the answer was lost. CreateDEK, RotateKEK,
-// DestroyKEKVersion and ShredDEK are never sent twice once a byte may have left.
+// DestroyKEKVersion, ShredDEK and OpenCMEKRotation are never sent twice once a
+// byte may have left.
 // While the KMS is known to be down, calls try once and fail with
 // fault.Unavailable.
 //

@@ -9,7 +9,7 @@
 // It trusts the kernel's UIDs, the CA, and package kms with all that concerns
 // keys. Of a listed caller it trusts nothing: bodies, counts, time and
 // connections are bounded, each caller's apart, so that none takes another's.
-// Plaintexts are wiped when they were answered; what net/http and TLS buffer of
+// Plaintexts and customers' keys are wiped when they were answered; what net/http and TLS buffer of
 // them is not ours to wipe.
 //
 // It keeps nothing but its sockets. A crash leaves a dead one behind, which the
