@@ -11,6 +11,7 @@ import (
 	"github.com/keyfold/keyfold/internal/kms"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/store"
+	"github.com/keyfold/keyfold/internal/vault"
 	"github.com/keyfold/keyfold/internal/store/memstore"
 )
 
@@ -18,6 +19,8 @@ import (
 // again, while the server lives on. The killed one reaches the store no more.
 // Its calls come one after the other.
 type restarting struct {
+	vault.KMS // nil: for the calls of CMEK rotations, which nobody makes here
+
 	t    *testing.T
 	root keyring.Root
 	rows store.Store // what survives
