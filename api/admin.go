@@ -24,7 +24,7 @@ type RotateKEK struct {
 type Job struct {
 	ID          string    `json:"id"`
 	Kind        string    `json:"kind"`
-	Status      string    `json:"status"` // running, completed, failed or cancelled
+	Status      string    `json:"status"` // running, interrupted, completed, failed or cancelled
 	Total       int       `json:"total"`  // as counted at the start; more may come
 	Processed   int       `json:"processed"`
 	Failed      int       `json:"failed"`

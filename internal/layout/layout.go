@@ -6,7 +6,7 @@
 //	org:<org>                                      org: name, plan
 //	user:<user>                                    user: org, email
 //	apikey:<sha256 hex of the key>                 who a bearer key is; the key itself is never stored
-//	vault:<vault>:meta                             vault: org, owner, name, KEK ID, CMEK fingerprint
+//	vault:<vault>:meta                             vault: org, owner, name, KEK ID, CMEK fingerprint and its rotation
 //	orgvault:<org>:<vault>                         index: the vaults of an org (empty value)
 //	vault:<vault>:head:<path>                      a secret's newest version and what is listed of it
 //	vault:<vault>:version:<path>:<n>               one version: attributes and envelope; never rewritten but to rewrap or re-encrypt

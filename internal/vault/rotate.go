@@ -138,6 +138,7 @@ type beginning struct {
 
 // try begins the rotation or takes it up, if the vault is as it reads it.
 func (b *beginning) try(ctx context.Context) (err error) {
+	b.as = ""
 	v, err := b.reload(ctx, b.args.Vault)
 	switch {
 	case err != nil:
@@ -166,7 +167,7 @@ func (b *beginning) try(ctx context.Context) (err error) {
 // start commits the job and, in the vault's meta row, that writes may bring both
 // keys.
 func (b *beginning) start(ctx context.Context, v vault) (err error) {
-	b.as, b.unused = "cmek.rotate_start", ""
+	b.as = "cmek.rotate_start"
 	b.job, err = b.jobs.StartWith(ctx, RotationJob, b.args, func(id string) (s store.Batch, err error) {
 		v.Rotation = &rotation{Job: id, Fingerprint: b.args.New}
 		return s, v.putMeta(&s)

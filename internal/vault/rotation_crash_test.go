@@ -389,6 +389,42 @@ func (x *spin) rewrapped() job.Job {
 	return j
 }
 
+// TestABeginningThatMeetsAnotherChangeOfTheVaultIsDecidedAnew lets the change come
+// before the commit that begins the rotation.
+func TestABeginningThatMeetsAnotherChangeOfTheVaultIsDecidedAnew(t *testing.T) {
+	third := cmek.Generate()
+	for what, c := range map[string]struct {
+		change func(*spin) error
+		code   fault.Code
+	}{
+		"a deletion":     {func(x *spin) error { return x.Delete(x.t.Context(), owner, x.id) }, fault.NotFound},
+		"an end of CMEK": {func(x *spin) error { x.disable(); return nil }, fault.Conflict},
+		"another key":    {func(x *spin) error { x.disable(); x.enable(third, 0); return nil }, fault.Conflict},
+		"another rotation": {func(x *spin) error {
+			r, jobs := x.process(x.mem)
+			defer jobs.Close()
+			_, err := r.Rotate(x.t.Context(), owner, x.id, api.RotateCMEK{NewFingerprint: third.Fingerprint()}, RotationKeys{x.old.Bytes(), third.Bytes()})
+			return err
+		}, fault.Conflict},
+	} {
+		x := newSpin(t)
+		x.fill(3)
+		r, _ := x.serve()
+		commits := 0
+		x.hooks.beforeCommit = func(*store.Batch) error {
+			if commits++; commits == 1 {
+				x.must(c.change(x))
+			}
+			return nil
+		}
+		_, err := x.begin(r, false)
+		want(t, what, err, c.code)
+		if v, err := x.load(t.Context(), x.id); err != nil || v.Rotation != nil && v.Rotation.Fingerprint == x.fresh.Fingerprint() || c.code == fault.NotFound && v.rev != 0 {
+			t.Errorf("%s: the vault is %+v, %v", what, v, err)
+		}
+	}
+}
+
 // A row that was sealed under the old version of the KEK, and comes to be stored
 // after a whole rewrap, finds that its row was replaced.
 func TestARewrapBetweenReencryptionAndCommitLeavesNothingBehind(t *testing.T) {
@@ -407,8 +443,8 @@ func TestARewrapBetweenReencryptionAndCommitLeavesNothingBehind(t *testing.T) {
 		if commits < n {
 			break
 		}
-		if under := x.under(); under[1] != 0 {
-			t.Errorf("a rewrap before commit %d leaves %v", n, under)
+		if under, m := x.under(), x.meta(); under[1] != 0 || m.KEKVersion != 2 {
+			t.Errorf("a rewrap before commit %d leaves %v, and the vault takes envelopes from version %d on", n, under, m.KEKVersion)
 		}
 		x.twin.destroy(t)
 		x.opens()

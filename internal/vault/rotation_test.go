@@ -384,6 +384,26 @@ func TestACancelledRotationLeavesTheVaultItsKey(t *testing.T) {
 	}
 }
 
+func TestARotationThatIsCompleteIsNotCancelled(t *testing.T) {
+	x := newSpin(t)
+	x.fill(3)
+	r, jobs := x.serve()
+	ids := make(chan string, 1)
+	flipped := false
+	x.hooks.beforeCommit = func(b *store.Batch) error { flipped = flipped || x.flips(b); return nil }
+	x.hooks.afterCommit = func() error {
+		if flipped {
+			x.hooks.afterCommit, x.hooks.beforeCommit = nil, nil
+			_, err := r.CancelRotation(t.Context(), owner, x.id, <-ids)
+			want(t, "CancelRotation behind the flip", err, fault.Conflict)
+		}
+		return nil
+	}
+	j := x.begun(r, false)
+	ids <- j.ID
+	x.completed(x.end(r, jobs, j.ID), 3)
+}
+
 // An operator who cancels the job knows nothing of vaults.
 func TestAJobThatAnOperatorCancelsLeavesNoRotation(t *testing.T) {
 	x := newSpin(t)

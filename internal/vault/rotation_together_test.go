@@ -128,11 +128,11 @@ func (c *crowd) reads(n int) {
 }
 
 // after waits until n more versions were written and refused undeclared writers
-// are so many.
+// are so many, or it is plain that they are not refused.
 func (c *crowd) after(n, refused int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for n += len(c.holds); len(c.holds) < n || c.refusals < refused; {
+	for n += len(c.holds); len(c.holds) < n || c.refusals < refused && len(c.holds) < n+1000; {
 		c.changed.Wait()
 	}
 }
