@@ -107,7 +107,7 @@ var rooms = map[string]room{
 	"cmd/keyfold-kms": {floor: 6, ours: "cmek internal/audit internal/cli internal/config internal/fault internal/harden internal/keyring internal/keyring/rootspec internal/kms internal/kmsapi internal/kmsbackup internal/kmsclient internal/kmsnode internal/kmsserver", others: "github.com/spf13/cobra"},
 	"keyfoldtest":     {floor: 10, ours: "internal/access internal/allinone internal/fault internal/identity internal/keyring internal/kms internal/kmsapi internal/kmsserver internal/password internal/store internal/store/memstore internal/store/pebblestore"},
 
-	"bench/load":       {floor: 6, ours: "internal/kmsapi internal/kmsclient"},
+	"bench/load":       {floor: 6, ours: "cmek internal/kmsapi internal/kmsclient"},
 	"scripts/canary":   {floor: 6, ours: "internal/store internal/store/pebblestore"},
 	"scripts/flipbyte": {floor: 6, ours: "internal/store internal/store/pebblestore"},
 	"scripts/lines":    {floor: 6},

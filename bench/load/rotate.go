@@ -1,17 +1,14 @@
 package main
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
+
+	"github.com/keyfold/keyfold/cmek"
 )
 
 // rotation is what op cmek-rotate found: the re-encryption of all versions of a
@@ -32,37 +29,11 @@ type rotation struct {
 	Reads     float64 `json:"reads_alone_per_second"`
 }
 
-// cmekKey is a key of the customer's, made here.
-type cmekKey [32]byte
-
-func newCMEKKey() (k cmekKey) {
-	rand.Read(k[:])
-	return k
-}
-
-func (k cmekKey) fingerprint() string {
-	sum := sha256.Sum256(k[:])
-	return hex.EncodeToString(sum[:])
-}
-
-// seal is a value as cmek/FORMAT.md has it.
-func (k cmekKey) seal(plaintext string) (string, error) {
-	block, err := aes.NewCipher(k[:])
-	if err != nil {
-		return "", err
-	}
-	gcm, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		return "", err
-	}
-	return base64.StdEncoding.EncodeToString(gcm.Seal([]byte{1}, nil, []byte(plaintext), nil)), nil
-}
-
 // rotating is a vault whose versions are rotated from key to key.
 type rotating struct {
 	o     options
 	vault string
-	key   cmekKey
+	key   *cmek.Key
 	reads workload
 }
 
@@ -114,15 +85,15 @@ func (v *rotating) versions() int { return max(1, v.o.secrets/v.o.connections) *
 
 // fillSealed makes the vault and its versions, all with the same blob.
 func fillSealed(o options) (*rotating, error) {
-	v := &rotating{o: o, key: newCMEKKey()}
+	v := &rotating{o: o, key: cmek.Generate()}
 	var err error
 	if v.vault, err = newVault(o.target, shape{}); err != nil {
 		return nil, err
 	}
-	if err := call(o.target, "POST", "/v1/vaults/"+v.vault+"/cmek", map[string]string{"fingerprint": v.key.fingerprint()}, &struct{}{}); err != nil {
+	if err := call(o.target, "POST", "/v1/vaults/"+v.vault+"/cmek", map[string]string{"fingerprint": v.key.Fingerprint()}, &struct{}{}); err != nil {
 		return nil, err
 	}
-	value, err := v.key.seal(text(o.size))
+	value, err := cmek.EncryptValue(v.key, []byte(text(o.size)))
 	if err != nil {
 		return nil, err
 	}
@@ -142,14 +113,14 @@ func fillSealed(o options) (*rotating, error) {
 
 // begin asks for a rotation to a new key and returns the job's path.
 func (v *rotating) begin() (string, error) {
-	fresh := newCMEKKey()
-	body, err := json.Marshal(map[string]string{"new_fingerprint": fresh.fingerprint()})
+	fresh := cmek.Generate()
+	body, err := json.Marshal(map[string]string{"new_fingerprint": fresh.Fingerprint()})
 	if err != nil {
 		return "", err
 	}
 	path := "/v1/vaults/" + v.vault + "/cmek-rotate"
 	req := request("POST", path, v.o.key, body)
-	keys := fmt.Sprintf("\r\nX-Cmek-Old-Key: %s\r\nX-Cmek-New-Key: %s\r\n\r\n", base64.StdEncoding.EncodeToString(v.key[:]), base64.StdEncoding.EncodeToString(fresh[:]))
+	keys := fmt.Sprintf("\r\nX-Cmek-Old-Key: %s\r\nX-Cmek-New-Key: %s\r\n\r\n", base64.StdEncoding.EncodeToString(v.key.Bytes()), base64.StdEncoding.EncodeToString(fresh.Bytes()))
 	head := len(req) - len(body) - len("\r\n\r\n")
 	req = append(append(append([]byte{}, req[:head]...), keys...), body...)
 	c, err := dial(v.o.url, time.Now().Add(patience))
