@@ -220,6 +220,22 @@ func TestAValueThatOpensWithNeitherKeyFailsAlone(t *testing.T) {
 	}
 }
 
+func TestABoundValueIsReencryptedInASessionOfItsVaultAlone(t *testing.T) {
+	r := newRig(t)
+	s := r.start()
+	r.createKEK(s, "kek")
+	rawOld, rawNew := rawKeys()
+	for _, vault := range []string{"v", "w"} {
+		item := r.item(s, "kek", styles["bound"](t, customerKey(t, rawOld), cmek.Context{VaultID: vault, Path: "p"}, []byte("x")), "p")
+		for _, of := range []string{"v", "w"} {
+			res := r.reencryptAll(s, r.openRotation(s, askFor(t, of, rawOld, rawNew)), item)[0]
+			if own := of == vault; own != (res.Err == nil) || !own && !isFault(res.Err, fault.Unopenable, kmsapi.TypeCMEKNeitherKey) {
+				t.Errorf("a value of %s in a session of %s: %v", vault, of, res.Err)
+			}
+		}
+	}
+}
+
 func TestAnEnvelopeIsReencryptedWithItsOwnPartsAlone(t *testing.T) {
 	r := newRig(t)
 	s := r.start()
