@@ -31,7 +31,8 @@ type crowd struct {
 	mu       sync.Mutex
 	changed  *sync.Cond
 	holds    map[string]string // text by the key of the version row
-	refusals int               // undeclared writers that were refused and gave up the old key
+	tries    int
+	refusals int // undeclared writers that were refused and gave up the old key
 }
 
 const crowdPaths = 7
@@ -49,12 +50,12 @@ func (c *crowd) write(n int, k *cmek.Key, declared bool) error {
 		opt.DeclaredFingerprint = k.Fingerprint()
 	}
 	m, err := c.Put(context.Background(), owner, c.id, path, api.PutSecret{Value: &value}, opt)
-	if err == nil {
-		c.mu.Lock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.tries++; err == nil {
 		c.holds[layout.SecretVersion(c.id, path, m.Version)] = text
-		c.changed.Broadcast()
-		c.mu.Unlock()
 	}
+	c.changed.Broadcast()
 	return err
 }
 
@@ -128,11 +129,11 @@ func (c *crowd) reads(n int) {
 }
 
 // after waits until n more versions were written and refused undeclared writers
-// are so many, or it is plain that they are not refused.
+// are so many, or it is plain that they will not be.
 func (c *crowd) after(n, refused int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for n += len(c.holds); len(c.holds) < n || c.refusals < refused && len(c.holds) < n+1000; {
+	for n, most := n+len(c.holds), c.tries+5000; (len(c.holds) < n || c.refusals < refused) && c.tries < most; {
 		c.changed.Wait()
 	}
 }
