@@ -6,7 +6,7 @@
 # under CI=true skips nothing.
 #
 # usage: scripts/sdk.sh
-# env: KEYFOLD_BIN  the keyfold program; it is built when this is not set
+# env: KEYFOLD_BIN, KEYFOLD_KMS_BIN  the two programs; they are built when these are not set
 set -euo pipefail
 cd "$(dirname "$0")/../sdk/typescript"
 
@@ -38,9 +38,9 @@ have "${CHROMIUM:-chromium}" || install chromium || {
 	skip "the tests in a browser: no chromium here (Debian: apt-get install chromium)"
 	tests=($(printf '%s\n' "${tests[@]}" | grep -v /browser))
 }
-if [ -z "${KEYFOLD_BIN:-}" ]; then
-	export KEYFOLD_BIN=$PWD/build/keyfold
-	(cd ../.. && "${GO:-go}" build -o "$KEYFOLD_BIN" ./cmd/keyfold)
+if [ -z "${KEYFOLD_BIN:-}" ] || [ -z "${KEYFOLD_KMS_BIN:-}" ]; then
+	export KEYFOLD_BIN=$PWD/build/bin/keyfold KEYFOLD_KMS_BIN=$PWD/build/bin/keyfold-kms
+	(cd ../.. && "${GO:-go}" build -o sdk/typescript/build/bin/ ./cmd/...)
 fi
 unset NODE_OPTIONS
 node --test "${tests[@]}" >build/test.log 2>&1 || {

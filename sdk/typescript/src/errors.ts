@@ -139,7 +139,8 @@ export type CmekErrorCode =
   | "already_sealed"
   | "not_a_blob"
   | "not_text"
-  | "rotation_key";
+  | "rotation_key"
+  | "kms_denied";
 
 /** A failure of client-side encryption. */
 export class CmekError extends KeyfoldError {

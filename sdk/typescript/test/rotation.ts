@@ -85,6 +85,7 @@ export const rotation: Case[] = [
       const bare = createClient({ ...baseOf(w), cmekKey: false });
       await bare.http.put(`/v1/vaults/${p.vaultId}/secrets/hex`, { value: hexValue });
       data(await p.client.secrets.put(p.vaultId, "limited", { value: "x", max_access_count: 2 }));
+      data(await p.client.secrets.put(p.vaultId, "last", { value: "x", max_access_count: 1 }));
       data(await p.client.secrets.put(p.vaultId, "gone", { value: "x" }));
       data(await p.client.secrets.disableVersion(p.vaultId, "gone", 1));
       const progress: number[] = [];
@@ -92,11 +93,12 @@ export const rotation: Case[] = [
       const client = createClient({ ...baseOf(w), cmekKey: false, fetch: (input, init) => (sent.push(JSON.stringify([input, init?.headers, init?.body])), fetch(input, init)) });
       const first = data(await client.vault.rotateCmekHere(p.vaultId, p.old, toBase64(p.fresh), { all: true, onProgress: (done, total) => progress.push(done, total) }));
       equal(first.reencrypted, p.count + 2);
-      same(first.kept, [{ path: "gone", version: 1, why: "disabled" }, { path: "limited", version: 1, why: "read_limited" }]);
+      same(first.kept, [{ path: "gone", version: 1, why: "disabled" }, { path: "last", version: 1, why: "read_limited" }, { path: "limited", version: 1, why: "read_limited" }]);
       same(progress.slice(-2), [p.count + 2, p.count + 2]);
       const again = data(await client.vault.rotateCmekHere(p.vaultId, await CmekKey.from(p.old), p.fresh, { all: true, readLimited: true }));
       equal(again.reencrypted, 1);
-      same(again.kept.map((s) => s.path), ["gone"]);
+      same(again.kept.map((s) => [s.path, s.why]), [["gone", "disabled"], ["last", "read_limited"]]);
+      equal(data(await p.client.secrets.get(p.vaultId, "last")).value, "x");
       const stored = data(await bare.secrets.get(p.vaultId, "hex")).value;
       equal(inspectCmekValue(stored).form, "hex");
       equal(text(await cmekDecryptValue(stored, p.fresh)), "older form");

@@ -1,7 +1,7 @@
 // How calls are made, repeated, refused and told, against a fetch of our own.
 
 import {
-  createClient, generateCmekKey, KeyfoldError, NetworkError, RateLimitError, toBase64, ValidationError, type ClientOptions, type KeyfoldClient,
+  cmekEncryptValue, cmekFingerprint, createClient, generateCmekKey, KeyfoldError, NetworkError, RateLimitError, toBase64, ValidationError, type ClientOptions, type KeyfoldClient,
 } from "@keyfold/sdk";
 import { data, equal, failure, ok, refused, same, show, type Case } from "./suite.js";
 
@@ -176,7 +176,6 @@ export const transport: Case[] = [
     name: "a write waits while a rotation closes, and then goes under the key that the vault has",
     run: async () => {
       const keys = [await generateCmekKey(), await generateCmekKey()];
-      const { cmekFingerprint } = await import("@keyfold/sdk");
       const [old, fresh] = [await cmekFingerprint(keys[0]!), await cmekFingerprint(keys[1]!)];
       const puts: (string | undefined)[] = [];
       const states = [{ enabled: true, fingerprint: old, blob_version: 1 }, { enabled: true, fingerprint: old, blob_version: 1 }, { enabled: true, fingerprint: fresh, blob_version: 1 }];
@@ -188,6 +187,16 @@ export const transport: Case[] = [
       const client = createClient({ baseUrl: "http://localhost:1", cmekKey: keys, fetch: fake });
       data(await client.secrets.put("v", "a", { value: "x" }));
       same(puts, [old, old, fresh]);
+    },
+  },
+  {
+    name: "a bound blob of another path does not open, whatever path the answer names",
+    run: async () => {
+      const key = await generateCmekKey();
+      const value = await cmekEncryptValue(new TextEncoder().encode("of b"), key, { vaultId: "v", path: "b" });
+      const { client } = scripted([json({ id: "x", path: "b", type: "generic", value, version: 1, cmek_encrypted: true })], { cmekKey: key });
+      equal(refused(await client.secrets.get("v", "a")).code, "decrypt");
+      equal(data(await client.secrets.get("v", "b")).value, "of b");
     },
   },
   {

@@ -15,11 +15,16 @@ export const root = join(dirname(fileURLToPath(import.meta.url)), "../../..");
 const repository = join(root, "../..");
 
 /** The keyfold program: KEYFOLD_BIN, or one that is built of the tree. */
-export async function keyfold(): Promise<string> {
-  const given = process.env["KEYFOLD_BIN"];
+export const keyfold = () => built("keyfold", "KEYFOLD_BIN");
+
+/** The keyfold-kms program: KEYFOLD_KMS_BIN, or one that is built of the tree. */
+export const keyfoldKms = () => built("keyfold-kms", "KEYFOLD_KMS_BIN");
+
+async function built(name: string, variable: string): Promise<string> {
+  const given = process.env[variable];
   if (given) return given;
-  const path = join(root, "build", "keyfold");
-  await run("go", ["build", "-o", path, "./cmd/keyfold"], { cwd: repository });
+  const path = join(root, "build", name);
+  await run("go", ["build", "-o", path, `./cmd/${name}`], { cwd: repository });
   return path;
 }
 

@@ -25,5 +25,5 @@ test("only what a program needs is published, and it is whole", async () => {
   const [pack] = JSON.parse(execFileSync("npm", ["pack", "--dry-run", "--json", "--ignore-scripts", "--loglevel=error"], { cwd: root, encoding: "utf8" }));
   const files = (pack.files as { path: string }[]).map((f) => f.path);
   assert.ok(files.every((f) => /^(package\.json|README\.md|LICENSE|dist\/[a-z]+\.(js|d\.ts))$/.test(f)), files.join("\n"));
-  assert.ok(files.includes("dist/index.js") && files.includes("dist/index.d.ts") && files.includes("README.md"));
+  assert.ok(files.includes("dist/index.js") && files.includes("dist/index.d.ts") && files.includes("dist/kms.js") && files.includes("README.md"));
 });
