@@ -94,8 +94,30 @@ var held = map[string]func(*testing.T, example){
 	"/shred_dek": heldJSON[struct {
 		KeyID string `json:"key_id"`
 	}, none],
-	"/jobs":   heldJSON[none, []Job],
-	"/status": heldJSON[none, Status],
+	CMEKSeal.Path:  heldItems(CMEKSeal),
+	CMEKOpen.Path:  heldItems(CMEKOpen),
+	"/cmek_keys":   heldCMEKKeys,
+	"/cmek_grant":  heldJSON[cmekGrant, none],
+	"/cmek_revoke": heldJSON[cmekGrant, none],
+	"/jobs":        heldJSON[none, []Job],
+	"/status":      heldJSON[none, Status],
+}
+
+type cmekGrant struct {
+	Fingerprint string `json:"fingerprint"`
+	Caller      string `json:"caller"`
+}
+
+// heldCMEKKeys holds both methods of a path.
+func heldCMEKKeys(t *testing.T, e example) {
+	if e.method == "GET" {
+		heldJSON[none, CMEKKeys](t, e)
+		return
+	}
+	heldJSON[struct {
+		Name string `json:"name"`
+		Key  []byte `json:"key"`
+	}, CMEKKey](t, e)
 }
 
 type none struct{}

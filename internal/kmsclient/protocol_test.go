@@ -43,12 +43,30 @@ var spoken = map[string]func(context.Context, *Client) (any, error){
 	"DELETE /cmek_rotation/" + session: func(ctx context.Context, c *Client) (any, error) {
 		return struct{}{}, c.CloseCMEKRotation(ctx, session)
 	},
+	"GET /cmek_keys": func(ctx context.Context, c *Client) (any, error) { return c.CMEKKeys(ctx, "") },
+	"POST /cmek_keys": func(ctx context.Context, c *Client) (any, error) {
+		raw := make([]byte, 32)
+		for i := range raw {
+			raw[i] = byte(i)
+		}
+		return c.ImportCMEKKey(ctx, "payroll", raw)
+	},
+	"POST /cmek_grant": func(ctx context.Context, c *Client) (any, error) {
+		return struct{}{}, c.GrantCMEKKey(ctx, fingerprint, "cert:agent-7")
+	},
+	"POST /cmek_revoke": func(ctx context.Context, c *Client) (any, error) {
+		return struct{}{}, c.RevokeCMEKKey(ctx, fingerprint, "cert:agent-7")
+	},
+	"DELETE /cmek_keys/" + fingerprint: func(ctx context.Context, c *Client) (any, error) {
+		return struct{}{}, c.DeleteCMEKKey(ctx, fingerprint)
+	},
 	"GET /status": func(ctx context.Context, c *Client) (any, error) { return c.Status(ctx) },
 }
 
 const (
-	job     = "019344d0-7d3f-7a10-8c53-5ab1c4e0a7d1"
-	session = "019344d0-7d3f-4a10-8c53-5ab1c4e0a7d2"
+	job         = "019344d0-7d3f-7a10-8c53-5ab1c4e0a7d1"
+	fingerprint = "630dcd2966c4336691125448bbb25b4ff412a49c732db2c8abc1b8581bd710dd"
+	session     = "019344d0-7d3f-4a10-8c53-5ab1c4e0a7d2"
 )
 
 var jsonExample = regexp.MustCompile("```example\n(\\S+ \\S+)\n(?:(\\{.*\\})\n)?\n(20\\d)\n(.*)\n```")
