@@ -12,6 +12,7 @@ import (
 	"github.com/keyfold/keyfold/cmek"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/store"
 )
 
 // blob seals value as a client does.
@@ -243,4 +244,21 @@ func TestAKeyTakesThePlaceOfTheVaultsInOneStep(t *testing.T) {
 	wantType(t, err, api.ProblemCMEKKeyMismatch)
 	_, err = r.EnableCMEK(t.Context(), owner, r.vault(), req)
 	wantType(t, err, api.ProblemCMEKKeyMismatch)
+}
+
+func TestTheKeyOfAVaultThatIsRotatedIsNotReplacedOrDisabled(t *testing.T) {
+	r := newRig(t)
+	id, old := r.sealed()
+	v, err := r.load(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.Rotation = &rotation{Job: "j", Fingerprint: cmek.Generate().Fingerprint()}
+	if err := r.commitMeta(t.Context(), new(store.Batch), v); err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.EnableCMEK(t.Context(), owner, id, api.EnableCMEK{Fingerprint: cmek.Generate().Fingerprint(), Replaces: old.Fingerprint()})
+	wantType(t, err, api.ProblemCMEKRotating)
+	_, err = r.DisableCMEK(t.Context(), owner, id)
+	wantType(t, err, api.ProblemCMEKRotating)
 }
