@@ -30,8 +30,8 @@ if ! cmp -s package-lock.json node_modules/.installed; then
 	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error || { skip "all of it: npm cannot install package-lock.json's packages"; exit 0; }
 	cp package-lock.json node_modules/.installed
 fi
+rm -rf dist build/test
 npm run --silent build
-rm -rf build/test
 npm run --silent build:tests
 tests=(build/test/node/*.test.js)
 have "${CHROMIUM:-chromium}" || install chromium || {

@@ -142,7 +142,7 @@ async function reencrypt(run: Run, v: CmekVersion): Promise<boolean> {
     return true;
   } catch (err) {
     if (err instanceof ConflictError && err.status === 412) return true;
-    if (err instanceof GoneError || err instanceof NotFoundError || err instanceof CmekError) return false;
+    if (err instanceof GoneError || err instanceof NotFoundError || (err instanceof CmekError && err.code !== "kms_denied")) return false;
     throw err;
   }
 }
