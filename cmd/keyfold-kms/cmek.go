@@ -28,7 +28,7 @@ CALLER is as in the list of callers: cert:NAME or uid:NUMBER.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return cli.Usagef("a command is missing") },
 	}
-	cmd.AddCommand(a.cmekCreateCmd(), a.cmekImportCmd(), a.cmekListCmd(), a.cmekGrantCmd(), a.cmekRevokeCmd(), a.cmekDeleteCmd())
+	cmd.AddCommand(a.cmekCreateCmd(), a.cmekImportCmd(), a.cmekListCmd(), a.cmekUsesCmd(), a.cmekGrantCmd(), a.cmekRevokeCmd(), a.cmekDeleteCmd())
 	return cmd
 }
 

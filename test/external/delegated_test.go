@@ -210,6 +210,11 @@ func TestAVaultsKeyStaysInTheCustomersOwnKeyProcess(t *testing.T) {
 		}
 	}
 
+	denials := must(t, c.cmd("cmek", "uses", "--caller", "cert:agent-7", "--fingerprint", present[:12], "--outcome", "denied"))
+	if n := strings.Count(denials, "\n"); n < 2 || strings.Count(denials, "cert:agent-7 ") != n-1 || !strings.Contains(denials, " denied ") {
+		t.Errorf("what agent-7 was denied is shown as %s", denials)
+	}
+
 	// The vault goes over to a key that was made in the key process: client-side.
 	must(t, c.cmd("cmek", "grant", "next", "--caller", "cert:owner"))
 	must(t, c.cmd("cmek", "grant", "next", "--caller", "cert:agent-8"))
