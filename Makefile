@@ -9,7 +9,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 GO ?= go
 # Packages that must work when only FIPS 140 approved cryptography is allowed.
-FIPS := ./internal/aead ./internal/keyring ./internal/kms ./cmek
+FIPS := ./internal/aead ./internal/keyring ./internal/kms ./cmek ./cmek/keyshare
 FUZZTIME ?= 2000x
 # Packages whose tests speak to a whole server: they run with the key process
 # inside it, behind a socket and behind mutual TLS.
