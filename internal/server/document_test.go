@@ -138,7 +138,7 @@ var members = map[string]openapi.Schema{
 	"CreateAPIKey.role":           oneOf("", api.RoleFrontend, api.RoleBackend, api.RoleAdmin),
 	"AuditEvent.outcome":          oneOf("allowed", "refused", "failed", "done"),
 	"AuditEvent.actor_type":       oneOf("user", "agent", "end_user", "org_key", "operator", "anonymous"),
-	"Job.status":                  oneOf("running", "completed", "failed", "cancelled"),
+	"Job.status":                  oneOf("running", "interrupted", "completed", "failed", "cancelled"),
 	"SetBillingTier.tier":         oneOf(plans...),
 	"BillingTier.tier":            oneOf(plans...),
 	"Subscription.tier":           oneOf(plans...),

@@ -39,6 +39,7 @@ func TestARotationSurvivesEveryCommit(t *testing.T) {
 				if os.Getenv("KEYFOLD_LONG") != "" {
 					for second := 1; ; second++ {
 						y := x.clone(t)
+						y.leaks = true
 						again := y.live(second, takes)
 						y.opens()
 						y.survives(life.id, versions)

@@ -28,6 +28,7 @@ type spin struct {
 	id         string
 	old, fresh *cmek.Key
 	holds      map[string]string // plaintext by the key of the version row
+	leaks      bool              // a server that was killed may have left a session to its idle end
 	log        *strings.Builder
 }
 
@@ -190,7 +191,7 @@ func (x *spin) completed(j api.CMEKRotationJob, n int) {
 		x.t.Errorf("%d versions are under the old key", under[x.old.Fingerprint()])
 	}
 	x.opens()
-	if n := x.twin.open(); n != 0 {
+	if n := x.twin.open(); n != 0 && !x.leaks {
 		x.t.Errorf("%d sessions are open", n)
 	}
 }
