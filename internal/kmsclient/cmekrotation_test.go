@@ -225,6 +225,7 @@ func TestAHangingKMSEndsReencryptInTime(t *testing.T) {
 
 func TestCloseEndsReencrypt(t *testing.T) {
 	k, c := rotatingRig(t, Config{})
+	c.maxWait = time.Hour // so that nothing else ends it
 	arrived := make(chan struct{})
 	k.on(func(_ http.ResponseWriter, r *http.Request, _ int) bool {
 		close(arrived)

@@ -311,7 +311,8 @@ func TestALeakedCMEKKeyWithoutACredentialGetsNothing(t *testing.T) {
 	for _, bearer := range []string{"", b64, c.key.Fingerprint(), "1ck_" + base64.RawURLEncoding.EncodeToString(c.key.Bytes())} {
 		stranger.key = bearer
 		for _, call := range []string{"GET /v1/vaults", "GET " + c.vault, "GET " + c.vault + "/secrets", "GET " + c.vault + "/secrets/s0", "GET " + c.vault + "/secret-versions/s0",
-			"GET " + c.vault + "/secret-version/s0/1", "DELETE " + c.vault + "/cmek", "GET /v1/audit/events", "GET /v1/audit/export"} {
+			"GET " + c.vault + "/secret-version/s0/1", "GET " + c.vault + "/cmek", "GET " + c.vault + "/cmek-versions", "GET " + c.vault + "/cmek-rotations",
+			"GET " + c.vault + "/cmek-rotate-key", "POST " + c.vault + "/cmek-rotate", "DELETE " + c.vault + "/cmek", "GET /v1/audit/events", "GET /v1/audit/export"} {
 			method, path, _ := strings.Cut(call, " ")
 			if status, text := stranger.call(method, path, ""); status != 401 || strings.Contains(text, "s0") {
 				t.Errorf("%s as %.8q = %d %s", call, bearer, status, text)

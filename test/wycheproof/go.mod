@@ -10,7 +10,7 @@ require github.com/keyfold/keyfold v0.0.0-00010101000000-000000000000
 
 require (
 	github.com/c2sp/wycheproof v0.0.0-00010101000000-000000000000 // indirect
-	github.com/santhosh-tekuri/jsonschema/v6 v6.0.1 // indirect
+	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3 // indirect
 	golang.org/x/text v0.43.0 // indirect
 )
 
