@@ -63,6 +63,7 @@ type SharedSecret struct {
 	MaxAccessCount  *int   `json:"max_access_count,omitzero"`
 	CMEKEncrypted   bool   `json:"cmek_encrypted"` // value is a blob
 	CMEKFingerprint string `json:"cmek_fingerprint,omitempty"`
+	VaultID         string `json:"vault_id,omitempty"` // of a blob: a bound one opens with it and path
 }
 
 // Share is an element of Shares.

@@ -82,7 +82,7 @@ func (c *Client) OpenShare(ctx context.Context, share, passphrase string) (*Shar
 	}
 	s := SharedSecret{SharedSecret: *cl.out.(*api.SharedSecret)}
 	s.SharedSecret.Value = ""
-	s.Value, err = c.decode(ctx, cmek.Context{Path: s.Path}, &api.Secret{Path: s.Path, Version: s.Version, Value: cl.out.(*api.SharedSecret).Value, CMEKEncrypted: s.CMEKEncrypted}, strings.ToLower(s.CMEKFingerprint))
+	s.Value, err = c.decode(ctx, cmek.Context{VaultID: s.VaultID, Path: s.Path}, &api.Secret{Path: s.Path, Version: s.Version, Value: cl.out.(*api.SharedSecret).Value, CMEKEncrypted: s.CMEKEncrypted}, strings.ToLower(s.CMEKFingerprint))
 	if err != nil {
 		return nil, err
 	}

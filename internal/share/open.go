@@ -186,8 +186,12 @@ func (s *Service) read(ctx context.Context, p access.Principal, r row) (out api.
 	if err := s.record(ctx, p, "share.read", r, access.Allowed, ""); err != nil {
 		return out, "", err
 	}
+	vaultID := ""
+	if got.Secret.CMEKEncrypted {
+		vaultID = r.VaultID
+	}
 	return api.SharedSecret{
-		ID: r.ID, Path: r.Path, Type: got.Secret.Type, Value: got.Secret.Value, Version: got.Secret.Version, AccessCount: r.Count,
+		VaultID: vaultID, ID: r.ID, Path: r.Path, Type: got.Secret.Type, Value: got.Secret.Value, Version: got.Secret.Version, AccessCount: r.Count,
 		MaxAccessCount: r.maxCount(), CMEKEncrypted: got.Secret.CMEKEncrypted, CMEKFingerprint: got.CMEKFingerprint,
 	}, "", nil
 }

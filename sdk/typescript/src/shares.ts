@@ -49,7 +49,7 @@ export class Shares {
         options.passphrase === undefined
           ? await this.#http.answer<wire.SharedSecret>("GET", path, { counts: true })
           : await this.#http.answer<wire.SharedSecret>("POST", path, { body: { passphrase: options.passphrase } });
-      const context = { vaultId: options.vaultId ?? "", path: answer.data.path };
+      const context = { vaultId: options.vaultId ?? answer.data.vault_id ?? "", path: answer.data.path };
       return asText({ ...answer, data: await openSecret(this.#keys, answer.data, answer.data.cmek_fingerprint, context) });
     });
   }
