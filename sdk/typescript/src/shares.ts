@@ -9,7 +9,7 @@ import type * as wire from "./types.js";
 /** How a share is opened. */
 export interface OpenShareOptions {
   passphrase?: string;
-  /** Of the secret. It is needed where the value is a bound blob. */
+  /** Where the secret must be; without it the server is believed. A bound blob of another vault does not open. */
   vaultId?: string;
 }
 
