@@ -31,6 +31,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/keyfold/keyfold/internal/access"
@@ -97,6 +98,7 @@ type Node struct {
 	KeyStore store.Store // the KMS's; nil when it is external
 
 	http     *http.Server
+	calls    atomic.Int64   // under way
 	opened   []func() error // closes what was opened, in the order of opening
 	close    sync.Once
 	closeErr error
@@ -164,7 +166,7 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 	threads := thread.New(thread.Config{Store: n.Store, KMS: keys, Gate: gate, Now: cfg.Now, BreakGlass: offline})
 	n.Jobs = job.New(job.Config{
 		Store: n.Store, Kinds: []job.Kind{vaults.RewrapKind(), vaults.RotationKind(), threads.RewrapKind(), box.RewrapKind(keys)}, Now: cfg.Now, Log: cfg.Log,
-		Holder: holder,
+		Holder: holder, Busy: func() bool { return n.calls.Load() > 1 }, // one may be that of who watches a job
 	})
 	n.opened = append(n.opened, func() error { n.Jobs.Close(); return nil })
 	if err := n.Jobs.Resume(ctx); err != nil {
@@ -187,9 +189,18 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 	if err := n.people(&s, box, t, cfg); err != nil {
 		return err
 	}
-	n.Handler = server.New(s)
+	n.Handler = n.counts(server.New(s))
 	n.http = server.NewHTTPServer(n.Handler, cfg.Log)
 	return nil
+}
+
+// counts is h, with the calls that are under way counted.
+func (n *Node) counts(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n.calls.Add(1)
+		defer n.calls.Add(-1)
+		h.ServeHTTP(w, r)
+	})
 }
 
 // answers asks s for a row that is not there.

@@ -24,6 +24,9 @@ type Config struct {
 	Kinds []Kind      // jobs of other kinds are left to others
 	Now   func() time.Time
 	Log   *slog.Logger
+	// Busy reports whether others wait for this machine. Then a job rests after
+	// each batch for three times as long as the batch took. nil: nobody does.
+	Busy func() bool
 	// Lease is how long a job stays its holder's after a commit; 0: 30 seconds.
 	Lease time.Duration
 	// Holder names this process in leases. A name that is the same after a
@@ -42,6 +45,8 @@ type Runner struct {
 	log    *slog.Logger
 	lease  time.Duration
 	holder string
+	busy   func() bool
+	rest   func(time.Duration)
 	look   time.Duration // how often Wait looks at a job that another Runner works on
 
 	ctx     context.Context // done once Close was called
@@ -59,7 +64,7 @@ type Runner struct {
 // New returns a Runner, which works on nothing before Start or Resume.
 func New(c Config) *Runner {
 	r := &Runner{
-		store: c.Store, kinds: map[string]Kind{}, now: c.Now, log: c.Log, lease: c.Lease, holder: c.Holder,
+		store: c.Store, kinds: map[string]Kind{}, now: c.Now, log: c.Log, lease: c.Lease, holder: c.Holder, busy: c.Busy,
 		look: 100 * time.Millisecond, working: map[string]bool{}, next: map[string]held{}, changed: make(chan struct{}),
 	}
 	for _, k := range c.Kinds {
@@ -77,6 +82,10 @@ func New(c Config) *Runner {
 	if r.holder == "" {
 		r.holder = uuid.NewString()
 	}
+	if r.busy == nil {
+		r.busy = func() bool { return false }
+	}
+	r.rest = r.wait
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	return r
 }

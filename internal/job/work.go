@@ -25,6 +25,7 @@ func (r *Runner) work(h held) {
 // the Runner closes. What stands at each return is said in the comments.
 func (r *Runner) run(h *held) {
 	for tries := 0; ; {
+		began := time.Now()
 		b, next, err := r.prepare(h.row)
 		if r.ctx.Err() != nil {
 			r.release(*h) // nothing of the batch counts; the job is anybody's
@@ -47,6 +48,9 @@ func (r *Runner) run(h *held) {
 		}
 		if tries++; moves && err == nil {
 			tries = 0
+			if r.busy() {
+				r.rest(min(3*time.Since(began), maxPause, r.lease/3))
+			}
 			continue
 		}
 		r.pause(tries)
@@ -170,8 +174,13 @@ func (r *Runner) release(h held) {
 // pause waits a random time that doubles with tries, from a millisecond on.
 func (r *Runner) pause(tries int) {
 	longest := min(time.Millisecond<<min(tries, 20), maxPause, r.lease/3)
+	r.wait(longest/2 + rand.N(longest/2+1))
+}
+
+// wait waits, or until r closes.
+func (r *Runner) wait(d time.Duration) {
 	select {
 	case <-r.ctx.Done():
-	case <-time.After(longest/2 + rand.N(longest/2+1)):
+	case <-time.After(d):
 	}
 }
