@@ -487,6 +487,42 @@ func TestKeysAreMadeGrantedAndUsedWhileTheirKEKRotates(t *testing.T) {
 	r.mayUse(r.start(), agent, shared, true)
 }
 
+// A process counts seals in the row, from what it has read, while another takes
+// the grant out of it.
+func TestARevokeIsNotWrittenOver(t *testing.T) {
+	r := newRig(t)
+	alive := r.store
+	owner := r.start()
+	f := r.createCMEK(owner, agent)
+	between := &meanwhile{Store: alive, key: layout.CMEKKey(f)}
+	r.store = between
+	s := r.start()
+	between.act = func() { // at the read that decides
+		between.act = func() { r.must(owner.RevokeCMEKKey(ctx, f, agent)) } // at the read that is written back
+	}
+	if _, err := sealCMEKOne(s, agent, f, "p", 1, "x"); err != nil {
+		t.Errorf("a call that began before: %v", err)
+	}
+	r.mayUse(s, agent, f, false)
+	r.mayUse(owner, agent, f, false)
+}
+
+func TestCustomersKeysAreWipedAtTheEnd(t *testing.T) {
+	r := newRig(t)
+	s := r.start()
+	f := r.createCMEK(s, agent)
+	k, err := s.cmekKey(ctx, f)
+	r.must(err)
+	s.cmeks.release(k)
+	s.Close()
+	if k.key.Bytes() != nil {
+		t.Error("the key is still there")
+	}
+	if _, err := sealCMEKOne(s, agent, f, "p", 1, "x"); !errors.Is(err, fault.Unavailable) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
 func TestAKeyThatHasSealedEnoughSealsNoMore(t *testing.T) {
 	r := newRig(t)
 	few := func(c *Config) { c.SealBlock, c.MaxSeals = 4, 10 }
