@@ -487,6 +487,18 @@ func TestKeysAreMadeGrantedAndUsedWhileTheirKEKRotates(t *testing.T) {
 	r.mayUse(r.start(), agent, shared, true)
 }
 
+// A process that missed a rotation must not wrap a key by a version that is
+// destroyed by now: the key would be lost as it is made.
+func TestAKeyIsNotMadeUnderAVersionThatIsGone(t *testing.T) {
+	r := newRig(t)
+	late, s := r.start(), r.start()
+	r.createCMEK(late)
+	r.rotate(s, cmekKEK)
+	r.must(s.DestroyKEKVersion(ctx, cmekKEK, 1))
+	f := r.createCMEK(late, agent)
+	r.mayUse(r.start(), agent, f, true)
+}
+
 // A process counts seals in the row, from what it has read, while another takes
 // the grant out of it.
 func TestARevokeIsNotWrittenOver(t *testing.T) {
