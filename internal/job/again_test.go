@@ -342,3 +342,27 @@ func TestFailuresAreForgottenAnew(t *testing.T) {
 		t.Errorf("%+v", j)
 	}
 }
+
+// TestAgainWhileTheWorkerLeavesIsNotLost calls it in the worker's last moment.
+func TestAgainWhileTheWorkerLeavesIsNotLost(t *testing.T) {
+	l := newLamp(memstore.New(), "second")
+	k := l.kind()
+	var r *Runner
+	k.Ended = func(j Job) {
+		if j.Status == Interrupted {
+			must(r.Again(context.Background(), j.ID, lampArgs{"second"}))
+		}
+	}
+	r = New(Config{Store: l.store, Kinds: []Kind{k}})
+	t.Cleanup(r.Close)
+	j := l.light(t, r, "first")
+	for {
+		j, err := r.Wait(t.Context(), j.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if j.Status == Completed {
+			return
+		}
+	}
+}
