@@ -2,6 +2,7 @@ package kms
 
 import (
 	"context"
+	"sync"
 
 	"github.com/keyfold/keyfold/cmek"
 	"github.com/keyfold/keyfold/internal/fault"
@@ -26,15 +27,31 @@ func (s *Service) Reencrypt(ctx context.Context, session string, items []kmsapi.
 	}
 	defer r.release()
 	out := make([]kmsapi.ReencryptResult, len(items))
-	for i := range items {
-		if out[i], err = s.reencrypt(ctx, r, &items[i]); err != nil {
-			out[i] = kmsapi.ReencryptResult{Err: asFault(err)}
-		}
+	var wg sync.WaitGroup
+	for from := 0; from < len(items); from += reencryptShare {
+		wg.Go(func() {
+			for i := from; i < min(from+reencryptShare, len(items)); i++ {
+				out[i] = s.reencrypt(ctx, r, &items[i])
+			}
+		})
 	}
+	wg.Wait()
 	return out, nil
 }
 
-func (s *Service) reencrypt(ctx context.Context, r *cmekRotation, item *kmsapi.ReencryptItem) (out kmsapi.ReencryptResult, err error) {
+// reencryptShare is how many items of a call one processor does while others do
+// the rest.
+const reencryptShare = 25
+
+func (s *Service) reencrypt(ctx context.Context, r *cmekRotation, item *kmsapi.ReencryptItem) (out kmsapi.ReencryptResult) {
+	var err error
+	if out, err = s.reencrypted(ctx, r, item); err != nil {
+		return kmsapi.ReencryptResult{Err: asFault(err)}
+	}
+	return out
+}
+
+func (s *Service) reencrypted(ctx context.Context, r *cmekRotation, item *kmsapi.ReencryptItem) (out kmsapi.ReencryptResult, err error) {
 	blob, err := s.open(ctx, item.Envelope, item.AAD)
 	if err != nil {
 		return out, err
