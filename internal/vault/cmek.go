@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"time"
@@ -46,7 +47,7 @@ func (s *Service) EnableCMEK(ctx context.Context, p access.Principal, vaultID st
 		case fingerprint == replaces:
 			return invalid("fingerprint and replaces name the same key; there is nothing to do")
 		}
-		v.Fingerprint, v.Since, v.KeyCheck, v.BlobVersion = fingerprint, s.time(), req.KeyCheck, req.BlobVersion
+		v.Fingerprint, v.Since, v.KeyCheck, v.BlobVersion = fingerprint, s.time(), req.KeyCheck, cmp.Or(req.BlobVersion, v.BlobVersion)
 		return nil
 	})
 }

@@ -246,6 +246,24 @@ func TestAKeyTakesThePlaceOfTheVaultsInOneStep(t *testing.T) {
 	wantType(t, err, api.ProblemCMEKKeyMismatch)
 }
 
+func TestAKeyThatTakesAnothersPlaceLeavesTheVaultBound(t *testing.T) {
+	r := newRig(t)
+	v, old := r.vault(), cmek.Generate().Fingerprint()
+	for _, c := range []struct{ said, want int }{{2, 2}, {0, 2}, {1, 1}, {0, 1}} {
+		req := api.EnableCMEK{Fingerprint: cmek.Generate().Fingerprint(), BlobVersion: c.said, Replaces: old}
+		if c.said == 2 {
+			req.Replaces = ""
+		}
+		if _, err := r.EnableCMEK(t.Context(), owner, v, req); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := r.load(t.Context(), v); err != nil || got.BlobVersion != c.want {
+			t.Errorf("said %d: blob version %d, want %d (%v)", c.said, got.BlobVersion, c.want, err)
+		}
+		old = req.Fingerprint
+	}
+}
+
 func TestTheKeyOfAVaultThatIsRotatedIsNotReplacedOrDisabled(t *testing.T) {
 	r := newRig(t)
 	id, old := r.sealed()

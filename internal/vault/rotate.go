@@ -151,8 +151,8 @@ func (b *beginning) try(ctx context.Context) (err error) {
 		return underWay("a rotation to another key has begun; wait for its end, or cancel it first")
 	}
 	j, was, err := b.rotation(ctx, v.id, v.Rotation.Job)
-	if errors.Is(err, fault.NotFound) {
-		return b.start(ctx, v) // the store was put back to where there was no such job
+	if errors.Is(err, fault.NotFound) || err == nil && j.Status != job.Running && j.Status != job.Interrupted {
+		return b.start(ctx, v) // the vault's row was put back, or was damaged when the job ended
 	}
 	if err != nil {
 		return err

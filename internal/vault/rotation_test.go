@@ -384,6 +384,50 @@ func TestACancelledRotationLeavesTheVaultItsKey(t *testing.T) {
 	}
 }
 
+// Who may read a vault need not know its paths.
+func TestTheStatusOfAVaultNamesNoVersionThatFailed(t *testing.T) {
+	x := newSpin(t)
+	x.fill(230)
+	x.broken("a-b", 1)
+	reached, let := x.held(2)
+	r, jobs := x.serve()
+	j := x.begun(r, false)
+	<-reached
+	mine, err := r.Rotation(t.Context(), owner, x.id, j.ID)
+	x.must(err)
+	status, err := r.Status(t.Context(), owner, x.id, false)
+	x.must(err)
+	close(let)
+	if !strings.Contains(mine.Error, "a-b") || status.Rotation == nil || status.Rotation.ID != j.ID || strings.Contains(status.Rotation.Error, "a-b") {
+		t.Errorf("the rotation is %+v, in the status it is %+v", mine, status.Rotation)
+	}
+	x.end(r, jobs, j.ID)
+}
+
+// The meta row was damaged when its job failed, and is mended since.
+func TestARotationWhoseJobHasEndedIsBegunAnew(t *testing.T) {
+	x := newSpin(t)
+	x.fill(230)
+	reached, let := x.held(2)
+	r, jobs := x.serve()
+	j := x.begun(r, false)
+	<-reached
+	key := layout.VaultMeta(x.id)
+	row := x.rows()[key]
+	x.set(key, "no row")
+	close(let)
+	if _, err := jobs.Wait(t.Context(), j.ID); err != nil {
+		t.Fatal(err)
+	}
+	x.set(key, row)
+	x.twin.before = nil
+	next := x.end(r, jobs, x.begun(r, false).ID)
+	if next.ID == j.ID {
+		t.Error("a job that has ended goes on")
+	}
+	x.completed(next, 30)
+}
+
 func TestARotationThatIsCompleteIsNotCancelled(t *testing.T) {
 	x := newSpin(t)
 	x.fill(3)
@@ -402,6 +446,28 @@ func TestARotationThatIsCompleteIsNotCancelled(t *testing.T) {
 	j := x.begun(r, false)
 	ids <- j.ID
 	x.completed(x.end(r, jobs, j.ID), 3)
+}
+
+// The session is closed before the job's row says that it is complete.
+func TestARotationThatIsDoneWithItsKeysIsNotInterrupted(t *testing.T) {
+	x := newSpin(t)
+	x.fill(3)
+	r, jobs := x.serve()
+	ids, shown := make(chan string, 1), ""
+	x.twin.after = func(call string) error {
+		if call == "CloseCMEKRotation" && shown == "" {
+			j, err := r.Rotation(t.Context(), owner, x.id, <-ids)
+			x.must(err)
+			shown = j.Status
+		}
+		return nil
+	}
+	j := x.begun(r, false)
+	ids <- j.ID
+	x.completed(x.end(r, jobs, j.ID), 3)
+	if shown != "running" {
+		t.Errorf("with its keys wiped behind the flip it is %s", shown)
+	}
 }
 
 // An operator who cancels the job knows nothing of vaults.

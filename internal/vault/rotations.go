@@ -42,10 +42,13 @@ func (r *Rotations) Rotation(ctx context.Context, p access.Principal, vaultID, i
 		return api.CMEKRotationJob{}, err
 	}
 	j, a, err := r.rotation(ctx, v.id, id)
+	if err == nil {
+		j, err = r.present(ctx, j, a)
+	}
 	if err != nil {
 		return api.CMEKRotationJob{}, err
 	}
-	return r.show(ctx, j, a)
+	return wireRotation(j, a), nil
 }
 
 // ListRotations returns the rotations of the vault, the newest first: those of
@@ -63,11 +66,10 @@ func (r *Rotations) ListRotations(ctx context.Context, p access.Principal, vault
 		if !ok || a.Vault != v.id {
 			continue
 		}
-		shown, err := r.show(ctx, j, a)
-		if err != nil {
+		if j, err = r.present(ctx, j, a); err != nil {
 			return out, err
 		}
-		out.Rotations = append(out.Rotations, shown)
+		out.Rotations = append(out.Rotations, wireRotation(j, a))
 	}
 	return out, err
 }
@@ -96,33 +98,26 @@ func (r *Rotations) CancelRotation(ctx context.Context, p access.Principal, vaul
 	return wireRotation(j, a), err
 }
 
-// show is wireRotation of a job that may have lost its keys: it is interrupted
-// before it knows.
-func (r *Rotations) show(ctx context.Context, j job.Job, a rotationArgs) (api.CMEKRotationJob, error) {
-	if j.Status == job.Running {
-		alive, err := r.kms.CMEKRotationAlive(ctx, a.Session)
-		if err == nil && !alive {
-			return r.showDead(ctx, j, a)
-		}
+// present is j as it stands: a job that has lost its keys is interrupted before it
+// knows. One whose session was closed may be done with it; only if not, its vault
+// still waits for it.
+func (r *Rotations) present(ctx context.Context, j job.Job, a rotationArgs) (job.Job, error) {
+	if j.Status != job.Running {
+		return j, nil
 	}
-	return wireRotation(j, a), nil
-}
-
-// showDead shows a job whose session was closed: because it was done with it, or
-// because the keys are lost. Only then its vault still waits for it.
-func (r *Rotations) showDead(ctx context.Context, j job.Job, a rotationArgs) (api.CMEKRotationJob, error) {
+	alive, err := r.kms.CMEKRotationAlive(ctx, a.Session)
+	if alive || err != nil {
+		return j, nil
+	}
 	v, err := r.load(ctx, a.Vault)
 	if err != nil {
-		return api.CMEKRotationJob{}, err
+		return j, err
 	}
 	if v.Rotation != nil && v.Rotation.Job == j.ID {
 		j.Status, j.Error = job.Interrupted, errKeysGone.Message
-		return wireRotation(j, a), nil
+		return j, nil
 	}
-	if j, err = r.jobs.Get(ctx, j.ID); err != nil {
-		return api.CMEKRotationJob{}, err
-	}
-	return wireRotation(j, a), nil
+	return r.jobs.Get(ctx, j.ID)
 }
 
 // wireRotation is j as clients see it. While it runs, versions that do not open
@@ -179,14 +174,19 @@ func (v vault) status() api.CMEKStatus {
 }
 
 // current returns the rotation that v waits for; nil when there is no row of it.
+// It names no version: who may read the vault need not know its paths.
 func (r *Rotations) current(ctx context.Context, v vault) (*api.CMEKRotationJob, error) {
 	j, a, err := r.rotation(ctx, v.id, v.Rotation.Job)
+	if err == nil {
+		j, err = r.present(ctx, j, a)
+	}
 	if isNotFound(err) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	shown, err := r.show(ctx, j, a)
-	return &shown, err
+	j.FailedOf = nil
+	out := wireRotation(j, a)
+	return &out, nil
 }
