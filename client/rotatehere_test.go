@@ -256,6 +256,28 @@ func (f *failing) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, errors.New("the machine fell asleep")
 }
 
+// silent is a transport past a proxy that takes the server's headers away.
+type silent struct{ *http.Transport }
+
+func (s silent) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := s.Transport.RoundTrip(r)
+	if err == nil {
+		resp.Header.Del(api.HeaderCMEKFingerprint)
+	}
+	return resp, err
+}
+
+func TestARotationHereCountsNothingThatItDidNotReencrypt(t *testing.T) {
+	v := newSealedVault(t, client.EnableOptions{})
+	put(t, v.c, v.id, "a", "1")
+	c := newClient(t, v.s, client.WithTransport(silent{client.NewTransport()}))
+	done, err := c.RotateCMEKHere(t.Context(), v.id, client.LocalKey(v.old), client.LocalKey(v.fresh), client.RotateHereOptions{})
+	if got := v.under(t); err != nil || done.Reencrypted != got["fresh"] || got["old"] != 0 {
+		t.Errorf("%+v, %v; versions are under %v", done, err, got)
+	}
+	v.want(t, "a", 1, "1")
+}
+
 func TestARotationHereThatBrokeOffGoesOn(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		v := newSealedVault(t, client.EnableOptions{})
