@@ -24,7 +24,7 @@ const (
 type EnableCMEK struct {
 	Fingerprint string `json:"fingerprint"`           // 64 hex
 	KeyCheck    string `json:"key_check,omitzero"`    // 64 hex: cmek.Key.Check of the vault's ID; absent: none is kept
-	BlobVersion int    `json:"blob_version,omitzero"` // of the blobs to be written: 1 (0), or 2, which are bound to vault and path
+	BlobVersion int    `json:"blob_version,omitzero"` // of the blobs to be written: 1, or 2, which are bound to vault and path; absent: 1, or with replaces as before
 	Replaces    string `json:"replaces,omitzero"`     // fingerprint of the vault's key, for this one to take its place in one step; absent: the vault is not sealed
 }
 
