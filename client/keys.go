@@ -57,6 +57,12 @@ func (e *KeyError) Error() string {
 // server pretends so. A new Client accepts the new state.
 var ErrUnsealed = errors.New("client: the vault was sealed and now is not; the value was not sent in the clear")
 
+// ErrUnbound is the answer to a write to a vault that this client has seen take
+// bound blobs and that takes unbound ones now, under the same key: somebody else
+// disabled CMEK and enabled it anew, or the server pretends so, to move a blob to
+// another path. A new Client accepts the new state.
+var ErrUnbound = errors.New("client: the vault took bound blobs and now does not; nothing was sent")
+
 // ErrNotSealed is the answer to a write to a vault that is not sealed, by a
 // client that has a CMEK key: CMEK was never enabled, or the server pretends
 // so. Nothing was sent. PutOptions.AllowUnsealed says that it is meant.
@@ -145,6 +151,9 @@ func (c *Client) remember(vaultID string, v api.CMEKStatus, weDisabled bool) (va
 	defer c.mu.Unlock()
 	if s.fingerprint == "" && c.sealed[vaultID].fingerprint != "" && !weDisabled {
 		return vaultState{}, ErrUnsealed
+	}
+	if had := c.sealed[vaultID]; had.blobVersion == 2 && s.blobVersion != 2 && s.fingerprint == had.fingerprint && !weDisabled {
+		return vaultState{}, ErrUnbound
 	}
 	c.sealed[vaultID] = s
 	return s, nil

@@ -3,8 +3,10 @@ package client
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
 
+	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/cmek"
 )
 
@@ -69,5 +71,28 @@ func TestAnAnswerCountsForTheVaultThatWasAskedFor(t *testing.T) {
 	}
 	if _, err := c.state(t.Context(), "other"); err != nil || len(f.calls) != 2 {
 		t.Errorf("the answer was not kept for the vault that was asked for: %d calls, %v", len(f.calls), err)
+	}
+}
+
+func TestABoundVaultIsNotBelievedToTakeUnboundBlobs(t *testing.T) {
+	c := &Client{sealed: map[string]vaultState{}}
+	bound := api.CMEKStatus{Enabled: true, Fingerprint: strings.Repeat("a", 64), BlobVersion: 2}
+	if _, err := c.remember("v", bound, false); err != nil {
+		t.Fatal(err)
+	}
+	c.doubt("v")
+	unbound := bound
+	unbound.BlobVersion = 1
+	if _, err := c.remember("v", unbound, false); !errors.Is(err, ErrUnbound) {
+		t.Errorf("%v, want ErrUnbound", err)
+	}
+	for what, s := range map[string]api.CMEKStatus{
+		"the same":    bound,
+		"another key": {Enabled: true, Fingerprint: strings.Repeat("b", 64), BlobVersion: 1},
+	} {
+		c.sealed["v"] = vaultState{fingerprint: bound.Fingerprint, blobVersion: 2}
+		if _, err := c.remember("v", s, false); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }
