@@ -64,18 +64,18 @@ func (w reencrypting) page(ctx context.Context, v vault) (job.Step, error) {
 	return s, err
 }
 
-// batch returns what page commits, from what was made ahead if there is such.
-func (w reencrypting) batch(ctx context.Context, v vault) (job.Step, find, error) {
-	f := w.ahead.take(ctx, w)
-	if f == nil {
-		made, err := w.gather(ctx)
-		if err != nil {
-			return job.Step{}, made, err
+// batch returns what page commits, of the batch that was made ahead if that is
+// as it should be.
+func (w reencrypting) batch(ctx context.Context, v vault) (s job.Step, f find, err error) {
+	if made := w.ahead.take(ctx, w); made != nil {
+		if s, err = made.step(v); err == nil {
+			return s, *made, nil
 		}
-		f = &made
 	}
-	s, err := f.step(v)
-	return s, *f, err
+	if f, err = w.gather(ctx); err == nil {
+		s, err = f.step(v)
+	}
+	return s, f, err
 }
 
 // gather finds the next versions under the old key and has them re-encrypted, in
