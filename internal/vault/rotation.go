@@ -76,7 +76,6 @@ type rotationArgs struct {
 // row, the row as it was read here is either of before, and the commit is refused,
 // or under the primary already, and so is the new one.
 func (s *Service) RotationKind() job.Kind {
-	next := &ahead{batches: map[string]*batchAhead{}}
 	return job.Kind{
 		Name: RotationJob,
 		Count: func(ctx context.Context, j job.Job) (int, error) {
@@ -91,7 +90,6 @@ func (s *Service) RotationKind() job.Kind {
 			if err != nil {
 				return job.Step{}, err
 			}
-			w.ahead = next
 			return w.step(ctx)
 		},
 		Done: func(ctx context.Context, j job.Job) error {
@@ -110,7 +108,6 @@ func (s *Service) RotationKind() job.Kind {
 			return w.undo(ctx)
 		},
 		Ended: func(j job.Job) {
-			next.forget(j.ID)
 			if w, err := s.reencrypting(j); err == nil {
 				w.endSession()
 			}
@@ -149,9 +146,8 @@ const (
 type reencrypting struct {
 	*Service
 	job.Job
-	args  rotationArgs
-	at    place
-	ahead *ahead
+	args rotationArgs
+	at   place
 }
 
 func (s *Service) reencrypting(j job.Job) (reencrypting, error) {

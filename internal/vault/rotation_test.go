@@ -284,17 +284,16 @@ func TestWhoAndWhatMayNotRotate(t *testing.T) {
 	x.hides()
 }
 
-// held stops the rotation before the commit of its n-th batch, until let is closed.
+// held stops the rotation before its n-th Reencrypt, until let is closed.
 func (x *spin) held(n int) (reached, let chan struct{}) {
 	reached, let = make(chan struct{}), make(chan struct{})
-	batches := 0
-	x.hooks.beforeCommit = func(b *store.Batch) error {
-		if len(b.Writes) == 0 || !strings.HasPrefix(b.Writes[0].Key, layout.VaultVersions(x.id)) || !strings.HasPrefix(b.Writes[len(b.Writes)-1].Key, layout.Job("")) {
-			return nil
-		}
-		if batches++; batches == n {
-			close(reached)
-			<-let
+	calls := 0
+	x.twin.before = func(call string) error {
+		if call == "Reencrypt" {
+			if calls++; calls == n {
+				close(reached)
+				<-let
+			}
 		}
 		return nil
 	}
@@ -370,6 +369,7 @@ func TestACancelledRotationLeavesTheVaultItsKey(t *testing.T) {
 		}
 		want(t, "a declared write under the new key", x.write(x.fresh, true, "a", "new"), fault.Conflict)
 		x.must(x.write(x.old, false, "a", "old"))
+		x.twin.before = nil
 		r, jobs = x.serve()
 		next := x.end(r, jobs, x.begun(r, false).ID)
 		x.completed(next, 231-100*(n-1))
@@ -420,6 +420,7 @@ func TestARotationWhoseJobHasEndedIsBegunAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.set(key, row)
+	x.twin.before = nil
 	next := x.end(r, jobs, x.begun(r, false).ID)
 	if next.ID == j.ID {
 		t.Error("a job that has ended goes on")

@@ -31,13 +31,20 @@ type find struct {
 	failed []string
 	last   string // key of the last row that was looked at
 	end    bool   // there is no row after it
-	res    []kmsapi.ReencryptResult
 }
 
-// page re-encrypts the next versions under the old key, and begins with those
-// after them.
+// page re-encrypts the next versions under the old key.
 func (w reencrypting) page(ctx context.Context, v vault) (job.Step, error) {
-	s, f, err := w.batch(ctx, v)
+	f := find{last: w.at.After}
+	for range rotationScans {
+		if err := w.scan(ctx, &f); err != nil {
+			return job.Step{}, err
+		}
+		if f.end || len(f.items) >= rotationBatch || f.size >= rotationBytes {
+			break
+		}
+	}
+	s, err := w.reencrypt(ctx, v, f)
 	switch {
 	case fault.Of(err).Type == kmsapi.TypeCMEKSessionGone && w.at.Phase == draining:
 		// Writes under the old key must not wait until somebody brings the keys.
@@ -57,47 +64,7 @@ func (w reencrypting) page(ctx context.Context, v vault) (job.Step, error) {
 		}
 		next = w.passed(next, left)
 	}
-	if s, err = s.At(next); err == nil && !f.end {
-		w.at = next
-		w.ahead.make(w, s.Cursor)
-	}
-	return s, err
-}
-
-// batch returns what page commits, of the batch that was made ahead if that is
-// as it should be.
-func (w reencrypting) batch(ctx context.Context, v vault) (s job.Step, f find, err error) {
-	if made := w.ahead.take(ctx, w); made != nil {
-		if s, err = made.step(v); err == nil {
-			return s, *made, nil
-		}
-	}
-	if f, err = w.gather(ctx); err == nil {
-		s, err = f.step(v)
-	}
-	return s, f, err
-}
-
-// gather finds the next versions under the old key and has them re-encrypted, in
-// one KMS call.
-func (w reencrypting) gather(ctx context.Context) (find, error) {
-	f := find{last: w.at.After}
-	for range rotationScans {
-		if err := w.scan(ctx, &f); err != nil {
-			return f, err
-		}
-		if f.end || len(f.items) >= rotationBatch || f.size >= rotationBytes {
-			break
-		}
-	}
-	if len(f.items) == 0 {
-		return f, nil
-	}
-	var err error
-	if f.res, err = w.kms.Reencrypt(ctx, w.args.Session, f.items); err == nil && len(f.res) != len(f.items) {
-		err = errAnswers
-	}
-	return f, err
+	return s.At(next)
 }
 
 var errKeysGone = fault.New(fault.NotFound, "the key process does not hold the keys any more; send the same request again, with both keys")
@@ -155,21 +122,26 @@ func (w reencrypting) look(f *find, rec store.Record) error {
 
 func secretName(path string, n int) string { return fmt.Sprintf("secret %s, version %d", path, n) }
 
-// step returns the batch that brings f under the new key. Each row is written on
-// the condition that it is as it was read.
-func (f find) step(v vault) (job.Step, error) {
+// reencrypt returns the batch that brings f under the new key, in one KMS call.
+// Each row is written on the condition that it is as it was read.
+func (w reencrypting) reencrypt(ctx context.Context, v vault, f find) (job.Step, error) {
 	s := job.Step{Processed: len(f.items) + len(f.failed), Failed: f.failed}
-	for i := range f.res {
-		if err := f.replace(&s, v, i); err != nil {
-			return job.Step{}, err
-		}
+	if len(f.items) == 0 {
+		return s, nil
 	}
-	return s, nil
+	res, err := w.kms.Reencrypt(ctx, w.args.Session, f.items)
+	if err == nil && len(res) != len(f.items) {
+		err = errAnswers
+	}
+	for i := 0; i < len(res) && err == nil; i++ {
+		err = f.replace(&s, v, i, res[i])
+	}
+	return s, err
 }
 
-// replace puts row i into s as it was re-encrypted, or names it as failed.
-func (f find) replace(s *job.Step, v vault, i int) error {
-	o, res := f.rows[i], f.res[i]
+// replace puts row i with res into s, or names it as failed.
+func (f find) replace(s *job.Step, v vault, i int, res kmsapi.ReencryptResult) error {
+	o := f.rows[i]
 	switch {
 	case errors.Is(res.Err, fault.Unopenable), errors.Is(res.Err, fault.Damaged), errors.Is(res.Err, fault.NotFound):
 		s.Failed = append(s.Failed, secretName(o.path, o.n))
