@@ -110,9 +110,9 @@ func TestAVaultTakesBlobsOfItsVersionAlone(t *testing.T) {
 	at := cmek.Context{VaultID: x.id, Path: "p"}
 	bound, err := cmek.EncryptBoundValue(x.old, at, []byte("text"))
 	x.must(err)
-	for version, refused := range map[int][]string{1: {bound}, 2: {x.seal(x.old, 0, "text"), x.seal(x.old, 1, "text"), "text"}} {
+	for i, refused := range [][]string{{bound}, {x.seal(x.old, 0, "text"), x.seal(x.old, 1, "text"), "text"}} {
 		x.disable()
-		x.enable(x.old, version)
+		x.enable(x.old, i+1)
 		for _, value := range refused {
 			_, err := x.Put(t.Context(), owner, x.id, "p", api.PutSecret{Value: &value}, PutOptions{})
 			want(t, "a blob of another version", err, fault.Invalid)
