@@ -10,6 +10,9 @@ import (
 // once. After an error a part may have been written; whether all is there, the
 // reader of a backup tells (see package kmsbackup).
 func (c *Client) Backup(ctx context.Context, w io.Writer) error {
+	if c.ctx.Err() != nil {
+		return errClosed
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(c.ctx, cancel)()

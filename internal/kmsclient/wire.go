@@ -65,6 +65,9 @@ func gaveUp(ctx context.Context) error {
 // tries again while that is safe and Config.Retry is not over; while the KMS is
 // known to be down it tries once.
 func (c *Client) do(ctx context.Context, r request) (*buffer, error) {
+	if c.ctx.Err() != nil { // ctx may not have heard yet
+		return nil, errClosed
+	}
 	until, pause := time.Now().Add(c.retry), firstPause
 	if c.down.Load() {
 		until = time.Time{}
