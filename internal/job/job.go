@@ -89,6 +89,10 @@ type Step struct {
 	Failed    []string // names of those that failed and were left as they are
 	Anew      bool     // forget the units that failed before: they are met again
 	Done      bool     // there is nothing after this batch
+	// Ahead: the next Step may be called while this batch is committed, with the
+	// Job as it will stand then. What it returns counts only if the commit does not
+	// fail; so it must not read what this batch or its time of commit decides.
+	Ahead bool
 }
 
 // maxFailedOf is how many names of failed units a job keeps.

@@ -68,20 +68,7 @@ func TestEveryCommitMayFailOrCrash(t *testing.T) {
 			{err: store.ErrConflict}, {err: errors.New("disk")}, {err: errors.New("disk"), takes: true},
 			{err: store.ErrClosed, dead: true}, {err: store.ErrClosed, takes: true, dead: true},
 		} {
-			w := newWorld(t, units)
-			f := &faultStore{Store: w.mem, at: at, takes: f.takes, dead: f.dead, err: f.err}
-			r := w.runner(f)
-			j := w.start(r)
-			if _, err := r.Wait(t.Context(), j.ID); err == nil {
-				w.once(units)
-			}
-			r.Close()
-			if f.commits >= at {
-				reached = max(reached, at)
-			}
-			w.advance(lease)
-			w.whole(w.finish(w.open(), j.ID))
-			if t.Failed() {
+			if reached = max(reached, everyCommit(t, units, at, f)); t.Failed() {
 				t.Fatalf("commit %d, took effect %v, crash %v, %v", at, f.takes, f.dead, f.err)
 			}
 		}
@@ -91,11 +78,33 @@ func TestEveryCommitMayFailOrCrash(t *testing.T) {
 	}
 }
 
+// everyCommit returns the number of the commit at which f failed, if it came so far.
+func everyCommit(t *testing.T, units, at int, fails *faultStore) (reached int) {
+	for _, ahead := range []bool{false, true} {
+		w := newWorld(t, units)
+		w.ahead = ahead
+		f := &faultStore{Store: w.mem, at: at, takes: fails.takes, dead: fails.dead, err: fails.err}
+		r := w.runner(f)
+		j := w.start(r)
+		if _, err := r.Wait(t.Context(), j.ID); err == nil {
+			w.once(units)
+		}
+		r.Close()
+		if f.commits >= at {
+			reached = max(reached, at)
+		}
+		w.advance(lease)
+		w.whole(w.finish(w.open(), j.ID))
+	}
+	return reached
+}
+
 // TestTwoRunnersNeverDoABatchTwice lets leases run out at any moment, so that
 // two holders meet in the same batch.
 func TestTwoRunnersNeverDoABatchTwice(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t, rapid.IntRange(0, 30).Draw(t, "units"))
+		w.ahead = rapid.Bool().Draw(t, "ahead")
 		skips := rapid.SliceOfN(rapid.IntRange(0, 40), 40, 40).Draw(t, "seconds")
 		var steps atomic.Int64
 		one, two := w.runner(w.mem), w.runner(w.mem)
@@ -162,12 +171,13 @@ func TestAProcessTakesUpItsOwnAtOnce(t *testing.T) {
 }
 
 func TestCloseStopsBetweenBatchesAndGivesTheLeaseBack(t *testing.T) {
-	for at := 1; at < 8; at++ {
+	for at := 1; at < 16; at++ {
 		w := newWorld(t, 10)
+		w.ahead = at >= 8
 		f := &faultStore{Store: w.mem}
 		r := w.runner(f)
 		f.hook = func(n int) {
-			if n == at {
+			if n == at%8 {
 				r.stop() // as Close does
 			}
 		}
@@ -196,8 +206,10 @@ func TestAClosedRunnerStartsNothing(t *testing.T) {
 // TestNoBatchFollowsACancel cancels after every commit.
 func TestNoBatchFollowsACancel(t *testing.T) {
 	const units = 10
-	for at := 1; at <= 6; at++ {
+	for i := range 12 {
+		at := i%6 + 1
 		w := newWorld(t, units)
+		w.ahead = i >= 6
 		f := &faultStore{Store: w.mem}
 		r, other := w.runner(f), w.open()
 		reached, goOn := make(chan struct{}), make(chan struct{})

@@ -38,6 +38,7 @@ type world struct {
 	clock atomic.Int64
 	done  atomic.Int64 // calls of Kind.Done
 	step  func(context.Context) error
+	ahead bool // Step.Ahead
 }
 
 func newWorld(t tb, units int) *world {
@@ -92,7 +93,7 @@ func (w *world) batch(ctx context.Context, s store.Store, j Job) (out Step, err 
 		}
 		out.Batch.Put(unit(n), append(rec.Value, '+'))
 	}
-	out.Cursor, out.Processed, out.Done = strconv.Itoa(to), to-from, to == w.units
+	out.Cursor, out.Processed, out.Done, out.Ahead = strconv.Itoa(to), to-from, to == w.units, w.ahead
 	return out, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/keyfold/keyfold/internal/fault"
@@ -21,23 +22,35 @@ func (r *Runner) work(h held) {
 	}
 }
 
+// prepared is what comes next of a job, short of its commit.
+type prepared struct {
+	batch store.Batch
+	next  row
+	ahead bool // Step.Ahead
+	err   error
+}
+
 // run takes h from batch to batch until it has ended, is somebody else's or
 // the Runner closes. What stands at each return is said in the comments.
 func (r *Runner) run(h *held) {
-	for tries := 0; ; {
+	var p prepared
+	for tries, made := 0, false; ; {
 		began := time.Now()
-		b, next, err := r.prepare(h.row)
+		if !made {
+			p = r.prepare(r.ctx, h.row)
+		}
 		if r.ctx.Err() != nil {
 			r.release(*h) // nothing of the batch counts; the job is anybody's
 			return
 		}
-		moves := err == nil
-		if err != nil {
-			b, next = r.stuck(h.row, err)
+		moves := p.err == nil
+		if !moves {
+			p.batch, p.next = r.stuck(h.row, p.err)
 		}
-		err = r.commit(h, b, next)
+		var err error
+		p, made, err = r.commitAhead(h, p)
 		if errors.Is(err, store.ErrLimit) {
-			b, next = r.stuck(h.row, store.Fault(err))
+			b, next := r.stuck(h.row, store.Fault(err))
 			err = r.commit(h, b, next)
 		}
 		if err != nil && !r.reload(h, err) {
@@ -57,27 +70,45 @@ func (r *Runner) run(h *held) {
 	}
 }
 
+// commitAhead commits p, and prepares what comes after it meanwhile where that
+// may be. It reports whether there is such a thing: not after a commit that
+// failed, nor when nothing could be prepared yet.
+func (r *Runner) commitAhead(h *held, p prepared) (after prepared, made bool, err error) {
+	if p.err != nil || !p.ahead || r.busy() {
+		return p, false, r.commit(h, p.batch, p.next)
+	}
+	ctx, cancel := context.WithCancel(r.ctx)
+	defer cancel()
+	var preparing sync.WaitGroup
+	preparing.Go(func() { after = r.prepare(ctx, p.next) })
+	if err = r.commit(h, p.batch, p.next); err != nil {
+		cancel()
+	}
+	preparing.Wait()
+	return after, err == nil && after.err == nil, err
+}
+
 // prepare does what comes next of w, short of its commit.
-func (r *Runner) prepare(w row) (store.Batch, row, error) {
+func (r *Runner) prepare(ctx context.Context, w row) (p prepared) {
 	kind := r.kinds[w.Kind]
-	ctx, cancel := context.WithTimeout(r.ctx, r.lease)
+	ctx, cancel := context.WithTimeout(ctx, r.lease)
 	defer cancel()
 	if w.Ended {
-		return store.Batch{}, ends(w, Completed, ""), kind.Done(ctx, w.Job)
+		return prepared{next: ends(w, Completed, ""), err: kind.Done(ctx, w.Job)}
 	}
-	err := r.count(ctx, kind, &w.Job)
-	if err != nil {
-		return store.Batch{}, row{}, err
+	if err := r.count(ctx, kind, &w.Job); err != nil {
+		return prepared{err: err}
 	}
 	s, err := kind.Step(ctx, w.Job)
 	if err != nil {
-		return store.Batch{}, row{}, err
+		return prepared{err: err}
 	}
 	w.Job, w.Ended = w.after(s), s.Done
+	p = prepared{batch: s.Batch, next: w, ahead: s.Ahead && !s.Done}
 	if s.Done && kind.Done == nil {
-		return s.Batch, ends(w, Completed, ""), nil
+		p.next = ends(w, Completed, "")
 	}
-	return s.Batch, r.mine(w), nil
+	return p
 }
 
 // count fills in j's Total before the first batch. An estimate that takes long
@@ -130,11 +161,15 @@ func (r *Runner) after(w row, err error) row {
 	default:
 		return ends(w, Failed, fault.Of(err).Message)
 	}
-	return r.mine(w)
+	return w
 }
 
-// commit is save, which Close does not cut off.
+// commit is save, which Close does not cut off. A job that it leaves to r has a
+// fresh lease.
 func (r *Runner) commit(h *held, b store.Batch, next row) error {
+	if next.Status == Running && next.Holder != "" {
+		next = r.mine(next)
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), r.lease)
 	defer cancel()
 	return r.save(ctx, h, b, next)

@@ -54,6 +54,7 @@ type rotationArgs struct {
 //     back what the other replaced.
 //  3. drain. One more scan of all rows. It began after the closing, so each row
 //     tagged old lies there already, keeps its key, and is met.
+//     A page may be made while the one before it is committed, the first never.
 //  4. flip. The commit that ends the drain's last page is done; the next one makes
 //     the new fingerprint the vault's and removes meta.Rotation, if meta is as it
 //     was read, together with the job's last progress. A row tagged old is refused

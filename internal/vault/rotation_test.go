@@ -284,16 +284,17 @@ func TestWhoAndWhatMayNotRotate(t *testing.T) {
 	x.hides()
 }
 
-// held stops the rotation before its n-th Reencrypt, until let is closed.
+// held stops the rotation before the commit of its n-th batch, until let is closed.
 func (x *spin) held(n int) (reached, let chan struct{}) {
 	reached, let = make(chan struct{}), make(chan struct{})
-	calls := 0
-	x.twin.before = func(call string) error {
-		if call == "Reencrypt" {
-			if calls++; calls == n {
-				close(reached)
-				<-let
-			}
+	batches := 0
+	x.hooks.beforeCommit = func(b *store.Batch) error {
+		if len(b.Writes) == 0 || !strings.HasPrefix(b.Writes[0].Key, layout.VaultVersions(x.id)) || !strings.HasPrefix(b.Writes[len(b.Writes)-1].Key, layout.Job("")) {
+			return nil
+		}
+		if batches++; batches == n {
+			close(reached)
+			<-let
 		}
 		return nil
 	}
@@ -369,7 +370,6 @@ func TestACancelledRotationLeavesTheVaultItsKey(t *testing.T) {
 		}
 		want(t, "a declared write under the new key", x.write(x.fresh, true, "a", "new"), fault.Conflict)
 		x.must(x.write(x.old, false, "a", "old"))
-		x.twin.before = nil
 		r, jobs = x.serve()
 		next := x.end(r, jobs, x.begun(r, false).ID)
 		x.completed(next, 231-100*(n-1))
@@ -420,12 +420,50 @@ func TestARotationWhoseJobHasEndedIsBegunAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.set(key, row)
-	x.twin.before = nil
+	left := x.tagged()[x.old.Fingerprint()] // 30, or none when the last batch was made before the damage
 	next := x.end(r, jobs, x.begun(r, false).ID)
 	if next.ID == j.ID {
 		t.Error("a job that has ended goes on")
 	}
-	x.completed(next, 30)
+	x.completed(next, left)
+}
+
+// The rows of the next batch are written anew after it was made and before its
+// commit.
+func TestABatchMadeAheadReplacesNothingThatWasWrittenSince(t *testing.T) {
+	for _, writes := range []string{"by a rewrap", "by a client"} {
+		x := newSpin(t)
+		x.fill(230)
+		r, jobs := x.serve()
+		made := make(chan struct{}, 100)
+		x.twin.before = func(call string) error {
+			if call == "Reencrypt" {
+				made <- struct{}{}
+			}
+			return nil
+		}
+		batches := 0
+		x.hooks.beforeCommit = func(b *store.Batch) error {
+			if len(b.Writes) < 50 {
+				return nil
+			}
+			if batches++; batches == 1 {
+				<-made
+				<-made
+				if writes == "by a rewrap" {
+					x.rewrapped()
+				} else {
+					x.must(x.DeleteSecret(t.Context(), owner, x.id, "z"))
+				}
+			}
+			return nil
+		}
+		x.completed(x.end(r, jobs, x.begun(r, false).ID), 230)
+		if writes == "by a rewrap" {
+			x.twin.destroy(t)
+			x.opens()
+		}
+	}
 }
 
 func TestARotationThatIsCompleteIsNotCancelled(t *testing.T) {
@@ -474,10 +512,6 @@ func TestARotationThatIsDoneWithItsKeysIsNotInterrupted(t *testing.T) {
 func TestAJobThatAnOperatorCancelsLeavesNoRotation(t *testing.T) {
 	x := newSpin(t)
 	x.fill(230)
-	reached, let := x.held(2)
-	r, jobs := x.serve()
-	j := x.begun(r, false)
-	<-reached
 	wiped := make(chan struct{})
 	x.twin.after = func(call string) error {
 		if call == "CloseCMEKRotation" {
@@ -485,6 +519,10 @@ func TestAJobThatAnOperatorCancelsLeavesNoRotation(t *testing.T) {
 		}
 		return nil
 	}
+	reached, let := x.held(2)
+	r, jobs := x.serve()
+	j := x.begun(r, false)
+	<-reached
 	_, err := jobs.Cancel(t.Context(), j.ID)
 	x.must(err)
 	close(let)

@@ -54,7 +54,7 @@ func (w reencrypting) page(ctx context.Context, v vault) (job.Step, error) {
 	case err != nil:
 		return s, err
 	}
-	s.Anew = w.at.After == ""
+	s.Anew, s.Ahead = w.at.After == "", !f.end
 	next := w.at
 	next.After, next.Done = f.last, next.Done+len(f.items)
 	if f.end {
