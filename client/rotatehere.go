@@ -73,11 +73,11 @@ func (c *Client) RotateCMEKHere(ctx context.Context, vaultID string, old, fresh 
 		return RotatedHere{}, err
 	}
 	h := rotationHere{c: c, vault: vaultID, old: old, fresh: fresh, opt: opt, blobVersion: max(status.BlobVersion, 1)}
-	todo, err := h.plan(ctx)
+	left, err := h.plan(ctx)
 	if err != nil {
 		return RotatedHere{}, err
 	}
-	err = h.run(ctx, todo)
+	err = h.run(ctx, left)
 	return h.out, err
 }
 
@@ -130,7 +130,7 @@ type rotationHere struct {
 }
 
 // plan returns what is to do, and notes what is kept.
-func (h *rotationHere) plan(ctx context.Context) (todo []api.CMEKVersion, err error) {
+func (h *rotationHere) plan(ctx context.Context) (left []api.CMEKVersion, err error) {
 	path, err := escape("vaults", h.vault, "cmek-versions")
 	if err != nil {
 		return nil, err
@@ -145,12 +145,12 @@ func (h *rotationHere) plan(ctx context.Context) (todo []api.CMEKVersion, err er
 			if why := h.keeps(v); why != "" {
 				h.out.Kept = append(h.out.Kept, KeptVersion{CMEKVersion: v, Why: why})
 			} else {
-				todo = append(todo, v)
+				left = append(left, v)
 			}
 		}
 		switch page.NextCursor {
 		case "":
-			return todo, nil
+			return left, nil
 		case query.Get("cursor"):
 			return nil, errNoProgress
 		}
@@ -174,8 +174,8 @@ func (h *rotationHere) keeps(v api.CMEKVersion) string {
 // defaultConcurrency is how many calls are under way at once.
 const defaultConcurrency = 8
 
-// run re-encrypts todo until the first error that would meet all of it.
-func (h *rotationHere) run(ctx context.Context, todo []api.CMEKVersion) error {
+// run re-encrypts what is left until the first error that would meet all of it.
+func (h *rotationHere) run(ctx context.Context, left []api.CMEKVersion) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	workers := h.opt.Concurrency
@@ -184,18 +184,18 @@ func (h *rotationHere) run(ctx context.Context, todo []api.CMEKVersion) error {
 	}
 	work := make(chan api.CMEKVersion)
 	var wg sync.WaitGroup
-	for range min(workers, len(todo)) {
+	for range min(workers, len(left)) {
 		wg.Go(func() {
 			for v := range work {
-				if err := h.one(ctx, v, len(todo)); err != nil {
+				if err := h.one(ctx, v, len(left)); err != nil {
 					stop(err)
 				}
 			}
 		})
 	}
-	for i := 0; i < len(todo) && ctx.Err() == nil; i++ {
+	for i := 0; i < len(left) && ctx.Err() == nil; i++ {
 		select {
-		case work <- todo[i]:
+		case work <- left[i]:
 		case <-ctx.Done():
 		}
 	}
