@@ -30,10 +30,7 @@ func (mem memory) countTexts(texts []string) int {
 	for i, text := range texts {
 		s.add(fmt.Sprint(i), []byte(text))
 	}
-	for _, page := range mem {
-		s.search(page)
-	}
-	return len(s.found)
+	return s.count(mem)
 }
 
 // countKey reports whether a CMEK key is in mem: raw, as the schedule of AES
@@ -44,10 +41,7 @@ func (mem memory) countKey(keys ...*cmek.Key) int {
 		s.addKey(fmt.Sprint(i), k.Bytes())
 		s.add(fmt.Sprint(i), []byte(base64.StdEncoding.EncodeToString(k.Bytes())))
 	}
-	for _, page := range mem {
-		s.search(page)
-	}
-	return len(s.found)
+	return s.count(mem)
 }
 
 // busy has workers write and read sealed values, which begin with the first

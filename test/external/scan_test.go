@@ -57,6 +57,14 @@ func (s *scanner) search(page []byte) {
 // memory is the readable memory of a process, map by map, as it was when read.
 type memory [][]byte
 
+// count searches all of mem and returns how many names were found.
+func (s *scanner) count(mem memory) int {
+	for _, page := range mem {
+		s.search(page)
+	}
+	return len(s.found)
+}
+
 // readMemory copies all maps of a process that can be read. The error is that
 // of opening its memory; a map that cannot be read, as those of the kernel
 // cannot, is left out.
