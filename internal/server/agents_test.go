@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -53,17 +52,7 @@ func agentsWorld(t *testing.T) (call func(method, path, bearer, agent, body stri
 		t.Fatal(err)
 	}
 	rows := append(agents{ids}.rows(), append(keys{ids}.rows(), signing{ids}.rows()...)...)
-	mux := httpx.New(httpx.Config{Rows: rows, Authenticate: ids.Authenticate, EndUsers: ids.EndUser})
-	return func(method, path, bearer, agent, body string) (int, string) {
-		t.Helper()
-		r := httptest.NewRequest(method, path, strings.NewReader(body))
-		r.Header.Set("Content-Type", "application/json")
-		r.Header.Set("Authorization", "Bearer "+bearer)
-		r.Header.Set("User-Agent", agent)
-		w := httptest.NewRecorder()
-		mux.ServeHTTP(w, r)
-		return w.Code, w.Body.String()
-	}, key
+	return calls(httpx.New(httpx.Config{Rows: rows, Authenticate: ids.Authenticate, EndUsers: ids.EndUser})), key
 }
 
 func TestATokensAnswerNamesTheAgentToThoseAloneWhoDidNot(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -61,10 +60,7 @@ func newAudit(t *testing.T) http.Handler {
 
 func getAudit(t *testing.T, h http.Handler, target string, status int, out any) string {
 	t.Helper()
-	r := httptest.NewRequest("GET", target, nil)
-	r.Header.Set("Authorization", "Bearer ann")
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
+	w := answered(h, "GET", target, "", "Authorization", "Bearer ann")
 	if w.Code != status {
 		t.Fatalf("%s: %d %s", target, w.Code, w.Body)
 	}

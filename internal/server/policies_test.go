@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -49,7 +48,7 @@ func planWorld(t *testing.T) (call func(method, path, bearer, agent, body string
 	service := policy.New(policy.Config{Store: s, Gate: gate, Vaults: oneVault{}})
 	vaults := vault.New(vault.Config{Store: s, Gate: gate})
 	now := func() time.Time { return time.Date(2029, 1, 1, 12, 0, 0, 0, time.UTC) }
-	mux := httpx.New(httpx.Config{
+	return calls(httpx.New(httpx.Config{
 		Rows: append(policies{service}.rows(), billing{gate, org, vaults, now}.rows()...),
 		Authenticate: func(_ context.Context, bearer string) (access.Principal, error) {
 			if bearer == "operator" {
@@ -57,17 +56,7 @@ func planWorld(t *testing.T) (call func(method, path, bearer, agent, body string
 			}
 			return access.Principal{Kind: access.User, ID: bearer, OrgID: "o", Role: map[string]access.Role{"u": access.Owner}[bearer], Plan: access.Free}, nil
 		},
-	})
-	return func(method, path, bearer, agent, body string) (int, string) {
-		t.Helper()
-		r := httptest.NewRequest(method, path, strings.NewReader(body))
-		r.Header.Set("Content-Type", "application/json")
-		r.Header.Set("Authorization", "Bearer "+bearer)
-		r.Header.Set("User-Agent", agent)
-		w := httptest.NewRecorder()
-		mux.ServeHTTP(w, r)
-		return w.Code, w.Body.String()
-	}, org
+	})), org
 }
 
 func TestAGeneratedClientSeesNoEffectAndNoPriority(t *testing.T) {

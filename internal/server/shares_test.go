@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -76,13 +75,7 @@ func newCaller(t *testing.T) func(method, path, body string, status int, header 
 	mux := httpx.New(httpx.Config{Rows: rows, Authenticate: authenticate})
 	return func(method, path, body string, status int, header ...string) (out map[string]any) {
 		t.Helper()
-		r := httptest.NewRequest(method, path, strings.NewReader(body))
-		r.Header.Set("Content-Type", "application/json")
-		for i := 0; i < len(header); i += 2 {
-			r.Header.Set(header[i], header[i+1])
-		}
-		w := httptest.NewRecorder()
-		mux.ServeHTTP(w, r)
+		w := answered(mux, method, path, body, header...)
 		if w.Code != status {
 			t.Fatalf("%s %s: %d %s, want %d", method, path, w.Code, w.Body, status)
 		}

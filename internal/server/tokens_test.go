@@ -2,7 +2,6 @@ package server
 
 import (
 	"encoding/json"
-	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -29,10 +28,7 @@ func TestAnybodyMayReadTheKeysOfTokens(t *testing.T) {
 	mux := httpx.New(httpx.Config{Rows: tokens{service: token.New(token.Config{Store: st, Box: sealed.New(st, k)})}.rows()})
 	get := func(path string, status int, cache string) (body map[string]any) {
 		t.Helper()
-		r := httptest.NewRequest("GET", path, nil)
-		r.Header.Set("Authorization", "Bearer stale")
-		w := httptest.NewRecorder()
-		mux.ServeHTTP(w, r)
+		w := answered(mux, "GET", path, "", "Authorization", "Bearer stale")
 		if w.Code != status || w.Header().Get("Cache-Control") != cache {
 			t.Errorf("%s: %d, %q, %s", path, w.Code, w.Header().Get("Cache-Control"), w.Body)
 		}
