@@ -13,9 +13,8 @@ func (c *Client) Backup(ctx context.Context, w io.Writer) error {
 	if c.ctx.Err() != nil {
 		return errClosed
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(c.ctx, cancel)()
+	ctx, end := c.untilClose(context.WithCancel(ctx))
+	defer end()
 	resp, err := c.wires.get(c).RoundTrip(c.httpRequest(ctx, get("/backup", nil), newParts(nil)))
 	if err != nil {
 		return unreachable(safe(err))

@@ -168,6 +168,12 @@ func (c *Client) goRun(f func()) bool {
 	return true
 }
 
+// untilClose is ctx, of cancel, that Close ends as well. The caller ends it.
+func (c *Client) untilClose(ctx context.Context, cancel context.CancelFunc) (context.Context, context.CancelFunc) {
+	stop := context.AfterFunc(c.ctx, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
 // Close ends all calls with fault.Unavailable and waits until they have ended.
 func (c *Client) Close() {
 	c.mu.Lock()

@@ -107,9 +107,8 @@ func direct[In, Out any](ctx context.Context, c *Client, call kmsapi.Call[In, Ou
 // bounded is do for at most as long as the answer to an item call may take.
 func (c *Client) bounded(ctx context.Context, r request) (*buffer, error) {
 	bound := time.Now().Add(c.wait())
-	ctx, cancel := context.WithDeadline(ctx, bound)
-	defer cancel()
-	defer context.AfterFunc(c.ctx, cancel)()
+	ctx, end := c.untilClose(context.WithDeadline(ctx, bound))
+	defer end()
 	answer, err := c.do(ctx, r)
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && !time.Now().Before(bound) {
 		c.silent(err)

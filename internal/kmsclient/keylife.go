@@ -46,9 +46,8 @@ func (c *Client) plain(ctx context.Context, r request, in any) (*buffer, error) 
 		}
 		r.kind, r.body, r.size = "application/json", [][]byte{body}, len(body)
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(c.ctx, cancel)()
+	ctx, end := c.untilClose(context.WithCancel(ctx))
+	defer end()
 	return c.do(ctx, r)
 }
 
