@@ -17,6 +17,7 @@ const (
 	ProblemCMEKRotating        = "cmek_rotating"         // 409: a rotation is under way, with other keys or to be cancelled first
 	ProblemCMEKOldKey          = "cmek_old_key"          // 400: the old key is missing, malformed or not the vault's
 	ProblemCMEKNewKey          = "cmek_new_key"          // 400: the new key is missing, malformed or not the one of new_fingerprint
+	ProblemCMEKKeyCheck        = "cmek_key_check"        // 400: the new key check is not the new key's for this vault
 	ProblemCMEKTransport       = "cmek_unsafe_transport" // 400: keys came over a connection that others can read
 )
 
@@ -56,7 +57,7 @@ type CMEKKey struct {
 // in SealedKeys, or in the headers HeaderCMEKOldKey and HeaderCMEKNewKey.
 type RotateCMEK struct {
 	NewFingerprint string          `json:"new_fingerprint"`        // 64 hex
-	NewKeyCheck    string          `json:"new_key_check,omitzero"` // see EnableCMEK
+	NewKeyCheck    string          `json:"new_key_check,omitzero"` // see EnableCMEK; one that is not the new key's is refused
 	AcceptFailed   bool            `json:"accept_failed,omitzero"` // complete in spite of versions that open with neither key
 	SealedKeys     *SealedCMEKKeys `json:"sealed_keys,omitzero"`
 }

@@ -44,8 +44,8 @@ type cmekRotation struct {
 // OpenCMEKRotation opens a session with the two keys of one rotation, which it
 // copies, and returns its ID. CloseCMEKRotation wipes them, and so do 10 minutes
 // without a Reencrypt, and Close. It fails with fault.Invalid, of the types
-// kmsapi.TypeCMEKOldKey, TypeCMEKNewKey, TypeCMEKSealedKeys and TypeCMEKKeyGone
-// where a key is the reason, and with fault.Unavailable of TypeCMEKFull while
+// kmsapi.TypeCMEKOldKey, TypeCMEKNewKey, TypeCMEKKeyCheck, TypeCMEKSealedKeys and
+// TypeCMEKKeyGone where a key is the reason, and with fault.Unavailable of TypeCMEKFull while
 // 100 sessions are open.
 func (s *Service) OpenCMEKRotation(ctx context.Context, o kmsapi.OpenCMEKRotation) (session string, err error) {
 	old, fresh, err := s.rotationKeys(o)

@@ -120,6 +120,9 @@ func TestASessionOpensWithTheKeysThatItNamesAlone(t *testing.T) {
 		{"the old key twice", func(o *kmsapi.OpenCMEKRotation) { o.New = o.Old }, kmsapi.TypeCMEKNewKey, true},
 		{"one key as both", func(o *kmsapi.OpenCMEKRotation) { o.New, o.NewFingerprint = o.Old, o.OldFingerprint }, kmsapi.TypeCMEKNewKey, true},
 		{"one bit of the old key", func(o *kmsapi.OpenCMEKRotation) { o.Old = bytes.Clone(o.Old); o.Old[31] ^= 1 }, kmsapi.TypeCMEKOldKey, true},
+		{"the old key's check", func(o *kmsapi.OpenCMEKRotation) { o.NewKeyCheck = customerKey(t, old).Check("v") }, kmsapi.TypeCMEKKeyCheck, true},
+		{"another vault's check", func(o *kmsapi.OpenCMEKRotation) { o.NewKeyCheck = customerKey(t, fresh).Check("w") }, kmsapi.TypeCMEKKeyCheck, true},
+		{"a check that is none", func(o *kmsapi.OpenCMEKRotation) { o.NewKeyCheck = "x" }, kmsapi.TypeCMEKKeyCheck, true},
 		{"a short old key", func(o *kmsapi.OpenCMEKRotation) { o.Old = o.Old[:31] }, kmsapi.TypeCMEKOldKey, false},
 		{"a long new key", func(o *kmsapi.OpenCMEKRotation) { o.New = append(bytes.Clone(o.New), 0) }, kmsapi.TypeCMEKNewKey, false},
 		{"an AES-128 key", func(o *kmsapi.OpenCMEKRotation) { o.New = o.New[:16] }, kmsapi.TypeCMEKNewKey, false},
@@ -147,7 +150,9 @@ func TestASessionOpensWithTheKeysThatItNamesAlone(t *testing.T) {
 	if n := sessions(s); n != 0 {
 		t.Errorf("%d sessions are open", n)
 	}
-	for _, o := range []kmsapi.OpenCMEKRotation{good, sealedTo(t, s, good)} {
+	checked := good
+	checked.NewKeyCheck = customerKey(t, fresh).Check("v")
+	for _, o := range []kmsapi.OpenCMEKRotation{good, sealedTo(t, s, good), checked, sealedTo(t, s, checked)} {
 		if session := r.openRotation(s, o); !alive(t, s, session) {
 			t.Error("a session does not live")
 		}

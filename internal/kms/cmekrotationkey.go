@@ -135,20 +135,30 @@ func hpkeOpen(private hpke.PrivateKey, o kmsapi.OpenCMEKRotation) ([]byte, error
 	return r.Open(nil, o.Sealed.Ciphertext)
 }
 
-// provenKeys returns keys that have the fingerprints of o.
+// provenKeys returns keys that have the fingerprints of o, and its key check.
 func provenKeys(o kmsapi.OpenCMEKRotation, rawOld, rawNew []byte) (old, fresh *cmek.Key, err error) {
 	if old, err = provenKey(rawOld, o.OldFingerprint, "old", kmsapi.TypeCMEKOldKey); err != nil {
 		return nil, nil, err
 	}
-	if fresh, err = provenKey(rawNew, o.NewFingerprint, "new", kmsapi.TypeCMEKNewKey); err == nil && o.OldFingerprint == o.NewFingerprint {
+	if fresh, err = provenKey(rawNew, o.NewFingerprint, "new", kmsapi.TypeCMEKNewKey); err == nil {
+		if err = checkNew(o, fresh); err == nil {
+			return old, fresh, nil
+		}
 		fresh.Wipe()
-		err = fault.New(fault.Invalid, "the new key is the old one; make another").WithType(kmsapi.TypeCMEKNewKey)
 	}
-	if err != nil {
-		old.Wipe()
-		return nil, nil, err
+	old.Wipe()
+	return nil, nil, err
+}
+
+// checkNew fails when the new key is not what o says of it beside its fingerprint.
+func checkNew(o kmsapi.OpenCMEKRotation, fresh *cmek.Key) error {
+	switch {
+	case o.OldFingerprint == o.NewFingerprint:
+		return fault.New(fault.Invalid, "the new key is the old one; make another").WithType(kmsapi.TypeCMEKNewKey)
+	case o.NewKeyCheck != "" && !cmek.CheckMatches(fresh, o.Vault, o.NewKeyCheck):
+		return fault.New(fault.Invalid, "the new key check is not the new key's for this vault; make it with both, or leave it out").WithType(kmsapi.TypeCMEKKeyCheck)
 	}
-	return old, fresh, nil
+	return nil
 }
 
 func provenKey(raw []byte, fingerprint, which, errType string) (*cmek.Key, error) {

@@ -38,8 +38,9 @@ type OpenCMEKRotation struct {
 	Vault          string     `json:"vault"`
 	OldFingerprint string     `json:"old_fingerprint"`
 	NewFingerprint string     `json:"new_fingerprint"`
-	Old            []byte     `json:"old"` // 32 bytes
-	New            []byte     `json:"new"` // 32 bytes
+	NewKeyCheck    string     `json:"new_key_check"` // cmek.Key.Check of the new key for Vault; "": none is claimed
+	Old            []byte     `json:"old"`           // 32 bytes
+	New            []byte     `json:"new"`           // 32 bytes
 	Sealed         SealedKeys `json:",embed"`
 }
 
@@ -98,6 +99,7 @@ const (
 const (
 	TypeCMEKOldKey      = "cmek_old_key"           // fault.Invalid: the old key is not 32 bytes, or has not the old fingerprint
 	TypeCMEKNewKey      = "cmek_new_key"           // fault.Invalid: as that, of the new key; or it is the old one
+	TypeCMEKKeyCheck    = "cmek_key_check"         // fault.Invalid: the key check is not the new key's for this vault
 	TypeCMEKSealedKeys  = "cmek_sealed_keys"       // fault.Invalid: they do not open with this vault and these fingerprints
 	TypeCMEKKeyGone     = "cmek_rotation_key_gone" // fault.Invalid: the one-time key was used, or its time is over
 	TypeCMEKFull        = "cmek_rotations_full"    // fault.Unavailable: so many sessions are open
@@ -118,6 +120,7 @@ var (
 			{6, "key_id", false, func(x *OpenCMEKRotation) any { return &x.Sealed.KeyID }},
 			{7, "enc", false, func(x *OpenCMEKRotation) any { return &x.Sealed.Enc }},
 			{8, "ciphertext", false, func(x *OpenCMEKRotation) any { return &x.Sealed.Ciphertext }},
+			{9, "new_key_check", false, func(x *OpenCMEKRotation) any { return &x.NewKeyCheck }},
 		},
 		out: message[CMEKRotationOpened]{
 			{1, "session", true, func(x *CMEKRotationOpened) any { return &x.Session }},

@@ -116,24 +116,10 @@ func TestAVaultIsRotatedWithKeysInHeaders(t *testing.T) {
 func TestAVaultIsRotatedWithSealedKeysOverAnyConnection(t *testing.T) {
 	w := newTurning(t)
 	w.fill(3)
-	key := decode[api.CMEKRotationKey](t, w.do(scenario{call: "GET " + w.vault + "/cmek-rotate-key", status: 200}))
-	public, err := hpke.DHKEM(ecdh.P256()).NewPublicKey(key.PublicKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	info := strings.Join([]string{"keyfold/cmek-rotation/v1", w.id(), w.old.Fingerprint(), w.fresh.Fingerprint()}, "\n")
-	enc, sender, err := hpke.NewSender(public, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(info))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ciphertext, err := sender.Seal(nil, append(w.old.Bytes(), w.fresh.Bytes()...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	sealed, _ := json.Marshal(api.RotateCMEK{NewFingerprint: w.fresh.Fingerprint(), SealedKeys: &api.SealedCMEKKeys{KeyID: key.KeyID, Enc: enc, Ciphertext: ciphertext}})
-	w.do(scenario{call: "POST " + w.vault + "/cmek-rotate", body: strings.Replace(string(sealed), key.KeyID, "none", 1), status: 400})
-	w.do(scenario{call: "POST " + w.vault + "/cmek-rotate", header: w.headers(), body: string(sealed), status: 400}) // twice
-	a := w.plain(http.Header{}, "203.0.113.9:4711", nil, string(sealed))
+	sealed, keyID := w.sealed("")
+	w.do(scenario{call: "POST " + w.vault + "/cmek-rotate", body: strings.Replace(sealed, keyID, "none", 1), status: 400})
+	w.do(scenario{call: "POST " + w.vault + "/cmek-rotate", header: w.headers(), body: sealed, status: 400}) // twice
+	a := w.plain(http.Header{}, "203.0.113.9:4711", nil, sealed)
 	if a.status != 202 {
 		t.Fatalf("%d %s", a.status, a.body)
 	}
@@ -141,6 +127,50 @@ func TestAVaultIsRotatedWithSealedKeysOverAnyConnection(t *testing.T) {
 		t.Errorf("it ended as %+v", j)
 	}
 	w.readsUnder(w.fresh)
+}
+
+// sealed is a request with both keys sealed to a one-time key, and that key's ID.
+func (w *turning) sealed(check string) (body, keyID string) {
+	w.t.Helper()
+	key := decode[api.CMEKRotationKey](w.t, w.do(scenario{call: "GET " + w.vault + "/cmek-rotate-key", status: 200}))
+	public, err := hpke.DHKEM(ecdh.P256()).NewPublicKey(key.PublicKey)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	info := strings.Join([]string{"keyfold/cmek-rotation/v1", w.id(), w.old.Fingerprint(), w.fresh.Fingerprint()}, "\n")
+	enc, sender, err := hpke.NewSender(public, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(info))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ciphertext, err := sender.Seal(nil, append(w.old.Bytes(), w.fresh.Bytes()...))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	out, _ := json.Marshal(api.RotateCMEK{NewFingerprint: w.fresh.Fingerprint(), NewKeyCheck: check, SealedKeys: &api.SealedCMEKKeys{KeyID: key.KeyID, Enc: enc, Ciphertext: ciphertext}})
+	return string(out), key.KeyID
+}
+
+// A vault that keeps a wrong key check locks every client out.
+func TestAKeyCheckThatIsNotTheNewKeysBeginsNoRotation(t *testing.T) {
+	w := newTurning(t)
+	w.fill(1)
+	for what, check := range map[string]string{"the old key's": w.old.Check(w.id()), "another vault's": w.fresh.Check("another")} {
+		sealed, _ := w.sealed(check)
+		w.unchanged(func() {
+			raw := fmt.Sprintf(`{"new_fingerprint":%q,"new_key_check":%q}`, w.fresh.Fingerprint(), check)
+			for _, c := range []scenario{{header: w.headers(), body: raw}, {body: sealed}} {
+				c.call, c.status = "POST "+w.vault+"/cmek-rotate", 400
+				if got := decode[api.Problem](t, w.do(c)).Type; got != api.ProblemCMEKKeyCheck {
+					t.Errorf("%s: type %q", what, got)
+				}
+			}
+		})
+	}
+	sealed, _ := w.sealed(w.fresh.Check(w.id()))
+	if j := w.ends(w.do(scenario{call: "POST " + w.vault + "/cmek-rotate", body: sealed, status: 202})); j.Status != "completed" {
+		t.Errorf("with the right one it ended as %+v", j)
+	}
+	w.do(scenario{call: "GET " + w.vault + "/cmek?keys=false", status: 200, want: []string{`"key_check":"` + w.fresh.Check(w.id())}})
 }
 
 func TestHeadersThatAreNoKeysAreRefusedAndNotSaid(t *testing.T) {

@@ -47,8 +47,8 @@ func (k RotationKeys) wipe() {
 // keys are in req.SealedKeys or in keys, which it wipes; it keeps neither. What it
 // answers runs, or has ended already.
 //
-// fault.Invalid: CMEK is off, or req or a key is wrong, types cmek_old_key and
-// cmek_new_key among others. fault.Conflict, type cmek_rotating: a rotation to
+// fault.Invalid: CMEK is off, or req or a key is wrong, types cmek_old_key,
+// cmek_new_key and cmek_key_check among others. fault.Conflict, type cmek_rotating: a rotation to
 // another key has begun.
 func (r *Rotations) Rotate(ctx context.Context, p access.Principal, vaultID string, req api.RotateCMEK, keys RotationKeys) (api.CMEKRotationJob, error) {
 	defer keys.wipe()
@@ -100,9 +100,10 @@ func (v vault) checkRotate(req api.RotateCMEK, keys RotationKeys) error {
 	return nil
 }
 
-// openSession gives the KMS the keys, which says whether they are those of a.
+// openSession gives the KMS the keys, which says whether they are those of a, and
+// the key check the new one's: every client would refuse the key after a wrong one.
 func (r *Rotations) openSession(ctx context.Context, a rotationArgs, sealed *api.SealedCMEKKeys, keys RotationKeys) (string, error) {
-	o := kmsapi.OpenCMEKRotation{Vault: a.Vault, OldFingerprint: a.Old, NewFingerprint: a.New, Old: keys.Old, New: keys.New}
+	o := kmsapi.OpenCMEKRotation{Vault: a.Vault, OldFingerprint: a.Old, NewFingerprint: a.New, NewKeyCheck: a.KeyCheck, Old: keys.Old, New: keys.New}
 	if sealed != nil {
 		o.Sealed = kmsapi.SealedKeys{KeyID: sealed.KeyID, Enc: sealed.Enc, Ciphertext: sealed.Ciphertext}
 	}

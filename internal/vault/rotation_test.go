@@ -261,6 +261,7 @@ func TestWhoAndWhatMayNotRotate(t *testing.T) {
 		"another old key":       {owner, api.RotateCMEK{NewFingerprint: fp}, RotationKeys{raw(x.fresh), raw(x.fresh)}, fault.Invalid, api.ProblemCMEKOldKey},
 		"another new key":       {owner, api.RotateCMEK{NewFingerprint: fp}, RotationKeys{raw(x.old), raw(x.old)}, fault.Invalid, api.ProblemCMEKNewKey},
 		"a malformed key check": {owner, api.RotateCMEK{NewFingerprint: fp, NewKeyCheck: "x"}, x.keys(), fault.Invalid, ""},
+		"another key's check":   {owner, api.RotateCMEK{NewFingerprint: fp, NewKeyCheck: x.old.Check(x.id)}, x.keys(), fault.Invalid, api.ProblemCMEKKeyCheck},
 		"keys twice":            {owner, api.RotateCMEK{NewFingerprint: fp, SealedKeys: &api.SealedCMEKKeys{KeyID: "k"}}, x.keys(), fault.Invalid, ""},
 	} {
 		before := x.rows()

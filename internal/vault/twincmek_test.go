@@ -42,6 +42,9 @@ func (k *twinKMS) OpenCMEKRotation(_ context.Context, o kmsapi.OpenCMEKRotation)
 		if err != nil || fresh.Fingerprint() != o.NewFingerprint {
 			return "", fault.New(fault.Invalid, "not the new key").WithType(kmsapi.TypeCMEKNewKey)
 		}
+		if o.NewKeyCheck != "" && !cmek.CheckMatches(fresh, o.Vault, o.NewKeyCheck) {
+			return "", fault.New(fault.Invalid, "not the new key's check").WithType(kmsapi.TypeCMEKKeyCheck)
+		}
 		k.made++
 		id := fmt.Sprint("session-", k.made)
 		k.sessions[id] = twinSession{o.Vault, old, fresh}
