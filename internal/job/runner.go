@@ -151,12 +151,13 @@ func (r *Runner) Again(ctx context.Context, id string, args any) (Job, error) {
 		}
 		next := h.row
 		next.Args = raw
+		taken = h.Status == Interrupted // not as an earlier try found it
 		switch {
 		case h.Status.ended():
 			return fault.New(fault.Conflict, "the job has ended as %s; start another", h.Status)
-		case h.Status == Interrupted:
+		case taken:
 			next.Status, next.Error = Running, ""
-			next, taken = r.mine(next), true
+			next = r.mine(next)
 		}
 		return r.save(ctx, &h, store.Batch{}, next)
 	})

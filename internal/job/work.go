@@ -51,7 +51,7 @@ func (r *Runner) run(h *held) {
 		p, made, err = r.commitAhead(h, p)
 		if errors.Is(err, store.ErrLimit) {
 			b, next := r.stuck(h.row, store.Fault(err))
-			err = r.commit(h, b, next)
+			moves, err = false, r.commit(h, b, next)
 		}
 		if err != nil && !r.reload(h, err) {
 			return // somebody else's, ended, or for the next Resume
