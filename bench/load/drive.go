@@ -44,14 +44,19 @@ type window struct{ start, end time.Time }
 // when the answer to the last one is there. Requests that began before the
 // window are not counted. A connection that breaks counts one error and stops.
 func drive(url string, w workload, n int, win window) *tally {
+	return workers(n, func(worker int, t *tally) {
+		if err := loop(url, w, worker, win, t); err != nil {
+			t.merge(&tally{errors: 1, first: err})
+		}
+	})
+}
+
+// workers is what n workers, each with a tally of its own, did at once.
+func workers(n int, do func(worker int, t *tally)) *tally {
 	tallies := make([]tally, n)
 	var wg sync.WaitGroup
-	for i := range n {
-		wg.Go(func() {
-			if err := loop(url, w, i, win, &tallies[i]); err != nil {
-				tallies[i].merge(&tally{errors: 1, first: err})
-			}
-		})
+	for worker := range n {
+		wg.Go(func() { do(worker, &tallies[worker]) })
 	}
 	wg.Wait()
 	var all tally

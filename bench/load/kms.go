@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
-	"sync"
+	"strings"
 	"time"
 
 	"github.com/keyfold/keyfold/internal/kmsapi"
@@ -45,23 +45,23 @@ func measureKMS(o options, dir string) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.target, o.pid = s.target, s.cmd.Process.Pid
-	var r *result
-	switch o.op {
-	case "kms-client":
-		r, err = measureClient(o)
-	case "kms-deks":
-		r, err = measureDEKs(o)
-	default:
+	return s.measured(o, func(o options) (*result, error) {
+		switch o.op {
+		case "kms-client":
+			return measureClient(o, o.connections)
+		case "kms-deks":
+			return measureClient(o, o.deks)
+		}
 		setUp, ok := kmsOps[o.op]
 		if !ok {
-			return nil, errors.Join(errors.New("no such operation; see -help for -op"), s.stop())
+			return nil, errNoOp
 		}
-		if r, err = measureTarget(o, setUp); err == nil && len(o.op) > 6 && o.op[len(o.op)-6:] == "-batch" {
+		r, err := measureTarget(o, setUp)
+		if err == nil && strings.HasSuffix(o.op, "-batch") {
 			r.Items = o.batch
 		}
-	}
-	return r, errors.Join(err, s.stop())
+		return r, err
+	})
 }
 
 // newDEKs makes n DEKs of threads over JSON.
@@ -110,14 +110,20 @@ func kmsEncrypt(t target, s shape) (workload, error) {
 	})
 }
 
+// encrypted is plaintext under a DEK.
+func encrypted(t target, keyID string, plaintext []byte) ([]byte, error) {
+	var out struct {
+		Ciphertext []byte `json:"ciphertext"`
+	}
+	err := call(t, "POST", "/encrypt", map[string]any{"key_id": keyID, "plaintext": plaintext, "aad": kmsAAD}, &out)
+	return out.Ciphertext, err
+}
+
 func kmsDecrypt(t target, s shape) (workload, error) {
 	plaintext := []byte(text(s.size))
 	return each(t, s, "application/json", "/decrypt", base64.StdEncoding.EncodedLen(s.size), func(id string) ([]byte, error) {
-		var out struct {
-			Ciphertext []byte `json:"ciphertext"`
-		}
-		err := call(t, "POST", "/encrypt", map[string]any{"key_id": id, "plaintext": plaintext, "aad": kmsAAD}, &out)
-		b, err2 := json.Marshal(map[string]any{"key_id": id, "ciphertext": out.Ciphertext, "aad": kmsAAD})
+		ciphertext, err := encrypted(t, id, plaintext)
+		b, err2 := json.Marshal(map[string]any{"key_id": id, "ciphertext": ciphertext, "aad": kmsAAD})
 		return b, errors.Join(err, err2)
 	})
 }
@@ -138,98 +144,72 @@ func field(b []byte, number int, value []byte) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(value))), value...)
 }
 
+// items is a request of n times the same item.
+func items(n int, keyID string, data []byte) (b []byte) {
+	item := field(field(field(nil, 1, []byte(keyID)), 2, data), 3, kmsAAD)
+	for range n {
+		b = field(b, 1, item)
+	}
+	return b
+}
+
 func kmsEncryptBatch(t target, s shape) (workload, error) {
 	plaintext := []byte(text(s.size))
-	return each(t, s, "application/x-protobuf", "/encrypt", s.batch*(s.size+28), func(id string) (b []byte, err error) {
-		item := field(field(field(nil, 1, []byte(id)), 2, plaintext), 3, kmsAAD)
-		for range s.batch {
-			b = field(b, 1, item)
-		}
-		return b, nil
+	return each(t, s, "application/x-protobuf", "/encrypt", s.batch*(s.size+28), func(id string) ([]byte, error) {
+		return items(s.batch, id, plaintext), nil
 	})
 }
 
 func kmsDecryptBatch(t target, s shape) (workload, error) {
 	plaintext := []byte(text(s.size))
-	return each(t, s, "application/x-protobuf", "/decrypt", s.batch*s.size, func(id string) (b []byte, err error) {
-		var out struct {
-			Ciphertext []byte `json:"ciphertext"`
-		}
-		if err := call(t, "POST", "/encrypt", map[string]any{"key_id": id, "plaintext": plaintext, "aad": kmsAAD}, &out); err != nil {
-			return nil, err
-		}
-		item := field(field(field(nil, 1, []byte(id)), 2, out.Ciphertext), 3, kmsAAD)
-		for range s.batch {
-			b = field(b, 1, item)
-		}
-		return b, nil
+	return each(t, s, "application/x-protobuf", "/decrypt", s.batch*s.size, func(id string) ([]byte, error) {
+		ciphertext, err := encrypted(t, id, plaintext)
+		return items(s.batch, id, ciphertext), err
 	})
 }
 
 // encryptAll has goroutines make single calls through our client, each with
 // the next of its key IDs.
 func encryptAll(c *kmsclient.Client, o options, ids []string, win window) *tally {
-	tallies := make([]tally, o.connections)
 	plaintext := []byte(text(o.size))
-	var wg sync.WaitGroup
-	for worker := range o.connections {
-		wg.Go(func() {
-			t := &tallies[worker]
-			for i := worker; ; i += o.connections {
-				begin := time.Now()
-				if begin.After(win.end) {
-					return
-				}
-				out, err := c.Encrypt(context.Background(), []kmsapi.EncryptItem{{KeyID: ids[i%len(ids)], Plaintext: plaintext, AAD: kmsAAD}})
-				if err == nil {
-					err = out[0].Err
-				}
-				if err == nil && len(out[0].Ciphertext) != o.size+28 {
-					err = errors.New("an answer of the wrong length")
-				}
-				if err != nil {
-					t.merge(&tally{errors: 1, first: err})
-				} else if !begin.Before(win.start) {
-					t.latency.add(time.Since(begin))
-				}
+	return workers(o.connections, func(worker int, t *tally) {
+		for i := worker; ; i += o.connections {
+			begin := time.Now()
+			if begin.After(win.end) {
+				return
 			}
-		})
-	}
-	wg.Wait()
-	var all tally
-	for i := range tallies {
-		all.merge(&tallies[i])
-	}
-	return &all
+			out, err := c.Encrypt(context.Background(), []kmsapi.EncryptItem{{KeyID: ids[i%len(ids)], Plaintext: plaintext, AAD: kmsAAD}})
+			if err == nil {
+				err = out[0].Err
+			}
+			if err == nil && len(out[0].Ciphertext) != o.size+28 {
+				err = errors.New("an answer of the wrong length")
+			}
+			if err != nil {
+				t.merge(&tally{errors: 1, first: err})
+			} else if !begin.Before(win.start) {
+				t.latency.add(time.Since(begin))
+			}
+		}
+	})
 }
 
-func measureClient(o options) (*result, error) {
-	ids, err := newDEKs(o.target, o.connections)
+// workingSet is how many of its DEKs a run uses at the most.
+const workingSet = 10_000
+
+// measureClient fills the key store with DEKs and then uses some of them.
+func measureClient(o options, deks int) (*result, error) {
+	ids, err := newDEKs(o.target, deks)
 	if err != nil {
 		return nil, err
 	}
-	return observeClient(o, ids)
-}
-
-func observeClient(o options, ids []string) (*result, error) {
 	c, err := kmsclient.New(kmsclient.Config{Endpoint: o.url})
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
 	r := newResult(o.op, o.shape)
+	ids = ids[:min(workingSet, len(ids))]
 	r.observe(o, func(win window) *tally { return encryptAll(c, o, ids, win) })
 	return r, nil
-}
-
-// workingSet is how many of the DEKs kms-deks uses.
-const workingSet = 10_000
-
-// measureDEKs fills the key store with DEKs and then uses some of them.
-func measureDEKs(o options) (*result, error) {
-	ids, err := newDEKs(o.target, o.deks)
-	if err != nil {
-		return nil, err
-	}
-	return observeClient(o, ids[:min(workingSet, len(ids))])
 }

@@ -126,6 +126,8 @@ func median(o options) (*result, error) {
 	return r, nil
 }
 
+var errNoOp = errors.New("no such operation; see -help for -op")
+
 func measure(o options) (*result, error) {
 	dir, err := os.MkdirTemp(o.dir, "keyfold-load-")
 	if err != nil {
@@ -146,20 +148,18 @@ func measure(o options) (*result, error) {
 		return measureKMS(o, dir)
 	}
 	name, outside := strings.CutSuffix(o.op, external)
-	if name == rotate {
-		if o.serve == "" {
-			return nil, errors.New("the operation needs -serve BINARY")
-		}
-		return measureRotation(o, dir, outside)
-	}
 	setUp, ok := ops[name]
-	if !ok {
-		return nil, errors.New("no such operation; see -help for -op")
+	run := func(o options) (*result, error) { return measureTarget(o, setUp) }
+	switch {
+	case name == rotate:
+		run = measureRotation
+	case !ok:
+		return nil, errNoOp
 	}
 	if o.serve != "" {
-		return measureServed(o, setUp, dir, outside)
+		return measureServed(o, dir, outside, run)
 	}
-	if outside {
+	if outside || name == rotate {
 		return nil, errors.New("the operation needs -serve BINARY")
 	}
 	if o.devJSON != "" {
@@ -167,10 +167,11 @@ func measure(o options) (*result, error) {
 			return nil, err
 		}
 	}
-	return measureTarget(o, setUp)
+	return run(o)
 }
 
-func measureServed(o options, setUp func(target, shape) (workload, error), dir string, outside bool) (*result, error) {
+// measureServed runs against a server of its own, with the key process outside or not.
+func measureServed(o options, dir string, outside bool, run func(options) (*result, error)) (*result, error) {
 	kms := "embedded"
 	if outside {
 		kms = "external"
@@ -179,14 +180,12 @@ func measureServed(o options, setUp func(target, shape) (workload, error), dir s
 	if err != nil {
 		return nil, err
 	}
-	o.target, o.pid = s.target, s.cmd.Process.Pid
 	if outside {
-		if o.kmsPID, err = childOf(o.pid); err != nil {
+		if o.kmsPID, err = childOf(s.cmd.Process.Pid); err != nil {
 			return nil, errors.Join(err, s.stop())
 		}
 	}
-	r, err := measureTarget(o, setUp)
-	return r, errors.Join(err, s.stop())
+	return s.measured(o, run)
 }
 
 func measureTarget(o options, setUp func(target, shape) (workload, error)) (*result, error) {
@@ -209,12 +208,12 @@ func measureEcho(o options, dir string) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.target, o.pid = s.target, s.cmd.Process.Pid
 	body, _ := json.Marshal(map[string]string{"body": text(o.size)})
 	req := request("POST", "/", "", body)
 	w := workload{least: len(body), next: func(int, int) []byte { return req }}
-	r, err := measureTarget(o, func(target, shape) (workload, error) { return w, nil })
-	return r, errors.Join(err, s.stop())
+	return s.measured(o, func(o options) (*result, error) {
+		return measureTarget(o, func(target, shape) (workload, error) { return w, nil })
+	})
 }
 
 // observe runs load in a window that begins after the warm-up and measures

@@ -50,25 +50,31 @@ func healthz(target, shape) (workload, error) {
 	return workload{next: func(int, int) []byte { return req }}, nil
 }
 
-// call makes one request over a connection of its own and decodes the answer.
+// call makes one request with in, nil for no body, and decodes the answer.
 func call(t target, method, path string, in, out any) error {
-	c, err := dial(t.url, time.Now().Add(patience))
-	if err != nil {
-		return err
-	}
-	defer c.c.Close()
 	var body []byte
 	if in != nil {
+		var err error
 		if body, err = json.Marshal(in); err != nil {
 			return err
 		}
 	}
-	status, answer, err := c.do(request(method, path, t.key, body))
+	return send(t.url, method+" "+path, request(method, path, t.key, body), out)
+}
+
+// send sends one request over a connection of its own and decodes the answer.
+func send(url, what string, req []byte, out any) error {
+	c, err := dial(url, time.Now().Add(patience))
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", method, path, err)
+		return err
+	}
+	defer c.c.Close()
+	status, answer, err := c.do(req)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	if status < 200 || status > 299 {
-		return fmt.Errorf("%s %s: status %d: %.300s", method, path, status, answer)
+		return fmt.Errorf("%s: status %d: %.300s", what, status, answer)
 	}
 	return json.Unmarshal(answer, out)
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/keyfold/keyfold/cmek"
@@ -37,29 +36,10 @@ type rotating struct {
 	reads workload
 }
 
-// measureRotation starts a server, fills a vault with o.secrets versions of
-// o.size bytes, reads alone, rotates alone, and does both at once. The result is
-// that of the reads beside the second rotation.
-func measureRotation(o options, dir string, outside bool) (*result, error) {
-	kms := "embedded"
-	if outside {
-		kms = "external"
-	}
-	s, err := serve(o.serve, filepath.Join(dir, "data"), "--kms", kms)
-	if err != nil {
-		return nil, err
-	}
-	o.target, o.pid = s.target, s.cmd.Process.Pid
-	if outside {
-		if o.kmsPID, err = childOf(o.pid); err != nil {
-			return nil, errors.Join(err, s.stop())
-		}
-	}
-	r, err := measureRotations(o)
-	return r, errors.Join(err, s.stop())
-}
-
-func measureRotations(o options) (*result, error) {
+// measureRotation fills a vault with o.secrets versions of o.size bytes, reads
+// alone, rotates alone, and does both at once. The result is that of the reads
+// beside the second rotation.
+func measureRotation(o options) (*result, error) {
 	v, err := fillSealed(o)
 	if err != nil {
 		return nil, fmt.Errorf("setting up: %w", err)
@@ -123,20 +103,11 @@ func (v *rotating) begin() (string, error) {
 	keys := fmt.Sprintf("\r\nX-Cmek-Old-Key: %s\r\nX-Cmek-New-Key: %s\r\n\r\n", base64.StdEncoding.EncodeToString(v.key.Bytes()), base64.StdEncoding.EncodeToString(fresh.Bytes()))
 	head := len(req) - len(body) - len("\r\n\r\n")
 	req = append(append(append([]byte{}, req[:head]...), keys...), body...)
-	c, err := dial(v.o.url, time.Now().Add(patience))
-	if err != nil {
-		return "", err
-	}
-	defer c.c.Close()
-	status, answer, err := c.do(req)
-	if err != nil || status != 202 {
-		return "", fmt.Errorf("POST %s: status %d: %.300s %w", path, status, answer, errors.Join(err))
-	}
 	var job struct {
 		ID string `json:"id"`
 	}
-	if err := json.Unmarshal(answer, &job); err != nil || job.ID == "" {
-		return "", fmt.Errorf("POST %s: not a job: %.300s", path, answer)
+	if err := send(v.o.url, "POST "+path, req, &job); err != nil || job.ID == "" {
+		return "", errors.Join(err, errors.New("no rotation began"))
 	}
 	v.key = fresh
 	return path + "/" + job.ID, nil

@@ -78,6 +78,13 @@ func healthy(url string) bool {
 	return err == nil && status == 200
 }
 
+// measured is what run finds at the server, which it stops.
+func (s *server) measured(o options, run func(options) (*result, error)) (*result, error) {
+	o.target, o.pid = s.target, s.cmd.Process.Pid
+	r, err := run(o)
+	return r, errors.Join(err, s.stop())
+}
+
 // stop ends the server as Ctrl-C does and waits for it.
 func (s *server) stop() error {
 	defer s.log.Close()
