@@ -6,8 +6,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/go-json-experiment/json"
-
 	"github.com/keyfold/keyfold/internal/aead"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/keyring"
@@ -19,17 +17,8 @@ import (
 // auditKEK is the ID of the KEK over the audit's signing key, which it wraps alone.
 const auditKEK = "audit"
 
-// auditRow is the row of the audit's signing key: the seed of an Ed25519 key in
-// an envelope of its own kind.
-//
-//	{"kek_version":1,"wrapped":"<base64 of 60 bytes>","ciphertext":"<base64 of 60 bytes>"}
-type auditRow struct {
-	KEKVersion uint32 `json:"kek_version"`
-	Wrapped    []byte `json:"wrapped"`
-	Ciphertext []byte `json:"ciphertext"`
-}
-
-// auditAAD is what the envelope of the audit's signing key is bound to.
+// auditAAD is what the audit's signing key is bound to. Its row is an envelopeRow
+// of its own kind: sealed is the seed of an Ed25519 key (32 bytes).
 func auditAAD() []byte { return aead.AAD("keyfold/audit-key/v1") }
 
 // AuditKey returns the key that signs the audit of the KMS in st; the caller
@@ -62,7 +51,7 @@ func (s *Service) auditKey(ctx context.Context, now time.Time) (ed25519.PrivateK
 		return nil, err
 	}
 	defer ring.Wipe()
-	seed, err := openEnvelope(ring, row.envelope(), auditAAD())
+	seed, err := openEnvelope(ring, row, auditAAD())
 	if err != nil {
 		if _, now, again := s.auditRow(ctx); again == nil && now != rev {
 			return nil, store.ErrConflict
@@ -103,26 +92,23 @@ func (s *Service) makeAuditKey(ctx context.Context, now time.Time) (ed25519.Priv
 	return ed25519.NewKeyFromSeed(seed), nil
 }
 
-func (r auditRow) envelope() kmsapi.Envelope {
-	return kmsapi.Envelope{KEKID: auditKEK, KEKVersion: r.KEKVersion, WrappedDEK: r.Wrapped, Ciphertext: r.Ciphertext}
-}
-
 // putAuditRow writes the row in the place of revision rev; 0: there is none.
 func putAuditRow(b *store.Batch, e kmsapi.Envelope, rev store.Revision) error {
-	row, err := json.Marshal(auditRow{KEKVersion: e.KEKVersion, Wrapped: e.WrappedDEK, Ciphertext: e.Ciphertext})
+	row, err := marshalEnvelope(e)
 	b.RequireRevision(layout.AuditKey(), rev)
 	b.Put(layout.AuditKey(), row)
 	return err
 }
 
 // auditRow reads the row; store.ErrNotFound when there is none.
-func (s *Service) auditRow(ctx context.Context) (row auditRow, rev store.Revision, err error) {
+func (s *Service) auditRow(ctx context.Context) (kmsapi.Envelope, store.Revision, error) {
 	rec, err := s.store.Get(ctx, layout.AuditKey())
 	if err != nil {
-		return row, 0, err
+		return kmsapi.Envelope{}, 0, err
 	}
-	if json.Unmarshal(rec.Value, &row, json.RejectUnknownMembers(true)) != nil {
-		return row, 0, damagedAuditKey(aead.ErrOpen) // the JSON error may quote the row
+	row, err := parseEnvelope(auditKEK, rec.Value)
+	if err != nil {
+		return row, 0, damagedAuditKey(err)
 	}
 	return row, rec.Revision, nil
 }
@@ -136,13 +122,12 @@ func damagedAuditKey(err error) error {
 
 // rewrapAuditKey puts the row of the audit's key under next's primary into b.
 func (s *Service) rewrapAuditKey(ctx context.Context, next *keyring.Keyring, b *store.Batch) error {
-	row, rev, err := s.auditRow(ctx)
+	e, rev, err := s.auditRow(ctx)
 	if errors.Is(err, store.ErrNotFound) {
 		return damagedAuditKey(aead.ErrOpen)
 	} else if err != nil {
 		return err
 	}
-	e := row.envelope()
 	if e.WrappedDEK, e.KEKVersion, err = next.Rewrap(e.KEKVersion, e.WrappedDEK, auditAAD()); err != nil {
 		return damagedAuditKey(err)
 	}

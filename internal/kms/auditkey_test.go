@@ -58,7 +58,7 @@ func TestTheAuditsKeyIsMadeOnceAndStaysThroughRotations(t *testing.T) {
 	b := newBatch(r, func(b *batch) error { b.Delete(layout.AuditKey()); return nil })
 	_, err = r.store.Commit(ctx, b)
 	r.must(err)
-	b = newBatch(r, func(b *batch) error { return putAuditRow(b, row.envelope(), 0) }) // an older row, put back
+	b = newBatch(r, func(b *batch) error { return putAuditRow(b, row, 0) }) // an older row, put back
 	_, err = r.store.Commit(ctx, b)
 	r.must(err)
 	if err := stale.DestroyKEKVersion(ctx, auditKEK, 2); !errors.Is(err, fault.Conflict) || rev == 0 {

@@ -174,7 +174,7 @@ func TestTheAuditsKeyIsNoEnvelopeAndTheReverse(t *testing.T) {
 	row, rev, err := s.auditRow(ctx)
 	r.must(err)
 	for _, aad := range []string{"", string(auditAAD())} {
-		r.mustNotOpen(s, row.envelope(), aad, fault.Unopenable)
+		r.mustNotOpen(s, row, aad, fault.Unopenable)
 	}
 	for _, kek := range []string{auditKEK, kmsapi.ThreadsKEK} {
 		if _, err := sealOne(s, kek, "x", ""); !errors.Is(err, fault.Invalid) {
@@ -185,13 +185,13 @@ func TestTheAuditsKeyIsNoEnvelopeAndTheReverse(t *testing.T) {
 		t.Errorf("CreateKEK: %v", err)
 	}
 	e := r.seal(s, "v", string(make([]byte, 32)), "")
-	for _, forged := range []auditRow{
-		{KEKVersion: 1, Wrapped: e.WrappedDEK, Ciphertext: e.Ciphertext},
-		{KEKVersion: 1, Wrapped: row.Wrapped, Ciphertext: e.Ciphertext},
-		{KEKVersion: 2, Wrapped: row.Wrapped, Ciphertext: row.Ciphertext},
+	for _, forged := range []kmsapi.Envelope{
+		{KEKVersion: 1, WrappedDEK: e.WrappedDEK, Ciphertext: e.Ciphertext},
+		{KEKVersion: 1, WrappedDEK: row.WrappedDEK, Ciphertext: e.Ciphertext},
+		{KEKVersion: 2, WrappedDEK: row.WrappedDEK, Ciphertext: row.Ciphertext},
 		{},
 	} {
-		b := newBatch(r, func(b *batch) error { return putAuditRow(b, forged.envelope(), rev) })
+		b := newBatch(r, func(b *batch) error { return putAuditRow(b, forged, rev) })
 		rev, err = r.store.Commit(ctx, b)
 		r.must(err)
 		if _, err := AuditKey(ctx, r.store, r.root, day); !errors.Is(err, fault.Damaged) {

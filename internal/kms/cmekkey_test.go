@@ -1,7 +1,6 @@
 package kms
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -353,11 +352,11 @@ func TestTheKEKOfCustomersKeysServesNothingElse(t *testing.T) {
 	if _, err := sealOne(s, cmekKEK, "x", ""); !errors.Is(err, fault.Invalid) {
 		t.Errorf("seals for a caller: %v", err)
 	}
-	var row cmekRow
-	r.must(json.Unmarshal(r.get(layout.CMEKKey(f)).Value, &row))
+	row, err := parseEnvelope(cmekKEK, r.get(layout.CMEKKey(f)).Value)
+	r.must(err)
 	for _, aad := range []string{"", string(cmekRowAAD(f)), f} {
-		r.mustNotOpen(s, row.envelope(), aad, fault.Unopenable)
-		out, err := s.Rewrap(ctx, []kmsapi.RewrapItem{{KEKID: cmekKEK, KEKVersion: 1, WrappedDEK: row.Wrapped, AAD: []byte(aad)}})
+		r.mustNotOpen(s, row, aad, fault.Unopenable)
+		out, err := s.Rewrap(ctx, []kmsapi.RewrapItem{{KEKID: cmekKEK, KEKVersion: 1, WrappedDEK: row.WrappedDEK, AAD: []byte(aad)}})
 		if err != nil || !errors.Is(out[0].Err, fault.Unopenable) {
 			t.Errorf("rewrapped for a caller: %v", out[0].Err)
 		}

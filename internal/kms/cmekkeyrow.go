@@ -20,21 +20,10 @@ import (
 // cmekKEK is the ID of the KEK over customers' keys, which it wraps alone.
 const cmekKEK = "cmek"
 
-// cmekRow is the row of a customer's key: the key and what is known of it, in
-// an envelope of its own kind that is bound to the fingerprint.
-//
-//	{"kek_version":1,"wrapped":"<base64 of 60 bytes>","ciphertext":"<base64>"}
-//
-// What is sealed is the raw key (32 bytes) and then a cmekRecord in JSON: so
-// nobody who can write to the store adds a grant. Who puts an older row back,
-// whole, puts back the grants that it had.
-type cmekRow struct {
-	KEKVersion uint32 `json:"kek_version"`
-	Wrapped    []byte `json:"wrapped"`
-	Ciphertext []byte `json:"ciphertext"`
-}
-
-// cmekRecord is what is known of a customer's key.
+// cmekRecord is what is known of a customer's key. Its row is an envelopeRow of
+// its own kind, bound to the fingerprint: sealed are the raw key (32 bytes) and
+// then a cmekRecord in JSON; so nobody who can write to the store adds a grant.
+// Who puts an older row back, whole, puts back the grants that it had.
 type cmekRecord struct {
 	Name     string             `json:"name,omitzero"`
 	Imported bool               `json:"imported,omitzero"`
@@ -111,16 +100,16 @@ func (s *Service) openCMEKRow(ctx context.Context, fingerprint string, rec store
 }
 
 func (s *Service) tryCMEKRow(ctx context.Context, fingerprint string, rec store.Record) (*cmekKey, error) {
-	var row cmekRow
-	if json.Unmarshal(rec.Value, &row, json.RejectUnknownMembers(true)) != nil {
-		return nil, aead.ErrOpen // the JSON error may quote the row
+	row, err := parseEnvelope(cmekKEK, rec.Value)
+	if err != nil {
+		return nil, err
 	}
 	k, err := s.cmekKEKOf(ctx, row.KEKVersion)
 	if err != nil {
 		return nil, err
 	}
 	defer s.keks.release(k)
-	plain, err := openEnvelope(k.key.Keyring, row.envelope(), cmekRowAAD(fingerprint))
+	plain, err := openEnvelope(k.key.Keyring, row, cmekRowAAD(fingerprint))
 	if err != nil {
 		return nil, err
 	}
@@ -140,10 +129,6 @@ func (s *Service) tryCMEKRow(ctx context.Context, fingerprint string, rec store.
 		return nil, aead.ErrOpen
 	}
 	return out, nil
-}
-
-func (r cmekRow) envelope() kmsapi.Envelope {
-	return kmsapi.Envelope{KEKID: cmekKEK, KEKVersion: r.KEKVersion, WrappedDEK: r.Wrapped, Ciphertext: r.Ciphertext}
 }
 
 // cmekKEKOf takes the KEK over customers' keys, for what a row of ours says to
@@ -195,7 +180,7 @@ func marshalCMEK(k *kek, key *cmek.Key, rec cmekRecord) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(cmekRow{KEKVersion: e.KEKVersion, Wrapped: e.WrappedDEK, Ciphertext: e.Ciphertext})
+	return marshalEnvelope(e)
 }
 
 // cmekRows returns the fingerprints of a page of customers' keys after one.

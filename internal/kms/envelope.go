@@ -3,6 +3,8 @@ package kms
 import (
 	"context"
 
+	"github.com/go-json-experiment/json"
+
 	"github.com/keyfold/keyfold/internal/aead"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/keyring"
@@ -99,4 +101,28 @@ func openEnvelope(ring *keyring.Keyring, e kmsapi.Envelope, aad []byte) ([]byte,
 	}
 	defer key.Wipe()
 	return key.Open(e.Ciphertext, aad)
+}
+
+// envelopeRow is how an envelope of the KMS's own is stored. Its KEK follows
+// from the row's key.
+//
+//	{"kek_version":1,"wrapped":"<base64 of 60 bytes>","ciphertext":"<base64>"}
+type envelopeRow struct {
+	KEKVersion uint32 `json:"kek_version"`
+	Wrapped    []byte `json:"wrapped"`
+	Ciphertext []byte `json:"ciphertext"`
+}
+
+func marshalEnvelope(e kmsapi.Envelope) ([]byte, error) {
+	return json.Marshal(envelopeRow{KEKVersion: e.KEKVersion, Wrapped: e.WrappedDEK, Ciphertext: e.Ciphertext})
+}
+
+// parseEnvelope reads a row under a KEK. It fails with aead.ErrOpen: an error of
+// JSON may quote the row.
+func parseEnvelope(kekID string, text []byte) (kmsapi.Envelope, error) {
+	var row envelopeRow
+	if json.Unmarshal(text, &row, json.RejectUnknownMembers(true)) != nil {
+		return kmsapi.Envelope{}, aead.ErrOpen
+	}
+	return kmsapi.Envelope{KEKID: kekID, KEKVersion: row.KEKVersion, WrappedDEK: row.Wrapped, Ciphertext: row.Ciphertext}, nil
 }
