@@ -30,15 +30,13 @@ func (c *Client) RotateTokenKey(ctx context.Context, req api.RotateTokenKey) err
 }
 
 func (c *Client) startJobs(ctx context.Context, path string, req api.RotateKEK) ([]api.Job, error) {
-	var out api.Jobs
-	_, err := c.do(ctx, call{method: "POST", path: path, in: req, out: &out})
+	out, err := ask[api.Jobs](ctx, c, call{method: "POST", path: path, in: req})
 	return out.Jobs, err
 }
 
 // Jobs returns the server's jobs, newest first.
 func (c *Client) Jobs(ctx context.Context) ([]api.Job, error) {
-	var out api.Jobs
-	_, err := c.do(ctx, call{method: "GET", path: "/admin/jobs", out: &out})
+	out, err := ask[api.Jobs](ctx, c, call{method: "GET", path: "/admin/jobs"})
 	return out.Jobs, err
 }
 
@@ -53,15 +51,11 @@ func (c *Client) CancelJob(ctx context.Context, id string) (api.Job, error) {
 }
 
 func (c *Client) jobCall(ctx context.Context, method, id string) (api.Job, error) {
-	var j api.Job
-	_, err := c.do(ctx, call{method: method, path: "/admin/jobs/" + url.PathEscape(id), out: &j})
-	return j, err
+	return ask[api.Job](ctx, c, call{method: method, path: "/admin/jobs/" + url.PathEscape(id)})
 }
 
 // CreateAdminKey makes an admin key. The key, which the answer holds, cannot be
 // had again.
 func (c *Client) CreateAdminKey(ctx context.Context, req api.CreateAPIKey) (api.APIKeyCreated, error) {
-	var out api.APIKeyCreated
-	_, err := c.do(ctx, call{method: "POST", path: "/admin/keys", in: req, out: &out})
-	return out, err
+	return ask[api.APIKeyCreated](ctx, c, call{method: "POST", path: "/admin/keys", in: req})
 }

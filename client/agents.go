@@ -17,9 +17,7 @@ func (c *Client) AgentToken(ctx context.Context, apiKey string) (Token, error) {
 // CreateAgent makes an agent. Its API key, which the answer holds, cannot be had
 // again.
 func (c *Client) CreateAgent(ctx context.Context, req api.CreateAgent) (api.AgentCreated, error) {
-	var out api.AgentCreated
-	_, err := c.do(ctx, call{method: "POST", path: "/v1/agents", in: req, out: &out})
-	return out, err
+	return ask[api.AgentCreated](ctx, c, call{method: "POST", path: "/v1/agents", in: req})
 }
 
 // Agents returns the agents that the caller may see, oldest first.
@@ -45,35 +43,28 @@ func (c *Client) Agents(ctx context.Context) ([]api.Agent, error) {
 
 // AgentMe returns the agent that the client acts for. Users have Me.
 func (c *Client) AgentMe(ctx context.Context) (api.AgentSelf, error) {
-	var a api.AgentSelf
-	_, err := c.do(ctx, call{method: "GET", path: "/v1/agents/me", out: &a})
-	return a, err
+	return ask[api.AgentSelf](ctx, c, call{method: "GET", path: "/v1/agents/me"})
 }
 
 // Agent returns an agent.
 func (c *Client) Agent(ctx context.Context, id string) (api.Agent, error) {
-	var a api.Agent
-	err := c.on(ctx, "GET", nil, &a, "agents", id)
-	return a, err
+	return askAt[api.Agent](ctx, c, "GET", nil, "agents", id)
 }
 
 // UpdateAgent changes what req holds of an agent and returns it. IsActive false
 // ends its tokens at once.
 func (c *Client) UpdateAgent(ctx context.Context, id string, req api.UpdateAgent) (api.Agent, error) {
-	var a api.Agent
-	err := c.on(ctx, "PATCH", req, &a, "agents", id)
-	return a, err
+	return askAt[api.Agent](ctx, c, "PATCH", req, "agents", id)
 }
 
 // RotateAgentKey gives an agent another API key and returns it; the one before,
 // and all its tokens, are dead then.
 func (c *Client) RotateAgentKey(ctx context.Context, id string) (apiKey string, err error) {
-	var out api.AgentKeyRotated
-	err = c.on(ctx, "POST", nil, &out, "agents", id, "rotate-key")
+	out, err := askAt[api.AgentKeyRotated](ctx, c, "POST", nil, "agents", id, "rotate-key")
 	return out.APIKey, err
 }
 
 // DeleteAgent deletes an agent; its key and its tokens are dead then.
 func (c *Client) DeleteAgent(ctx context.Context, id string) error {
-	return c.on(ctx, "DELETE", nil, nil, "agents", id)
+	return c.on(ctx, "DELETE", "agents", id)
 }

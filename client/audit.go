@@ -55,9 +55,7 @@ func setTime(q url.Values, name string, t time.Time) {
 // AuditPage returns a page of events, newest first. Where it has NextTo, go on
 // from there, also when it is empty.
 func (c *Client) AuditPage(ctx context.Context, q AuditQuery) (api.AuditEvents, error) {
-	var out api.AuditEvents
-	_, err := c.do(ctx, call{method: "GET", path: q.path("events"), query: q.values(), out: &out})
-	return out, err
+	return ask[api.AuditEvents](ctx, c, call{method: "GET", path: q.path("events"), query: q.values()})
 }
 
 const (
@@ -96,16 +94,13 @@ func (c *Client) AuditEvents(ctx context.Context, q AuditQuery, n int) ([]api.Au
 // newest events before q.To. At most q.Limit (10000; 0: 1000) are checked. Of q
 // only these and Operator are looked at.
 func (c *Client) VerifyAudit(ctx context.Context, q AuditQuery) (api.AuditVerification, error) {
-	var out api.AuditVerification
-	_, err := c.do(ctx, call{method: "GET", path: q.path("verify"), query: AuditQuery{From: q.From, To: q.To, Limit: q.Limit}.values(), out: &out})
-	return out, err
+	return ask[api.AuditVerification](ctx, c, call{method: "GET", path: q.path("verify"), query: AuditQuery{From: q.From, To: q.To, Limit: q.Limit}.values()})
 }
 
 // AuditKeys returns the keys that sign the trail's checkpoints, newest first. It
 // needs no credential.
 func (c *Client) AuditKeys(ctx context.Context) ([]api.AuditKey, error) {
-	var out api.AuditKeys
-	_, err := c.do(ctx, call{method: "GET", path: "/.well-known/keyfold-audit.json", public: true, out: &out})
+	out, err := ask[api.AuditKeys](ctx, c, call{method: "GET", path: "/.well-known/keyfold-audit.json", public: true})
 	return out.Keys, err
 }
 

@@ -83,16 +83,12 @@ func (c *Client) LogoutEverywhere(ctx context.Context) error {
 
 // Me returns the user that the client acts for. Agents have AgentMe.
 func (c *Client) Me(ctx context.Context) (api.Profile, error) {
-	var p api.Profile
-	_, err := c.do(ctx, call{method: "GET", path: "/v1/auth/me", out: &p})
-	return p, err
+	return ask[api.Profile](ctx, c, call{method: "GET", path: "/v1/auth/me"})
 }
 
 // UpdateMe changes the user's profile and returns it.
 func (c *Client) UpdateMe(ctx context.Context, req api.UpdateProfile) (api.Profile, error) {
-	var p api.Profile
-	_, err := c.do(ctx, call{method: "PATCH", path: "/v1/auth/me", in: req, out: &p})
-	return p, err
+	return ask[api.Profile](ctx, c, call{method: "PATCH", path: "/v1/auth/me", in: req})
 }
 
 // ChangePassword changes the user's password and ends all other sessions. The
@@ -105,16 +101,13 @@ func (c *Client) ChangePassword(ctx context.Context, current, next string) error
 // BeginTOTP makes a second factor for the user. It is in force once ConfirmTOTP
 // was called.
 func (c *Client) BeginTOTP(ctx context.Context, password string) (api.TOTP, error) {
-	var out api.TOTP
-	_, err := c.do(ctx, call{method: "POST", path: "/v1/auth/mfa/totp", in: api.BeginTOTP{Password: password}, out: &out})
-	return out, err
+	return ask[api.TOTP](ctx, c, call{method: "POST", path: "/v1/auth/mfa/totp", in: api.BeginTOTP{Password: password}})
 }
 
 // ConfirmTOTP puts the second factor in force, by a code of the app, and returns
 // the recovery codes.
 func (c *Client) ConfirmTOTP(ctx context.Context, code string) ([]string, error) {
-	var out api.RecoveryCodes
-	_, err := c.do(ctx, call{method: "POST", path: "/v1/auth/mfa/totp/confirm", in: api.TOTPCode{Code: code}, out: &out})
+	out, err := ask[api.RecoveryCodes](ctx, c, call{method: "POST", path: "/v1/auth/mfa/totp/confirm", in: api.TOTPCode{Code: code}})
 	return out.RecoveryCodes, err
 }
 

@@ -66,17 +66,15 @@ func (c *Client) AwaitDevice(ctx context.Context, code api.DeviceCode) (Token, e
 // DeviceRequest returns who asks to sign in by this user code. Look at it before
 // ApproveDevice.
 func (c *Client) DeviceRequest(ctx context.Context, userCode string) (api.DeviceRequest, error) {
-	var r api.DeviceRequest
-	err := c.on(ctx, "GET", nil, &r, "auth", "device", "code", userCode)
-	return r, err
+	return askAt[api.DeviceRequest](ctx, c, "GET", nil, "auth", "device", "code", userCode)
 }
 
 // ApproveDevice signs the device that shows this user code in as the caller.
 func (c *Client) ApproveDevice(ctx context.Context, userCode string) error {
-	return c.on(ctx, "POST", nil, nil, "auth", "device", "code", userCode, "approve")
+	return c.on(ctx, "POST", "auth", "device", "code", userCode, "approve")
 }
 
 // DenyDevice ends the sign-in of the device that shows this user code.
 func (c *Client) DenyDevice(ctx context.Context, userCode string) error {
-	return c.on(ctx, "POST", nil, nil, "auth", "device", "code", userCode, "deny")
+	return c.on(ctx, "POST", "auth", "device", "code", userCode, "deny")
 }

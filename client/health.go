@@ -10,7 +10,5 @@ type Health struct {
 
 // Health asks whether the server works. It needs no API key.
 func (c *Client) Health(ctx context.Context) (Health, error) {
-	var h Health
-	_, err := c.do(ctx, call{method: "GET", path: "/v1/health", public: true, out: &h})
-	return h, err
+	return ask[Health](ctx, c, call{method: "GET", path: "/v1/health", public: true})
 }

@@ -19,13 +19,7 @@ const pageSize = 200
 // the error does not tell whether the message is there; a caller who must know
 // sets TS and looks for it.
 func (c *Client) PostMessage(ctx context.Context, threadID string, req api.PostMessage) (api.Message, error) {
-	var m api.Message
-	path, err := escape("threads", threadID, "messages")
-	if err != nil {
-		return m, err
-	}
-	_, err = c.do(ctx, call{method: "POST", path: path, in: req, out: &m})
-	return m, err
+	return askAt[api.Message](ctx, c, "POST", req, "threads", threadID, "messages")
 }
 
 // MessageQuery selects a page of messages. At most one of Before and After is
@@ -47,20 +41,13 @@ func (c *Client) ListMessages(ctx context.Context, threadID string, q MessageQue
 	set(query, "before", q.Before)
 	set(query, "after", q.After)
 	setInt(query, "limit", q.Limit)
-	var out api.Messages
-	_, err = c.do(ctx, call{method: "GET", path: path, query: query, out: &out})
+	out, err := ask[api.Messages](ctx, c, call{method: "GET", path: path, query: query})
 	return out.Messages, err
 }
 
 // GetMessage returns one message.
 func (c *Client) GetMessage(ctx context.Context, threadID, messageID string) (api.Message, error) {
-	var m api.Message
-	path, err := escape("threads", threadID, "messages", messageID)
-	if err != nil {
-		return m, err
-	}
-	_, err = c.do(ctx, call{method: "GET", path: path, out: &m})
-	return m, err
+	return askAt[api.Message](ctx, c, "GET", nil, "threads", threadID, "messages", messageID)
 }
 
 // The first two IDs that a message can have: no time is less than 1.

@@ -184,7 +184,7 @@ var ErrRotated = errors.New("client: the vault is sealed with the new key alread
 type wrongOldKey struct{ vault, given string }
 
 func (e *wrongOldKey) Error() string {
-	return fmt.Sprintf("client: the vault is sealed with the key %s; the old key that was given is %s. Nothing was sent", e.vault, e.given)
+	return fmt.Sprintf("client: the vault is sealed with the key %s; the old key that was given is %s. Nothing was sent; give the vault's key as the old one", e.vault, e.given)
 }
 
 // rotationSuite is the only one that a CMEKRotationKey may name: RFC 9180, KEM
@@ -193,12 +193,12 @@ const rotationSuite = "DHKEM(P-256, HKDF-SHA256), HKDF-SHA256, AES-256-GCM"
 
 // sealKeys seals both keys to a public key for one use.
 func (c *Client) sealKeys(ctx context.Context, vaultID string, old, fresh *cmek.Key) (*api.SealedCMEKKeys, error) {
-	var to api.CMEKRotationKey
 	path, err := escape("vaults", vaultID, "cmek-rotate-key")
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.do(ctx, call{method: "GET", path: path, counts: true, out: &to}); err != nil {
+	to, err := ask[api.CMEKRotationKey](ctx, c, call{method: "GET", path: path, counts: true})
+	if err != nil {
 		return nil, err
 	}
 	if to.Suite != rotationSuite {
@@ -231,7 +231,7 @@ var errWiped = errors.New("client: a key was wiped")
 // keyHeaders are the keys as they are, for a server that others cannot listen to.
 func (c *Client) keyHeaders(old, fresh *cmek.Key) (http.Header, error) {
 	if !c.private() {
-		return nil, errors.New("client: keys in headers need https, or a server on this machine; nothing was sent")
+		return nil, errors.New("client: keys in headers need https, or a server on this machine; nothing was sent. Use https, or send them sealed, which is the default")
 	}
 	h := http.Header{}
 	for name, k := range map[string]*cmek.Key{api.HeaderCMEKOldKey: old, api.HeaderCMEKNewKey: fresh} {
@@ -257,30 +257,18 @@ func (c *Client) private() bool {
 
 // CMEKRotation returns a rotation of a vault as it stands.
 func (c *Client) CMEKRotation(ctx context.Context, vaultID, jobID string) (api.CMEKRotationJob, error) {
-	return c.rotationCall(ctx, "GET", vaultID, jobID)
+	return askAt[api.CMEKRotationJob](ctx, c, "GET", nil, "vaults", vaultID, "cmek-rotate", jobID)
 }
 
 // CancelCMEKRotation stops a rotation between two batches. What was
 // re-encrypted stays so and is named by its fingerprint; the vault's key is the
 // old one.
 func (c *Client) CancelCMEKRotation(ctx context.Context, vaultID, jobID string) (api.CMEKRotationJob, error) {
-	return c.rotationCall(ctx, "DELETE", vaultID, jobID)
-}
-
-func (c *Client) rotationCall(ctx context.Context, method, vaultID, jobID string) (job api.CMEKRotationJob, err error) {
-	path, err := escape("vaults", vaultID, "cmek-rotate", jobID)
-	if err == nil {
-		_, err = c.do(ctx, call{method: method, path: path, out: &job})
-	}
-	return job, err
+	return askAt[api.CMEKRotationJob](ctx, c, "DELETE", nil, "vaults", vaultID, "cmek-rotate", jobID)
 }
 
 // CMEKRotations returns the rotations of a vault, newest first.
 func (c *Client) CMEKRotations(ctx context.Context, vaultID string) ([]api.CMEKRotationJob, error) {
-	var out api.CMEKRotations
-	path, err := escape("vaults", vaultID, "cmek-rotations")
-	if err == nil {
-		_, err = c.do(ctx, call{method: "GET", path: path, out: &out})
-	}
+	out, err := askAt[api.CMEKRotations](ctx, c, "GET", nil, "vaults", vaultID, "cmek-rotations")
 	return out.Rotations, err
 }

@@ -99,8 +99,7 @@ func (c *Client) putOnce(ctx context.Context, at cmek.Context, url string, value
 		}
 		w.header.Set("If-Match", strconv.Quote(strconv.Itoa(opt.IfMatch)))
 	}
-	_, err = c.do(ctx, call{method: "PUT", path: url, header: w.header, in: req, out: &m})
-	return m, err
+	return ask[api.SecretMetadata](ctx, c, call{method: "PUT", path: url, header: w.header, in: req})
 }
 
 // Get returns the newest version of a secret and its value. A read counts
@@ -151,12 +150,10 @@ func (c *Client) List(ctx context.Context, vaultID, prefix string) ([]api.Secret
 	if err != nil {
 		return nil, err
 	}
-	cl := call{method: "GET", path: path, out: new(api.Secrets)}
-	if prefix != "" {
-		cl.query = url.Values{"prefix": {prefix}}
-	}
-	_, err = c.do(ctx, cl)
-	return cl.out.(*api.Secrets).Secrets, err
+	query := url.Values{}
+	set(query, "prefix", prefix)
+	out, err := ask[api.Secrets](ctx, c, call{method: "GET", path: path, query: query})
+	return out.Secrets, err
 }
 
 // Versions returns all versions of a secret, newest first, without values.
@@ -165,8 +162,7 @@ func (c *Client) Versions(ctx context.Context, vaultID, path string) ([]api.Vers
 	if err != nil {
 		return nil, err
 	}
-	var out api.Versions
-	_, err = c.do(ctx, call{method: "GET", path: url, out: &out})
+	out, err := ask[api.Versions](ctx, c, call{method: "GET", path: url})
 	return out.Versions, err
 }
 

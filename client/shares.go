@@ -13,8 +13,7 @@ import (
 // CreateShare shares a secret, by the ID that its metadata has. A sealed secret
 // is shared with who has the key (api.CreateShare.RecipientHasKey).
 func (c *Client) CreateShare(ctx context.Context, secretID string, req api.CreateShare) (api.CreatedShare, error) {
-	var out api.CreatedShare
-	err := c.on(ctx, "POST", req, &out, "secrets", secretID, "share")
+	out, err := askAt[api.CreatedShare](ctx, c, "POST", req, "secrets", secretID, "share")
 	out.ShareURL = c.absolute(out.ShareURL)
 	return out, err
 }
@@ -30,24 +29,23 @@ func (c *Client) ReceivedShares(ctx context.Context) ([]api.Share, error) {
 }
 
 func (c *Client) shares(ctx context.Context, path string) ([]api.Share, error) {
-	var out api.Shares
-	_, err := c.do(ctx, call{method: "GET", path: path, out: &out})
+	out, err := ask[api.Shares](ctx, c, call{method: "GET", path: path})
 	return out.Shares, err
 }
 
 // RevokeShare ends a share.
 func (c *Client) RevokeShare(ctx context.Context, id string) error {
-	return c.on(ctx, "DELETE", nil, nil, "share", id)
+	return c.on(ctx, "DELETE", "share", id)
 }
 
 // AcceptShare says that a share made for the caller was seen.
 func (c *Client) AcceptShare(ctx context.Context, id string) error {
-	return c.on(ctx, "POST", nil, nil, "shares", id, "accept")
+	return c.on(ctx, "POST", "shares", id, "accept")
 }
 
 // DeclineShare ends a share made for the caller.
 func (c *Client) DeclineShare(ctx context.Context, id string) error {
-	return c.on(ctx, "POST", nil, nil, "shares", id, "decline")
+	return c.on(ctx, "POST", "shares", id, "decline")
 }
 
 // SharedSecret is what a share hands out.

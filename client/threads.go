@@ -11,9 +11,7 @@ import (
 
 // CreateThread makes a thread; its DEK exists when the call returns.
 func (c *Client) CreateThread(ctx context.Context, req api.CreateThread) (api.Thread, error) {
-	var t api.Thread
-	_, err := c.do(ctx, call{method: "POST", path: "/v1/threads", in: req, out: &t})
-	return t, err
+	return ask[api.Thread](ctx, c, call{method: "POST", path: "/v1/threads", in: req})
 }
 
 // ThreadQuery selects threads. The zero value selects all.
@@ -31,9 +29,7 @@ func (c *Client) ListThreads(ctx context.Context, q ThreadQuery) (api.Threads, e
 	set(query, "slug", q.Slug)
 	set(query, "cursor", q.Cursor)
 	setInt(query, "limit", q.Limit)
-	var out api.Threads
-	_, err := c.do(ctx, call{method: "GET", path: "/v1/threads", query: query, out: &out})
-	return out, err
+	return ask[api.Threads](ctx, c, call{method: "GET", path: "/v1/threads", query: query})
 }
 
 // Threads iterates over all threads that q selects, page by page. It ends at
@@ -68,23 +64,12 @@ func (c *Client) Threads(ctx context.Context, q ThreadQuery) iter.Seq2[api.Threa
 
 // GetThread returns a thread.
 func (c *Client) GetThread(ctx context.Context, threadID string) (api.Thread, error) {
-	var t api.Thread
-	path, err := escape("threads", threadID)
-	if err != nil {
-		return t, err
-	}
-	_, err = c.do(ctx, call{method: "GET", path: path, out: &t})
-	return t, err
+	return askAt[api.Thread](ctx, c, "GET", nil, "threads", threadID)
 }
 
 // DeleteThread deletes a thread; its messages are no longer readable.
 func (c *Client) DeleteThread(ctx context.Context, threadID string) error {
-	path, err := escape("threads", threadID)
-	if err != nil {
-		return err
-	}
-	_, err = c.do(ctx, call{method: "DELETE", path: path})
-	return err
+	return c.on(ctx, "DELETE", "threads", threadID)
 }
 
 func set(q url.Values, name, value string) {

@@ -85,6 +85,31 @@ func (c *Client) do(ctx context.Context, cl call) (http.Header, error) {
 	return r.header, nil
 }
 
+// ask is do for a call that is answered with a T.
+func ask[T any](ctx context.Context, c *Client, cl call) (out T, err error) {
+	cl.out = &out
+	_, err = c.do(ctx, cl)
+	return out, err
+}
+
+// askAt is ask on the thing at "/v1" and parts, each one segment.
+func askAt[T any](ctx context.Context, c *Client, method string, in any, parts ...string) (out T, err error) {
+	path, err := escape(parts...)
+	if err != nil {
+		return out, err
+	}
+	return ask[T](ctx, c, call{method: method, path: path, in: in})
+}
+
+// on makes a call on the thing at "/v1" and parts, and drops the answer.
+func (c *Client) on(ctx context.Context, method string, parts ...string) error {
+	path, err := escape(parts...)
+	if err == nil {
+		_, err = c.do(ctx, call{method: method, path: path})
+	}
+	return err
+}
+
 // once sends the request and reads the whole answer.
 func (c *Client) once(ctx context.Context, cl call, payload []byte) (*response, error) {
 	req, err := http.NewRequestWithContext(ctx, cl.method, c.base+cl.path, bytes.NewReader(payload))

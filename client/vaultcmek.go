@@ -39,7 +39,7 @@ func (c *Client) EnableCMEK(ctx context.Context, vaultID, fingerprint string) (a
 }
 
 func (c *Client) enableCMEK(ctx context.Context, vaultID string, req api.EnableCMEK) (api.Vault, error) {
-	v, err := c.vaultCall(ctx, "POST", req, vaultID, "cmek")
+	v, err := askAt[api.Vault](ctx, c, "POST", req, "vaults", vaultID, "cmek")
 	if err == nil {
 		_, err = c.remember(vaultID, api.CMEKStatus{
 			Enabled: v.CMEKEnabled, Fingerprint: v.CMEKFingerprint, BlobVersion: req.BlobVersion, KeyCheck: req.KeyCheck,
@@ -51,7 +51,7 @@ func (c *Client) enableCMEK(ctx context.Context, vaultID string, req api.EnableC
 // DisableCMEK says that from now on values of the vault are not sealed by the
 // client. Values stored before still need their key.
 func (c *Client) DisableCMEK(ctx context.Context, vaultID string) (api.Vault, error) {
-	v, err := c.vaultCall(ctx, "DELETE", nil, vaultID, "cmek")
+	v, err := askAt[api.Vault](ctx, c, "DELETE", nil, "vaults", vaultID, "cmek")
 	if err == nil {
 		_, err = c.remember(vaultID, api.CMEKStatus{Enabled: v.CMEKEnabled, Fingerprint: v.CMEKFingerprint}, true)
 	}
@@ -65,11 +65,9 @@ func (c *Client) CMEKStatus(ctx context.Context, vaultID string) (api.CMEKStatus
 }
 
 func (c *Client) cmekStatus(ctx context.Context, vaultID string, query url.Values) (api.CMEKStatus, error) {
-	var s api.CMEKStatus
 	path, err := escape("vaults", vaultID, "cmek")
 	if err != nil {
-		return s, err
+		return api.CMEKStatus{}, err
 	}
-	_, err = c.do(ctx, call{method: "GET", path: path, query: query, out: &s})
-	return s, err
+	return ask[api.CMEKStatus](ctx, c, call{method: "GET", path: path, query: query})
 }

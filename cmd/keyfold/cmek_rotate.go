@@ -24,6 +24,9 @@ type rotation struct {
 	here             client.RotateHereOptions
 }
 
+// rotateCommand is how a rotation is written in a hint.
+const rotateCommand = "keyfold cmek rotate VAULT --old-key-file FILE --new-key-file FILE"
+
 func (a *app) cmekRotateCmd() *cobra.Command {
 	r := rotation{app: a}
 	cmd := &cobra.Command{
@@ -183,6 +186,7 @@ func (r *rotation) advise(err error) error {
 		return cli.Advise(err, "keyfold cmek status VAULT shows what is still under the old key; --client-side --all re-encrypts it")
 	}
 	err = onProblem(err, api.ProblemCMEKTransport, "use https, or leave --headers away")
+	err = onProblem(err, api.ProblemCMEKRotating, cancelRotation)
 	return onNotFound(err, listVaults)
 }
 
@@ -199,9 +203,9 @@ func (r *rotation) tellKeys(ctx context.Context, c *client.Client) error {
 		case r.fresh.Fingerprint():
 		case r.old.Fingerprint():
 			needed = true
-			r.Note("keep %s: %s still need it", r.oldFile, versions(k.Versions))
+			r.Note("keep %s: %s", r.oldFile, stillNeed(k.Versions, "it"))
 		default:
-			r.Note("keep the key %s too: %s still need it", k.Fingerprint, versions(k.Versions))
+			r.Note("keep the key %s too: %s", k.Fingerprint, stillNeed(k.Versions, "it"))
 		}
 	}
 	if !needed {

@@ -11,7 +11,10 @@ import (
 	"github.com/keyfold/keyfold/internal/cli"
 )
 
-const listRotations = "see which there are: keyfold cmek rotations VAULT"
+const (
+	listRotations  = "see which there are: keyfold cmek rotations VAULT"
+	cancelRotation = listRotations + "; cancel one: keyfold cmek rotation cancel VAULT ROTATION"
+)
 
 func (a *app) cmekRotationsCmd() *cobra.Command {
 	return &cobra.Command{

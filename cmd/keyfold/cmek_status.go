@@ -23,12 +23,8 @@ func (a *app) cmekStatusCmd() *cobra.Command {
 				return onNotFound(err, listVaults)
 			}
 			s := sealState{VaultID: vault, Enabled: status.Enabled, Fingerprint: status.Fingerprint, CMEKStatus: status}
-			k, err := a.cmekKey(ctx, "")
-			if err != nil {
+			if err := a.lookForKey(&s); err != nil {
 				return err
-			}
-			if k != nil {
-				s.KeyAtHand, s.KeyProcess = k.Fingerprint(), a.kmsEndpoint()
 			}
 			s.Next = s.next()
 			return a.printSealState(s)
@@ -44,9 +40,26 @@ type sealState struct {
 	Enabled     bool   `json:"cmek_enabled"`
 	Fingerprint string `json:"cmek_fingerprint,omitempty"`
 	KeyAtHand   string `json:"key_at_hand,omitempty"` // fingerprint of the key that flag or environment give
-	KeyProcess  string `json:"key_process,omitempty"` // that is asked for keys
+	KeyProcess  string `json:"key_process,omitempty"` // that would be asked for the vault's key
 	Next        string `json:"next"`                  // what to do, for people
 	api.CMEKStatus
+}
+
+// lookForKey tells s which key is at hand for the vault. A key process is not asked.
+func (a *app) lookForKey(s *sealState) error {
+	delegated, err := a.delegatedKey(s.Fingerprint)
+	if err != nil {
+		return err
+	}
+	if delegated != nil {
+		s.KeyAtHand, s.KeyProcess = a.kmsKeyName(), a.kmsEndpoint()
+		return nil
+	}
+	k, err := a.keyAtHand()
+	if k != nil {
+		s.KeyAtHand = k.Fingerprint()
+	}
+	return err
 }
 
 func (a *app) printSealState(s sealState) error {
@@ -97,37 +110,51 @@ func (s sealState) mode() string {
 
 func (s sealState) atHand() string {
 	switch {
-	case s.KeyAtHand == "" && s.KeyProcess != "":
-		return "in the key process " + s.KeyProcess
+	case s.misfit():
+		return "does not fit: " + s.KeyAtHand
+	case s.KeyProcess != "":
+		return "in the key process " + s.KeyProcess + ", which was not asked"
 	case s.KeyAtHand == "":
 		return "none"
 	case !s.Enabled:
 		return s.KeyAtHand
-	case s.KeyAtHand == s.Fingerprint:
-		return "fits"
 	}
-	return "does not fit: " + s.KeyAtHand
+	return "fits"
+}
+
+// misfit reports that the key at hand is not the vault's.
+func (s sealState) misfit() bool {
+	return s.Enabled && s.KeyAtHand != "" && s.KeyAtHand != s.Fingerprint
 }
 
 // next is the one thing to do.
 func (s sealState) next() string {
-	const rotate = "keyfold cmek rotate VAULT --old-key-file FILE --new-key-file FILE"
-	others, of := s.others()
+	others, own := s.others()
 	switch j := s.Rotation; {
 	case j != nil && j.Status == "interrupted":
-		return "take the rotation up with the same keys: " + rotate + " --resume"
+		return "take the rotation up with the same keys: " + rotateCommand + " --resume"
 	case j != nil:
 		return "wait for the rotation; readers need both keys until it has ended"
 	case !s.Enabled && others > 0:
-		return fmt.Sprintf("keep the key files below: %s still need them", versions(others))
+		return "keep the keys below: " + stillNeed(others, "them")
 	case !s.Enabled:
 		return "seal the vault: keyfold cmek enable VAULT --cmek-key-file FILE"
+	case s.misfit():
+		return "give the vault's key, the one with the fingerprint above: export KEYFOLD_CMEK_KEY_FILE=FILE"
 	case others > 0:
-		return fmt.Sprintf("keep the other key files below, %s still need them; or re-encrypt with each: %s --client-side --all", versions(others), rotate)
-	case of > 0:
-		return "nothing; keep the key file, and a copy of it in a second place"
+		return fmt.Sprintf("keep the other keys below, %s; or re-encrypt with each: %s --client-side --all", stillNeed(others, "them"), rotateCommand)
+	case own > 0:
+		return "nothing; " + s.keep()
 	}
-	return "write secrets; keep the key file, and a copy of it in a second place"
+	return "write secrets; " + s.keep()
+}
+
+// keep is what must not be lost.
+func (s sealState) keep() string {
+	if s.KeyProcess != "" {
+		return "keep a backup of the key process, and its root key in another place"
+	}
+	return "keep the key file, and a copy of it in a second place"
 }
 
 // others is how many versions need another key than the vault's, and own how
@@ -148,6 +175,14 @@ func versions(n int) string {
 		return "1 version"
 	}
 	return fmt.Sprintf("%d versions", n)
+}
+
+// stillNeed says of n versions that they need what, which is it or them.
+func stillNeed(n int, what string) string {
+	if n == 1 {
+		return "1 version still needs " + what
+	}
+	return versions(n) + " still need " + what
 }
 
 func when(t *time.Time) string {

@@ -2,10 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
+	"net/http"
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/client"
+	"github.com/keyfold/keyfold/internal/cli"
 )
 
 func (a *app) cmekEnableCmd() *cobra.Command {
@@ -31,6 +35,9 @@ at another's place; older clients than Keyfold's own do not read those.`,
 				return err
 			}
 			v, err := c.EnableCMEKWith(cmd.Context(), vault, k, opt)
+			if e, ok := errors.AsType[*client.Error](err); ok && e.Status == http.StatusBadRequest {
+				return cli.Advise(err, "see with which key: keyfold cmek status VAULT; for another: "+rotateCommand)
+			}
 			if err != nil {
 				return onNotFound(err, listVaults)
 			}
@@ -51,7 +58,7 @@ func (a *app) cmekDisableCmd() *cobra.Command {
 			vault := a.vault(args)
 			v, err := c.DisableCMEK(ctx, vault)
 			if err != nil {
-				return onNotFound(err, listVaults)
+				return onNotFound(onProblem(err, api.ProblemCMEKRotating, cancelRotation), listVaults)
 			}
 			a.Note("warning: values written before still need their key: keep it")
 			return a.printVault(v)
