@@ -127,11 +127,11 @@ func (f *faults) ReleaseKEK(ctx context.Context, kekID string, below uint32) err
 	return f.KMS.ReleaseKEK(ctx, kekID, below)
 }
 
-func (f *faults) CMEKRotationKey(ctx context.Context) (kmsapi.CMEKRotationKey, error) {
+func (f *faults) CMEKRotationKey(ctx context.Context, owner string) (kmsapi.CMEKRotationKey, error) {
 	if f.down.Load() {
 		return kmsapi.CMEKRotationKey{}, errDown
 	}
-	return f.KMS.CMEKRotationKey(ctx)
+	return f.KMS.CMEKRotationKey(ctx, owner)
 }
 
 func (f *faults) OpenCMEKRotation(ctx context.Context, o kmsapi.OpenCMEKRotation) (string, error) {

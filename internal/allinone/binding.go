@@ -222,11 +222,11 @@ func (b *bound) ReleaseKEK(ctx context.Context, kekID string, below uint32) erro
 	return b.KMS.ReleaseKEK(ctx, kekID, below)
 }
 
-func (b *bound) CMEKRotationKey(ctx context.Context) (kmsapi.CMEKRotationKey, error) {
+func (b *bound) CMEKRotationKey(ctx context.Context, owner string) (kmsapi.CMEKRotationKey, error) {
 	if err := b.ready(ctx); err != nil {
 		return kmsapi.CMEKRotationKey{}, err
 	}
-	return b.KMS.CMEKRotationKey(ctx)
+	return b.KMS.CMEKRotationKey(ctx, owner)
 }
 
 func (b *bound) OpenCMEKRotation(ctx context.Context, o kmsapi.OpenCMEKRotation) (string, error) {

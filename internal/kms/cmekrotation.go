@@ -14,13 +14,17 @@ import (
 	"github.com/keyfold/keyfold/internal/kmsapi"
 )
 
+// How many sessions there are at most, in all and of one owner. Whoever is an
+// owner is the caller's word; one without a name has no share of its own.
 const (
-	maxRotations = 100
-	rotationIdle = 10 * time.Minute
+	maxRotations   = 100
+	ownerRotations = 10
+	rotationIdle   = 10 * time.Minute
 )
 
 // cmekRotations is the CMEK rotations that are open, and the one-time keys for those
-// to come. They are in memory alone: their keys are gone with the process.
+// to come. They are in memory alone: their keys are gone with the process. Shares
+// are counted by what is here, so a restart of the caller leaves them as they are.
 type cmekRotations struct {
 	mu     sync.Mutex // guards open, keys, closed, and the timers in them
 	open   map[string]*cmekRotation
@@ -32,6 +36,7 @@ type cmekRotations struct {
 // cmekRotation is a session: the two customer keys of one CMEK rotation.
 type cmekRotation struct {
 	id, vault  string
+	owner      string
 	mu         sync.RWMutex // held while the keys are used; locked to wipe them
 	old, fresh *cmek.Key
 	gone       bool // they are wiped
@@ -45,15 +50,16 @@ type cmekRotation struct {
 // copies, and returns its ID. CloseCMEKRotation wipes them, and so do 10 minutes
 // without a Reencrypt, and Close. It fails with fault.Invalid, of the types
 // kmsapi.TypeCMEKOldKey, TypeCMEKNewKey, TypeCMEKKeyCheck, TypeCMEKSealedKeys and
-// TypeCMEKKeyGone where a key is the reason, and with fault.Unavailable of TypeCMEKFull while
-// 100 sessions are open.
+// TypeCMEKKeyGone where a key is the reason; with fault.TooMany of TypeCMEKShare
+// while 10 sessions of o.Owner are open, if it names one; and with
+// fault.Unavailable of TypeCMEKFull while 100 are.
 func (s *Service) OpenCMEKRotation(ctx context.Context, o kmsapi.OpenCMEKRotation) (session string, err error) {
 	old, fresh, err := s.rotationKeys(o)
 	if err != nil {
 		return "", err
 	}
-	r := &cmekRotation{id: uuid.NewString(), vault: o.Vault, old: old, fresh: fresh, begun: time.Now()}
-	if err = s.rotations.room(); err == nil {
+	r := &cmekRotation{id: uuid.NewString(), vault: o.Vault, owner: o.Owner, old: old, fresh: fresh, begun: time.Now()}
+	if err = s.rotations.room(o.Owner); err == nil {
 		err = s.audited(ctx, []audit.Event{r.event("cmek_rotation.open", "sealed", o.Sealed.KeyID != "")}, func() error { return s.keepCMEKRotation(r) })
 	}
 	if err != nil {
@@ -70,17 +76,25 @@ func (r *cmekRotation) event(action, name string, fact any) audit.Event {
 	}}
 }
 
-// room fails when there is none for another session.
-func (rs *cmekRotations) room() error {
+// room fails when there is none for another session of owner.
+func (rs *cmekRotations) room(owner string) error {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	return rs.roomLocked()
+	return rs.roomLocked(owner)
 }
 
-func (rs *cmekRotations) roomLocked() error {
+func (rs *cmekRotations) roomLocked(owner string) error {
+	of := 0
+	for _, r := range rs.open {
+		if r.owner == owner {
+			of++
+		}
+	}
 	switch {
 	case rs.closed:
 		return errClosed
+	case owner != "" && of >= ownerRotations:
+		return fault.New(fault.TooMany, "%d CMEK rotations of yours run already; try again when one of them has ended", of).WithType(kmsapi.TypeCMEKShare)
 	case len(rs.open) >= maxRotations:
 		return fault.New(fault.Unavailable, "%d CMEK rotations run already; try again when one of them has ended", maxRotations).WithType(kmsapi.TypeCMEKFull)
 	}
@@ -92,7 +106,7 @@ func (s *Service) keepCMEKRotation(r *cmekRotation) error {
 	rs := &s.rotations
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	if err := rs.roomLocked(); err != nil {
+	if err := rs.roomLocked(r.owner); err != nil {
 		return err
 	}
 	rs.open[r.id] = r

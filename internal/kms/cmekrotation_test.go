@@ -42,7 +42,7 @@ func askFor(t testing.TB, vault string, old, fresh []byte) kmsapi.OpenCMEKRotati
 // sealedTo is o with its keys sealed to a one-time key of s.
 func sealedTo(t testing.TB, s *Service, o kmsapi.OpenCMEKRotation) kmsapi.OpenCMEKRotation {
 	t.Helper()
-	k, err := s.CMEKRotationKey(ctx)
+	k, err := s.CMEKRotationKey(ctx, o.Owner)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +199,7 @@ func TestSealedKeysOpenForTheirVaultAndFingerprintsAlone(t *testing.T) {
 // reseal is o with something else sealed as its keys.
 func reseal(t testing.TB, s *Service, o kmsapi.OpenCMEKRotation, pair []byte) kmsapi.OpenCMEKRotation {
 	t.Helper()
-	k, err := s.CMEKRotationKey(ctx)
+	k, err := s.CMEKRotationKey(ctx, o.Owner)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +261,7 @@ func TestAOneTimeKeyLivesTenMinutes(t *testing.T) {
 		old, fresh := rawKeys()
 		o := askFor(r, "v", old, fresh)
 		first, second := sealedTo(r, s, o), sealedTo(r, s, o)
-		k, err := s.CMEKRotationKey(ctx)
+		k, err := s.CMEKRotationKey(ctx, "")
 		r.must(err)
 		if left := time.Until(k.Expires); left != 10*time.Minute || k.Suite != "DHKEM(P-256, HKDF-SHA256), HKDF-SHA256, AES-256-GCM" || len(k.PublicKey) != 65 {
 			r.Errorf("%+v: %v left", k, left)
@@ -289,7 +289,7 @@ func TestOfAThousandOneTimeKeysTheOldestMakesRoom(t *testing.T) {
 		second := sealedTo(r, s, o)
 		for range maxRotationKeys - 1 {
 			time.Sleep(time.Nanosecond)
-			_, err := s.CMEKRotationKey(ctx)
+			_, err := s.CMEKRotationKey(ctx, "")
 			r.must(err)
 		}
 		if n := len(s.rotations.keys); n != 1000 {
@@ -373,7 +373,7 @@ func TestASessionIsGoneOnceClosedAndAfterARestart(t *testing.T) {
 	if _, err := s.OpenCMEKRotation(ctx, o); !errors.Is(err, fault.Unavailable) {
 		t.Errorf("OpenCMEKRotation after Close: %v", err)
 	}
-	if _, err := s.CMEKRotationKey(ctx); !errors.Is(err, fault.Unavailable) {
+	if _, err := s.CMEKRotationKey(ctx, ""); !errors.Is(err, fault.Unavailable) {
 		t.Errorf("CMEKRotationKey after Close: %v", err)
 	}
 }
@@ -431,6 +431,66 @@ func TestTheHundredAndFirstSessionWaits(t *testing.T) {
 	}
 	r.must(s.CloseCMEKRotation(ctx, first))
 	r.openRotation(s, o)
+}
+
+func TestOneOwnerHasAShareOfTheSessions(t *testing.T) {
+	r := newRig(t)
+	s := r.start()
+	old, fresh := rawKeys()
+	mine := askFor(t, "v", old, fresh)
+	others := mine
+	mine.Owner, others.Owner = "org-1", "org-2"
+	first := r.openRotation(s, mine)
+	for range 9 {
+		r.openRotation(s, mine)
+	}
+	for _, o := range []kmsapi.OpenCMEKRotation{mine, sealedTo(t, s, mine)} {
+		if _, err := s.OpenCMEKRotation(ctx, o); !isFault(err, fault.TooMany, kmsapi.TypeCMEKShare) {
+			t.Errorf("the 11th: %v", err)
+		}
+	}
+	r.openRotation(s, others)
+	r.must(s.CloseCMEKRotation(ctx, first))
+	r.openRotation(s, mine)
+	mine.Owner = "no\nID"
+	if _, err := s.OpenCMEKRotation(ctx, mine); !isFault(err, fault.Invalid, "") {
+		t.Errorf("an owner that is no ID: %v", err)
+	}
+}
+
+func TestOneOwnerHasAShareOfTheOneTimeKeys(t *testing.T) {
+	inBubble(t, func(r *rig, s *Service) {
+		old, fresh := rawKeys()
+		o := askFor(r, "v", old, fresh)
+		o.Owner = "org-1"
+		used := sealedTo(r, s, o)
+		for range 99 {
+			_, err := s.CMEKRotationKey(ctx, "org-1")
+			r.must(err)
+		}
+		full := func(what string) {
+			r.Helper()
+			if _, err := s.CMEKRotationKey(ctx, "org-1"); !isFault(err, fault.TooMany, kmsapi.TypeCMEKShare) {
+				r.Errorf("%s: %v", what, err)
+			}
+		}
+		full("the 101st")
+		for _, other := range []string{"org-2", ""} {
+			_, err := s.CMEKRotationKey(ctx, other)
+			r.must(err)
+		}
+		r.openRotation(s, used)
+		_, err := s.CMEKRotationKey(ctx, "org-1")
+		r.must(err)
+		full("the one after that which was used")
+		time.Sleep(rotationKeyLife)
+		synctest.Wait()
+		_, err = s.CMEKRotationKey(ctx, "org-1")
+		r.must(err)
+		if _, err := s.CMEKRotationKey(ctx, "no\nID"); !isFault(err, fault.Invalid, "") {
+			r.Errorf("an owner that is no ID: %v", err)
+		}
+	})
 }
 
 func TestTheAuditHearsOfSessionsByNamesAlone(t *testing.T) {

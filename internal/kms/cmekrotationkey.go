@@ -14,22 +14,33 @@ import (
 	"github.com/keyfold/keyfold/internal/kmsapi"
 )
 
+// How many one-time keys wait at most, in all and of one owner.
 const (
-	maxRotationKeys = 1000
-	rotationKeyLife = 10 * time.Minute
+	maxRotationKeys   = 1000
+	ownerRotationKeys = 100
+	rotationKeyLife   = 10 * time.Minute
 )
 
 // rotationKey is the private half of a kmsapi.CMEKRotationKey.
 type rotationKey struct {
 	private hpke.PrivateKey
+	owner   string
 	made    time.Time
 	timer   *time.Timer
 }
 
 // CMEKRotationKey makes a key pair to which the two keys of one rotation may be
 // sealed, and keeps the private half in memory until it is used, once, or 10
-// minutes have passed. Of 1,000 that wait the oldest makes room.
-func (s *Service) CMEKRotationKey(context.Context) (kmsapi.CMEKRotationKey, error) {
+// minutes have passed. Of 1,000 that wait the oldest makes room. owner is as in
+// kmsapi.OpenCMEKRotation. fault.TooMany of kmsapi.TypeCMEKShare: 100 of this
+// owner wait. fault.Invalid: owner is no ID.
+func (s *Service) CMEKRotationKey(_ context.Context, owner string) (kmsapi.CMEKRotationKey, error) {
+	if err := checkOwner(owner); err != nil {
+		return kmsapi.CMEKRotationKey{}, err
+	}
+	if err := s.rotations.keyRoom(owner); err != nil { // before the work
+		return kmsapi.CMEKRotationKey{}, asFault(err)
+	}
 	var private hpke.PrivateKey
 	var err error
 	aead.Erasing(func() { private, err = hpke.DHKEM(ecdh.P256()).GenerateKey() })
@@ -40,16 +51,47 @@ func (s *Service) CMEKRotationKey(context.Context) (kmsapi.CMEKRotationKey, erro
 	rs := &s.rotations
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	if rs.closed {
-		return kmsapi.CMEKRotationKey{}, asFault(errClosed)
+	if err := rs.keyRoomLocked(owner); err != nil {
+		return kmsapi.CMEKRotationKey{}, asFault(err)
 	}
 	if len(rs.keys) >= maxRotationKeys {
 		rs.drop(rs.oldestKey())
 	}
-	rs.keys[id] = rotationKey{private, time.Now(), time.AfterFunc(rotationKeyLife, func() { rs.takeKey(id) })}
+	rs.keys[id] = rotationKey{private, owner, time.Now(), time.AfterFunc(rotationKeyLife, func() { rs.takeKey(id) })}
 	return kmsapi.CMEKRotationKey{
 		KeyID: id, Suite: kmsapi.CMEKRotationSuite, PublicKey: private.PublicKey().Bytes(), Expires: s.now().Add(rotationKeyLife).UTC(),
 	}, nil
+}
+
+func checkOwner(owner string) error {
+	if owner != "" && !validID(owner) {
+		return fault.New(fault.Invalid, "an owner's ID is 1 to 128 letters, digits, '_', '.' and '-', or none")
+	}
+	return nil
+}
+
+// keyRoom fails when owner may have no one-time key more.
+func (rs *cmekRotations) keyRoom(owner string) error {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return rs.keyRoomLocked(owner)
+}
+
+func (rs *cmekRotations) keyRoomLocked(owner string) error {
+	of := 0
+	for _, k := range rs.keys {
+		if k.owner == owner {
+			of++
+		}
+	}
+	switch {
+	case rs.closed:
+		return errClosed
+	case owner != "" && of >= ownerRotationKeys:
+		return fault.New(fault.TooMany, "%d one-time keys for CMEK rotations of yours were not used yet; use them, or wait until they have expired, after 10 minutes", of).
+			WithType(kmsapi.TypeCMEKShare)
+	}
+	return nil
 }
 
 func (rs *cmekRotations) oldestKey() (oldest string) {
@@ -83,6 +125,9 @@ func (rs *cmekRotations) drop(id string) hpke.PrivateKey {
 func (s *Service) rotationKeys(o kmsapi.OpenCMEKRotation) (old, fresh *cmek.Key, err error) {
 	if !validID(o.Vault) {
 		return nil, nil, fault.New(fault.Invalid, "a vault's ID is 1 to 128 letters, digits, '_', '.' and '-'")
+	}
+	if err := checkOwner(o.Owner); err != nil {
+		return nil, nil, err
 	}
 	if !cmek.ValidFingerprint(o.OldFingerprint) || !cmek.ValidFingerprint(o.NewFingerprint) {
 		return nil, nil, fault.New(fault.Invalid, "old_fingerprint and new_fingerprint are 64 lower-case hex digits each, the SHA-256 of the keys")

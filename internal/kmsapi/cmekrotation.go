@@ -35,6 +35,7 @@ func CMEKRotationInfo(vault, oldFingerprint, newFingerprint string) []byte {
 // raw in Old and New, or both in Sealed. Old and New are the caller's to wipe.
 // It prints [redacted].
 type OpenCMEKRotation struct {
+	Owner          string     `json:"owner"` // whose share of the sessions this one is of; "": nobody's
 	Vault          string     `json:"vault"`
 	OldFingerprint string     `json:"old_fingerprint"`
 	NewFingerprint string     `json:"new_fingerprint"`
@@ -103,6 +104,7 @@ const (
 	TypeCMEKSealedKeys  = "cmek_sealed_keys"       // fault.Invalid: they do not open with this vault and these fingerprints
 	TypeCMEKKeyGone     = "cmek_rotation_key_gone" // fault.Invalid: the one-time key was used, or its time is over
 	TypeCMEKFull        = "cmek_rotations_full"    // fault.Unavailable: so many sessions are open
+	TypeCMEKShare       = "cmek_share_used"        // fault.TooMany: so many sessions, or one-time keys, of this owner are there
 	TypeCMEKSessionGone = "cmek_session_gone"      // fault.NotFound: it was closed, was idle for too long, or was lost with its process
 	TypeCMEKNeitherKey  = "cmek_neither_key"       // fault.Unopenable, of an item: the value opens with neither key
 )
@@ -121,6 +123,7 @@ var (
 			{7, "enc", false, func(x *OpenCMEKRotation) any { return &x.Sealed.Enc }},
 			{8, "ciphertext", false, func(x *OpenCMEKRotation) any { return &x.Sealed.Ciphertext }},
 			{9, "new_key_check", false, func(x *OpenCMEKRotation) any { return &x.NewKeyCheck }},
+			{10, "owner", false, func(x *OpenCMEKRotation) any { return &x.Owner }},
 		},
 		out: message[CMEKRotationOpened]{
 			{1, "session", true, func(x *CMEKRotationOpened) any { return &x.Session }},

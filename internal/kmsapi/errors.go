@@ -11,7 +11,7 @@ import (
 // codes are the words that a KMS may answer with.
 var codes = []fault.Code{
 	fault.Invalid, fault.Unauthenticated, fault.Forbidden, fault.NotFound, fault.Timeout, fault.Conflict, fault.Gone,
-	fault.PreconditionFailed, fault.TooLarge, fault.Unopenable, fault.Damaged, fault.Internal, fault.Unavailable,
+	fault.PreconditionFailed, fault.TooLarge, fault.TooMany, fault.Unopenable, fault.Damaged, fault.Internal, fault.Unavailable,
 }
 
 // known returns e, as Internal when its code is none of ours.

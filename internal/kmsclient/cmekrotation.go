@@ -11,8 +11,12 @@ import (
 )
 
 // CMEKRotationKey is kms.Service.CMEKRotationKey.
-func (c *Client) CMEKRotationKey(ctx context.Context) (kmsapi.CMEKRotationKey, error) {
-	k, err := call[kmsapi.CMEKRotationKey](ctx, c, post("/cmek_rotation_key", again), nil)
+func (c *Client) CMEKRotationKey(ctx context.Context, owner string) (kmsapi.CMEKRotationKey, error) {
+	r := post("/cmek_rotation_key", again)
+	if owner != "" {
+		r.query = url.Values{"owner": {owner}}.Encode()
+	}
+	k, err := call[kmsapi.CMEKRotationKey](ctx, c, r, nil)
 	if err == nil && (k.KeyID == "" || k.Suite != kmsapi.CMEKRotationSuite || len(k.PublicKey) == 0) {
 		return kmsapi.CMEKRotationKey{}, errShape
 	}

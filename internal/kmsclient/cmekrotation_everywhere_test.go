@@ -25,7 +25,7 @@ type aKMS interface {
 	CreateKEK(ctx context.Context, ids []string) ([]kmsapi.KEKInfo, error)
 	Seal(ctx context.Context, items []kmsapi.SealItem) ([]kmsapi.SealResult, error)
 	Open(ctx context.Context, items []kmsapi.OpenItem) ([]kmsapi.OpenResult, error)
-	CMEKRotationKey(ctx context.Context) (kmsapi.CMEKRotationKey, error)
+	CMEKRotationKey(ctx context.Context, owner string) (kmsapi.CMEKRotationKey, error)
 	OpenCMEKRotation(ctx context.Context, o kmsapi.OpenCMEKRotation) (session string, err error)
 	CMEKRotationAlive(ctx context.Context, session string) (bool, error)
 	CloseCMEKRotation(ctx context.Context, session string) error
@@ -168,6 +168,19 @@ func rotateEverything(t *testing.T, start func() (aKMS, func())) {
 	lives(t, k, session, false)
 	_, err = k.Reencrypt(ctx, session, nil)
 	failsWith(t, "a closed session", err, fault.NotFound, kmsapi.TypeCMEKSessionGone)
+	ask.Owner = "org-1"
+	for range 10 {
+		_, err = k.OpenCMEKRotation(ctx, ask)
+		must(t, err)
+	}
+	_, err = k.OpenCMEKRotation(ctx, ask)
+	failsWith(t, "more than an owner's share", err, fault.TooMany, kmsapi.TypeCMEKShare)
+	for range 100 {
+		_, err = k.CMEKRotationKey(ctx, "org-1")
+		must(t, err)
+	}
+	_, err = k.CMEKRotationKey(ctx, "org-1")
+	failsWith(t, "more one-time keys than an owner's share", err, fault.TooMany, kmsapi.TypeCMEKShare)
 	for i, e := range stored {
 		out, err := k.Open(ctx, []kmsapi.OpenItem{{Envelope: e, AAD: aad(i, fresh)}})
 		must(t, err)
@@ -227,7 +240,7 @@ func value(t *testing.T, k *cmek.Key, i int) string {
 // seal is o with its keys sealed to a one-time key of k.
 func seal(t *testing.T, k aKMS, o kmsapi.OpenCMEKRotation) kmsapi.OpenCMEKRotation {
 	t.Helper()
-	one, err := k.CMEKRotationKey(t.Context())
+	one, err := k.CMEKRotationKey(t.Context(), o.Owner)
 	must(t, err)
 	kem, err := hpke.NewKEM(0x0010)
 	must(t, err)

@@ -263,7 +263,7 @@ func TestARotationKeyOfAnotherSuiteIsAnError(t *testing.T) {
 	s.start(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, `{"key_id":"k","suite":"`+strings.Replace(kmsapi.CMEKRotationSuite, "P-256", "P-521", 1)+`","public_key":"AAAA","expires_at":"2026-11-22T08:10:00Z"}`)
 	}))
-	if k, err := s.client(t, Config{}).CMEKRotationKey(t.Context()); !errors.Is(err, fault.Internal) || k.KeyID != "" {
+	if k, err := s.client(t, Config{}).CMEKRotationKey(t.Context(), ""); !errors.Is(err, fault.Internal) || k.KeyID != "" {
 		t.Errorf("%+v, %v", k, err)
 	}
 }

@@ -35,7 +35,7 @@ var spoken = map[string]func(context.Context, *Client) (any, error){
 	"POST /shred_dek":         func(ctx context.Context, c *Client) (any, error) { return struct{}{}, c.ShredDEK(ctx, "dek_1") },
 	"GET /jobs":               func(ctx context.Context, c *Client) (any, error) { return c.Jobs(ctx) },
 	"DELETE /jobs/" + job:     func(ctx context.Context, c *Client) (any, error) { return struct{}{}, c.CancelJob(ctx, job) },
-	"POST /cmek_rotation_key": func(ctx context.Context, c *Client) (any, error) { return c.CMEKRotationKey(ctx) },
+	"POST /cmek_rotation_key": func(ctx context.Context, c *Client) (any, error) { return c.CMEKRotationKey(ctx, "") },
 	"GET /cmek_rotation/" + session: func(ctx context.Context, c *Client) (any, error) {
 		alive, err := c.CMEKRotationAlive(ctx, session)
 		return kmsapi.CMEKRotationAlive{Alive: alive}, err

@@ -390,7 +390,7 @@ func TestCloseEndsCallsAndRefusesLaterOnes(t *testing.T) {
 	late := []error{<-errs, <-errs, encryptOne(t.Context(), c, "late"), c.Backup(t.Context(), io.Discard)}
 	for range 100 { // a call that asks whether the client is closed only when it is sent gets through once in a while
 		_, jobs := c.Jobs(t.Context())
-		_, key := c.CMEKRotationKey(t.Context())
+		_, key := c.CMEKRotationKey(t.Context(), "")
 		late = append(late, c.Health(t.Context()), jobs, key)
 	}
 	for _, err := range late {

@@ -36,7 +36,11 @@ func (s *Server) reencrypt(ctx context.Context, c *httpx.Call) error {
 // The calls of CMEK rotations in JSON alone.
 
 func (l keylife) cmekRotationKey(ctx context.Context, c *httpx.Call) (kmsapi.CMEKRotationKey, error) {
-	return l.kms.CMEKRotationKey(actor(ctx, c))
+	q, err := c.Query()
+	if err != nil {
+		return kmsapi.CMEKRotationKey{}, err
+	}
+	return l.kms.CMEKRotationKey(actor(ctx, c), q.Get("owner"))
 }
 
 func (l keylife) cmekRotationAlive(ctx context.Context, c *httpx.Call) (kmsapi.CMEKRotationAlive, error) {

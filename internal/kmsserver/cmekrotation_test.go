@@ -12,7 +12,7 @@ import (
 	"github.com/keyfold/keyfold/internal/kmsapi"
 )
 
-func (f *fakeKMS) CMEKRotationKey(context.Context) (kmsapi.CMEKRotationKey, error) {
+func (f *fakeKMS) CMEKRotationKey(context.Context, string) (kmsapi.CMEKRotationKey, error) {
 	k := kmsapi.CMEKRotationKey{KeyID: "k", Suite: kmsapi.CMEKRotationSuite, PublicKey: []byte("public"), Expires: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)}
 	return k, f.note("CMEKRotationKey")
 }

@@ -47,7 +47,7 @@ type KMS interface {
 	Rewrap(ctx context.Context, items []kmsapi.RewrapItem) ([]kmsapi.RewrapResult, error)
 	GetWrapped(ctx context.Context, keyID string) ([]byte, error)
 
-	CMEKRotationKey(ctx context.Context) (kmsapi.CMEKRotationKey, error)
+	CMEKRotationKey(ctx context.Context, owner string) (kmsapi.CMEKRotationKey, error)
 	OpenCMEKRotation(ctx context.Context, o kmsapi.OpenCMEKRotation) (session string, err error)
 	CMEKRotationAlive(ctx context.Context, session string) (bool, error)
 	CloseCMEKRotation(ctx context.Context, session string) error

@@ -271,6 +271,46 @@ func TestARotationThatARestartMetIsInterruptedAndTheSameRequestGoesOn(t *testing
 	w.readsUnder(w.fresh)
 }
 
+func TestOneOrgHasAShareOfTheRotationsAndTakesNoneFromOthers(t *testing.T) {
+	w := newTurning(t)
+	w.HoldRotations(true)
+	defer w.HoldRotations(false)
+	again := []string{"Retry-After: 60"}
+	var first api.CMEKRotationJob
+	for i := range 10 {
+		if i > 0 {
+			w.reseal("")
+		}
+		w.fill(1)
+		a := w.do(scenario{call: "POST " + w.vault + "/cmek-rotate", header: w.headers(), body: w.body(), status: 202})
+		if i == 0 {
+			first = decode[api.CMEKRotationJob](t, a)
+		}
+	}
+	w.reseal("")
+	w.fill(1)
+	w.do(scenario{call: "POST " + w.vault + "/cmek-rotate", header: w.headers(), body: w.body(), status: 429, headers: again, forbid: w.canaries})
+	w.do(scenario{call: "GET " + w.vault + "/cmek-rotations", status: 200, want: []string{`"rotations":[]`}})
+	mine := w.vault
+	w.do(scenario{call: "DELETE /v1/vaults/" + first.VaultID + "/cmek-rotate/" + first.ID, status: 200})
+	w.do(scenario{call: "POST " + w.vault + "/cmek-rotate", header: w.headers(), body: w.body(), status: 202})
+	for range 100 {
+		w.do(scenario{call: "GET " + mine + "/cmek-rotate-key", status: 200})
+	}
+	w.do(scenario{call: "GET " + mine + "/cmek-rotate-key", status: 429, headers: again})
+	w.reseal(w.stranger)
+	w.do(scenario{key: w.stranger, call: "GET " + w.vault + "/cmek-rotate-key", status: 200})
+	w.do(scenario{key: w.stranger, call: "POST " + w.vault + "/cmek-rotate", header: w.headers(), body: w.body(), status: 202})
+}
+
+// reseal takes another vault of whoever has key, sealed with the same old key.
+func (w *turning) reseal(key string) {
+	w.t.Helper()
+	v := decode[api.Vault](w.t, w.do(scenario{key: key, call: "POST /v1/vaults", body: `{"name":"another"}`, status: 201}))
+	w.vault = "/v1/vaults/" + v.ID
+	w.do(scenario{key: key, call: "POST " + w.vault + "/cmek", body: fmt.Sprintf(`{"fingerprint":%q}`, w.old.Fingerprint()), status: 200})
+}
+
 // beginWhileDown begins a rotation that cannot do its first batch.
 func (w *turning) beginWhileDown() answer {
 	w.t.Helper()

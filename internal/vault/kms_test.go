@@ -42,7 +42,7 @@ func (d deadKMS) ReleaseKEK(context.Context, string, uint32) error { return d.er
 func (d deadKMS) Open(context.Context, []kmsapi.OpenItem) ([]kmsapi.OpenResult, error) {
 	return nil, d.err
 }
-func (d deadKMS) CMEKRotationKey(context.Context) (kmsapi.CMEKRotationKey, error) {
+func (d deadKMS) CMEKRotationKey(context.Context, string) (kmsapi.CMEKRotationKey, error) {
 	return kmsapi.CMEKRotationKey{}, d.err
 }
 func (d deadKMS) OpenCMEKRotation(context.Context, kmsapi.OpenCMEKRotation) (string, error) {

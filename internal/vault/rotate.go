@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/cmek"
@@ -49,7 +50,9 @@ func (k RotationKeys) wipe() {
 //
 // fault.Invalid: CMEK is off, or req or a key is wrong, types cmek_old_key,
 // cmek_new_key and cmek_key_check among others. fault.Conflict, type cmek_rotating: a rotation to
-// another key has begun.
+// another key has begun. fault.TooMany: 10 rotations of the org hold keys; a
+// request that takes one up needs room for its keys, too. The KMS counts, so that
+// a restart of the server forgets none, and one of the KMS all with their keys.
 func (r *Rotations) Rotate(ctx context.Context, p access.Principal, vaultID string, req api.RotateCMEK, keys RotationKeys) (api.CMEKRotationJob, error) {
 	defer keys.wipe()
 	v, err := r.gate(ctx, target{p: p, action: access.VaultCMEK, vault: vaultID, as: "vault.cmek_rotate"})
@@ -100,10 +103,14 @@ func (v vault) checkRotate(req api.RotateCMEK, keys RotationKeys) error {
 	return nil
 }
 
+// shareRetry is how long to wait for the org's share of the KMS: until one of its
+// rotations ends, or one-time keys expire, which nobody knows better.
+const shareRetry = time.Minute
+
 // openSession gives the KMS the keys, which says whether they are those of a, and
 // the key check the new one's: every client would refuse the key after a wrong one.
 func (r *Rotations) openSession(ctx context.Context, a rotationArgs, sealed *api.SealedCMEKKeys, keys RotationKeys) (string, error) {
-	o := kmsapi.OpenCMEKRotation{Vault: a.Vault, OldFingerprint: a.Old, NewFingerprint: a.New, NewKeyCheck: a.KeyCheck, Old: keys.Old, New: keys.New}
+	o := kmsapi.OpenCMEKRotation{Owner: a.Org, Vault: a.Vault, OldFingerprint: a.Old, NewFingerprint: a.New, NewKeyCheck: a.KeyCheck, Old: keys.Old, New: keys.New}
 	if sealed != nil {
 		o.Sealed = kmsapi.SealedKeys{KeyID: sealed.KeyID, Enc: sealed.Enc, Ciphertext: sealed.Ciphertext}
 	}
@@ -111,6 +118,8 @@ func (r *Rotations) openSession(ctx context.Context, a rotationArgs, sealed *api
 	switch {
 	case err == nil, errors.Is(err, fault.Invalid), fault.Of(err).Type == kmsapi.TypeCMEKFull:
 		return session, err
+	case errors.Is(err, fault.TooMany):
+		return "", fault.Of(err).WithRetryAfter(shareRetry)
 	case givenUp(err):
 		return "", fault.Wrap(fault.Unavailable, err, "the key process is not reachable, nothing was begun; try again")
 	}
@@ -203,7 +212,8 @@ func (r *Rotations) lives(ctx context.Context, j job.Job, a rotationArgs) bool {
 }
 
 // Key returns a public key to which the keys of one rotation may be sealed.
-// fault.Invalid when CMEK is off.
+// fault.Invalid when CMEK is off. fault.TooMany: 100 that the org asked for wait
+// to be used.
 func (r *Rotations) Key(ctx context.Context, p access.Principal, vaultID string) (api.CMEKRotationKey, error) {
 	v, err := r.gate(ctx, target{p: p, action: access.VaultCMEK, vault: vaultID, as: "vault.cmek_rotate_key"})
 	switch {
@@ -212,7 +222,10 @@ func (r *Rotations) Key(ctx context.Context, p access.Principal, vaultID string)
 	case v.Fingerprint == "":
 		return api.CMEKRotationKey{}, errNoCMEK
 	}
-	k, err := r.kms.CMEKRotationKey(ctx)
+	k, err := r.kms.CMEKRotationKey(ctx, v.OrgID)
+	if errors.Is(err, fault.TooMany) {
+		return api.CMEKRotationKey{}, fault.Of(err).WithRetryAfter(shareRetry)
+	}
 	if err != nil {
 		return api.CMEKRotationKey{}, fault.Wrap(fault.Unavailable, err, "the key process made no key; try again")
 	}

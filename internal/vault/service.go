@@ -44,10 +44,11 @@ type KMS interface {
 	ReleaseKEK(ctx context.Context, kekID string, below uint32) error
 
 	// CMEKRotationKey makes a key to which the keys of one rotation may be sealed.
-	CMEKRotationKey(ctx context.Context) (kmsapi.CMEKRotationKey, error)
+	// fault.TooMany: owner, an org, has used up its share of them.
+	CMEKRotationKey(ctx context.Context, owner string) (kmsapi.CMEKRotationKey, error)
 	// OpenCMEKRotation gives the KMS the two keys of a rotation, until
 	// CloseCMEKRotation, a long silence, or its end. fault.Invalid: they are not
-	// those that o names.
+	// those that o names. fault.TooMany: as of CMEKRotationKey.
 	OpenCMEKRotation(ctx context.Context, o kmsapi.OpenCMEKRotation) (session string, err error)
 	CMEKRotationAlive(ctx context.Context, session string) (bool, error)
 	CloseCMEKRotation(ctx context.Context, session string) error

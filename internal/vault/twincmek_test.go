@@ -28,7 +28,7 @@ func (k *twinKMS) open() int {
 	return len(k.sessions)
 }
 
-func (k *twinKMS) CMEKRotationKey(context.Context) (kmsapi.CMEKRotationKey, error) {
+func (k *twinKMS) CMEKRotationKey(context.Context, string) (kmsapi.CMEKRotationKey, error) {
 	return kmsapi.CMEKRotationKey{KeyID: "k", Suite: kmsapi.CMEKRotationSuite, PublicKey: []byte("p")}, nil
 }
 
