@@ -4,7 +4,13 @@ import "encoding/json"
 
 // CreateThread is the body of POST /v1/threads.
 type CreateThread struct {
-	Title string `json:"title,omitzero"`
+	Title           string `json:"title,omitzero"`
+	CMEKFingerprint string `json:"cmek_fingerprint,omitzero"` // of the customer's key that bodies are sealed with; 64 hex digits
+}
+
+// UpdateThread is the body of PUT /v1/threads/{thread}.
+type UpdateThread struct {
+	Title string `json:"title"`
 }
 
 // Thread is a conversation. Times are nanoseconds since 1970.
@@ -17,6 +23,47 @@ type Thread struct {
 	UpdatedTS int64  `json:"updated_ts"`
 	Deleted   bool   `json:"deleted,omitzero"`
 	DeletedTS int64  `json:"deleted_ts,omitzero"`
+
+	CMEKFingerprint string     `json:"cmek_fingerprint,omitzero"` // of the customer's key that bodies are sealed with
+	Part            string     `json:"part,omitzero"`             // of another's thread: read or write
+	Hold            *Hold      `json:"hold,omitzero"`             // a legal hold
+	KMS             *ThreadDEK `json:"kms,omitzero"`              // for backend and admin keys
+}
+
+// ThreadDEK is what is told of a thread's DEK.
+type ThreadDEK struct {
+	KeyID      string `json:"key_id"`
+	KEKVersion int    `json:"kek_version"`
+}
+
+// Hold is a legal hold: nothing of the thread is purged while it lasts.
+type Hold struct {
+	By     string `json:"by"`    // ID of the user who set it
+	Since  int64  `json:"since"` // nanoseconds since 1970
+	Reason string `json:"reason,omitzero"`
+}
+
+// PutHold is the body of PUT /v1/threads/{thread}/hold.
+type PutHold struct {
+	Reason string `json:"reason,omitzero"` // at most 500 characters
+}
+
+// Participant is somebody who takes part in another's thread.
+type Participant struct {
+	ID      string `json:"id"` // of a user or agent of the org, or of an end user
+	EndUser bool   `json:"end_user,omitzero"`
+	Part    string `json:"part"` // read, or write: post, and edit, delete and react as well
+}
+
+// Participants is the body of GET /v1/threads/{thread}/participants.
+type Participants struct {
+	Participants []Participant `json:"participants"`
+}
+
+// PutParticipant is the body of PUT /v1/threads/{thread}/participants/{participant}.
+type PutParticipant struct {
+	Part    string `json:"part"`
+	EndUser bool   `json:"end_user,omitzero"`
 }
 
 // Threads is the body of GET /v1/threads, newest first.
@@ -40,8 +87,62 @@ type Message struct {
 	Author  string          `json:"author"`
 	Role    string          `json:"role"`
 	TS      int64           `json:"ts"`
-	Body    json.RawMessage `json:"body"`
+	Body    json.RawMessage `json:"body,omitzero"` // absent when deleted
 	ReplyTo string          `json:"reply_to,omitempty"`
+
+	Version   int               `json:"version,omitzero"`    // from 2; absent: 1
+	UpdatedTS int64             `json:"updated_ts,omitzero"` // of the version, when there was one before
+	Deleted   bool              `json:"deleted,omitzero"`
+	Reactions map[string]string `json:"reactions,omitzero"` // reaction by identity
+}
+
+// EditMessage is the body of PUT /v1/threads/{thread}/messages/{message}. What is
+// absent is kept.
+type EditMessage struct {
+	Body    json.RawMessage `json:"body,omitzero"`
+	Role    string          `json:"role,omitzero"`
+	ReplyTo string          `json:"reply_to,omitzero"`
+}
+
+// MessageVersions is the body of GET /v1/threads/{thread}/messages/{message}/versions,
+// oldest first.
+type MessageVersions struct {
+	ID         string    `json:"id"`
+	Versions   []Message `json:"versions"`
+	NextCursor string    `json:"next_cursor,omitzero"`
+}
+
+// Reaction is what somebody said to a message, in a word or a sign.
+type Reaction struct {
+	ID       string `json:"id"` // identity: who; the caller's user ID when absent from a request
+	Reaction string `json:"reaction"`
+}
+
+// Reactions is the body of GET /v1/threads/{thread}/messages/{message}/reactions.
+type Reactions struct {
+	ID        string     `json:"id"`
+	Reactions []Reaction `json:"reactions"`
+}
+
+// Retention is the body of GET and PUT /v1/retention: how long an org keeps what.
+// 0: for ever.
+type Retention struct {
+	DeletedDays int `json:"deleted_days,omitzero"` // threads and messages, after their deletion
+	MessageDays int `json:"message_days,omitzero"` // messages, after their time
+}
+
+// RetentionPreview is the body of GET /v1/retention/preview: what a run would purge now.
+type RetentionPreview struct {
+	Threads  int `json:"threads"`
+	Messages int `json:"messages"`
+	Held     int `json:"held"` // threads that a legal hold keeps
+}
+
+// MessageEvent is the data of an event of GET /v1/threads/{thread}/events, whose
+// event field says what came about: created, edited, deleted, reactions, thread.
+type MessageEvent struct {
+	Thread  string   `json:"thread"`
+	Message *Message `json:"message,omitzero"` // as it is now; absent when it is gone, and for thread
 }
 
 // Messages is the body of GET /v1/threads/{thread}/messages, oldest first. A

@@ -79,6 +79,12 @@ const (
 	ThreadDelete  Action = "thread.delete"
 	MessageAppend Action = "message.append"
 	MessageRead   Action = "message.read"
+	MessageWrite  Action = "message.write" // edit and delete what one has posted, and react
+	ThreadShare   Action = "thread.share"  // who takes part in it
+	ThreadHold    Action = "thread.hold"   // a legal hold
+
+	RetentionRead  Action = "retention.read" // how long the org keeps threads
+	RetentionWrite Action = "retention.write"
 
 	PolicyRead   Action = "policy.read"
 	PolicyWrite  Action = "policy.write" // create, update, delete
@@ -103,6 +109,7 @@ type Resource struct {
 	OrgID   string // the org that owns it
 	OwnerID string // the principal that created it; empty for an action that creates or lists
 	VaultID string // the vault, for actions on it, its secrets and policies; empty for one that creates or lists vaults
+	Part    Part   // what p was given of a thread that is another's
 	Path    string // the secret's path, for secret actions; empty for the list of a vault's secrets
 
 	Type string // for the record: "vault", "secret", "policy", "agent", "user", "api_key", "thread", ...
@@ -111,6 +118,15 @@ type Resource struct {
 
 	Details map[string]string // for the record: more facts, none of them secret; see Event
 }
+
+// Part is what a participant of a thread may do in it.
+type Part string
+
+// The parts.
+const (
+	Reader Part = "read"  // see it and its messages
+	Writer Part = "write" // post as well, and edit, delete and react
+)
 
 // Event is what the trail keeps of a decision, or of a thing that happened. It
 // never holds a value, a key or a token.

@@ -41,7 +41,7 @@ func Allow(p Principal, a Action, r Resource, rules []Rule, now time.Time) error
 		return fault.New(fault.Forbidden, "the scopes of your credential do not reach this; ask for one with a scope that matches the path")
 	case granted(p, t.perms, r, rules, now):
 		return nil
-	case p.created(r) || t.self && p.ID == r.ID:
+	case p.created(r) || t.self && p.ID == r.ID || slices.Contains(t.parts, r.Part):
 		return nil
 	case t.admins && p.Kind == User && (p.Role == Owner || p.Role == Admin):
 		return nil
@@ -57,6 +57,7 @@ type terms struct {
 	unlimited bool         // not with a credential that has a ceiling, since it leads beyond that
 	inVault   bool         // scopes count
 	perms     []Permission // which permissions of a rule grant it
+	parts     []Part       // which parts in a thread
 	self      bool         // a principal may, on itself
 	admins    bool         // owners and admins of the org may
 	open      []Kind       // who may where no thing is named: create one, list them
@@ -83,11 +84,17 @@ var actions = map[Action]terms{
 	SecretRotate: {kinds: programs, inVault: true, perms: []Permission{Write, Rotate}},
 
 	ThreadCreate:  {kinds: all, open: all},
-	ThreadRead:    {kinds: all},
+	ThreadRead:    {kinds: all, parts: []Part{Reader, Writer}},
 	ThreadWrite:   {kinds: all},
 	ThreadDelete:  {kinds: all},
-	MessageAppend: {kinds: all},
-	MessageRead:   {kinds: all},
+	ThreadShare:   {kinds: all},
+	ThreadHold:    {kinds: people, admins: true, unlimited: true},
+	MessageAppend: {kinds: all, parts: []Part{Writer}},
+	MessageRead:   {kinds: all, parts: []Part{Reader, Writer}},
+	MessageWrite:  {kinds: all, parts: []Part{Writer}},
+
+	RetentionRead:  {kinds: people, admins: true},
+	RetentionWrite: {kinds: people, admins: true, unlimited: true},
 
 	PolicyRead:   {kinds: people, admins: true},
 	PolicyWrite:  {kinds: people, admins: true, unlimited: true},

@@ -51,6 +51,12 @@ func TestWhoMayDoWhat(t *testing.T) {
 		ThreadDelete:  {all, "", ""},
 		MessageAppend: {all, "", ""},
 		MessageRead:   {all, "", ""},
+		MessageWrite:  {all, "", ""},
+		ThreadShare:   {all, "", ""},
+		ThreadHold:    {people, "admin owner", "admin owner"},
+
+		RetentionRead:  {people, "admin owner", "admin owner"},
+		RetentionWrite: {people, "admin owner", "admin owner"},
 
 		PolicyRead:   {people, "admin owner", "admin owner"},
 		PolicyWrite:  {people, "admin owner", "admin owner"},
@@ -102,6 +108,30 @@ func TestWhoMayDoWhat(t *testing.T) {
 	}
 }
 
+// TestAPartInAThreadIsForWhatItSays: of another's thread, and of no other org's.
+func TestAPartInAThreadIsForWhatItSays(t *testing.T) {
+	const all = "admin agent enduser member owner"
+	want := map[Part]map[Action]bool{
+		Reader: {ThreadRead: true, MessageRead: true},
+		Writer: {ThreadRead: true, MessageRead: true, MessageAppend: true, MessageWrite: true},
+		"":     {}, "other": {},
+	}
+	for part, may := range want {
+		for name, p := range who() {
+			for a := range actions {
+				without := Allow(p, a, Resource{OrgID: "o", OwnerID: "q"}, nil, noon) == nil
+				with := Allow(p, a, Resource{OrgID: "o", OwnerID: "q", Part: part}, nil, noon) == nil
+				if want := without || may[a] && slices.Contains(strings.Fields(all), name); with != want {
+					t.Errorf("%s by %s with the part %q: %v, want %v", a, name, part, with, want)
+				}
+				if Allow(p, a, Resource{OrgID: "x", OwnerID: "q", Part: part}, nil, noon) == nil {
+					t.Errorf("%s by %s with the part %q in another org", a, name, part)
+				}
+			}
+		}
+	}
+}
+
 func TestSelfIsOnesOwn(t *testing.T) {
 	for name, p := range who() {
 		for a, want := range map[Action]string{AgentRead: "agent admin owner member", ProfileRead: "admin owner member", ProfileWrite: "admin owner member", AgentWrite: "admin owner", APIKeyWrite: "", SecretRead: ""} {
@@ -116,7 +146,7 @@ func TestSelfIsOnesOwn(t *testing.T) {
 // A key that is limited to paths or vaults must not make what is not.
 func TestALimitedCredentialDoesNotLeadBeyondItsCeiling(t *testing.T) {
 	own := Resource{OrgID: "o", OwnerID: "p"}
-	beyond := []Action{VaultCreate, VaultDelete, VaultCMEK, PolicyWrite, AgentWrite, MemberWrite, APIKeyWrite, OrgKeyWrite, ProfileWrite}
+	beyond := []Action{VaultCreate, VaultDelete, VaultCMEK, PolicyWrite, AgentWrite, MemberWrite, APIKeyWrite, OrgKeyWrite, ProfileWrite, ThreadHold, RetentionWrite}
 	p := who()["owner"]
 	for what, c := range map[string]*Ceiling{"paths": {Scopes: []string{"db/*"}}, "vaults": {Vaults: []string{"v"}}, "both": {Scopes: []string{"vault:read", "db/**"}, Vaults: []string{"v"}}} {
 		p.Ceiling = c

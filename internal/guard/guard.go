@@ -117,7 +117,7 @@ func (g *Gate) rules(ctx context.Context, p access.Principal, a access.Action, r
 
 // isTraffic reports whether a is too frequent and too little to be listed.
 func isTraffic(a access.Action) bool {
-	return a == access.MessageAppend || a == access.MessageRead || a == access.ThreadRead
+	return a == access.MessageAppend || a == access.MessageRead || a == access.MessageWrite || a == access.ThreadRead
 }
 
 // event is the record of a decision. It is in the trail of p's org, whosever r

@@ -6,7 +6,6 @@ import (
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/kmsapi"
-	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
 
@@ -54,17 +53,39 @@ func unavailable(res []kmsapi.DecryptResult, err error) bool {
 }
 
 func (s *Service) openOffline(ctx context.Context, p access.Principal, m meta, recs []store.Record, items []kmsapi.DecryptItem) ([]kmsapi.DecryptResult, error) {
-	prefix := len(layout.Messages(m.ID))
-	res, err := s.breakGlass.OpenOffline(ctx, OfflineRead{
-		Reader:   p.Ref(),
-		ThreadID: m.ID,
-		First:    recs[0].Key[prefix:],
-		Last:     recs[len(recs)-1].Key[prefix:],
-		DEK:      kmsapi.DEKInfo(m.KMS),
-		Items:    items,
-	})
-	if err != nil {
-		return nil, fault.Wrap(fault.Unavailable, err, "break-glass does not answer: %v", err) // a cause of what the caller is told
+	out := make([]kmsapi.DecryptResult, len(items))
+	deks := []kmsMeta{m.KMS}
+	if m.Moving != nil {
+		deks = append(deks, m.Moving.Old)
 	}
-	return res, nil
+	for _, dek := range deks {
+		var some []kmsapi.DecryptItem
+		var at []int // of some in items
+		for i, item := range items {
+			if item.KeyID == dek.KeyID {
+				some, at = append(some, item), append(at, i)
+			}
+		}
+		if len(some) == 0 {
+			continue
+		}
+		res, err := s.breakGlass.OpenOffline(ctx, OfflineRead{
+			Reader:   p.Ref(),
+			ThreadID: m.ID,
+			First:    rowOf(m.ID, recs[at[0]].Key).message(),
+			Last:     rowOf(m.ID, recs[at[len(at)-1]].Key).message(),
+			DEK:      kmsapi.DEKInfo(dek),
+			Items:    some,
+		})
+		if err == nil && len(res) != len(some) {
+			err = kmsFault(nil, len(res), len(some))
+		}
+		if err != nil {
+			return nil, fault.Wrap(fault.Unavailable, err, "break-glass does not answer: %v", err) // a cause of what the caller is told
+		}
+		for j, i := range at {
+			out[i] = res[j]
+		}
+	}
+	return out, nil
 }

@@ -28,7 +28,7 @@ func (s *Service) Create(ctx context.Context, p access.Principal, req api.Create
 		return api.Thread{}, fault.New(fault.Invalid, "title must be at most %d characters of UTF-8, without control characters", MaxTitle)
 	}
 	now := s.tick()
-	m := meta{ID: id.String(), Org: p.OrgID, Author: p.ID, EndUser: p.Kind == access.EndUser, Title: req.Title, CreatedTS: now, UpdatedTS: now}
+	m := meta{Plain: s.plain, ID: id.String(), Org: p.OrgID, Author: p.ID, EndUser: p.Kind == access.EndUser, Title: req.Title, CreatedTS: now, UpdatedTS: now}
 	lags := 0
 	err = store.Retry(ctx, func() error {
 		err := s.create(ctx, &m)
@@ -53,26 +53,35 @@ const maxLags = 8
 // create makes a DEK for m, under a version of the KEK that a new thread may
 // use, and commits m. store.ErrConflict: that version has changed; errLag, which
 // is one too: the KMS has not heard of it.
-func (s *Service) create(ctx context.Context, m *meta) error {
-	least, rev, err := s.leastKEK(ctx)
-	if err != nil {
-		return err
-	}
-	if m.KMS, err = s.provision(ctx, m.ID); err != nil {
-		return err
-	}
-	// A crash or a conflict here leaves a DEK that no thread names and nothing else.
-	if m.KMS.KEKVersion < least {
-		return errLag
-	}
+func (s *Service) create(ctx context.Context, m *meta) (err error) {
 	var b store.Batch
-	b.RequireRevision(layout.ThreadKEK(), rev) // RewrapKind says why
+	if !m.Plain {
+		if m.KMS, err = s.freshDEK(ctx, &b, m.ID); err != nil {
+			return err
+		}
+	}
 	if err := m.put(&b); err != nil {
 		return err
 	}
 	b.Put(m.index(), nil)
 	_, err = s.store.Commit(ctx, &b)
 	return err
+}
+
+// freshDEK makes a DEK for a thread, and adds to b the condition that it may
+// still be used. A crash or a conflict leaves a DEK that no thread names and
+// nothing else. errLag: the KMS made it under a version of the KEK that is gone.
+func (s *Service) freshDEK(ctx context.Context, b *store.Batch, threadID string) (kmsMeta, error) {
+	least, rev, err := s.leastKEK(ctx)
+	if err != nil {
+		return kmsMeta{}, err
+	}
+	b.RequireRevision(layout.ThreadKEK(), rev) // RewrapKind says why
+	dek, err := s.provision(ctx, threadID)
+	if err == nil && dek.KEKVersion < least {
+		err = errLag
+	}
+	return dek, err
 }
 
 // provision has the KMS make the thread's DEK.

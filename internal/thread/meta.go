@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
@@ -31,7 +32,26 @@ type meta struct {
 	Deleted   bool           `json:"deleted,omitzero"`
 	DeletedTS int64          `json:"deleted_ts,omitzero"`
 	KMS       kmsMeta        `json:"kms"`
+	Plain     bool           `json:"plain,omitzero"`            // made by a server that does not encrypt, and not encrypted since
+	Moving    *moving        `json:"moving,omitzero"`           // it is being re-encrypted
+	CMEK      string         `json:"cmek_fingerprint,omitzero"` // of the customer's key that bodies are sealed with
+	Parts     []participant  `json:"participants,omitzero"`
+	Hold      *hold          `json:"hold,omitzero"`
 	rev       store.Revision // of the record that this was read from
+}
+
+// participant is somebody who takes part in another's thread.
+type participant struct {
+	ID      string      `json:"id"`
+	EndUser bool        `json:"end_user,omitzero"`
+	Part    access.Part `json:"part"`
+}
+
+// hold is a legal hold: nothing of the thread is purged while it lasts.
+type hold struct {
+	By     string `json:"by"` // ID of the user who set it
+	Since  int64  `json:"since"`
+	Reason string `json:"reason,omitzero"`
 }
 
 // kmsMeta names the thread's DEK. WrappedDEK is a copy for recovery; the KMS

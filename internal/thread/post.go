@@ -11,17 +11,10 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
-	"github.com/keyfold/keyfold/internal/aead"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
-
-// messageAAD is what a message row is bound to, besides its thread's DEK. The
-// last field is the version of the message; every message has one, for now.
-func messageAAD(threadID, messageID string) []byte {
-	return aead.AAD("keyfold/message/v1", threadID, messageID, "1")
-}
 
 // Post appends a message of p's and returns the api.Message as JSON.
 //
@@ -71,7 +64,7 @@ func (s *Service) tryPost(ctx context.Context, p access.Principal, threadID stri
 	if err != nil {
 		return nil, err
 	}
-	if err := s.put(ctx, m, id, wire); err != nil {
+	if err := s.put(ctx, m, id, "", wire); err != nil {
 		return nil, err
 	}
 	return wire, nil // stored

@@ -8,7 +8,6 @@ import (
 
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
-	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -94,50 +93,24 @@ func (s *Service) GetMessage(ctx context.Context, p access.Principal, threadID, 
 	if err != nil {
 		return nil, err
 	}
-	return opened[0].Plaintext, nil
-}
-
-// decrypt opens rows of m in one call, for p. All open, or the answer is an
-// error that names the first that does not, and no cause.
-func (s *Service) decrypt(ctx context.Context, p access.Principal, m meta, recs []store.Record) ([]kmsapi.DecryptResult, error) {
-	if len(recs) == 0 {
-		return nil, nil
-	}
-	if m.KMS.KeyID == "" {
-		return nil, errNoKey
-	}
-	prefix := len(layout.Messages(m.ID))
-	items := make([]kmsapi.DecryptItem, len(recs))
-	for i, rec := range recs {
-		items[i] = kmsapi.DecryptItem{KeyID: m.KMS.KeyID, Ciphertext: rec.Value, AAD: messageAAD(m.ID, rec.Key[prefix:])}
-	}
-	res, err := s.open(ctx, p, m, recs, items)
-	if err := kmsFault(err, len(res), len(items)); err != nil {
-		return nil, err
-	}
-	for i, r := range res {
-		if r.Err != nil {
-			return nil, openFault(r.Err, recs[i].Key[prefix:])
-		}
-	}
-	return res, nil
+	return opened[0], nil
 }
 
 // encodeMessages is the page as JSON, each message as it was opened.
-func encodeMessages(threadID string, opened []kmsapi.DecryptResult) []byte {
+func encodeMessages(threadID string, opened [][]byte) []byte {
 	n := len(threadID) + 64
-	for _, r := range opened {
-		n += len(r.Plaintext) + 1
+	for _, text := range opened {
+		n += len(text) + 1
 	}
 	out := make([]byte, 0, n)
 	out = append(out, `{"thread":"`...)
 	out = append(out, threadID...)
 	out = append(out, `","messages":[`...)
-	for i, r := range opened {
+	for i, text := range opened {
 		if i > 0 {
 			out = append(out, ',')
 		}
-		out = append(out, r.Plaintext...)
+		out = append(out, text...)
 	}
 	return append(out, "]}"...)
 }

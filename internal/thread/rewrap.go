@@ -170,9 +170,9 @@ func (w rewrapping) pass(ctx context.Context) (job.Step, error) {
 		w.at.After = id
 		m, err := parseMeta(id, rec)
 		switch {
-		case err != nil || m.KMS.KeyID == "":
+		case err != nil || m.KMS.plain() && !m.Plain:
 			s.Failed = append(s.Failed, "thread "+id)
-		case m.KMS.KEKVersion < w.at.Version:
+		case m.KMS.KEKVersion < w.at.Version && !m.Plain:
 			old = append(old, m)
 		}
 	}
@@ -183,7 +183,8 @@ func (w rewrapping) pass(ctx context.Context) (job.Step, error) {
 }
 
 // threadAfter returns the first thread after the thread after that has any row,
-// with its record; "" when there is none. Messages are not read.
+// with its record, which is empty when it is gone; "" when there is none. Messages
+// are not read.
 func (s *Service) threadAfter(ctx context.Context, after string) (id string, rec store.Record, err error) {
 	all := store.Prefix(layout.Threads())
 	if after != "" {
@@ -194,7 +195,12 @@ func (s *Service) threadAfter(ctx context.Context, after string) (id string, rec
 		return "", store.Record{}, store.Fault(err)
 	}
 	id, _, _ = strings.Cut(strings.TrimPrefix(recs[0].Key, layout.Threads()), ":")
-	return id, recs[0], nil
+	if rec = recs[0]; rec.Key != layout.ThreadMeta(id) {
+		if rec, err = s.store.Get(ctx, layout.ThreadMeta(id)); errors.Is(err, store.ErrNotFound) {
+			return id, store.Record{}, nil
+		}
+	}
+	return id, rec, store.Fault(err)
 }
 
 // count counts the threads.

@@ -65,6 +65,7 @@ type Config struct {
 	KMS        KMS
 	Gate       access.Gate
 	BreakGlass BreakGlass       // answers reads of messages while the KMS is away; nil: they fail
+	Plain      bool             // new threads are not encrypted
 	Now        func() time.Time // nil: time.Now
 }
 
@@ -75,9 +76,11 @@ type Service struct {
 	kms        KMS
 	authority  access.Gate
 	breakGlass BreakGlass // nil: off
+	plain      bool
 	now        func() time.Time
 	last       atomic.Int64 // the last time that tick gave out
 	together   together     // the posts that are on their way
+	hub        hub          // those who follow threads
 }
 
 // New returns a Service. It reads nothing yet.
@@ -85,7 +88,7 @@ func New(c Config) *Service {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Service{store: c.Store, kms: c.KMS, authority: c.Gate, breakGlass: c.BreakGlass, now: c.Now}
+	return &Service{store: c.Store, kms: c.KMS, authority: c.Gate, breakGlass: c.BreakGlass, plain: c.Plain, now: c.Now}
 }
 
 // tick returns the time in nanoseconds since 1970, at least 1 and greater than
@@ -125,6 +128,11 @@ func (m meta) resource(p access.Principal, threadID string) access.Resource {
 	if m.EndUser == (p.Kind == access.EndUser) {
 		r.OwnerID = m.Author
 	}
+	for _, part := range m.Parts {
+		if part.ID == p.ID && part.EndUser == (p.Kind == access.EndUser) {
+			r.Part = part.Part
+		}
+	}
 	if isThreadID(threadID) {
 		r.ID = threadID
 	}
@@ -147,7 +155,7 @@ func (s *Service) load(ctx context.Context, threadID string) (meta, error) {
 	if m.Deleted {
 		return meta{}, store.ErrNotFound
 	}
-	return m, nil
+	return m, s.readCursor(ctx, &m)
 }
 
 // isThreadID reports whether id has the form of a thread's ID, a UUID of 36

@@ -8,10 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/keyfold/keyfold/internal/aead"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/kmsapi"
-	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
 
@@ -35,30 +33,33 @@ type together struct {
 
 // appending is a message on its way into the store.
 type appending struct {
+	m      meta // the thread, as it was read when the item's key ID was chosen
+	id     string
+	sent   string // key of the row that says which message this request made; "": none
 	item   kmsapi.EncryptItem
-	thread string         // the key of the thread's metadata
-	rev    store.Revision // at which the item's key ID was read there
-	key    string
 	sealed []byte
+	change change
 	taken  atomic.Bool // by the one who says how it ends: a group that commits it, or its caller who leaves
 	done   chan error  // errAlone: its caller goes on by himself
 }
 
 var errAlone = errors.New("the group failed")
 
-// put encrypts wire and stores it as a message of m, unless there is one with
-// this ID, or m changed since it was read: then the error is store.ErrConflict.
-func (s *Service) put(ctx context.Context, m meta, messageID string, wire []byte) error {
-	if m.KMS.KeyID == "" {
-		return errNoKey
+// put encrypts wire and stores it as a message of m, unless there is or was one
+// with this ID or, where sent is not empty, under sent, or m changed since it was
+// read: then the error is store.ErrConflict.
+func (s *Service) put(ctx context.Context, m meta, messageID, sent string, wire []byte) error {
+	dek, err := s.writable(m, newestRow(messageID))
+	if err != nil {
+		return err
 	}
-	a := &appending{
-		item:   kmsapi.EncryptItem{KeyID: m.KMS.KeyID, Plaintext: wire, AAD: messageAAD(m.ID, messageID)},
-		thread: layout.ThreadMeta(m.ID), rev: m.rev,
-		key:  layout.Message(m.ID, messageID),
-		done: make(chan error, 1),
+	a := &appending{m: m, id: messageID, sent: sent, done: make(chan error, 1)}
+	if dek.plain() {
+		a.sealed = wire
+	} else {
+		a.item = kmsapi.EncryptItem{KeyID: dek.KeyID, Plaintext: wire, AAD: messageAAD(m.ID, messageID)}
 	}
-	if len(wire) > maxShared {
+	if len(wire) > maxShared || dek.plain() {
 		return s.putAlone(ctx, a)
 	}
 	s.gather(a)
@@ -93,28 +94,34 @@ func (s *Service) putAlone(ctx context.Context, a *appending) error {
 		}
 	}
 	var b store.Batch
-	a.add(&b)
+	s.add(&b, a)
 	_, err := s.store.Commit(ctx, &b)
+	if err == nil {
+		s.tell(a.m.ID, a.change)
+	}
 	return err
 }
 
-// seal takes the answer of the KMS. Anything but a ciphertext of the right
-// length is an error: plaintext is never stored.
+// seal takes the answer of the KMS.
 func (a *appending) seal(r kmsapi.EncryptResult) error {
-	if err := kmsFault(r.Err, 1, 1); err != nil {
+	if err := checkSealed(r, len(a.item.Plaintext)); err != nil {
 		return err
-	}
-	if len(r.Ciphertext) != len(a.item.Plaintext)+aead.Overhead {
-		return fault.New(fault.Internal, "the KMS answered with something that is no ciphertext; nothing was stored")
 	}
 	a.sealed = r.Ciphertext
 	return nil
 }
 
-func (a *appending) add(b *store.Batch) {
-	b.RequireRevision(a.thread, a.rev) // not deleted since, and still under this DEK
-	b.RequireAbsent(a.key)
-	b.Put(a.key, a.sealed)
+// add adds a to b, which is committed at once.
+func (s *Service) add(b *store.Batch, a *appending) {
+	n := newestRow(a.id)
+	a.m.putRow(b, n, a.sealed)
+	b.RequireAbsent(n.key(a.m.ID))
+	b.RequireAbsent(deletedRow(a.id).key(a.m.ID))
+	if a.sent != "" {
+		b.RequireAbsent(a.sent)
+		b.Put(a.sent, []byte(a.id))
+	}
+	a.change = s.note(b, a.m.ID, changeCreated, a.id)
 }
 
 // gather lets a wait for a group.
@@ -173,18 +180,25 @@ func (s *Service) putGroup(group []*appending) {
 	var b store.Batch
 	sealed, keys := group[:0], make(map[string]bool, len(group))
 	for i, a := range group {
+		key := newestRow(a.id).key(a.m.ID)
 		switch err := a.seal(res[i]); {
 		case err != nil:
 			a.done <- err
-		case keys[a.key]: // of one time that their callers chose: a commit holds one of them
+		case keys[key] || keys[a.sent]: // of one time that their callers chose, or one request: a commit holds one of them
 			a.done <- errAlone
 		case a.take():
-			keys[a.key] = true
-			a.add(&b)
+			keys[key] = true
+			keys[a.sent] = a.sent != ""
+			s.add(&b, a)
 			sealed = append(sealed, a)
 		}
 	}
 	_, err = s.store.Commit(context.Background(), &b)
+	for _, a := range sealed {
+		if err == nil {
+			s.tell(a.m.ID, a.change)
+		}
+	}
 	end(sealed, err, errors.Is(err, store.ErrConflict))
 }
 
