@@ -83,7 +83,8 @@ type CMEKRotationKey struct {
 	ExpiresAt time.Time `json:"expires_at"`
 }
 
-// CMEKRotationJob is one rotation (strict).
+// CMEKRotationJob is one rotation (strict). It is said to be running only while
+// the key process says that it has the keys, which it has 2 seconds for.
 type CMEKRotationJob struct {
 	ID             string     `json:"id"`
 	VaultID        string     `json:"vault_id"`

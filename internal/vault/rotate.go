@@ -207,8 +207,19 @@ func (r *Rotations) lives(ctx context.Context, j job.Job, a rotationArgs) bool {
 	if j.Status != job.Running {
 		return false
 	}
-	alive, err := r.kms.CMEKRotationAlive(ctx, a.Session)
+	alive, err := r.alive(ctx, a.Session)
 	return alive && err == nil
+}
+
+// aliveIn is how long an answer waits for the KMS to say whether it has the keys.
+const aliveIn = 2 * time.Second
+
+// alive reports whether the KMS holds the keys of a session. After an error that
+// is not known.
+func (r *Rotations) alive(ctx context.Context, session string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, aliveIn)
+	defer cancel()
+	return r.kms.CMEKRotationAlive(ctx, session)
 }
 
 // Key returns a public key to which the keys of one rotation may be sealed.

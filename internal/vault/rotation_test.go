@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -507,6 +509,44 @@ func TestARotationThatIsDoneWithItsKeysIsNotInterrupted(t *testing.T) {
 	if shown != "running" {
 		t.Errorf("with its keys wiped behind the flip it is %s", shown)
 	}
+}
+
+// Whether it does run, nobody knows.
+func TestARotationOfWhichAHangingKeyProcessSaysNothingIsNotSaidToRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newSpin(t)
+		x.fill(230)
+		reached, let := x.held(2)
+		r, jobs := x.serve()
+		first := x.begun(r, false)
+		<-reached
+		x.twin.hangs.Store(true)
+		for what, look := range map[string]func() (api.CMEKRotationJob, error){
+			"GET": func() (api.CMEKRotationJob, error) { return r.Rotation(t.Context(), owner, x.id, first.ID) },
+			"the list": func() (api.CMEKRotationJob, error) {
+				l, err := r.ListRotations(t.Context(), owner, x.id)
+				return l.Rotations[0], err
+			},
+			"the status": func() (api.CMEKRotationJob, error) {
+				s, err := r.Status(t.Context(), owner, x.id, false)
+				return *s.Rotation, err
+			},
+		} {
+			began := time.Now()
+			j, err := look()
+			x.must(err)
+			if took := time.Since(began); j.Status != "interrupted" || j.CompletedAt != nil || !strings.Contains(j.Error, "does not say") || took != 2*time.Second {
+				t.Errorf("%s: %+v after %v", what, j, took)
+			}
+		}
+		began := time.Now()
+		if j := x.begun(r, false); j.ID != first.ID || time.Since(began) != 2*time.Second {
+			t.Errorf("the same request answers %+v after %v", j, time.Since(began))
+		}
+		x.twin.hangs.Store(false)
+		close(let)
+		x.completed(x.end(r, jobs, first.ID), 230)
+	})
 }
 
 // An operator who cancels the job knows nothing of vaults.

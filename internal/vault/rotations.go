@@ -11,6 +11,8 @@ import (
 	"github.com/keyfold/keyfold/internal/job"
 )
 
+var errKeysUnknown = fault.New(fault.Unavailable, "the key process does not say whether it still holds the keys; the rotation goes on by itself if it does: look again, and if this stays so send the same request again, with both keys")
+
 var errNoRotation = fault.New(fault.NotFound, "this vault has no such rotation; list its rotations to see which there are")
 
 // rotation returns a rotation of the vault's.
@@ -99,14 +101,19 @@ func (r *Rotations) CancelRotation(ctx context.Context, p access.Principal, vaul
 }
 
 // present is j as it stands: a job that has lost its keys is interrupted before it
-// knows. One whose session was closed may be done with it; only if not, its vault
-// still waits for it.
+// knows, and so is said to be one of which the KMS does not say within 2 seconds
+// that it has them: running is what is known to run. One whose session was closed
+// may be done with it; only if not, its vault still waits for it.
 func (r *Rotations) present(ctx context.Context, j job.Job, a rotationArgs) (job.Job, error) {
 	if j.Status != job.Running {
 		return j, nil
 	}
-	alive, err := r.kms.CMEKRotationAlive(ctx, a.Session)
-	if alive || err != nil {
+	why := errKeysGone
+	alive, err := r.alive(ctx, a.Session)
+	switch {
+	case err != nil:
+		why = errKeysUnknown
+	case alive:
 		return j, nil
 	}
 	v, err := r.load(ctx, a.Vault)
@@ -114,7 +121,7 @@ func (r *Rotations) present(ctx context.Context, j job.Job, a rotationArgs) (job
 		return j, err
 	}
 	if v.Rotation != nil && v.Rotation.Job == j.ID {
-		j.Status, j.Error = job.Interrupted, errKeysGone.Message
+		j.Status, j.Error = job.Interrupted, why.Message
 		return j, nil
 	}
 	return r.jobs.Get(ctx, j.ID)

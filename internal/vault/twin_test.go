@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/keyfold/keyfold/internal/aead"
@@ -23,6 +24,7 @@ type twinKMS struct {
 
 	sessions   map[string]twinSession
 	made       int
+	hangs      atomic.Bool                                             // CMEKRotationAlive answers nothing
 	reencrypts func([]kmsapi.ReencryptResult) []kmsapi.ReencryptResult // changes what Reencrypt answers
 	before     func(call string) error                                 // runs first, without the lock; an error fails the call
 	after      func(call string) error                                 // an error is answered though the call took effect

@@ -52,7 +52,11 @@ func (k *twinKMS) OpenCMEKRotation(_ context.Context, o kmsapi.OpenCMEKRotation)
 	})
 }
 
-func (k *twinKMS) CMEKRotationAlive(_ context.Context, session string) (bool, error) {
+func (k *twinKMS) CMEKRotationAlive(ctx context.Context, session string) (bool, error) {
+	if k.hangs.Load() {
+		<-ctx.Done()
+		return false, fault.Wrap(fault.Unavailable, ctx.Err(), "no answer")
+	}
 	return call(k, "CMEKRotationAlive", func() (bool, error) { _, ok := k.sessions[session]; return ok, nil })
 }
 
