@@ -231,14 +231,20 @@ func TestAStolenBackupIsBlobs(t *testing.T) {
 	c.use()
 	backup := filepath.Join(t.TempDir(), "keys.backup")
 	must(t, exec.Command(filepath.Join(bin, "keyfold-kms"), "backup", "--endpoint", filepath.Join(dir, "kms.sock"), "--out", backup))
+	kms := s.kms()
 	s.signal(syscall.SIGKILL) // the copy is of a store that was not closed
 	<-s.ended
+	s.await("the end of the key process", func() bool { return !alive(kms) })
 	stolen := shortDir(t)
 	if err := os.CopyFS(filepath.Join(stolen, "server"), os.DirFS(filepath.Join(dir, "server"))); err != nil {
 		t.Fatal(err)
 	}
 	sealed, open := c.sealed()
-	c.find("the stolen files", false, append(sealed, open...), "-store", filepath.Join(stolen, "server"), stolen, backup)
+	secret := append(sealed, open...)
+	for _, raw := range keysOfCopy(t, dir).all() {
+		secret = append(secret, string(raw))
+	}
+	c.find("the stolen files", false, secret, "-store", filepath.Join(stolen, "server"), stolen, backup)
 	restore := func(root string) ([]byte, error) {
 		return exec.Command(filepath.Join(bin, "keyfold-kms"), "restore", "--in", backup, "--data-dir", filepath.Join(stolen, "kms"), "--root", "file:"+root).CombinedOutput()
 	}
@@ -274,6 +280,21 @@ func TestAStolenBackupIsBlobs(t *testing.T) {
 		}
 	}
 	thief.stop()
+}
+
+// keysOfCopy is readKeys of a copy of dir, whose processes may not have ended in order.
+func keysOfCopy(t *testing.T, dir string) keys {
+	t.Helper()
+	whole := filepath.Join(t.TempDir(), "d")
+	for _, part := range []string{"server", "kms"} {
+		if err := os.CopyFS(filepath.Join(whole, part), os.DirFS(filepath.Join(dir, part))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := copyFile(filepath.Join(dir, "root.key"), filepath.Join(whole, "root.key")); err != nil {
+		t.Fatal(err)
+	}
+	return readKeys(t, whole)
 }
 
 // forge writes a root key file like text with another key.
