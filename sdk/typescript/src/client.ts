@@ -1,8 +1,9 @@
 // createClient: what a program makes one of per server and credential.
 
-import { KeyfoldError } from "./errors.js";
+import { CmekError, KeyfoldError } from "./errors.js";
 import { Http } from "./http.js";
 import { Agents, ApiKeys, Auth, Policies } from "./identity.js";
+import { parseCmekKey } from "./keyfile.js";
 import { KeyRing, VaultStates, type CmekKeyOption } from "./keys.js";
 import type { Result } from "./result.js";
 import { Secrets } from "./secrets.js";
@@ -111,8 +112,18 @@ export function createClient(options: ClientOptions = {}): KeyfoldClient {
 function keysOf({ cmekKey }: ClientOptions): CmekKeyOption[] {
   if (cmekKey === false) return [];
   if (cmekKey !== undefined) return Array.isArray(cmekKey) ? cmekKey : [cmekKey];
-  const text = environment("KEYFOLD_CMEK_KEY") ?? environment("ONECLAW_CMEK_KEY");
-  return text === undefined ? [] : [text];
+  const name = ["KEYFOLD_CMEK_KEY", "ONECLAW_CMEK_KEY"].find(environment);
+  return name === undefined ? [] : [checked(name, environment(name)!)];
+}
+
+/** The key text of a variable. A CmekError names the variable. */
+function checked(name: string, text: string): string {
+  try {
+    parseCmekKey(text).fill(0);
+    return text;
+  } catch (err) {
+    throw err instanceof CmekError ? new CmekError(err.code, `${name}: ${err.message}`) : err;
+  }
 }
 
 function parseBase(text: string | undefined): string {

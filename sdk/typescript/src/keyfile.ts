@@ -14,7 +14,7 @@ export function parseCmekKey(text: string): Uint8Array {
   const raw = decodeKey(trimmed);
   if (raw.length === CMEK_KEY_SIZE) return raw;
   raw.fill(0);
-  throw new CmekError("key_size", `A CMEK key is 32 bytes; this one is ${raw.length}`);
+  throw new CmekError("key_size", `A CMEK key is 32 bytes, 44 characters of base64 or 64 hex digits; this one is ${raw.length} bytes`);
 }
 
 /** Base64 of the standard or the URL alphabet, not both, with full padding or none. */
@@ -37,7 +37,7 @@ export async function parseCmekKeyFile(file: Uint8Array): Promise<Uint8Array> {
   const text = decodeText(file);
   if (text === undefined || /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]/.test(text)) {
     if (file.length === CMEK_KEY_SIZE) return file.slice();
-    throw new CmekError("key_size", `A CMEK key is 32 bytes; this file is ${file.length}`);
+    throw new CmekError("key_size", `A CMEK key is 32 bytes; this file is ${file.length} bytes`);
   }
   const { key, fingerprints } = readLines(text.replace(/^\ufeff/, ""));
   const raw = parseCmekKey(key);

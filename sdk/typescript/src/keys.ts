@@ -51,7 +51,7 @@ export class KeyRing {
     }
     const wanted = fingerprints.find((f) => f !== undefined) ?? "of the vault";
     const given = keys.map((k) => k.fingerprint).join(", ") || "none";
-    throw new CmekError("key_missing", `The CMEK key ${wanted} is needed; the client has ${given}`);
+    throw new CmekError("key_missing", `The CMEK key ${wanted} is needed; the client has ${given}. Give it that key (cmekKey)`);
   }
 }
 

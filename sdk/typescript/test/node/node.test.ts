@@ -74,7 +74,10 @@ test("server, credential and key come from the environment", async () => {
   assert.deepEqual(JSON.parse(await script(sees, env)), [...twice, "not_a_blob"]);
   const off = sees.replace("{ fetch: fake }", "{ fetch: fake, cmekKey: false }");
   assert.deepEqual(JSON.parse(await script(off, { ...env, KEYFOLD_CMEK_KEY: key })), [...twice, "not_a_blob"]);
-  await assert.rejects(script(sees, { ...env, KEYFOLD_CMEK_KEY: "short" }), /CmekError: .*key/);
+  for (const name of ["KEYFOLD_CMEK_KEY", "ONECLAW_CMEK_KEY"]) {
+    const told = new RegExp(`CmekError: ${name}: A CMEK key is 32 bytes, 44 characters of base64 or 64 hex digits; this one is 3 bytes`);
+    await assert.rejects(script(sees, { ...env, [name]: "c2hv" }), told);
+  }
 });
 
 test("the format works where WebCrypto is no global, as in Node 18", async () => {
