@@ -12,12 +12,16 @@ import (
 	"github.com/keyfold/keyfold/internal/store"
 )
 
-// MessageQuery selects a page of a thread's messages. At most one of Before
-// and After may be set.
+// MessageQuery selects a page of a thread's messages: the newest, or those
+// around a place. At most one of Before, After and Anchor may be set: the ID of
+// a message, which need not be there.
 type MessageQuery struct {
 	Limit  int    // 1 to MaxPage; 0: MaxPage
-	Before string // a message ID: the newest Limit messages older than it
-	After  string // a message ID: the oldest Limit messages newer than it
+	Before string // the newest Limit messages older than it
+	After  string // the oldest Limit messages newer than it
+	Anchor string // the message of this ID, and up to Limit on each side of it
+
+	IncludeDeleted bool // as they are now: without body, with deleted
 }
 
 // maxPageBytes is the size, in bytes, at which a page ends before its limit:
