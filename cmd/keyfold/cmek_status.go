@@ -140,7 +140,7 @@ func (s sealState) next() string {
 	case !s.Enabled:
 		return "seal the vault: keyfold cmek enable VAULT --cmek-key-file FILE"
 	case s.misfit():
-		return "give the vault's key, the one with the fingerprint above: export KEYFOLD_CMEK_KEY_FILE=FILE"
+		return "give the vault's key, the one with the fingerprint above: --cmek-key-file FILE"
 	case others > 0:
 		return fmt.Sprintf("keep the other keys below, %s; or re-encrypt with each: %s --client-side --all", stillNeed(others, "them"), rotateCommand)
 	case own > 0:

@@ -33,6 +33,9 @@ func (a *app) explain(err error) (text, hint string) {
 	if a.signedIn && client.IsUnauthenticated(err) {
 		hint = signIn
 	}
+	if _, ok := errors.AsType[*client.KeyError](err); ok && a.cmekKeyFile == "" && a.getenv("KEYFOLD_CMEK_KEY") != "" {
+		hint = "unset KEYFOLD_CMEK_KEY, which goes before a key file; " + hint
+	}
 	return text, hint
 }
 
@@ -76,7 +79,11 @@ func keyHint(e *client.KeyError) string {
 	if e.Fingerprint == "" {
 		return "export KEYFOLD_CMEK_KEY_FILE=FILE"
 	}
-	return "export KEYFOLD_CMEK_KEY_FILE=FILE, where FILE is the key file with the fingerprint " + e.Fingerprint
+	hint := "export KEYFOLD_CMEK_KEY_FILE=FILE, where FILE is the key file with the fingerprint " + e.Fingerprint
+	if e.Given == "" {
+		hint += "; or name the key process that has that key: --cmek-kms"
+	}
+	return hint
 }
 
 func statusHint(e *client.Error) string {
