@@ -41,8 +41,8 @@ var (
 )
 
 // bound is the KMS as the domain gets it: no call passes before the KMS was
-// found to be the one of this store, no key is made, rotated or released without
-// a fresh look, and none is believed to be missing without one.
+// found to be the one of this store, no key is made, rotated, released or shredded
+// without a fresh look, and none is believed to be missing without one.
 type bound struct {
 	KMS
 	store  store.Store
@@ -220,6 +220,13 @@ func (b *bound) ReleaseKEK(ctx context.Context, kekID string, below uint32) erro
 		return err
 	}
 	return b.KMS.ReleaseKEK(ctx, kekID, below)
+}
+
+func (b *bound) ShredDEK(ctx context.Context, keyID string) error {
+	if err := b.prove(ctx); err != nil {
+		return err
+	}
+	return b.KMS.ShredDEK(ctx, keyID)
 }
 
 func (b *bound) CMEKRotationKey(ctx context.Context, owner string) (kmsapi.CMEKRotationKey, error) {

@@ -58,6 +58,12 @@ var calls = []struct {
 		return err
 	}},
 	{"ReleaseKEK", false, func(ctx context.Context, b *bound) error { return b.ReleaseKEK(ctx, "v", 1) }},
+	{"ShredDEK", false, func(ctx context.Context, b *bound) error {
+		if err := b.ShredDEK(ctx, "dek-none"); !errors.Is(err, fault.NotFound) {
+			return err
+		}
+		return nil
+	}},
 	{"Seal", true, func(ctx context.Context, b *bound) error { _, err := b.Seal(ctx, nil); return err }},
 	{"Open", true, func(ctx context.Context, b *bound) error { _, err := b.Open(ctx, nil); return err }},
 	{"Encrypt", true, func(ctx context.Context, b *bound) error { _, err := b.Encrypt(ctx, nil); return err }},

@@ -8,7 +8,7 @@ import "fmt"
 //	thread:<thread>:del:<ts>-<seq>          newest version of a message that was deleted
 //	thread:<thread>:past:<ts>-<seq>:<n>     version n of a message that has a newer one
 //	thread:<thread>:react:<ts>-<seq>        the reactions to a message
-//	thread:<thread>:cursor                  up to which row the thread is re-encrypted (absent: it is under one DEK)
+//	thread:<thread>:cursor                  up to which row the thread is re-encrypted (absent: from the first)
 //	thread:<thread>:change:<ts>-<seq>       what became of which message at that time, for those who follow the thread
 //	thread:<thread>:sent:<sha256 hex>       which message the request with this Idempotency-Key made
 //	thread:<thread>:count                   how many messages there are up to one of them (absent: none is counted)

@@ -52,8 +52,15 @@ func unavailable(res []kmsapi.DecryptResult, err error) bool {
 	return away
 }
 
+var errUnopened = fault.New(fault.Unopenable, "of no DEK that the thread's record names")
+
+// openOffline asks for each of the thread's DEKs what is under it. An item of
+// another DEK does not open.
 func (s *Service) openOffline(ctx context.Context, p access.Principal, m meta, recs []store.Record, items []kmsapi.DecryptItem) ([]kmsapi.DecryptResult, error) {
 	out := make([]kmsapi.DecryptResult, len(items))
+	for i := range out {
+		out[i].Err = errUnopened
+	}
 	deks := []kmsMeta{m.KMS}
 	if m.Moving != nil {
 		deks = append(deks, m.Moving.Old)

@@ -10,6 +10,7 @@ import (
 var (
 	errNoKey     = fault.New(fault.Damaged, "the thread has no key; nothing is stored or read without one")
 	errOldKEK    = fault.New(fault.Unavailable, "the KMS did not answer with a DEK under the newest version of its KEK; try again, and if that does not help restore the KMS from its newest backup")
+	errNotPlain  = fault.New(fault.Unopenable, "no row of a thread that is not encrypted")
 	errLag       = fmt.Errorf("a DEK under an older version of the KEK: %w", store.ErrConflict)
 	errNoMessage = fault.New(fault.NotFound, "there is no such message in this thread; check the ID")
 )

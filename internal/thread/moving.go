@@ -11,56 +11,42 @@ import (
 )
 
 // cursorName is the name of the row that says how far a thread is re-encrypted: the
-// name of the last row that is. Empty: none is.
+// name of the last row that is. Absent: nobody knows of any.
 const cursorName = "cursor"
 
 // moving says that the rows of a thread are brought from one DEK under another, or
-// under the first one that it has. meta.KMS is the new one meanwhile.
+// under the first one that it has. meta.KMS is the new one meanwhile, and the one
+// that everything is written under; see MoveKind.
 //
-// A row is under the new DEK when it is of a message after Last, or when its name
-// is not after the cursor, and under the old one otherwise. So whoever has read
-// meta and cursor knows from a row's key which DEK opens it. A writer of a row that
-// is to be under the old DEK requires the cursor as he read it (meta.require), so
-// that no such row appears behind the cursor. Everybody requires meta.
-//
-// Two things can be met otherwise, and only while it lasts: a row that moved after
-// meta was read; and a row of a message after Last that was written, under the old
-// DEK, between the reading of Last and the commit of moving. The job looks for the
-// latter first, and says so in Settled.
+// Which DEK a row lies under, its key does not say: it is the old one until the job
+// comes by or somebody writes the row. Last and cursor are a reader's guess, which
+// is right for all rows but those written since the beginning that the job has not
+// come to. He asks for the other DEK when the first does not open the row.
 type moving struct {
-	Old     kmsMeta        `json:"old"`              // zero: the rows were not encrypted
-	Last    string         `json:"last"`             // ID of the newest message when it began; "": there was none
-	Settled bool           `json:"settled,omitzero"` // all rows of messages after Last are under the new DEK
-	Job     string         `json:"job"`
-	cursor  rowName        // as it was read with meta
-	rev     store.Revision // of the cursor's row
+	Old    kmsMeta `json:"old"`          // zero: the rows were not encrypted
+	Last   string  `json:"last"`         // ID of the newest message when it began; "": there was none
+	Job    string  `json:"job,omitzero"` // that does it; "": none has taken it up yet
+	cursor rowName // as it was read after meta, or later
 }
 
 // plain reports whether there is no DEK.
 func (k kmsMeta) plain() bool { return k.KeyID == "" }
 
-// old reports whether a row has to be under the old DEK.
-func (m meta) old(n rowName) bool {
-	return m.Moving != nil && n.message() <= m.Moving.Last && n > m.Moving.cursor
-}
-
-// under returns the DEK that a row has to be under.
+// under returns the DEK that a row is under, as far as can be told.
 func (m meta) under(n rowName) kmsMeta {
-	if m.old(n) {
+	if m.Moving != nil && n.message() <= m.Moving.Last && n > m.Moving.cursor {
 		return m.Moving.Old
 	}
 	return m.KMS
 }
 
-// other returns the DEK that a row may be under otherwise, while it moves.
+// other returns the DEK of a moving thread that a row is under otherwise.
 func (m meta) other(n rowName) kmsMeta {
-	if m.old(n) {
-		return m.KMS
+	if m.under(n).KeyID == m.KMS.KeyID {
+		return m.Moving.Old
 	}
-	return m.Moving.Old
+	return m.KMS
 }
-
-var errEncrypting = fault.New(fault.Unavailable, "the thread is being encrypted and has not come to this message; try again in a moment")
 
 // readCursor fills in how far m is re-encrypted.
 func (s *Service) readCursor(ctx context.Context, m *meta) error {
@@ -71,46 +57,130 @@ func (s *Service) readCursor(ctx context.Context, m *meta) error {
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	m.Moving.cursor, m.Moving.rev = rowName(rec.Value), rec.Revision
+	m.Moving.cursor = rowName(rec.Value)
 	return nil
 }
 
-// reopen opens what did not open under the DEK that it had to be under: while a
-// thread is re-encrypted, under the other. failed is not empty.
-func (s *Service) reopen(ctx context.Context, p access.Principal, m meta, q question, failed []unopened) error {
-	// The thread as it is now: perhaps it has begun to move, or has arrived.
-	now, err := s.load(ctx, m.ID)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return access.NotThere
-	case err != nil:
-		return store.Fault(err)
-	case m.Moving == nil && now.rev == m.rev:
-		return openFault(failed[0].err, rowOf(m.ID, q.recs[failed[0].at].Key).message())
+// beginMoving begins to bring m's rows under a fresh DEK, the thread's first where
+// it is not encrypted, and returns m as it is then: under that DEK it can be
+// written at once. The rest is MoveJob's to do. m does not move yet.
+// store.ErrConflict: m has changed since it was read, or the KEK was rotated;
+// nothing was begun.
+func (s *Service) beginMoving(ctx context.Context, m meta) (meta, error) {
+	var b store.Batch
+	m, err := s.begun(ctx, &b, m)
+	if err == nil {
+		err = m.put(&b)
 	}
-	again := question{m: now, recs: q.recs, out: q.out}
-	for _, f := range failed {
-		n := rowOf(m.ID, q.recs[f.at].Key)
-		if err := again.ask(f.at, otherOf(m, now, n)); err != nil {
-			return err
-		}
+	if err != nil {
+		return m, err
 	}
-	left, err := s.answer(ctx, p, &again)
-	if err == nil && len(left) > 0 {
-		err = openFault(left[0].err, rowOf(m.ID, q.recs[left[0].at].Key).message())
-	}
-	return err
+	m.rev, err = s.store.Commit(ctx, &b)
+	return m, err
 }
 
-// otherOf is the DEK that a row may be under that did not open under the one that
-// m said, when the thread is now as it is.
-func otherOf(m, now meta, n rowName) kmsMeta {
-	tried := m.under(n)
-	if k := now.under(n); k.KeyID != tried.KeyID {
-		return k
+// begun returns m as it is once it moves. It adds to b, in which m is to be put,
+// what that relies on.
+func (s *Service) begun(ctx context.Context, b *store.Batch, m meta) (meta, error) {
+	if m.KMS.plain() && !m.Plain {
+		return m, errNoKey
 	}
-	if now.Moving != nil {
-		return now.other(n)
+	last, err := s.lastMessage(ctx, m.ID)
+	if err != nil {
+		return m, err
 	}
-	return tried
+	dek, err := s.freshDEK(ctx, b, m.ID)
+	if err != nil {
+		return m, err
+	}
+	b.Delete(layout.ThreadRow(m.ID, cursorName))
+	m.Moving = &moving{Old: m.KMS, Last: last}
+	m.KMS, m.Plain = dek, false
+	return m, nil
+}
+
+// lastMessage returns the greatest ID of a message that an encrypted row of the thread
+// is of; "" when there is no such row.
+func (s *Service) lastMessage(ctx context.Context, threadID string) (id string, err error) {
+	for _, kind := range rowKinds {
+		recs, err := s.store.Scan(ctx, store.Prefix(layout.ThreadRow(threadID, kind)), store.ScanOptions{Limit: 1, Reverse: true})
+		if err != nil {
+			return "", err
+		}
+		if len(recs) > 0 {
+			id = max(id, rowOf(threadID, recs[0].Key).message())
+		}
+	}
+	return id, nil
+}
+
+// errChanging answers a reader whose rows were changed under him again and again.
+var errChanging = fault.New(fault.Unavailable, "the thread is changing faster than it can be read; try again in a moment")
+
+// maxReopen is how often a reader looks anew at rows that did not open.
+const maxReopen = 5
+
+// reopen opens what did not open under the DEK that it had to be under, as the
+// thread and the row are now: either may have changed since it was read, and the
+// DEK that the row was under then may be no more. What has not changed, and opens
+// under neither DEK, is damaged. failed is not empty.
+func (s *Service) reopen(ctx context.Context, p access.Principal, m meta, q question, failed []unopened) error {
+	recs := append([]store.Record(nil), q.recs...)
+	for range maxReopen {
+		now, err := s.load(ctx, m.ID)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			return access.NotThere
+		case err != nil:
+			return store.Fault(err)
+		}
+		changed, err := s.reread(ctx, recs, failed)
+		if err != nil {
+			return store.Fault(err)
+		}
+		changed = changed || now.rev != m.rev
+		if !changed && now.Moving == nil {
+			return openFault(failed[0].err, rowOf(m.ID, recs[failed[0].at].Key).message())
+		}
+		if failed, err = s.openEither(ctx, p, now, question{m: now, recs: recs, out: q.out}, failed); err != nil || len(failed) == 0 {
+			return err
+		}
+		if !changed {
+			return openFault(failed[0].err, rowOf(m.ID, recs[failed[0].at].Key).message())
+		}
+		m = now
+	}
+	return errChanging
+}
+
+// reread puts the rows that did not open into recs as they are now, and reports
+// whether one has changed.
+func (s *Service) reread(ctx context.Context, recs []store.Record, failed []unopened) (changed bool, err error) {
+	for _, f := range failed {
+		rec, err := s.store.Get(ctx, recs[f.at].Key)
+		if errors.Is(err, store.ErrNotFound) {
+			return false, errChanging // the row is gone: whoever reads again does not meet it
+		} else if err != nil {
+			return false, err
+		}
+		changed = changed || rec.Revision != recs[f.at].Revision
+		recs[f.at] = rec
+	}
+	return changed, nil
+}
+
+// openEither opens those of q that failed under the DEK that they are under as far
+// as can be told, and the rest under the other.
+func (s *Service) openEither(ctx context.Context, p access.Principal, m meta, q question, failed []unopened) ([]unopened, error) {
+	for _, dek := range []func(meta, rowName) kmsMeta{meta.under, meta.other} {
+		again := question{m: m, recs: q.recs, out: q.out}
+		for _, f := range failed {
+			again.ask(f.at, dek(m, rowOf(m.ID, q.recs[f.at].Key)))
+		}
+		var err error
+		if failed, err = s.answer(ctx, p, &again); err != nil || len(failed) == 0 || m.Moving == nil {
+			return failed, err
+		}
+	}
+	return failed, nil
 }

@@ -66,35 +66,32 @@ type openRow struct {
 
 // encrypt returns what is stored of rows, in order, in one call of the KMS. Of a
 // thread that is not encrypted, on a server that does not encrypt, that is their
-// text; otherwise it is a ciphertext under the DEK that the row has to be under,
-// or there is an error.
+// text; otherwise it is a ciphertext under the thread's DEK, or there is an error.
 func (s *Service) encrypt(ctx context.Context, m meta, rows ...openRow) ([][]byte, error) {
-	out := make([][]byte, len(rows))
-	var items []kmsapi.EncryptItem
-	var at []int // of items in out
-	for i, r := range rows {
-		dek, err := s.writable(m, r.name)
-		if err != nil {
-			return nil, err
-		}
-		if dek.plain() {
-			out[i] = r.text
-			continue
-		}
-		items, at = append(items, kmsapi.EncryptItem{KeyID: dek.KeyID, Plaintext: r.text, AAD: r.name.aad(m.ID)}), append(at, i)
+	dek, err := s.writable(m)
+	if err != nil {
+		return nil, err
 	}
-	if len(items) == 0 {
+	out := make([][]byte, len(rows))
+	if dek.plain() {
+		for i, r := range rows {
+			out[i] = r.text
+		}
 		return out, nil
+	}
+	items := make([]kmsapi.EncryptItem, len(rows))
+	for i, r := range rows {
+		items[i] = kmsapi.EncryptItem{KeyID: dek.KeyID, Plaintext: r.text, AAD: r.name.aad(m.ID)}
 	}
 	res, err := s.kms.Encrypt(ctx, items)
 	if err := kmsFault(err, len(res), len(items)); err != nil {
 		return nil, err
 	}
-	for j, r := range res {
-		if err := checkSealed(r, len(items[j].Plaintext)); err != nil {
+	for i, r := range res {
+		if err := checkSealed(r, len(items[i].Plaintext)); err != nil {
 			return nil, err
 		}
-		out[at[j]] = r.Ciphertext
+		out[i] = r.Ciphertext
 	}
 	return out, nil
 }
@@ -111,31 +108,23 @@ func checkSealed(r kmsapi.EncryptResult, plaintext int) error {
 	return nil
 }
 
-// writable returns the DEK that a row is written under, as things are.
-func (s *Service) writable(m meta, n rowName) (kmsMeta, error) {
-	dek := m.under(n)
-	switch {
-	case dek.plain() && m.Moving != nil:
-		return dek, errEncrypting
-	case dek.plain() && !(s.plain && m.Plain):
-		return dek, errNoKey
+// writable returns the DEK that rows are written under, as things are: while a
+// thread is re-encrypted, the new one.
+func (s *Service) writable(m meta) (kmsMeta, error) {
+	if m.KMS.plain() && !(s.plain && m.Plain) {
+		return m.KMS, errNoKey
 	}
-	return dek, nil
+	return m.KMS, nil
 }
 
-// putRow adds a row to b, with what its writer relies on: the thread as it was read
-// and, for a row that is not re-encrypted yet, that it still is not.
+// putRow adds a row to b, on the condition that the thread is as it was read.
 func (m meta) putRow(b *store.Batch, n rowName, stored []byte) {
 	m.require(b, n)
 	b.Put(n.key(m.ID), stored)
 }
 
-func (m meta) require(b *store.Batch, n rowName) {
-	b.RequireRevision(layout.ThreadMeta(m.ID), m.rev)
-	if m.old(n) {
-		b.RequireRevision(layout.ThreadRow(m.ID, cursorName), m.Moving.rev)
-	}
-}
+// require is the condition of whoever writes or removes a row.
+func (m meta) require(b *store.Batch, _ rowName) { b.RequireRevision(layout.ThreadMeta(m.ID), m.rev) }
 
 // decrypt opens rows of m in one call, for p, in their order. All open, or the
 // answer is an error that names the first that does not, and no cause. The thread
@@ -144,9 +133,7 @@ func (s *Service) decrypt(ctx context.Context, p access.Principal, m meta, recs 
 	out := make([][]byte, len(recs))
 	q := question{m: m, recs: recs, out: out}
 	for i, rec := range recs {
-		if err := q.ask(i, m.under(rowOf(m.ID, rec.Key))); err != nil {
-			return nil, err
-		}
+		q.ask(i, m.under(rowOf(m.ID, rec.Key)))
 	}
 	failed, err := s.answer(ctx, p, &q)
 	if err != nil || len(failed) == 0 {
@@ -157,32 +144,30 @@ func (s *Service) decrypt(ctx context.Context, p access.Principal, m meta, recs 
 
 // question is what the KMS is asked to open.
 type question struct {
-	m     meta
-	recs  []store.Record
-	out   [][]byte // by the place in recs
-	items []kmsapi.DecryptItem
-	at    []int // of items in recs
+	m      meta
+	recs   []store.Record
+	out    [][]byte // by the place in recs
+	items  []kmsapi.DecryptItem
+	at     []int      // of items in recs
+	failed []unopened // without asking
 }
 
-// ask adds row i to the question, under dek.
-func (q *question) ask(i int, dek kmsMeta) error {
+// ask adds row i to the question, under dek. A row that lies there in clear is
+// answered at once, where such a row may be.
+func (q *question) ask(i int, dek kmsMeta) {
 	rec := q.recs[i]
 	n := rowOf(q.m.ID, rec.Key)
-	if dek.plain() {
-		if !q.m.mayBePlain() {
-			return errNoKey
-		}
-		if isPlain(n, rec.Value) {
-			q.out[i] = rec.Value
-			return nil
-		}
-		if dek = q.m.KMS; dek.plain() {
-			return openFault(fault.New(fault.Unopenable, "no row of a thread that is not encrypted"), n.message())
-		}
+	switch {
+	case !dek.plain():
+		q.items = append(q.items, kmsapi.DecryptItem{KeyID: dek.KeyID, Ciphertext: rec.Value, AAD: n.aad(q.m.ID)})
+		q.at = append(q.at, i)
+	case !q.m.mayBePlain():
+		q.failed = append(q.failed, unopened{i, errNoKey})
+	case !isPlain(n, rec.Value):
+		q.failed = append(q.failed, unopened{i, errNotPlain})
+	default:
+		q.out[i] = rec.Value
 	}
-	q.items = append(q.items, kmsapi.DecryptItem{KeyID: dek.KeyID, Ciphertext: rec.Value, AAD: n.aad(q.m.ID)})
-	q.at = append(q.at, i)
-	return nil
 }
 
 // mayBePlain reports whether rows of m may lie there in clear.
@@ -202,8 +187,9 @@ type unopened struct {
 
 // answer has q answered and returns the rows that do not open.
 func (s *Service) answer(ctx context.Context, p access.Principal, q *question) (failed []unopened, err error) {
+	failed = q.failed
 	if len(q.items) == 0 {
-		return nil, nil
+		return failed, nil
 	}
 	asked := make([]store.Record, len(q.at))
 	for j, i := range q.at {

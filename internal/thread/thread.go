@@ -57,6 +57,8 @@ type KMS interface {
 	Rewrap(context.Context, []kmsapi.RewrapItem) ([]kmsapi.RewrapResult, error)
 	// RotateKEK makes a new primary while IfVersion is it, and answers the primary.
 	RotateKEK(context.Context, kmsapi.Rotate) (kmsapi.Rotated, error)
+	// ShredDEK destroys the DEK named by a key ID. fault.NotFound: there is none.
+	ShredDEK(ctx context.Context, keyID string) error
 }
 
 // Config is what a Service stands on.

@@ -237,6 +237,8 @@ type twinKMS struct {
 	rotations, lag uint32 // the primary is 1 + rotations; Rewrap is lag behind
 	rewraps        []int  // items of each call of Rewrap
 	lost           error  // answers the next rotation, which takes effect
+	made           int    // keys
+	shredded       []string
 }
 
 func (k *twinKMS) begin(n int) error {
@@ -266,7 +268,8 @@ func (k *twinKMS) make() string {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	id := fmt.Sprintf("key-%d", len(k.keys)+1)
+	k.made++
+	id := fmt.Sprintf("key-%d", k.made)
 	k.keys[id] = key
 	return id
 }

@@ -150,6 +150,11 @@ func (r *restarting) ReleaseKEK(ctx context.Context, kekID string, below uint32)
 	return err
 }
 
+func (r *restarting) ShredDEK(ctx context.Context, keyID string) error {
+	_, err := through(ctx, r, func(k *kms.Service) (struct{}, error) { return struct{}{}, k.ShredDEK(ctx, keyID) })
+	return err
+}
+
 // TestAKMSKilledAloneAtAnyCommitOfARotationLosesNothing lets the server's jobs
 // go on while the KMS comes back.
 func TestAKMSKilledAloneAtAnyCommitOfARotationLosesNothing(t *testing.T) {
