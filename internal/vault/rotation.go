@@ -64,7 +64,9 @@ type rotationArgs struct {
 // nothing, is only tagged anew. One that opens with neither key is left, counted
 // and named. A pass that ends with such rows fails the job, which removes
 // meta.Rotation and leaves the vault's fingerprint, unless they were accepted:
-// then they are all that stays under the old fingerprint. Each commit changes tag
+// then they are all that stays under the old fingerprint. Whoever accepts them
+// before the job has failed, in a request that is answered, has it pass once more,
+// with the vault open to the old key. Each commit changes tag
 // and value of a row together, so that wherever a crash comes every row opens
 // with the key that its tag names.
 //
@@ -170,6 +172,9 @@ func (w reencrypting) step(ctx context.Context) (job.Step, error) {
 	case flipping:
 		return w.flip(v)
 	case fails:
+		if w.args.AcceptFailed { // said after the pass that failed
+			return w.shut(v, false, place{Passes: w.at.Passes})
+		}
 		return job.Step{}, fault.New(fault.Unopenable, "%d versions open with neither key and were left as they are; mend or delete them and rotate again, "+
 			"or send the same request with accept_failed, which leaves them under the old key", w.Job.Failed)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
+	"github.com/keyfold/keyfold/internal/store/storetest"
 )
 
 func TestARotationLeavesNothingUnderTheOldKeyAndTouchesNothingElse(t *testing.T) {
@@ -162,11 +164,16 @@ func TestEveryStepOfARotationIsInTheTrail(t *testing.T) {
 // broken makes version n of path open with neither key.
 func (x *spin) broken(path string, n int) {
 	x.t.Helper()
+	x.reseal(cmek.Generate(), path, n, "of a key that nobody has")
+}
+
+// reseal puts text, under k, in the place of version n, whatever its tag says.
+func (x *spin) reseal(k *cmek.Key, path string, n int, text string) {
+	x.t.Helper()
 	key := layout.SecretVersion(x.id, path, n)
 	r, err := decodeVersion([]byte(x.rows()[key]))
 	x.must(err)
-	value := x.seal(cmek.Generate(), 0, "of a key that nobody has")
-	row, err := x.turn.Service.seal(x.t.Context(), vault{id: x.id, vaultMeta: x.meta()}, path, n, r.attributes, value)
+	row, err := x.turn.Service.seal(x.t.Context(), vault{id: x.id, vaultMeta: x.meta()}, path, n, r.attributes, x.seal(k, 0, text))
 	x.must(err)
 	x.set(key, string(row))
 }
@@ -348,6 +355,85 @@ func TestARotationGoesOnWithTheKeysOfASecondRequestThatAsksForMore(t *testing.T)
 	if j.Status != "completed" || x.meta().Fingerprint != x.fresh.Fingerprint() || x.twin.open() != 0 {
 		t.Errorf("it ended as %+v, %d sessions", j, x.twin.open())
 	}
+}
+
+// The pass that failed has ended, in the open or in the drain, when a second request
+// accepts what failed; the server may die at each commit from then on.
+func TestVersionsThatAreAcceptedBeforeTheJobHasFailedAreAccepted(t *testing.T) {
+	for _, drains := range []bool{false, true} {
+		before, _ := acceptedLate(t, drains, math.MaxInt, false)
+		for at, dead := before+1, true; dead; at++ {
+			for _, takes := range []bool{false, true} {
+				if _, dead = acceptedLate(t, drains, at, takes); t.Failed() {
+					t.Fatalf("drains: %v, killed at commit %d of %d, took effect: %v", drains, at, before, takes)
+				}
+			}
+		}
+	}
+}
+
+// acceptedLate returns how many commits there were before the acceptance, and
+// whether the server was killed, at commit at.
+func acceptedLate(t *testing.T, drains bool, at int, takes bool) (before int, dead bool) {
+	x := newSpin(t)
+	x.fill(30)
+	late := "a"
+	if drains {
+		late = "late"
+	} else {
+		x.broken(late, 1)
+	}
+	dying := &storetest.DyingStore{Store: x.mem, At: at, Takes: takes}
+	x.hooks.Store = dying
+	r, jobs := x.serve()
+	commits, answered := 0, false
+	x.hooks.beforeCommit = func(b *store.Batch) error {
+		switch {
+		case drains && x.closing(b): // a write that read the vault before
+			drains = false
+			x.must(x.write(x.old, true, late, "before the closing"))
+			x.broken(late, 1)
+		case before == 0 && strings.Contains(string(b.Writes[len(b.Writes)-1].Value), `"status":"failed"`):
+			if late == "a" { // the vault is open
+				x.must(x.write(x.old, true, "b", "behind the pass that failed"))
+			}
+			before = commits
+			_, err := x.begin(r, true)
+			answered = err == nil
+		}
+		commits++
+		return nil
+	}
+	x.twin.before = func(call string) error {
+		if call == "Reencrypt" && before > 0 && at == math.MaxInt {
+			x.twin.before = nil
+			if err := x.write(x.old, true, "b", "in the pass after the acceptance"); err != nil {
+				t.Errorf("a write while the rotation passes again: %v", err)
+			}
+		}
+		return nil
+	}
+	first := x.begun(r, false)
+	jobs.Wait(t.Context(), first.ID) // until the end, or until the store is gone
+	jobs.Close()
+	x.hooks = &hookStore{Store: x.mem}
+	x.over(x.hooks)
+	r, jobs = x.serve()
+	x.must(jobs.Resume(t.Context()))
+	if !answered {
+		first = x.begun(r, true)
+	}
+	j := x.end(r, jobs, first.ID)
+	if j.Status != "completed" || !strings.Contains(j.Error, "stay under the old one") || x.twin.open() != 0 && answered {
+		t.Errorf("it ended as %+v, %d sessions", j, x.twin.open())
+	}
+	x.wantFingerprint(x.fresh)
+	if n := x.tagged()[x.old.Fingerprint()]; n != 1 {
+		t.Errorf("%d versions are under the old key", n)
+	}
+	x.reseal(x.old, late, 1, x.holds[layout.SecretVersion(x.id, late, 1)])
+	x.opens()
+	return before, dying.Dead()
 }
 
 func TestACancelledRotationLeavesTheVaultItsKey(t *testing.T) {
