@@ -23,9 +23,10 @@ type vault struct {
 type target struct {
 	p      access.Principal
 	action access.Action
-	vault  string // ID
-	path   string // for secret actions but the list, which is of all
-	as     string // for the record, see access.Resource
+	vault  string            // ID
+	path   string            // for secret actions but the list, which is of all
+	as     string            // for the record, see access.Resource
+	facts  map[string]string // as that, none of them secret
 }
 
 // gate has it decided and recorded whether the principal may do the action in
@@ -47,7 +48,9 @@ func (s *Service) gate(ctx context.Context, t target) (vault, error) {
 	if err != nil {
 		return vault{}, err
 	}
-	if err := s.authority.Check(ctx, t.p, t.action, v.resource(t.path, t.as)); err != nil {
+	r := v.resource(t.path, t.as)
+	r.Details = t.facts
+	if err := s.authority.Check(ctx, t.p, t.action, r); err != nil {
 		return vault{}, err
 	}
 	return v, nil

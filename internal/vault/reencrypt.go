@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"strconv"
 	"strings"
 
 	"github.com/keyfold/keyfold/api"
@@ -21,7 +22,8 @@ import (
 // ReencryptVersion replaces the value of version n, which is under
 // req.OldFingerprint, by the same sealed under the vault's key. That it is the
 // same only the client knows. All attributes stay, and nothing is replaced that
-// does not open: what does not may not be made to look whole.
+// does not open: what does not may not be made to look whole. The trail hears of
+// each request with path, version and both fingerprints.
 //
 // fault.Forbidden when p is not a person who may enable CMEK. fault.Gone: the
 // secret is deleted. fault.PreconditionFailed: the version is under another
@@ -31,7 +33,8 @@ func (s *Service) ReencryptVersion(ctx context.Context, p access.Principal, vaul
 	if err := ValidatePath(path); err != nil {
 		return out, err
 	}
-	err = s.change(ctx, target{p: p, action: access.VaultCMEK, vault: vaultID, path: path, as: "vault.cmek_reencrypt"}, func(v vault) error {
+	t := target{p: p, action: access.VaultCMEK, vault: vaultID, path: path, as: "vault.cmek_reencrypt", facts: reencryptFacts(n, req)}
+	err = s.change(ctx, t, func(v vault) error {
 		tag, err := v.checkReencrypt(req)
 		if err != nil {
 			return err
@@ -56,6 +59,18 @@ func (s *Service) ReencryptVersion(ctx context.Context, p access.Principal, vaul
 		return s.commit(ctx, b)
 	})
 	return out, err
+}
+
+// reencryptFacts is what the record says beside the path. What is no fingerprint
+// is not told: it may be anything, a key too.
+func reencryptFacts(n int, req api.ReencryptVersion) map[string]string {
+	facts := map[string]string{"version": strconv.Itoa(n)}
+	for name, fingerprint := range map[string]string{"old_fingerprint": req.OldFingerprint, "new_fingerprint": req.NewFingerprint} {
+		if cmek.ValidFingerprint(fingerprint) {
+			facts[name] = fingerprint
+		}
+	}
+	return facts
 }
 
 // checkReencrypt returns the fingerprint that the version gets.

@@ -148,6 +148,28 @@ func TestWhatMayNotBeReencrypted(t *testing.T) {
 	want(t, "a deleted version", err, fault.Gone)
 }
 
+func TestTheTrailSaysWhichVersionWasReencryptedFromWhichKeyToWhich(t *testing.T) {
+	r := newRig(t)
+	v, old, fresh := r.rekeyed()
+	r.asked.Asked()
+	req := anew(t, old, fresh, "two")
+	if _, err := r.ReencryptVersion(t.Context(), owner, v, "a", 2, req); err != nil {
+		t.Fatal(err)
+	}
+	req.OldFingerprint = "no fingerprint, perhaps a key"
+	_, err := r.ReencryptVersion(t.Context(), owner, v, "a", 2, req)
+	want(t, "no fingerprint", err, fault.Invalid)
+	asked := r.asked.Asked()
+	for i, expected := range []map[string]string{
+		{"version": "2", "old_fingerprint": old.Fingerprint(), "new_fingerprint": fresh.Fingerprint()},
+		{"version": "2", "new_fingerprint": fresh.Fingerprint()},
+	} {
+		if got := asked[i].Resource; got.As != "vault.cmek_reencrypt" || got.VaultID != v || got.Path != "a" || !cmp.Equal(got.Details, expected) {
+			t.Errorf("the gate was asked %+v", got)
+		}
+	}
+}
+
 // Who can edit rows could otherwise have an edit sealed as if it were ours.
 func TestADamagedVersionIsNotReencrypted(t *testing.T) {
 	r := newRig(t)
