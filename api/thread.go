@@ -90,6 +90,7 @@ type Message struct {
 	Body    json.RawMessage `json:"body,omitzero"` // absent when deleted
 	ReplyTo string          `json:"reply_to,omitempty"`
 
+	EndUser   bool              `json:"end_user,omitzero"`   // the author is an end user
 	Version   int               `json:"version,omitzero"`    // from 2; absent: 1
 	UpdatedTS int64             `json:"updated_ts,omitzero"` // of the version, when there was one before
 	Deleted   bool              `json:"deleted,omitzero"`
@@ -141,8 +142,9 @@ type RetentionPreview struct {
 // MessageEvent is the data of an event of GET /v1/threads/{thread}/events, whose
 // event field says what came about: created, edited, deleted, reactions, thread.
 type MessageEvent struct {
-	Thread  string   `json:"thread"`
-	Message *Message `json:"message,omitzero"` // as it is now; absent when it is gone, and for thread
+	Thread    string   `json:"thread"`
+	MessageID string   `json:"message_id,omitzero"` // absent for thread
+	Message   *Message `json:"message,omitzero"`    // as it is now, a deleted one without body; absent when it was purged, and for thread
 }
 
 // Messages is the body of GET /v1/threads/{thread}/messages, oldest first. A

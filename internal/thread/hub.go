@@ -1,56 +1,198 @@
 package thread
 
-import "sync"
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
 
-// hub knows who follows which thread on this server.
+// hub knows which threads are followed on this server, and what changed in them
+// lately. A change becomes known to it when a commit of this server succeeded, or,
+// if another server made it, by the poll of the store. Who follows is never waited
+// for: it takes the changes from the log at its own pace.
 type hub struct {
-	mu        sync.Mutex
-	followers map[string]map[chan change]bool // by thread
+	mu    sync.Mutex       // guards all, and all feeds
+	feeds map[string]*feed // by thread; those that somebody follows
+	stop  context.CancelFunc
 }
 
-// follow returns a channel of what changes in a thread from now on, and how to
-// leave. A channel that is full misses changes, and gets a zero change first when
-// there is room again: look into the store then.
-func (h *hub) follow(threadID string) (changes <-chan change, leave func()) {
-	c := make(chan change, 16)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.followers == nil {
-		h.followers = map[string]map[chan change]bool{}
-	}
-	if h.followers[threadID] == nil {
-		h.followers[threadID] = map[chan change]bool{}
-	}
-	h.followers[threadID][c] = false
-	return c, func() { h.leave(threadID, c) }
+// feed is what changed lately in one thread.
+type feed struct {
+	followers int
+	log       []change            // in the order in which they became known
+	gone      int                 // changes that were before log[0]
+	known     map[string]struct{} // IDs of all that a poll can find
+	polled    bool                // known holds what was there when it began
+	news      chan struct{}       // closed by the next change; nil: nobody waits
 }
 
-func (h *hub) leave(threadID string, c chan change) {
+// maxLog is how many changes a log holds. Who is further behind reads the store.
+const maxLog = 1 << 14
+
+// join adds a follower of a thread. poll runs until the last one of all has left.
+func (h *hub) join(threadID string, poll func(context.Context)) *feed {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.followers[threadID], c)
-	if len(h.followers[threadID]) == 0 {
-		delete(h.followers, threadID)
+	if len(h.feeds) == 0 {
+		var ctx context.Context
+		ctx, h.stop = context.WithCancel(context.Background())
+		h.feeds = map[string]*feed{}
+		go poll(ctx)
+	}
+	f := h.feeds[threadID]
+	if f == nil {
+		f = new(feed)
+		h.feeds[threadID] = f
+	}
+	f.followers++
+	return f
+}
+
+func (h *hub) leave(threadID string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f := h.feeds[threadID]
+	if f.followers--; f.followers > 0 {
+		return
+	}
+	if delete(h.feeds, threadID); len(h.feeds) == 0 {
+		h.stop()
 	}
 }
 
-// tell waits for nobody.
-func (h *hub) tell(threadID string, told change) {
+func (h *hub) tell(threadID string, c change) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for c, missed := range h.followers[threadID] {
-		if missed && !offer(c, change{}) {
-			continue
+	if f := h.feeds[threadID]; f != nil {
+		f.add(c)
+	}
+}
+
+// found takes what a poll read: all changes from an ID on. What was there before
+// the first one is not news.
+func (h *hub) found(threadID, from string, changes []change) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f := h.feeds[threadID]
+	if f == nil {
+		return
+	}
+	for _, c := range changes {
+		if f.polled {
+			f.add(c)
+		} else {
+			f.know(c.ID)
 		}
-		h.followers[threadID][c] = !offer(c, told)
+	}
+	f.polled = true
+	f.forget(from)
+}
+
+// threads are those that are followed.
+func (h *hub) threads() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := make([]string, 0, len(h.feeds))
+	for id := range h.feeds {
+		out = append(out, id)
+	}
+	return out
+}
+
+// know remembers an ID and reports whether it is a new one.
+func (f *feed) know(id string) bool {
+	if _, known := f.known[id]; known {
+		return false
+	}
+	if f.known == nil {
+		f.known = map[string]struct{}{}
+	}
+	f.known[id] = struct{}{}
+	return true
+}
+
+func (f *feed) add(c change) {
+	if !f.know(c.ID) {
+		return
+	}
+	if len(f.log) == maxLog {
+		f.log = f.log[1:]
+		f.gone++
+	}
+	f.log = append(f.log, c)
+	if f.news != nil {
+		close(f.news)
+		f.news = nil
 	}
 }
 
-func offer(c chan change, told change) bool {
-	select {
-	case c <- told:
-		return true
-	default:
-		return false
+// forget drops what is older than from.
+func (f *feed) forget(from string) {
+	for id := range f.known {
+		if id < from {
+			delete(f.known, id)
+		}
+	}
+	old := slices.IndexFunc(f.log, func(c change) bool { return c.ID >= from })
+	if old < 0 {
+		old = len(f.log)
+	}
+	if old > 0 {
+		f.gone, f.log = f.gone+old, slices.Clone(f.log[old:])
+	}
+}
+
+// end is the place after the last change.
+func (h *hub) end(f *feed) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return f.gone + len(f.log)
+}
+
+// after returns at most limit changes from a place on; ok is false when some of
+// them are forgotten.
+func (h *hub) after(f *feed, place, limit int) (changes []change, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if place < f.gone {
+		return nil, false
+	}
+	rest := f.log[place-f.gone:]
+	return slices.Clone(rest[:min(limit, len(rest))]), true
+}
+
+// news is closed once there is a change at place or after it.
+func (h *hub) news(f *feed, place int) <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if place < f.gone+len(f.log) {
+		return now
+	}
+	if f.news == nil {
+		f.news = make(chan struct{})
+	}
+	return f.news
+}
+
+// now is closed.
+var now = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// pollEvery is how long a change that another server made may stay unknown here.
+const pollEvery = time.Second
+
+// poll looks, until ctx ends, into every thread that is followed here.
+func (s *Service) poll(ctx context.Context) {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, id := range s.hub.threads() {
+			_ = s.discover(ctx, id) // in vain: again at the next tick, and who follows meets the store's error itself
+		}
 	}
 }

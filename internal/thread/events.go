@@ -1,0 +1,299 @@
+package thread
+
+import (
+	"context"
+	"errors"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// Event is a change of a thread, for one who follows it.
+type Event struct {
+	ID   string // a change's; Follow goes on after it
+	Kind string // created, edited, deleted, reactions or thread
+	Data []byte // an api.MessageEvent as JSON
+}
+
+// Following follows one thread. It belongs to one goroutine.
+//
+// It takes changes from the log of its feed, each once. Changes from before it
+// joined, and those that the log has forgotten since, it reads from the store,
+// from lookBack before the last time at which it had all: where both meet, sent
+// says which went out already.
+type Following struct {
+	s        *Service
+	threadID string
+	feed     *feed
+	place    int                 // in the log: what is before it was taken, or the store is read for it
+	since    int64               // when place was the end of the log
+	from     string              // the store is read from this ID on; "": it is read
+	sent     map[string]struct{} // IDs that may come once more
+	swept    int                 // how many sent held when it was last swept
+	pending  []change            // taken, and not yet sent
+}
+
+// Bounds of what Next returns at once. The second, in bytes, is passed by one
+// message at most.
+const (
+	maxEvents     = 64
+	maxEventBytes = 1 << 20
+)
+
+// Follow begins to follow a thread for p: from now on, or, where after is not
+// empty, with all changes after it, an Event's or Position's ID. Some of those that
+// came up to lookBack before it come again. Close must be called. Errors:
+// Unauthenticated, NotFound, Forbidden, Invalid, Gone (after is older than changes
+// are kept).
+func (s *Service) Follow(ctx context.Context, p access.Principal, threadID, after string) (*Following, error) {
+	m, err := s.gate(ctx, p, access.MessageRead, threadID)
+	if err != nil {
+		return nil, err
+	}
+	f := &Following{s: s, threadID: m.ID, since: s.now().UnixNano()}
+	if after != "" {
+		if f.from, err = resumes(after, f.since); err != nil {
+			return nil, err
+		}
+	}
+	f.feed = s.hub.join(m.ID, s.poll)
+	f.place = s.hub.end(f.feed)
+	if err := s.discover(ctx, m.ID); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// resumes is where the store is read from when somebody goes on after an ID.
+func resumes(after string, now int64) (from string, err error) {
+	ts, _, ok := parseMessageID(after)
+	switch {
+	case !ok:
+		return "", fault.New(fault.Invalid, "Last-Event-ID, or after, must be the id of an event of this thread; leave it out to begin with what comes next")
+	case ts < now-int64(changesKept):
+		return "", fault.New(fault.Gone, "events are kept for 24 hours, and this one is older; list the messages, then follow the thread without Last-Event-ID and without after")
+	}
+	return before(ts), nil
+}
+
+// Close ends it.
+func (f *Following) Close() { f.s.hub.leave(f.threadID) }
+
+// Position is an ID after which Follow goes on with what Next has not returned.
+// It is that of the time, and no event's.
+func (f *Following) Position() string { return changeAt(f.s.now().UnixNano()) }
+
+// News is closed when Next has something to return.
+func (f *Following) News() <-chan struct{} {
+	if f.from != "" || len(f.pending) > 0 {
+		return now
+	}
+	return f.s.hub.news(f.feed, f.place)
+}
+
+// Next returns what has changed since the last call, perhaps nothing, with the
+// messages as they are now. It waits for nothing. Whether p may read is asked
+// first, each time. Errors: Unauthenticated, NotFound, Forbidden, Unavailable,
+// Damaged; the Following is of no use then.
+func (f *Following) Next(ctx context.Context, p access.Principal) ([]Event, error) {
+	m, err := f.s.gate(ctx, p, access.MessageRead, f.threadID)
+	if err != nil {
+		return nil, err
+	}
+	if len(f.pending) == 0 {
+		if f.pending, err = f.take(ctx); err != nil {
+			return nil, err
+		}
+	}
+	events, err := f.s.events(ctx, p, m, f.pending)
+	f.pending = f.pending[len(events):]
+	return events, err
+}
+
+// take returns the next changes that were not sent.
+func (f *Following) take(ctx context.Context) ([]change, error) {
+	now := f.s.now().UnixNano()
+	if f.from == "" {
+		if changes, ok := f.s.hub.after(f.feed, f.place, maxEvents); ok {
+			if f.place += len(changes); len(changes) < maxEvents {
+				f.since = now
+			}
+			return f.fresh(changes), nil
+		}
+		f.from = before(f.since)
+	}
+	if f.from <= before(f.since) { // the log holds nothing from before it: what it holds now will be found
+		f.place, f.since = f.s.hub.end(f.feed), now
+	}
+	changes, err := f.s.changes(ctx, f.threadID, f.from, maxEvents)
+	if err != nil {
+		return nil, err
+	}
+	if f.from = ""; len(changes) == maxEvents {
+		f.from = changes[len(changes)-1].ID + "\x00"
+	}
+	return f.fresh(changes), nil
+}
+
+// fresh returns those of changes that were not sent, as sent from now on.
+func (f *Following) fresh(changes []change) []change {
+	recent := before(f.since) // the log can hold no older ones from place on
+	out := changes[:0]
+	for _, c := range changes {
+		if _, was := f.sent[c.ID]; was {
+			continue
+		}
+		if c.ID >= recent {
+			if f.sent == nil {
+				f.sent = map[string]struct{}{}
+			}
+			f.sent[c.ID] = struct{}{}
+		}
+		out = append(out, c)
+	}
+	if len(f.sent) > 2*f.swept+maxEvents {
+		f.sweep(recent)
+	}
+	return out
+}
+
+// sweep drops from sent what cannot come again.
+func (f *Following) sweep(recent string) {
+	if f.from != "" {
+		recent = min(recent, f.from)
+	}
+	for id := range f.sent {
+		if id < recent {
+			delete(f.sent, id)
+		}
+	}
+	f.swept = len(f.sent)
+}
+
+// changes reads the changes of a thread from an ID on, at most limit.
+func (s *Service) changes(ctx context.Context, threadID, from string, limit int) ([]change, error) {
+	recs, err := s.store.Scan(ctx, changesFrom(threadID, from), store.ScanOptions{Limit: limit})
+	if err != nil {
+		return nil, store.Fault(err)
+	}
+	return parseChanges(threadID, recs)
+}
+
+// discover has the hub know all changes of a thread that other servers made.
+func (s *Service) discover(ctx context.Context, threadID string) error {
+	from := before(s.now().UnixNano())
+	var all []change
+	for next := from; ; {
+		changes, err := s.changes(ctx, threadID, next, store.MaxScan)
+		if err != nil {
+			return err
+		}
+		if all = append(all, changes...); len(changes) < store.MaxScan {
+			break
+		}
+		next = changes[len(changes)-1].ID + "\x00"
+	}
+	s.hub.found(threadID, from, all)
+	return nil
+}
+
+// events tells of changes, of as many as maxEventBytes admits, with what is there
+// of their messages, which is opened in one call.
+func (s *Service) events(ctx context.Context, p access.Principal, m meta, changes []change) ([]Event, error) {
+	now := messagesNow{of: map[string]messageNow{}}
+	n := 0
+	for ; n < len(changes) && now.size < maxEventBytes; n++ {
+		if err := now.read(ctx, s.store, m.ID, changes[n].Message); err != nil {
+			return nil, err
+		}
+	}
+	opened, err := s.decrypt(ctx, p, m, now.recs)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Event, n)
+	for i, c := range changes[:n] {
+		data, err := now.of[c.Message].encode(m.ID, c.Message, opened)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = Event{c.ID, string(c.Kind), data}
+	}
+	return out, nil
+}
+
+// messagesNow are the rows of messages as they are now.
+type messagesNow struct {
+	of   map[string]messageNow // by the message's ID
+	recs []store.Record
+	size int // of their values, in bytes
+}
+
+// messageNow says where in recs a message and its reactions are, from 1; 0: nowhere.
+type messageNow struct{ text, reactions int }
+
+// read reads the message, or what a deletion left of it, and its reactions.
+func (n *messagesNow) read(ctx context.Context, rows store.Store, threadID, messageID string) error {
+	if _, was := n.of[messageID]; was || messageID == "" {
+		return nil
+	}
+	var at messageNow
+	var err error
+	for _, name := range []rowName{newestRow(messageID), deletedRow(messageID)} {
+		if at.text, err = n.get(ctx, rows, name.key(threadID)); at.text != 0 || err != nil {
+			break
+		}
+	}
+	if err == nil {
+		at.reactions, err = n.get(ctx, rows, reactionsRow(messageID).key(threadID))
+	}
+	n.of[messageID] = at
+	return err
+}
+
+func (n *messagesNow) get(ctx context.Context, rows store.Store, key string) (int, error) {
+	rec, err := rows.Get(ctx, key)
+	if errors.Is(err, store.ErrNotFound) {
+		return 0, nil
+	} else if err != nil {
+		return 0, store.Fault(err)
+	}
+	n.recs, n.size = append(n.recs, rec), n.size+len(rec.Value)
+	return len(n.recs), nil
+}
+
+// encode is the api.MessageEvent of a message, with its bytes as they were opened.
+func (n messageNow) encode(threadID, messageID string, opened [][]byte) ([]byte, error) {
+	out := append([]byte(`{"thread":"`), threadID...)
+	if messageID != "" {
+		out = append(append(out, `","message_id":"`...), messageID...)
+	}
+	out = append(out, '"')
+	if n.text != 0 {
+		out = append(append(out, `,"message":`...), opened[n.text-1]...)
+		if n.reactions != 0 {
+			var err error
+			if out, err = appendReactions(out, opened[n.reactions-1]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return append(out, '}'), nil
+}
+
+// appendReactions puts reactions, the text of their row, into the message that out ends with.
+func appendReactions(out, text []byte) ([]byte, error) {
+	var row struct {
+		Reactions jsontext.Value `json:"reactions"`
+	}
+	if err := json.Unmarshal(text, &row); err != nil {
+		return nil, fault.New(fault.Damaged, "the reactions to a message are damaged; restore the store from a backup")
+	}
+	out = append(out[:len(out)-1], `,"reactions":`...)
+	return append(append(out, row.Reactions...), '}'), nil
+}
