@@ -324,12 +324,12 @@ func TestARowThatWasChangedOrMovedOpensNothing(t *testing.T) {
 		bad := slices.Clone(good)
 		bad[i] ^= 1
 		r.put(layout.CMEKKey(f), bad)
-		if err := use(); !errors.Is(err, fault.Damaged) {
+		if err := use(); !errors.Is(err, errNotGranted) {
 			t.Errorf("byte %d: %v", i, err)
 		}
 	}
 	r.put(layout.CMEKKey(g), good) // with its grant
-	if _, err := sealCMEKOne(s, agent, g, "p", 1, "x"); !errors.Is(err, fault.Damaged) {
+	if _, err := sealCMEKOne(s, agent, g, "p", 1, "x"); !errors.Is(err, errNotGranted) {
 		t.Errorf("moved: %v", err)
 	}
 	keys, err := s.CMEKKeys(ctx, "")
@@ -340,6 +340,35 @@ func TestARowThatWasChangedOrMovedOpensNothing(t *testing.T) {
 	r.must(s.DeleteCMEKKey(ctx, g))
 	r.put(layout.CMEKKey(f), good)
 	r.must(use())
+}
+
+// The grants are in the row: with a grant or without, nobody has one that can be
+// read, and no answer tells that row from none.
+func TestWhoHasNoGrantCannotTellADamagedKeyFromNone(t *testing.T) {
+	r := newRig(t)
+	a := &recorder{}
+	s := r.start(audited(a))
+	f, none := r.createCMEK(s, agent), strings.Repeat("0", 64)
+	r.put(layout.CMEKKey(f), []byte("no row"))
+	for _, caller := range []string{agent, other} {
+		_, sealed := sealCMEKOne(s, caller, f, "p", 1, "x")
+		_, opened := openCMEKOne(s, caller, f, "p", "x")
+		_, absent := openCMEKOne(s, caller, none, "p", "x")
+		for _, err := range []error{sealed, opened} {
+			if !errors.Is(err, fault.Forbidden) || fault.Of(err).Message != fault.Of(absent).Message || fault.Of(err).Type != fault.Of(absent).Type {
+				t.Errorf("%s: %v; of no key: %v", caller, err, absent)
+			}
+		}
+	}
+	damaged := 0
+	for _, e := range a.events {
+		if e.Outcome == "denied" && e.Target == f && e.Detail["damaged"] == true {
+			damaged++
+		}
+	}
+	if damaged != 2 { // the first of each caller
+		t.Errorf("%d records say that the key is damaged", damaged)
+	}
 }
 
 func TestTheKEKOfCustomersKeysServesNothingElse(t *testing.T) {

@@ -16,8 +16,8 @@ import (
 // CMEKSeal seals values for caller under customers' keys. Each is in the audit,
 // with caller, key, vault and path, before any is answered: where the audit
 // does not take them, the call fails with fault.Unavailable. An item fails with
-// fault.Forbidden of type "cmek_not_granted", whether there is such a key or
-// not, fault.Invalid, fault.TooLarge, or fault.Conflict of type "cmek_worn_out".
+// fault.Forbidden of type "cmek_not_granted", whether there is no such key, or no
+// grant, or a row that does not open and so grants nothing; fault.Invalid, fault.TooLarge, or fault.Conflict of type "cmek_worn_out".
 func (s *Service) CMEKSeal(ctx context.Context, caller string, items []kmsapi.CMEKSealItem) ([]kmsapi.CMEKSealResult, error) {
 	if err := checkBatch(len(items)); err != nil {
 		return nil, err
@@ -87,8 +87,9 @@ type cmekUse struct {
 
 // usedCMEK is a key for this caller, or why not.
 type usedCMEK struct {
-	slot *slot[*cmekKey]
-	err  error
+	slot    *slot[*cmekKey]
+	err     error
+	damaged error // why the row, with the grants in it, does not open
 }
 
 func (s *Service) newCMEKUse(caller, action string) *cmekUse {
@@ -105,7 +106,7 @@ func (u *cmekUse) use(ctx context.Context, fingerprint string, at cmek.Context, 
 		used = u.look(ctx, fingerprint)
 		u.keys[fingerprint] = used
 		if errors.Is(used.err, errNotGranted) {
-			u.denied(fingerprint, at)
+			u.denied(fingerprint, at, used.damaged)
 		}
 	}
 	if used.err != nil {
@@ -117,12 +118,14 @@ func (u *cmekUse) use(ctx context.Context, fingerprint string, at cmek.Context, 
 }
 
 // look takes the key, if caller has a grant for it. Who has none cannot tell
-// whether there is such a key.
+// whether there is such a key, nor in what state.
 func (u *cmekUse) look(ctx context.Context, fingerprint string) *usedCMEK {
 	k, err := u.s.cmekKey(ctx, fingerprint)
 	switch {
 	case errors.Is(err, fault.NotFound):
 		return &usedCMEK{err: errNotGranted}
+	case errors.Is(err, fault.Damaged):
+		return &usedCMEK{err: errNotGranted, damaged: err}
 	case err != nil:
 		return &usedCMEK{err: err}
 	case !k.key.may(u.caller):
@@ -146,11 +149,19 @@ func (u *cmekUse) note(fingerprint string, at cmek.Context, outcome string, more
 	u.events = append(u.events, audit.Event{Time: u.s.now(), Actor: u.caller, Action: u.action, Target: fingerprint, Outcome: outcome, Detail: detail})
 }
 
-// denied takes down the first item of a key that caller may not use.
-func (u *cmekUse) denied(fingerprint string, at cmek.Context) {
-	if n, due := u.s.denials.add(u.caller, u.s.now()); due {
-		u.note(fingerprint, at, "denied", map[string]any{"denied_since": n})
+// denied takes down the first item of a key that caller may not use. Whether its
+// row is damaged is for the audit and the log alone.
+func (u *cmekUse) denied(fingerprint string, at cmek.Context, damaged error) {
+	n, due := u.s.denials.add(u.caller, u.s.now())
+	if !due {
+		return
 	}
+	more := map[string]any{"denied_since": n}
+	if damaged != nil {
+		more["damaged"] = true
+		u.s.log.Error("a use of a customer's key was denied, since the grants in its row cannot be read", "fingerprint", fingerprint, "error", damaged)
+	}
+	u.note(fingerprint, at, "denied", more)
 }
 
 // record puts what was noted into the audit; with other calls of this moment it
