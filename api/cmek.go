@@ -19,6 +19,11 @@ const (
 	ProblemCMEKNewKey          = "cmek_new_key"          // 400: the new key is missing, malformed or not the one of new_fingerprint
 	ProblemCMEKKeyCheck        = "cmek_key_check"        // 400: the new key check is not the new key's for this vault
 	ProblemCMEKTransport       = "cmek_unsafe_transport" // 400: keys came over a connection that others can read
+
+	ProblemCMEKSealedKeys      = "cmek_sealed_keys"       // 400: sealed_keys do not open for this vault and these fingerprints
+	ProblemCMEKRotationKeyGone = "cmek_rotation_key_gone" // 400: the one-time key was used, or its time is over; nothing was begun. Ask for another
+	ProblemCMEKRotationsFull   = "cmek_rotations_full"    // 503: the key process holds the keys of as many rotations as it can
+	ProblemCMEKShareUsed       = "cmek_share_used"        // 429: the org has its share of rotations, or of one-time keys; come again after Retry-After
 )
 
 // EnableCMEK is the body of POST /v1/vaults/{id}/cmek.

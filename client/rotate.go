@@ -123,7 +123,8 @@ func (w *rotationWait) after(ctx context.Context, known api.CMEKRotationJob, cal
 //
 // The keys are sealed to a public key that the server says is its key process's:
 // no proxy and no log has them then. It is no proof against whoever can answer in the
-// server's name; RotateCMEKHere is.
+// server's name; RotateCMEKHere is. Where that key is gone by then, another one
+// is asked for, once.
 func (c *Client) StartCMEKRotation(ctx context.Context, vaultID string, old, fresh *cmek.Key, opt RotateOptions) (job api.CMEKRotationJob, err error) {
 	status, err := c.rotatable(ctx, vaultID, LocalKey(old), fresh.Fingerprint())
 	if err != nil {
@@ -140,8 +141,17 @@ func (c *Client) StartCMEKRotation(ctx context.Context, vaultID string, old, fre
 	if status.KeyCheck != "" {
 		req.NewKeyCheck = fresh.Check(vaultID)
 	}
+	job, err = c.sendRotation(ctx, vaultID, old, fresh, req, opt.InHeaders)
+	if hasType(err, api.ProblemCMEKRotationKeyGone) {
+		job, err = c.sendRotation(ctx, vaultID, old, fresh, req, opt.InHeaders)
+	}
+	return job, err
+}
+
+// sendRotation sends req with the keys, sealed to a key that it asks for, or in headers.
+func (c *Client) sendRotation(ctx context.Context, vaultID string, old, fresh *cmek.Key, req api.RotateCMEK, inHeaders bool) (job api.CMEKRotationJob, err error) {
 	var header http.Header
-	if opt.InHeaders {
+	if inHeaders {
 		header, err = c.keyHeaders(old, fresh)
 	} else {
 		req.SealedKeys, err = c.sealKeys(ctx, vaultID, old, fresh)

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -35,6 +36,8 @@ type fakeRotator struct {
 	started  []api.RotateCMEK      // the POSTs
 	headers  []http.Header         // of the POSTs
 	startsAs string                // status that a POST answers
+	asked    int                   // how often a public key was asked for
+	gone     int                   // how many POSTs find the key gone that they are sealed to
 }
 
 func newFakeRotator(t *testing.T, vaultsKey *cmek.Key) (*fakeRotator, *client.Client, *recorder) {
@@ -75,13 +78,17 @@ func (f *fakeRotator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "/cmek":
 		answer(200, f.state)
 	case path == "/cmek-rotate-key":
-		answer(200, api.CMEKRotationKey{KeyID: "k1", Suite: f.suite, PublicKey: f.public})
+		f.asked++
+		answer(200, api.CMEKRotationKey{KeyID: "k" + strconv.Itoa(f.asked), Suite: f.suite, PublicKey: f.public})
 	case path == "/cmek-rotate" && r.Method == "POST":
 		var req api.RotateCMEK
 		if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
 			f.t.Error(err)
 		}
-		f.started, f.headers = append(f.started, req), append(f.headers, r.Header)
+		if f.started, f.headers = append(f.started, req), append(f.headers, r.Header); len(f.started) <= f.gone {
+			answer(400, api.Problem{Type: api.ProblemCMEKRotationKeyGone, Detail: "ask for another key"})
+			return
+		}
 		answer(202, job)
 	case path == "/cmek-rotate/j1" && len(f.polls) > 0:
 		next := f.polls[0]
@@ -256,6 +263,20 @@ func TestAnInterruptedRotationGetsItsKeysAgain(t *testing.T) {
 	}
 	if bytes.Equal(f.started[0].SealedKeys.Enc, f.started[1].SealedKeys.Enc) {
 		t.Error("the same sealed keys were sent twice")
+	}
+}
+
+func TestAOneTimeKeyThatIsGoneIsAskedForOnceMore(t *testing.T) {
+	old, fresh := cmek.Generate(), cmek.Generate()
+	for gone, works := range map[int]bool{1: true, 2: false} {
+		f, c, _ := newFakeRotator(t, old)
+		f.gone = gone
+		_, err := c.StartCMEKRotation(t.Context(), fakeVault, old, fresh, client.RotateOptions{})
+		if (err == nil) != works || len(f.started) != 2 || f.asked != 2 {
+			t.Errorf("gone %d times: %d starts with %d keys, %v", gone, len(f.started), f.asked, err)
+		} else if k := f.started[1].SealedKeys; k.KeyID != "k2" || bytes.Equal(k.Enc, f.started[0].SealedKeys.Enc) {
+			t.Errorf("gone %d times: the second start is sealed to %s", gone, k.KeyID)
+		}
 	}
 }
 

@@ -59,17 +59,21 @@ var operations = []operationGroup{
 			params: params{{In: "query", Name: "keys", Description: "false: without what is said of stored versions, which costs a scan of them", Schema: openapi.Schema{"type": "boolean", "default": true}}}}},
 		{"POST /v1/vaults/{vault}/cmek-rotate", "rotateCmek", "Let the server re-encrypt all versions under another key", api.RotateCMEK{}, api.CMEKRotationJob{}, 202, operationMore{
 			text: "Send both keys, sealed in sealed_keys or in the two headers. Headers are taken over TLS, from the server's own machine, and from a trusted proxy alone. " +
-				"They are kept in memory until the rotation ends. The same request goes on with a rotation that was interrupted.",
+				"They are kept in memory until the rotation ends. The same request goes on with a rotation that was interrupted. " +
+				"Where the key process holds the keys of as many rotations as it can, the answer is 503 (type `cmek_rotations_full`).",
 			params: params{
 				header(api.HeaderCMEKOldKey, "The vault's key, where it is not in sealed_keys", keySchema),
 				header(api.HeaderCMEKNewKey, "The key of new_fingerprint, where it is not in sealed_keys", keySchema),
 			},
 			headers: []string{"Location"},
 			fails: fails{
-				400: "The request is not what this call takes, the vault has no customer-managed key, or a key is missing or wrong (types `cmek_old_key`, `cmek_new_key`), or came over a connection that others can read (type `cmek_unsafe_transport`).",
+				400: "The request is not what this call takes, the vault has no customer-managed key, or a key is missing or wrong (types `cmek_old_key`, `cmek_new_key`, `cmek_key_check`), or came over a connection that others can read (type `cmek_unsafe_transport`). " +
+					"Of sealed_keys: they do not open (type `cmek_sealed_keys`), or the key that they are sealed to was used or has expired (type `cmek_rotation_key_gone`); ask for another one, once.",
 				409: "A rotation to another key is under way, or the vault's key was changed meanwhile (type `cmek_rotating`).",
+				429: "Too many requests, or the org has its share of rotations (type `cmek_share_used`, with Retry-After).",
 			}}},
-		{"GET /v1/vaults/{vault}/cmek-rotate-key", "getCmekRotationKey", "Make a public key that the keys of one rotation are sealed to", nil, api.CMEKRotationKey{}, 0, operationMore{}},
+		{"GET /v1/vaults/{vault}/cmek-rotate-key", "getCmekRotationKey", "Make a public key that the keys of one rotation are sealed to", nil, api.CMEKRotationKey{}, 0, operationMore{
+			fails: fails{429: "Too many requests, or the org has its share of such keys (type `cmek_share_used`, with Retry-After)."}}},
 		{"GET /v1/vaults/{vault}/cmek-rotate/{job}", "getCmekRotation", "Show a rotation", nil, api.CMEKRotationJob{}, 0, operationMore{}},
 		{"DELETE /v1/vaults/{vault}/cmek-rotate/{job}", "cancelCmekRotation", "End a rotation; the vault keeps its key, and what is under the new one stays so", nil, api.CMEKRotationJob{}, 0, operationMore{
 			fails: fails{409: "The rotation has just become complete."}}},

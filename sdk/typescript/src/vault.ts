@@ -92,7 +92,8 @@ export class Vaults {
    * Has the server re-encrypt all versions under the old key to the new one.
    * Both keys are base64 of 32 bytes. The answer is a running job: see
    * getRotationJobStatus and waitForRotation. The same call resumes an
-   * interrupted job. A rotation that sends no key: rotateCmekHere.
+   * interrupted job. Where the one-time key that the keys are sealed to is gone,
+   * another one is asked for, once. A rotation that sends no key: rotateCmekHere.
    */
   rotateCmek(vaultId: string, oldKeyBase64: string, newKeyBase64: string, newFingerprint: string, options: RotateOptions = {}): Promise<Result<wire.RotationJob>> {
     return result(async () => {
@@ -110,9 +111,15 @@ export class Vaults {
           refuseOpenTransport(this.#http.baseUrl);
           return await this.#http.answer<wire.RotationJob>("POST", path, { body, headers: { "x-cmek-old-key": toBase64(old), "x-cmek-new-key": toBase64(fresh) } });
         }
-        const to = await this.#http.get<wire.RotationKey>(pathOf("vaults", vaultId, "cmek-rotate-key"));
-        const sealed_keys = await sealRotationKeys(to, vaultId, old, fresh, oldFingerprint, newFingerprint);
-        return await this.#http.answer<wire.RotationJob>("POST", path, { body: { ...body, sealed_keys } });
+        const send = async () => {
+          const to = await this.#http.get<wire.RotationKey>(pathOf("vaults", vaultId, "cmek-rotate-key"));
+          const sealed_keys = await sealRotationKeys(to, vaultId, old, fresh, oldFingerprint, newFingerprint);
+          return this.#http.answer<wire.RotationJob>("POST", path, { body: { ...body, sealed_keys } });
+        };
+        return await send().catch((err: unknown) => {
+          if (err instanceof KeyfoldError && err.code === "cmek_rotation_key_gone") return send();
+          throw err;
+        });
       } finally {
         old.fill(0);
         fresh.fill(0);

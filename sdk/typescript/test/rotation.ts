@@ -56,6 +56,28 @@ export const rotation: Case[] = [
     },
   },
   {
+    name: "a one-time key that is gone is asked for once more",
+    run: async (w) => {
+      for (const times of [1, 2]) {
+        const p = await prepared(w);
+        let [keys, gone] = [0, 0];
+        const client = createClient({
+          ...baseOf(w),
+          cmekKey: false,
+          fetch: (input, init) => {
+            if (String(input).endsWith("/cmek-rotate-key")) keys++;
+            if (init?.method !== "POST" || ++gone > times) return fetch(input, init);
+            return Promise.resolve(new Response(JSON.stringify({ type: "cmek_rotation_key_gone", detail: "ask for another key" }), { status: 400 }));
+          },
+        });
+        const answer = await client.vault.rotateCmek(p.vaultId, toBase64(p.old), toBase64(p.fresh), p.newFingerprint);
+        equal(keys, 2);
+        if (times === 1) equal(data(await client.vault.waitForRotation(p.vaultId, data(answer).id, { intervalMs: 10 })).status, "completed");
+        else equal(refused(answer).code, "cmek_rotation_key_gone");
+      }
+    },
+  },
+  {
     name: "the server rotates by headers when it is told to, bound blobs too",
     run: async (w) => {
       const p = await prepared(w, { bound: true });
