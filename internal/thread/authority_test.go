@@ -23,7 +23,11 @@ func (w *world) recorded() (out []string) {
 func TestEveryCallAsksTheGateOnce(t *testing.T) {
 	w := newWorld(t)
 	th := w.thread(t, owner, "a thread")
-	for name, want := range map[string]access.Action{"Get": access.ThreadRead, "Post": access.MessageAppend, "ListMessages": access.MessageRead, "GetMessage": access.MessageRead, "Delete": access.ThreadDelete} {
+	for name, want := range map[string]access.Action{
+		"Get": access.ThreadRead, "Post": access.MessageAppend, "ListMessages": access.MessageRead, "GetMessage": access.MessageRead, "Delete": access.ThreadDelete,
+		"PostWith": access.MessageAppend, "Page": access.MessageRead, "Count": access.MessageRead, "EditMessage": access.MessageWrite, "DeleteMessage": access.MessageWrite,
+		"ListVersions": access.MessageRead, "React": access.MessageWrite, "Unreact": access.MessageWrite, "ListReactions": access.MessageRead, "Rename": access.ThreadWrite,
+	} {
 		for _, p := range []access.Principal{nobody, stranger, mate} {
 			w.recorded()
 			_ = onThread[name](w.Service, t.Context(), p, th.ID)

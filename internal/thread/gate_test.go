@@ -16,6 +16,9 @@ import (
 	"github.com/keyfold/keyfold/internal/fault"
 )
 
+// noID is of no message.
+const noID = "00000000000000000001-000000"
+
 // onThread is every method that names a thread.
 var onThread = map[string]func(s *Service, ctx context.Context, p access.Principal, thread string) error{
 	"Get": func(s *Service, ctx context.Context, p access.Principal, t string) error {
@@ -25,11 +28,48 @@ var onThread = map[string]func(s *Service, ctx context.Context, p access.Princip
 	"Post": func(s *Service, ctx context.Context, p access.Principal, t string) error {
 		return second(s.Post(ctx, p, t, api.PostMessage{Body: json.RawMessage(`1`)}))
 	},
+	"Follow": func(s *Service, ctx context.Context, p access.Principal, t string) error {
+		f, err := s.Follow(ctx, p, t, "")
+		if err == nil {
+			f.Close()
+		}
+		return err
+	},
 	"ListMessages": func(s *Service, ctx context.Context, p access.Principal, t string) error {
 		return second(s.ListMessages(ctx, p, t, MessageQuery{}))
 	},
 	"GetMessage": func(s *Service, ctx context.Context, p access.Principal, t string) error {
-		return second(s.GetMessage(ctx, p, t, "00000000000000000001-000000"))
+		return second(s.GetMessage(ctx, p, t, noID))
+	},
+	"PostWith": func(s *Service, ctx context.Context, p access.Principal, t string) error {
+		return second(s.PostWith(ctx, p, t, api.PostMessage{Body: json.RawMessage(`1`)}, PostOptions{IdempotencyKey: "k"}))
+	},
+	"Page": func(s *Service, ctx context.Context, p access.Principal, t string) error {
+		return second(s.Page(ctx, p, t, MessageQuery{}))
+	},
+	"Count": func(s *Service, ctx context.Context, p access.Principal, t string) error {
+		return second(s.Count(ctx, p, t))
+	},
+	"EditMessage": func(s *Service, ctx context.Context, p access.Principal, t string) error {
+		return second(s.EditMessage(ctx, p, t, noID, api.EditMessage{Role: "x"}))
+	},
+	"DeleteMessage": func(s *Service, ctx context.Context, p access.Principal, t string) error {
+		return s.DeleteMessage(ctx, p, t, noID)
+	},
+	"ListVersions": func(s *Service, ctx context.Context, p access.Principal, t string) error {
+		return second(s.ListVersions(ctx, p, t, noID, 0, ""))
+	},
+	"React": func(s *Service, ctx context.Context, p access.Principal, t string) error {
+		return second(s.React(ctx, p, t, noID, api.Reaction{Reaction: "x"}))
+	},
+	"Unreact": func(s *Service, ctx context.Context, p access.Principal, t string) error {
+		return s.Unreact(ctx, p, t, noID, "")
+	},
+	"ListReactions": func(s *Service, ctx context.Context, p access.Principal, t string) error {
+		return second(s.ListReactions(ctx, p, t, noID))
+	},
+	"Rename": func(s *Service, ctx context.Context, p access.Principal, t string) error {
+		return second(s.Rename(ctx, p, t, api.UpdateThread{Title: "x"}))
 	},
 }
 

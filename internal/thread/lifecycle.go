@@ -24,8 +24,8 @@ func (s *Service) Create(ctx context.Context, p access.Principal, req api.Create
 	if err := s.authority.Check(ctx, p, access.ThreadCreate, access.Resource{OrgID: p.OrgID, Type: "thread", ID: id.String()}); err != nil {
 		return api.Thread{}, err
 	}
-	if !isText(req.Title, MaxTitle) {
-		return api.Thread{}, fault.New(fault.Invalid, "title must be at most %d characters of UTF-8, without control characters", MaxTitle)
+	if err := checkTitle(req.Title); err != nil {
+		return api.Thread{}, err
 	}
 	now := s.tick()
 	m := meta{Plain: s.plain, ID: id.String(), Org: p.OrgID, Author: p.ID, EndUser: p.Kind == access.EndUser, Title: req.Title, CreatedTS: now, UpdatedTS: now}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"strconv"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -32,10 +31,24 @@ import (
 // key), Unavailable (of the KMS: nothing was stored). After another error of
 // the store's it is not known whether the message was stored.
 func (s *Service) Post(ctx context.Context, p access.Principal, threadID string, req api.PostMessage) (json.RawMessage, error) {
+	return s.PostWith(ctx, p, threadID, req, PostOptions{})
+}
+
+// PostOptions are what a caller may say beside the message.
+type PostOptions struct {
+	// IdempotencyKey names the request, by 1 to 255 printable ASCII characters:
+	// for a day the same key of the same principal in the thread answers what the
+	// first request answered. "": every request makes a message.
+	IdempotencyKey string
+}
+
+// PostWith is Post with options. Errors: those of Post; Conflict also when the
+// idempotency key was used for another message, or the message is gone since.
+func (s *Service) PostWith(ctx context.Context, p access.Principal, threadID string, req api.PostMessage, o PostOptions) (json.RawMessage, error) {
 	var wire json.RawMessage
 	again := false
 	err := store.Retry(ctx, func() (err error) {
-		wire, err = s.tryPost(ctx, p, threadID, req, again)
+		wire, err = s.tryPost(ctx, p, threadID, req, o, again)
 		again = true
 		return err
 	})
@@ -47,12 +60,19 @@ func (s *Service) Post(ctx context.Context, p access.Principal, threadID string,
 
 // tryPost reads, decides and commits once. again says that an earlier try met
 // a change of the thread or another message of the same ID.
-func (s *Service) tryPost(ctx context.Context, p access.Principal, threadID string, req api.PostMessage, again bool) (json.RawMessage, error) {
+func (s *Service) tryPost(ctx context.Context, p access.Principal, threadID string, req api.PostMessage, o PostOptions, again bool) (json.RawMessage, error) {
 	m, err := s.gate(ctx, p, access.MessageAppend, threadID)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.check(ctx, m.ID, &req); err != nil {
+	if err := check(&req); err != nil {
+		return nil, err
+	}
+	sent, wire, err := s.once(ctx, p, m, req, o.IdempotencyKey)
+	if wire != nil || err != nil {
+		return wire, err
+	}
+	if err := s.checkReply(ctx, m.ID, req.ReplyTo); err != nil {
 		return nil, err
 	}
 	ts, seq, err := s.place(ctx, m.ID, req.TS, again)
@@ -60,56 +80,64 @@ func (s *Service) tryPost(ctx context.Context, p access.Principal, threadID stri
 		return nil, err
 	}
 	id := layout.MessageID(ts, seq)
-	wire, err := encodeMessage(api.Message{ID: id, Thread: m.ID, Author: p.ID, Role: req.Role, TS: ts, Body: req.Body, ReplyTo: req.ReplyTo})
+	wire, err = encodeMessage(api.Message{
+		ID: id, Thread: m.ID, Author: p.ID, EndUser: p.Kind == access.EndUser, Role: req.Role, TS: ts, Body: req.Body, ReplyTo: req.ReplyTo,
+	})
 	if err != nil {
 		return nil, err
 	}
-	if err := s.put(ctx, m, id, "", wire); err != nil {
+	if err := s.put(ctx, m, id, sent, wire); err != nil {
 		return nil, err
 	}
 	return wire, nil // stored
 }
 
-// check tests req and fills in its defaults.
-func (s *Service) check(ctx context.Context, threadID string, req *api.PostMessage) error {
+// check tests req, but for what it replies to, and fills in its defaults.
+func check(req *api.PostMessage) error {
 	if err := checkBody(req.Body); err != nil {
 		return err
 	}
 	if req.Role == "" {
 		req.Role = "user"
 	}
-	if !isText(req.Role, MaxRole) {
-		return fault.New(fault.Invalid, "role must be at most %d characters of UTF-8, without control characters", MaxRole)
-	}
 	if req.TS < 0 {
 		return fault.New(fault.Invalid, "ts must be nanoseconds since 1970, 1 or more; leave it out for now")
 	}
-	if req.ReplyTo == "" {
+	return checkRole(req.Role)
+}
+
+func checkRole(role string) error {
+	if !isText(role, MaxRole) {
+		return fault.New(fault.Invalid, "role must be at most %d characters of UTF-8, without control characters", MaxRole)
+	}
+	return nil
+}
+
+// checkReply tests that there is a message to reply to; "": none is named.
+func (s *Service) checkReply(ctx context.Context, threadID, replyTo string) error {
+	if replyTo == "" {
 		return nil
 	}
-	if err := checkMessageID("reply_to", req.ReplyTo); err != nil {
+	if err := checkMessageID("reply_to", replyTo); err != nil {
 		return err
 	}
-	_, err := s.store.Get(ctx, layout.Message(threadID, req.ReplyTo))
+	_, err := s.store.Get(ctx, layout.Message(threadID, replyTo))
 	if errors.Is(err, store.ErrNotFound) {
 		return fault.New(fault.Invalid, "reply_to names no message of this thread; post that message first")
 	}
 	return store.Fault(err)
 }
 
-// checkBody tests that body is a JSON value other than null, in UTF-8. It lets
-// pass what a JSON text may hold and a strict reader refuses: names that come
-// twice and lone surrogates in escaped form.
+// checkBody tests that body is a JSON value other than null, in UTF-8, loosely.
 func checkBody(body []byte) error {
 	if len(body) > MaxBody {
 		return fault.New(fault.TooLarge, "body is over the limit of %d bytes; send it in parts", MaxBody)
 	}
 	null := bytes.Equal(bytes.Trim(body, " \t\r\n"), []byte("null"))
-	loose := []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
 	if depth(body) > MaxDepth {
 		return fault.New(fault.Invalid, "body is nested deeper than %d levels; flatten it, or send it as a string", MaxDepth)
 	}
-	if null || !utf8.Valid(body) || !jsontext.Value(body).IsValid(loose...) {
+	if null || !utf8.Valid(body) || !jsontext.Value(body).IsValid(loose) {
 		return fault.New(fault.Invalid, "body is required: any JSON value but null, in UTF-8")
 	}
 	return nil
@@ -157,30 +185,4 @@ func (s *Service) place(ctx context.Context, threadID string, ts int64, again bo
 		return 0, 0, fault.New(fault.Damaged, "a message of this thread has a damaged ID; restore the store from a backup")
 	}
 	return ts, seq + 1, nil
-}
-
-// encodeMessage is m as JSON, with the body's bytes as they are.
-func encodeMessage(m api.Message) ([]byte, error) {
-	out := make([]byte, 0, len(m.Body)+len(m.Thread)+len(m.Author)+len(m.Role)+192)
-	out = append(out, `{"id":"`...)
-	out = append(out, m.ID...)
-	out = append(out, `","thread":"`...)
-	out = append(out, m.Thread...)
-	out = append(out, `","author":`...)
-	out, err1 := jsontext.AppendQuote(out, m.Author)
-	out = append(out, `,"role":`...)
-	out, err2 := jsontext.AppendQuote(out, m.Role)
-	out = append(out, `,"ts":`...)
-	out = strconv.AppendInt(out, m.TS, 10)
-	out = append(out, `,"body":`...)
-	out = append(out, m.Body...)
-	if m.ReplyTo != "" {
-		out = append(out, `,"reply_to":"`...)
-		out = append(out, m.ReplyTo...)
-		out = append(out, '"')
-	}
-	if errors.Join(err1, err2) != nil {
-		return nil, fault.New(fault.Internal, "the message does not encode: author or role is not UTF-8")
-	}
-	return append(out, '}'), nil
 }

@@ -3,13 +3,9 @@ package thread
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"slices"
 
 	"github.com/keyfold/keyfold/internal/access"
-	"github.com/keyfold/keyfold/internal/fault"
-	"github.com/keyfold/keyfold/internal/layout"
-	"github.com/keyfold/keyfold/internal/store"
 )
 
 // MessageQuery selects a page of a thread's messages: the newest, or those
@@ -29,51 +25,22 @@ type MessageQuery struct {
 const maxPageBytes = 16 << 20
 
 // ListMessages returns the newest messages, or those that q names, oldest
-// first: the api.Messages as JSON. It costs one scan of the page and one call
-// of the KMS, however many messages the thread has. A page of large messages
-// may hold fewer than the limit; only an empty page is the end. A row that does
-// not open fails the whole page. Errors: Unauthenticated, NotFound, Forbidden, Invalid,
-// Unavailable, Damaged.
+// first: the api.Messages as JSON. It costs a scan of the messages, one of their
+// reactions, with IncludeDeleted one of the deleted ones (with Anchor each twice)
+// and one call of the KMS, however many messages and versions the thread has. A
+// page of large messages may hold fewer than the limit; only an empty page is the
+// end. A row that does not open fails the whole page. Errors: Unauthenticated,
+// NotFound, Forbidden, Invalid, Unavailable, Damaged.
 func (s *Service) ListMessages(ctx context.Context, p access.Principal, threadID string, q MessageQuery) (json.RawMessage, error) {
 	m, err := s.gate(ctx, p, access.MessageRead, threadID)
 	if err != nil {
 		return nil, err
 	}
-	rng, opt, err := q.window(m.ID)
+	messages, err := s.messages(ctx, p, m, q)
 	if err != nil {
 		return nil, err
 	}
-	recs, err := s.store.Scan(ctx, rng, opt)
-	if err != nil {
-		return nil, store.Fault(err)
-	}
-	if opt.Reverse {
-		slices.Reverse(recs)
-	}
-	opened, err := s.decrypt(ctx, p, m, recs)
-	if err != nil {
-		return nil, err
-	}
-	return encodeMessages(m.ID, opened), nil
-}
-
-// window checks q and turns it into what to scan.
-func (q MessageQuery) window(threadID string) (store.Range, store.ScanOptions, error) {
-	rng := store.Prefix(layout.Messages(threadID))
-	limit, err := pageSize(q.Limit)
-	opt := store.ScanOptions{Limit: limit, MaxBytes: maxPageBytes, Reverse: q.After == ""}
-	switch {
-	case err != nil:
-	case q.Before != "" && q.After != "":
-		err = fault.New(fault.Invalid, "send before or after, not both")
-	case q.Before != "":
-		err = checkMessageID("before", q.Before)
-		rng.End = layout.Message(threadID, q.Before)
-	case q.After != "":
-		err = checkMessageID("after", q.After)
-		rng.Start = layout.Message(threadID, q.After) + "\x00"
-	}
-	return rng, opt, err
+	return append(appendList([]byte(`{"thread":"`+m.ID+`","messages":[`), messages.texts), '}'), nil
 }
 
 // GetMessage returns one message: the api.Message as JSON. Errors:
@@ -84,37 +51,29 @@ func (s *Service) GetMessage(ctx context.Context, p access.Principal, threadID, 
 	if err != nil {
 		return nil, err
 	}
-	if _, _, ok := parseMessageID(messageID); !ok {
-		return nil, errNoMessage
-	}
-	rec, err := s.store.Get(ctx, layout.Message(m.ID, messageID))
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, errNoMessage
-	} else if err != nil {
-		return nil, store.Fault(err)
-	}
-	opened, err := s.decrypt(ctx, p, m, []store.Record{rec})
+	recs, err := s.newest(ctx, m, messageID)
 	if err != nil {
 		return nil, err
 	}
-	return opened[0], nil
+	opened, err := s.decrypt(ctx, p, m, recs)
+	if err != nil {
+		return nil, err
+	}
+	return joined(recs, opened)[0], nil
 }
 
-// encodeMessages is the page as JSON, each message as it was opened.
-func encodeMessages(threadID string, opened [][]byte) []byte {
-	n := len(threadID) + 64
-	for _, text := range opened {
+// appendList appends the texts to a JSON array that is open, and closes it.
+func appendList(out []byte, texts [][]byte) []byte {
+	n := 1
+	for _, text := range texts {
 		n += len(text) + 1
 	}
-	out := make([]byte, 0, n)
-	out = append(out, `{"thread":"`...)
-	out = append(out, threadID...)
-	out = append(out, `","messages":[`...)
-	for i, text := range opened {
+	out = slices.Grow(out, n+len(`,"next_cursor":"9999999999"}`))
+	for i, text := range texts {
 		if i > 0 {
 			out = append(out, ',')
 		}
 		out = append(out, text...)
 	}
-	return append(out, "]}"...)
+	return append(out, ']')
 }

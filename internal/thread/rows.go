@@ -185,26 +185,28 @@ type unopened struct {
 	err error
 }
 
-// answer has q answered and returns the rows that do not open.
+// answer has q answered, in as few calls as the KMS takes, and returns the rows
+// that do not open.
 func (s *Service) answer(ctx context.Context, p access.Principal, q *question) (failed []unopened, err error) {
 	failed = q.failed
-	if len(q.items) == 0 {
-		return failed, nil
-	}
-	asked := make([]store.Record, len(q.at))
-	for j, i := range q.at {
-		asked[j] = q.recs[i]
-	}
-	res, err := s.open(ctx, p, q.m, asked, q.items)
-	if err := kmsFault(err, len(res), len(q.items)); err != nil {
-		return nil, err
-	}
-	for j, r := range res {
-		if r.Err != nil {
-			failed = append(failed, unopened{q.at[j], r.Err})
-			continue
+	for len(q.items) > 0 {
+		n := min(len(q.items), kmsapi.MaxBatch)
+		asked := make([]store.Record, n)
+		for j, i := range q.at[:n] {
+			asked[j] = q.recs[i]
 		}
-		q.out[q.at[j]] = r.Plaintext
+		res, err := s.open(ctx, p, q.m, asked, q.items[:n])
+		if err := kmsFault(err, len(res), n); err != nil {
+			return nil, err
+		}
+		for j, r := range res {
+			if r.Err != nil {
+				failed = append(failed, unopened{q.at[j], r.Err})
+				continue
+			}
+			q.out[q.at[j]] = r.Plaintext
+		}
+		q.items, q.at = q.items[n:], q.at[n:]
 	}
 	return failed, nil
 }

@@ -59,7 +59,7 @@ func (s *Service) put(ctx context.Context, m meta, messageID, sent string, wire 
 	} else {
 		a.item = kmsapi.EncryptItem{KeyID: dek.KeyID, Plaintext: wire, AAD: messageAAD(m.ID, messageID)}
 	}
-	if len(wire) > maxShared || dek.plain() {
+	if len(wire) > maxShared || dek.plain() || s.mayBeCounted(messageID) {
 		return s.putAlone(ctx, a)
 	}
 	s.gather(a)
@@ -94,6 +94,9 @@ func (s *Service) putAlone(ctx context.Context, a *appending) error {
 		}
 	}
 	var b store.Batch
+	if err := s.recount(ctx, &b, a.m.ID, 1, a.id); err != nil {
+		return err
+	}
 	s.add(&b, a)
 	_, err := s.store.Commit(ctx, &b)
 	if err == nil {
@@ -119,7 +122,7 @@ func (s *Service) add(b *store.Batch, a *appending) {
 	b.RequireAbsent(deletedRow(a.id).key(a.m.ID))
 	if a.sent != "" {
 		b.RequireAbsent(a.sent)
-		b.Put(a.sent, []byte(a.id))
+		b.Put(a.sent, sentRow(s.now().UnixNano(), a.id))
 	}
 	a.change = s.note(b, a.m.ID, changeCreated, a.id)
 }
@@ -184,7 +187,7 @@ func (s *Service) putGroup(group []*appending) {
 		switch err := a.seal(res[i]); {
 		case err != nil:
 			a.done <- err
-		case keys[key] || keys[a.sent]: // of one time that their callers chose, or one request: a commit holds one of them
+		case keys[key] || keys[a.sent] || s.mayBeCounted(a.id): // of one time that their callers chose, or one request: a commit holds one of them; or waited for long
 			a.done <- errAlone
 		case a.take():
 			keys[key] = true
