@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/keyfold/keyfold/internal/fault"
@@ -132,6 +133,91 @@ func TestABatchMadeAheadGetsAFreshLease(t *testing.T) {
 	}})
 	defer r.Close()
 	w.whole(w.finish(r, w.start(r).ID))
+}
+
+// A batch that is made ahead and waits for others is waited for no longer than it may
+// be of use.
+func TestABatchAheadIsGivenUpWhenItsCommitFailsAndWhenTheRunnerCloses(t *testing.T) {
+	for _, closes := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, 10)
+			w.ahead = true
+			steps, waits := 0, make(chan struct{})
+			w.step = func(ctx context.Context) error {
+				if steps++; steps != 2 {
+					return nil
+				}
+				close(waits)
+				<-ctx.Done()
+				return fault.New(fault.Unavailable, "given up")
+			}
+			f := &faultStore{Store: w.mem, at: 2, err: errors.New("disk")}
+			if closes {
+				f.at = 0
+			}
+			commits, closed := 0, make(chan struct{})
+			var r *Runner
+			r = w.runner(&commitHook{f, func() {
+				if commits++; commits != 2 {
+					return
+				}
+				<-waits
+				if closes {
+					go func() { r.Close(); close(closed) }()
+				}
+			}})
+			began := time.Now()
+			j := w.start(r)
+			if closes {
+				<-closed
+				r = w.open()
+			}
+			w.whole(w.finish(r, j.ID))
+			if took := time.Since(began); took >= lease/2 {
+				t.Errorf("closes %v: it took %v", closes, took)
+			}
+			r.Close()
+		})
+	}
+}
+
+func TestABatchMadeAheadIsNotCommittedOnceTheRunnerCloses(t *testing.T) {
+	w, _ := aheadOf(t)
+	made := make(chan struct{}, 100)
+	k := w.kind(w.mem)
+	step := k.Step
+	k.Step = func(ctx context.Context, j Job) (Step, error) {
+		s, err := step(ctx, j)
+		made <- struct{}{}
+		return s, err
+	}
+	f := &faultStore{Store: w.mem}
+	var r *Runner
+	r = New(Config{Store: &commitHook{f, func() {
+		if f.commits == 1 {
+			<-made
+			<-made
+			r.stop() // as Close does
+		}
+	}}, Kinds: []Kind{k}, Now: w.now, Lease: lease})
+	stopped := r.changed
+	j := w.start(r)
+	<-stopped
+	r.Close()
+	w.once(3)
+	w.whole(w.finish(w.open(), j.ID)) // the clock stood still
+}
+
+// The last batch says that the next may be made ahead, and there is none.
+func TestDoneIsNotCalledBeforeTheLastBatchIsCommitted(t *testing.T) {
+	w, _ := aheadOf(t)
+	r := w.runner(&faultStore{Store: w.mem, at: 5, dead: true, err: store.ErrClosed})
+	r.Wait(t.Context(), w.start(r).ID)
+	r.Close()
+	w.once(9)
+	if w.done.Load() != 0 {
+		t.Error("Done was called")
+	}
 }
 
 func jobID(t *testing.T, w *world) string {

@@ -74,7 +74,7 @@ func (r *Runner) run(h *held) {
 // may be. It reports whether there is such a thing: not after a commit that
 // failed, nor when nothing could be prepared yet.
 func (r *Runner) commitAhead(h *held, p prepared) (after prepared, made bool, err error) {
-	if p.err != nil || !p.ahead || r.busy() {
+	if !p.ahead || r.busy() {
 		return p, false, r.commit(h, p.batch, p.next)
 	}
 	ctx, cancel := context.WithCancel(r.ctx)
@@ -167,7 +167,7 @@ func (r *Runner) after(w row, err error) row {
 // commit is save, which Close does not cut off. A job that it leaves to r has a
 // fresh lease.
 func (r *Runner) commit(h *held, b store.Batch, next row) error {
-	if next.Status == Running && next.Holder != "" {
+	if next.Holder != "" {
 		next = r.mine(next)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), r.lease)
