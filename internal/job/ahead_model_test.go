@@ -29,7 +29,6 @@ type relay struct {
 	steps   atomic.Int64
 	plan    []int // of the n-th step: what goes wrong, and whether the next may be made ahead
 	newest  atomic.Int64
-	undone  atomic.Int64
 	done    atomic.Int64
 	runners []*Runner
 }
