@@ -98,6 +98,7 @@ type Node struct {
 	KeyStore store.Store // the KMS's; nil when it is external
 
 	http     *http.Server
+	mux      atomic.Pointer[httpx.Mux]
 	calls    atomic.Int64   // under way
 	opened   []func() error // closes what was opened, in the order of opening
 	close    sync.Once
@@ -165,8 +166,8 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 	}
 	threads := thread.New(thread.Config{Store: n.Store, KMS: keys, Gate: gate, Now: cfg.Now, BreakGlass: offline})
 	n.Jobs = job.New(job.Config{
-		Store: n.Store, Kinds: []job.Kind{vaults.RewrapKind(), vaults.RotationKind(), threads.RewrapKind(), box.RewrapKind(keys)}, Now: cfg.Now, Log: cfg.Log,
-		Holder: holder, Busy: func() bool { return n.calls.Load() > 1 }, // one may be that of who watches a job
+		Store: n.Store, Kinds: []job.Kind{vaults.RewrapKind(), vaults.RotationKind(), threads.RewrapKind(), threads.MoveKind(), threads.RotateAllKind(), box.RewrapKind(keys)}, Now: cfg.Now, Log: cfg.Log,
+		Holder: holder, Busy: n.busy,
 	})
 	n.opened = append(n.opened, func() error { n.Jobs.Close(); return nil })
 	if err := n.Jobs.Resume(ctx); err != nil {
@@ -189,7 +190,9 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 	if err := n.people(&s, box, t, cfg); err != nil {
 		return err
 	}
-	n.Handler = n.counts(server.New(s))
+	mux := server.New(s)
+	n.mux.Store(mux)
+	n.Handler = n.counts(mux)
 	n.http = server.NewHTTPServer(n.Handler, cfg.Log)
 	return nil
 }
@@ -201,6 +204,16 @@ func (n *Node) counts(h http.Handler) http.Handler {
 		defer n.calls.Add(-1)
 		h.ServeHTTP(w, r)
 	})
+}
+
+// busy reports whether there are calls that a job can be in the way of. One may be
+// that of who watches the job, and those who follow threads only wait.
+func (n *Node) busy() bool {
+	calls := n.calls.Load()
+	if mux := n.mux.Load(); mux != nil { // a job may go on before the server is there
+		calls -= int64(mux.Streams())
+	}
+	return calls > 1
 }
 
 // answers asks s for a row that is not there.
@@ -222,10 +235,12 @@ func (n *Node) Serve(ln net.Listener) error {
 	return nil
 }
 
-// Close stops listening, lets the requests under way finish until ctx is done,
-// and closes the stores. Further calls wait for the first and answer as it did.
+// Close stops listening, ends the streams of events, lets the other requests under
+// way finish until ctx is done, and closes the stores. Further calls wait for the
+// first and answer as it did.
 func (n *Node) Close(ctx context.Context) error {
 	n.close.Do(func() {
+		n.mux.Load().EndStreams()
 		err := n.http.Shutdown(ctx)
 		if err != nil { // ctx is done; the rest is cut off
 			err = errors.Join(err, n.http.Close())

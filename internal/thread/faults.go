@@ -35,10 +35,19 @@ func kmsFault(err error, got, want int) error {
 	return fault.Wrap(fault.Unavailable, err, "the KMS is away; nothing was stored or read, try again")
 }
 
-// openFault names the failure to open a message.
-func openFault(err error, messageID string) error {
+// unanswered reports whether an answer of the KMS says nothing of the row that was
+// to be opened.
+func unanswered(err error) bool {
 	switch fault.Of(err).Code {
 	case fault.Unavailable, fault.Timeout, fault.Internal:
+		return true
+	}
+	return false
+}
+
+// openFault names the failure to open a message.
+func openFault(err error, messageID string) error {
+	if unanswered(err) {
 		return kmsFault(err, 1, 1)
 	}
 	return fault.Wrap(fault.Damaged, err, "message %s does not open: what is stored is not what was written; restore it from a backup", messageID)

@@ -184,3 +184,18 @@ func (s *Service) openEither(ctx context.Context, p access.Principal, m meta, q 
 	}
 	return failed, nil
 }
+
+// retryKEK is store.Retry of what makes a DEK, which ends with errOldKEK when the
+// KMS keeps making them under an older version of the KEK.
+func retryKEK(ctx context.Context, try func() error) error {
+	lags := 0
+	return store.Retry(ctx, func() error {
+		err := try()
+		if errors.Is(err, errLag) {
+			if lags++; lags == maxLags {
+				return errOldKEK
+			}
+		}
+		return err
+	})
+}

@@ -36,9 +36,10 @@ type RewrapArgs struct {
 // read before, and refuses a DEK under a version less than the row's
 // (Service.Create). So a thread that was made under an older row was committed
 // before the row changed, or is refused and gets another DEK; what comes after
-// is under p or later. Only then does the job pass over all threads in the order
-// of their keys, and nothing but a rewrap changes the facts of a thread that is
-// there.
+// is under p or later. So it is with the fresh DEK of a thread that is re-encrypted
+// (Service.begun), which keeps the facts of the old one as they are, both of which
+// are rewrapped. Only then does the job pass over all threads in the order of their
+// keys, and nothing but a rewrap changes the facts of a DEK that is there.
 func (s *Service) RewrapKind() job.Kind {
 	return job.Kind{
 		Name:  RewrapJob,
@@ -172,7 +173,7 @@ func (w rewrapping) pass(ctx context.Context) (job.Step, error) {
 		switch {
 		case err != nil || m.KMS.plain() && !m.Plain:
 			s.Failed = append(s.Failed, "thread "+id)
-		case m.KMS.KEKVersion < w.at.Version && !m.Plain:
+		case len(m.deksUnder(w.at.Version)) > 0:
 			old = append(old, m)
 		}
 	}
@@ -212,35 +213,70 @@ func (s *Service) count(ctx context.Context) (n int, err error) {
 	}
 }
 
+// deksUnder returns the DEKs of a thread, two while it is re-encrypted, that are
+// under an older version of the KEK.
+func (m *meta) deksUnder(version uint32) (deks []*kmsMeta) {
+	all := []*kmsMeta{&m.KMS}
+	if m.Moving != nil {
+		all = append(all, &m.Moving.Old)
+	}
+	for _, d := range all {
+		if !d.plain() && d.KEKVersion < version {
+			deks = append(deks, d)
+		}
+	}
+	return deks
+}
+
 // rewrap adds to s the new facts of old, in one KMS call. Each record is
 // written on the condition that it is as it was read.
 func (w rewrapping) rewrap(ctx context.Context, s *job.Step, old []meta) error {
 	if len(old) == 0 {
 		return nil
 	}
-	items := make([]kmsapi.RewrapItem, len(old))
-	for i, m := range old {
-		items[i].KeyID = m.KMS.KeyID
+	var items []kmsapi.RewrapItem
+	for i := range old {
+		for _, d := range old[i].deksUnder(w.at.Version) {
+			items = append(items, kmsapi.RewrapItem{KeyID: d.KeyID})
+		}
 	}
 	res, err := w.kms.Rewrap(ctx, items)
 	if err := kmsFault(err, len(res), len(items)); err != nil {
 		return err
 	}
-	for i, m := range old {
-		r := res[i]
+	for i := range old {
+		m := &old[i]
+		deks := m.deksUnder(w.at.Version)
+		err := w.take(deks, res[:len(deks)])
+		res = res[len(deks):]
+		switch {
+		case errors.Is(err, errNotRewrapped):
+			s.Failed = append(s.Failed, "thread "+m.ID)
+			continue
+		case err == nil:
+			err = m.put(&s.Batch)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var errNotRewrapped = errors.New("the KMS does not rewrap it")
+
+// take puts the KMS's answers into deks. errNotRewrapped: it never will give one.
+func (w rewrapping) take(deks []*kmsMeta, res []kmsapi.RewrapResult) error {
+	for i, r := range res {
 		switch {
 		case errors.Is(r.Err, fault.Unavailable), errors.Is(r.Err, fault.Timeout):
 			return kmsFault(r.Err, 1, 1)
 		case r.Err != nil:
-			s.Failed = append(s.Failed, "thread "+m.ID)
-			continue
+			return errNotRewrapped
 		case r.KEKVersion < w.at.Version || r.KEKID == "" || len(r.WrappedDEK) != aead.KeySize+aead.Overhead:
 			return errOldKEK
 		}
-		m.KMS.KEKID, m.KMS.KEKVersion, m.KMS.WrappedDEK = r.KEKID, r.KEKVersion, r.WrappedDEK
-		if err := m.put(&s.Batch); err != nil {
-			return err
-		}
+		deks[i].KEKID, deks[i].KEKVersion, deks[i].WrappedDEK = r.KEKID, r.KEKVersion, r.WrappedDEK
 	}
 	return nil
 }

@@ -61,11 +61,18 @@ type KMS interface {
 	ShredDEK(ctx context.Context, keyID string) error
 }
 
+// Gate decides and records who may do what, and records what came of it.
+type Gate interface {
+	access.Gate
+	// Done records that something took effect that Check allowed, or that a policy says.
+	Done(ctx context.Context, p access.Principal, a access.Action, r access.Resource) error
+}
+
 // Config is what a Service stands on.
 type Config struct {
 	Store      store.Store
 	KMS        KMS
-	Gate       access.Gate
+	Gate       Gate
 	BreakGlass BreakGlass       // answers reads of messages while the KMS is away; nil: they fail
 	Plain      bool             // new threads are not encrypted
 	Now        func() time.Time // nil: time.Now
@@ -76,7 +83,7 @@ type Config struct {
 type Service struct {
 	store      store.Store
 	kms        KMS
-	authority  access.Gate
+	authority  Gate
 	breakGlass BreakGlass // nil: off
 	plain      bool
 	now        func() time.Time
@@ -143,6 +150,18 @@ func (m meta) resource(p access.Principal, threadID string) access.Resource {
 
 // load reads a thread that is there, or answers the zero meta and store.ErrNotFound.
 func (s *Service) load(ctx context.Context, threadID string) (meta, error) {
+	m, err := s.record(ctx, threadID)
+	if err != nil {
+		return meta{}, err
+	}
+	if m.Deleted {
+		return meta{}, store.ErrNotFound
+	}
+	return m, nil
+}
+
+// record reads a thread, which may be deleted. store.ErrNotFound: there is none.
+func (s *Service) record(ctx context.Context, threadID string) (meta, error) {
 	if !isThreadID(threadID) {
 		return meta{}, store.ErrNotFound
 	}
@@ -153,9 +172,6 @@ func (s *Service) load(ctx context.Context, threadID string) (meta, error) {
 	m, err := parseMeta(threadID, rec)
 	if err != nil {
 		return meta{}, err
-	}
-	if m.Deleted {
-		return meta{}, store.ErrNotFound
 	}
 	return m, s.readCursor(ctx, &m)
 }
