@@ -19,7 +19,7 @@ type Secret struct {
 	api.SecretMetadata
 	CreatedBy       string // "user:<uuid>" or "agent:<uuid>"
 	Value           []byte // the exact bytes that were put, opened where they were sealed
-	CMEKEncrypted   bool   // the server holds a blob
+	CMEKEncrypted   bool   // the version was sealed by a client, and is opened here: the server holds a blob
 	CMEKFingerprint string // of the key that opened it; empty when it was not sealed or the server did not say
 }
 

@@ -38,9 +38,9 @@ export interface PutOptions {
 export interface SecretValue<V = string> extends Omit<wire.Secret, "value"> {
   /** Opened, where the client has the key. */
   value: V;
-  /** The value needs to be decrypted by the caller; false when the client has opened it. */
+  /** The version was sealed by a client before it was sent, whether or not this client has opened it. */
   cmek_encrypted: boolean;
-  /** The client has opened the value with a CMEK key. */
+  /** The client has opened the value with a CMEK key; where cmek_encrypted is true and this is false, the value is a blob. */
   cmek_opened: boolean;
   /** Of the key that the value is sealed with, where the server says it. */
   cmek_fingerprint?: string;
@@ -195,7 +195,7 @@ export async function openSecret<S extends { value: string; cmek_encrypted: bool
   const opened = secret.cmek_encrypted && !keys.empty;
   const named = fingerprint === undefined ? {} : { cmek_fingerprint: fingerprint };
   const value = opened ? await openAny(keys, secret.value, fingerprint, context) : bytesOf(secret);
-  return { ...secret, ...named, value, cmek_encrypted: secret.cmek_encrypted && !opened, cmek_opened: opened };
+  return { ...secret, ...named, value, cmek_opened: opened };
 }
 
 /** Opens with the key that the server names; with each in turn where it names none. */

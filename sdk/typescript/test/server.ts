@@ -84,7 +84,7 @@ export const server: Case[] = [
         equal(text(await cmekDecryptValue(stored.value, key)), value);
         const got = data(await client.secrets.get(vaultId, "api-keys/stripe"));
         equal(got.value, value);
-        equal(got.cmek_encrypted, false);
+        equal(got.cmek_encrypted, true);
         equal(got.cmek_opened, true);
       }
       const raw = Uint8Array.from([0xff, 0, 0xfe]);
