@@ -142,7 +142,8 @@ func (s sealState) next() string {
 	case s.misfit():
 		return "give the vault's key, the one with the fingerprint above: --cmek-key-file FILE"
 	case others > 0:
-		return fmt.Sprintf("keep the other keys below, %s; or re-encrypt with each: %s --client-side --all", stillNeed(others, "them"), rotateCommand)
+		return fmt.Sprintf("keep the other keys below, %s; or re-encrypt what opens with each: %s --client-side --all; "+
+			"what a rotation with --accept-failed left opens with neither of its keys: write those secrets anew", stillNeed(others, "them"), rotateCommand)
 	case own > 0:
 		return "nothing; " + s.keep()
 	}
