@@ -34,22 +34,28 @@ func fixedKeys(keys []CMEK) KeySource {
 	}
 }
 
-// KeyError says that a value needs a CMEK key that the client was not given.
+// KeyError says that a value, or a write to a vault, needs a CMEK key that the
+// client was not given.
 type KeyError struct {
 	Fingerprint string // of the key that is needed; empty when the server did not say
 	Given       string // of the key that was given; empty when there was none
+
+	write bool // it was a write that needed the key: the vault's
 }
 
 // Error names both keys by their fingerprints.
 func (e *KeyError) Error() string {
-	need := "with a CMEK key"
+	what, need := "value", "with a CMEK key"
+	if e.write {
+		what = "vault"
+	}
 	if e.Fingerprint != "" {
 		need = "with the CMEK key " + e.Fingerprint
 	}
 	if e.Given == "" {
-		return fmt.Sprintf("the value is sealed %s and no key was given", need)
+		return fmt.Sprintf("the %s is sealed %s and no key was given", what, need)
 	}
-	return fmt.Sprintf("the value is sealed %s; the key that was given is %s", need, e.Given)
+	return fmt.Sprintf("the %s is sealed %s; the key that was given is %s", what, need, e.Given)
 }
 
 // ErrUnsealed is the answer to a write to a vault that this client has seen
@@ -184,6 +190,9 @@ func (c *Client) sealer(ctx context.Context, vaultID string, s vaultState) (CMEK
 		}
 	}
 	k, err := c.key(ctx, s.fingerprint)
+	if e, ok := err.(*KeyError); ok {
+		e.write = true
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -81,11 +81,15 @@ func (c *Client) RotateCMEKHere(ctx context.Context, vaultID string, old, fresh 
 	return h.out, err
 }
 
+// ErrRotating is the answer of RotateCMEKHere while the server rotates the
+// vault's key, or has a rotation that was interrupted. Nothing was changed.
+var ErrRotating = errors.New("client: the server is rotating the vault's key")
+
 // replaceKey makes fresh the vault's key, unless it is.
 func (c *Client) replaceKey(ctx context.Context, vaultID string, status api.CMEKStatus, old, fresh CMEK) error {
 	switch {
 	case status.Rotation != nil:
-		return fmt.Errorf("client: the server is rotating the vault's key (%s); cancel that first, or wait for its end", status.Rotation.ID)
+		return fmt.Errorf("%w (%s); cancel that first, or wait for its end", ErrRotating, status.Rotation.ID)
 	case status.Fingerprint == fresh.Fingerprint():
 		return checkKey(ctx, fresh, vaultID, status.KeyCheck)
 	case status.Fingerprint != old.Fingerprint():

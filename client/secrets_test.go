@@ -133,7 +133,7 @@ func TestAValueForASealedVaultIsNotSentWithoutItsKey(t *testing.T) {
 		c := newClient(t, s, append(options, client.WithTransport(seen))...)
 		_, err := c.Put(t.Context(), vault, "a", []byte(canary), client.PutOptions{})
 		need, ok := errors.AsType[*client.KeyError](err)
-		if !ok || need.Fingerprint != key.Fingerprint() {
+		if !ok || need.Fingerprint != key.Fingerprint() || !strings.HasPrefix(err.Error(), "the vault is sealed with") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if seen.holds(canary) {
@@ -149,7 +149,7 @@ func TestASealedValueNeedsItsOwnKey(t *testing.T) {
 	put(t, newClient(t, s, client.WithCMEKKey(key)), vault, "a", "v")
 
 	_, err := newClient(t, s).Get(t.Context(), vault, "a")
-	if e, ok := errors.AsType[*client.KeyError](err); !ok || e.Fingerprint != key.Fingerprint() || e.Given != "" {
+	if e, ok := errors.AsType[*client.KeyError](err); !ok || e.Fingerprint != key.Fingerprint() || e.Given != "" || !strings.HasPrefix(err.Error(), "the value is sealed with") {
 		t.Errorf("without a key: %v", err)
 	}
 	_, err = newClient(t, s, client.WithCMEKKey(other)).Get(t.Context(), vault, "a")

@@ -50,8 +50,10 @@ func (r *rotation) runHere(ctx context.Context, c *client.Client) error {
 		return cli.Advise(fmt.Errorf("interrupted after %s", versions(done.Reencrypted)), "run the same command again, it goes on; until then readers need both keys")
 	case err != nil && done.Reencrypted > 0:
 		return cli.Advise(fmt.Errorf("stopped after %s: %w", versions(done.Reencrypted), err), "run the same command again, it goes on; until then readers need both keys")
+	case errors.Is(err, client.ErrRotating):
+		return cli.Advise(err, cancelRotation)
 	case err != nil:
-		return onNotFound(err, listVaults)
+		return onNotFound(onProblem(err, api.ProblemCMEKRotating, cancelRotation), listVaults)
 	}
 	out := rotatedHere{Reencrypted: done.Reencrypted, Kept: map[string]int{}, Failed: []failedHere{}}
 	for _, k := range done.Kept {

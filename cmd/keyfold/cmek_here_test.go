@@ -13,6 +13,27 @@ import (
 	"github.com/keyfold/keyfold/keyfoldtest"
 )
 
+func TestARotationHereThatMeetsTheServersSaysHowToCancelThat(t *testing.T) {
+	s := keyfoldtest.Start(t)
+	sh := newShell(t, s)
+	files := []string{filepath.Join(t.TempDir(), "old.key"), filepath.Join(t.TempDir(), "new.key")}
+	for _, file := range files {
+		if err := cmek.WriteKeyFile(file, cmek.Generate(), cmek.KeyFileInfo{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	vault := sh.run("vault", "create", "v")
+	sh.run("cmek", "enable", vault, "--cmek-key-file", files[0])
+	sh.run("secret", "put", vault, "a", "--value", "v", "--cmek-key-file", files[0])
+	s.HoldRotations(true)
+	rotate := []string{"cmek", "rotate", vault, "--old-key-file", files[0], "--new-key-file", files[1]}
+	sh.run(append(rotate, "--detach")...)
+	code, _, stderr := sh.try("", append(rotate, "--client-side")...)
+	if code != 1 || !strings.Contains(stderr, "keyfold: the server is rotating the vault's key (") || !strings.Contains(stderr, "hint: see which there are: keyfold cmek rotations VAULT; cancel one: keyfold cmek rotation cancel VAULT ROTATION") {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+}
+
 func TestAnInterruptedRotationHereIsFinishedByTheSameCommand(t *testing.T) {
 	for name, signal := range map[string]syscall.Signal{"Ctrl-C": syscall.SIGINT, "kill -9": syscall.SIGKILL} {
 		t.Run(name, func(t *testing.T) {

@@ -39,12 +39,12 @@ func (a *app) explain(err error) (text, hint string) {
 	return text, hint
 }
 
-// explain is the text of err without the name of the package that it is from,
+// explain is the text of err without the names of the packages that it is from,
 // and what helps against errors that any command can meet.
 func explain(err error) (text, hint string) {
 	text = err.Error()
-	for _, name := range []string{"client: ", "cmek: ", "kmskey: "} {
-		text = strings.TrimPrefix(text, name)
+	for _, name := range []string{"client: ", "cmek: ", "kmskey: ", "keyshare: ", "keybackup: "} {
+		text = strings.ReplaceAll(strings.TrimPrefix(text, name), ": "+name, ": ")
 	}
 	return text, generalHint(err)
 }
