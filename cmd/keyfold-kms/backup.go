@@ -87,6 +87,9 @@ func cmekCount(info kmsbackup.Info, more string) string {
 	if info.CMEKs == 0 {
 		return ""
 	}
+	if info.CMEKs == 1 {
+		return ", 1 customer's key" + more
+	}
 	return fmt.Sprintf(", %d customers' keys%s", info.CMEKs, more)
 }
 

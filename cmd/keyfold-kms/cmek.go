@@ -263,7 +263,11 @@ func (a *app) revoke(ctx context.Context, c *kmsclient.Client, caller string, fi
 			return onCode(err, fault.NotFound, "keyfold-kms cmek list lists the keys")
 		}
 	}
-	return a.Answer(map[string]any{"caller": caller, "fingerprints": append([]string{}, fingerprints...)}, "%s: revoked for %d keys", caller, len(fingerprints))
+	keys := "keys"
+	if len(fingerprints) == 1 {
+		keys = "key"
+	}
+	return a.Answer(map[string]any{"caller": caller, "fingerprints": append([]string{}, fingerprints...)}, "%s: revoked for %d %s", caller, len(fingerprints), keys)
 }
 
 func (a *app) cmekDeleteCmd() *cobra.Command {

@@ -126,13 +126,20 @@ func (a *app) announceServer(s serverSettings, addr net.Addr) error {
 		Data      string `json:"data"`
 		KMS       string `json:"kms"`
 		SignUp    string `json:"sign_up"`
-	}{s.url(reachable(addr)), s.PublicURL, s.Data, s.KMS.URL, s.SignUp}
+	}{s.url(asked(s.Addr, addr)), s.PublicURL, s.Data, s.KMS.URL, s.SignUp}
 	if a.JSON {
 		return a.PrintJSON(said)
 	}
 	_, err := fmt.Fprintf(a.Out, "keyfold listens on %s\n  public URL  %s\n  data        %s\n  keys        %s\n  sign-up     %s\n",
 		said.URL, first(said.PublicURL, "-"), said.Data, said.KMS, said.SignUp)
 	return err
+}
+
+// asked is the address that was asked for, with the port that it was given.
+func asked(addr string, given net.Addr) string {
+	host, _, _ := net.SplitHostPort(addr)
+	_, port, _ := net.SplitHostPort(given.String())
+	return net.JoinHostPort(first(host, "0.0.0.0"), port)
 }
 
 func (a *app) serverCheckCmd(file *string) *cobra.Command {

@@ -7,12 +7,14 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -54,6 +56,24 @@ func started(t *testing.T, env map[string]string) (url string, stop func() strin
 		t.Fatal(err)
 	}
 	return said.URL, stop
+}
+
+func TestAServerTellsTheAddressThatWasAskedFor(t *testing.T) {
+	for addr, want := range map[string]string{"0.0.0.0:0": "0.0.0.0", "127.0.0.1:0": "127.0.0.1", ":0": "0.0.0.0", "[::]:0": "::", "localhost:0": "localhost"} {
+		ln, err := net.Listen("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
+		if got := asked(addr, ln.Addr()); got != net.JoinHostPort(want, port) {
+			t.Errorf("%s: %s", addr, got)
+		}
+		ln.Close()
+	}
+	url, stop := started(t, map[string]string{"KEYFOLD_ADDR": "0.0.0.0:0", "KEYFOLD_DATA": filepath.Join(t.TempDir(), "data"), "KEYFOLD_KMS": "embedded"})
+	if stop(); !strings.HasPrefix(url, "http://0.0.0.0:") {
+		t.Errorf("told %s", url)
+	}
 }
 
 func TestACertificateFollowsItsFiles(t *testing.T) {
