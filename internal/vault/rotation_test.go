@@ -662,6 +662,13 @@ func TestAVaultThatIsDeletedEndsItsRotation(t *testing.T) {
 		x := newSpin(t)
 		x.fill(230)
 		r, jobs := x.serve()
+		wiped := make(chan struct{}, 10)
+		x.twin.after = func(call string) error {
+			if call == "CloseCMEKRotation" {
+				wiped <- struct{}{}
+			}
+			return nil
+		}
 		calls := 0
 		x.hooks.beforeCommit = func(b *store.Batch) error {
 			if calls++; calls == n+1 {
@@ -674,6 +681,7 @@ func TestAVaultThatIsDeletedEndsItsRotation(t *testing.T) {
 		if _, err := jobs.Wait(t.Context(), j.ID); err != nil && !errors.Is(err, fault.NotFound) {
 			t.Error(err)
 		}
+		<-wiped // by the worker, which hears of the end at its next commit
 		jobs.Close()
 		if x.twin.open() != 0 {
 			t.Errorf("deleted before commit %d: a session is open", n)
