@@ -164,7 +164,8 @@ func depth(text []byte) (deepest int) {
 }
 
 // place gives a message its time and seq. A time of the caller's begins at seq
-// 0; once that was taken, the place after the last message of that time is next.
+// 0; once that was taken, the place after the last message of that time, deleted
+// ones included, is next.
 func (s *Service) place(ctx context.Context, threadID string, ts int64, again bool) (int64, int, error) {
 	if ts == 0 {
 		return s.tick(), 0, nil
@@ -172,17 +173,33 @@ func (s *Service) place(ctx context.Context, threadID string, ts int64, again bo
 	if !again {
 		return ts, 0, nil
 	}
-	first, last := layout.Message(threadID, layout.MessageID(ts, 0)), layout.Message(threadID, layout.MessageID(ts, maxSeq))
-	recs, err := s.store.Scan(ctx, store.Range{Start: first, End: last + "\x00"}, store.ScanOptions{Limit: 1, Reverse: true})
-	if err != nil || len(recs) == 0 {
-		return ts, 0, store.Fault(err)
+	seq, err := s.afterLast(ctx, threadID, "msg:", ts)
+	if err != nil {
+		return 0, 0, err
 	}
-	if recs[0].Key == last {
+	_, err = s.store.Get(ctx, deletedRow(layout.MessageID(ts, seq)).key(threadID))
+	if err == nil {
+		seq, err = s.afterLast(ctx, threadID, "del:", ts)
+	}
+	switch {
+	case err != nil && !errors.Is(err, store.ErrNotFound):
+		return 0, 0, store.Fault(err)
+	case seq > maxSeq:
 		return 0, 0, fault.New(fault.Conflict, "there are %d messages of time %d in this thread already; send another ts", maxSeq+1, ts)
 	}
-	_, seq, ok := parseMessageID(recs[0].Key[len(layout.Messages(threadID)):])
-	if !ok {
-		return 0, 0, fault.New(fault.Damaged, "a message of this thread has a damaged ID; restore the store from a backup")
+	return ts, seq, nil
+}
+
+// afterLast is the seq after the last row of a kind of messages of one time.
+func (s *Service) afterLast(ctx context.Context, threadID, kind string, ts int64) (int, error) {
+	sp := span{from: layout.MessageID(ts, 0), to: after(layout.MessageID(ts, maxSeq)), back: true, limit: 1}
+	recs, err := s.rows(ctx, threadID, kind, &sp)
+	if err != nil || len(recs) == 0 {
+		return 0, err
 	}
-	return ts, seq + 1, nil
+	_, seq, ok := parseMessageID(idOf(recs[0]))
+	if !ok {
+		return 0, fault.New(fault.Damaged, "a message of this thread has a damaged ID; restore the store from a backup")
+	}
+	return seq + 1, nil
 }
