@@ -202,9 +202,33 @@ func (r *rotated) noKeys() {
 	r.find("their fingerprints", true, []string{r.key.Fingerprint(), r.fresh.Fingerprint()}, "-store", filepath.Join(r.dir, "server"), out)
 }
 
+// readsOpen writes a value that is not sealed, and has workers read it until stop is called.
+func (r *rotated) readsOpen(value string) (stop func()) {
+	r.t.Helper()
+	path := r.plain + "/secrets/open"
+	r.must("PUT", path, `{"value":"`+value+`"}`)
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	for range 4 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if got, err := r.value(path); err != nil || got != value {
+					r.t.Errorf("what is not sealed: %v", err)
+					return
+				}
+			}
+		})
+	}
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
 // looks freezes the server and its key process in the midst of the rotation,
-// again and again, and returns what was found: keys and plaintexts in the memory of each.
-func (r *rotated) looks(mark string, steps ...int) (found map[string]int) {
+// again and again, and returns what was found: keys and plaintexts in the memory
+// of each, and the value open, which is not sealed.
+func (r *rotated) looks(mark, open string, steps ...int) (found map[string]int) {
 	r.t.Helper()
 	found = map[string]int{}
 	pids := map[string]int{"server": r.cmd.Process.Pid, "kms": r.kms()}
@@ -219,6 +243,7 @@ func (r *rotated) looks(mark string, steps ...int) (found map[string]int) {
 			mem := look(r.t, pid)
 			found[name+" keys"] += mem.countKey(r.key, r.fresh)
 			found[name+" plaintexts"] += mem.countTexts([]string{mark, hex.EncodeToString([]byte(mark))})
+			found[name+" open values"] += mem.countTexts([]string{open})
 			found[name+" fingerprints"] += mem.countTexts([]string{r.key.Fingerprint(), r.fresh.Fingerprint()})
 		}
 		for _, pid := range pids {
@@ -233,15 +258,18 @@ func (r *rotated) looks(mark string, steps ...int) (found map[string]int) {
 // With keys that are sealed to the key process, the server's memory holds neither
 // key nor a plaintext, before, in the midst and after; the key process holds the
 // keys. The same search finds keys that came in headers in the server, so those
-// that want them nowhere there leave the default alone.
+// that want them nowhere there leave the default alone; and it finds there a value
+// that is not sealed and is read meanwhile.
 func TestTheServerNeverHasTheKeysOrTheValuesOfASealedRotation(t *testing.T) {
 	for name, opt := range map[string]client.RotateOptions{"sealed": {}, "headers": {InHeaders: true}} {
 		t.Run(name, func(t *testing.T) {
 			s := dev(t, shortDir(t), nil, "--kms", "external")
-			mark := "inner " + random(18)
+			mark, open := "inner "+random(18), "open "+random(18)
 			r := s.toRotate(2000, mark)
+			stop := r.readsOpen(open)
 			r.start(opt)
-			found := r.looks(mark, 1, 600, 1200)
+			found := r.looks(mark, open, 1, 600, 1200)
+			stop()
 			r.finish()
 			maps.Copy(found, map[string]int{"server keys after": look(t, s.cmd.Process.Pid).countKey(r.key, r.fresh)})
 			t.Logf("%s: %v", name, found)
@@ -254,7 +282,7 @@ func TestTheServerNeverHasTheKeysOrTheValuesOfASealedRotation(t *testing.T) {
 			if found["server plaintexts"] > 0 {
 				t.Errorf("plaintexts in the memory of the server: %d", found["server plaintexts"])
 			}
-			if found["kms keys"] == 0 || found["server fingerprints"] == 0 {
+			if found["kms keys"] == 0 || found["server fingerprints"] == 0 || found["server open values"] == 0 {
 				t.Errorf("the search does not find what is there: %v", found)
 			}
 			s.stop()
