@@ -50,7 +50,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, lockError(dir, err)
 	}
-	s := &Store{lock: lock, stripes: newStripes(), recent: new(recent), logger: opts.Logger, onFail: opts.OnFailure}
+	s := &Store{lock: lock, stripes: newStripes(), recent: new(recent), logger: opts.Logger, onFail: opts.OnFailure, dir: dir, fs: opts.fs}
 	if err := s.open(dir, opts); err != nil {
 		return nil, errors.Join(openError(dir, err), lock.Close())
 	}
@@ -78,7 +78,7 @@ func (s *Store) pebbleOptions(opts Options) *pebble.Options {
 	logger := engineLogger{s}
 	events := pebble.MakeLoggingEventListener(logger)
 	o := &pebble.Options{
-		FS:                          opts.fs,
+		FS:                          logFS{opts.fs, &s.fresh},
 		Lock:                        s.lock,
 		Logger:                      logger,
 		EventListener:               &events,

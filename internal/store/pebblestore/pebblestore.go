@@ -57,6 +57,11 @@ type Store struct {
 	recent  *recent
 	logger  *slog.Logger
 	onFail  func(error)
+	dir     string // of its files
+	fs      vfs.FS
+
+	fresh     atomic.Bool  // no file of an old log is used again; see logFS
+	snapshots atomic.Int64 // open ones
 
 	// synced is the sequence number below which every write is known to be on
 	// stable storage. It only grows.
@@ -172,20 +177,29 @@ func (s *Store) Commit(ctx context.Context, b *store.Batch) (rev store.Revision,
 		return 0, s.apply(b, nil)
 	}
 	rev = store.NewRevision()
-	pb, err := s.encode(b, rev)
-	if err != nil {
+	if err := s.write(b, rev); err != nil {
 		return 0, err
 	}
+	return rev, nil
+}
+
+// write applies b, whose records get the revision rev, and waits until it is on
+// stable storage.
+func (s *Store) write(b *store.Batch, rev store.Revision) error {
+	pb, err := s.encode(b, rev)
+	if err != nil {
+		return err
+	}
 	if err := s.apply(b, pb); err != nil {
-		return 0, errors.Join(err, pb.Close())
+		return errors.Join(err, pb.Close())
 	}
 	// The batch is in memory and in line for the log: visible, not yet safe.
 	if err := pb.SyncWait(); err != nil {
-		return 0, s.fail(err)
+		return s.fail(err)
 	}
 	// The batch is on stable storage.
 	s.noteSynced(pb)
-	return rev, pb.Close()
+	return pb.Close()
 }
 
 // encode turns b into a Pebble batch.

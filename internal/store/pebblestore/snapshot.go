@@ -30,6 +30,7 @@ func (s *Store) Snapshot(ctx context.Context) (n *Snapshot, err error) {
 	}()
 	defer s.caught(&err)
 	n.at = s.db.NewSnapshot()
+	s.snapshots.Add(1)
 	return n, nil
 }
 
@@ -55,6 +56,7 @@ func (n *Snapshot) Close() (err error) {
 	at := n.at
 	n.at = nil
 	defer n.s.leave(&err)
+	defer n.s.snapshots.Add(-1)
 	return at.Close()
 }
 

@@ -1,0 +1,283 @@
+package pebblestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// canaries are values that a test looks for in files: 16 random bytes each, that
+// no compression shortens.
+type canaries map[[16]byte]bool
+
+// value is a new canary with some bytes around it.
+func (c canaries) value(r *rand.Rand) []byte {
+	one := [16]byte(random(r, 16))
+	c[one] = true
+	return append(append(random(r, r.IntN(600)), one[:]...), random(r, r.IntN(600))...)
+}
+
+// in returns how many of c are in the files of dir with a name like pattern.
+func (c canaries) in(t testing.TB, dir, pattern string) int {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := canaries{}
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		if errors.Is(err, os.ErrNotExist) { // a compaction is done with it
+			continue
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		for ; len(data) >= 16; data = data[1:] {
+			if one := [16]byte(data[:16]); c[one] {
+				found[one] = true
+			}
+		}
+	}
+	return len(found)
+}
+
+// scrub scrubs s to the end.
+func scrub(t testing.TB, s *Store) {
+	t.Helper()
+	for state := ""; ; {
+		next, err := s.Scrub(t.Context(), state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if state = next; state == "" {
+			return
+		}
+	}
+}
+
+// soil writes records with canaries twice, and then overwrites or deletes every
+// one, each time in another order.
+func soil(t testing.TB, s *Store, r *rand.Rand, c canaries) {
+	t.Helper()
+	for pass := range 3 {
+		order := r.Perm(1000)
+		for len(order) > 0 {
+			var b store.Batch
+			for _, i := range order[:10] {
+				key := fmt.Sprintf("row/%06d", i)
+				switch {
+				case pass < 2:
+					b.Put(key, c.value(r))
+				case i%3 == 0:
+					b.Delete(key)
+				default:
+					b.Put(key, random(r, 100))
+				}
+			}
+			if _, err := s.Commit(t.Context(), &b); err != nil {
+				t.Fatal(err)
+			}
+			order = order[10:]
+		}
+	}
+}
+
+func TestAScrubLeavesNothingThatWasOverwrittenInAnyFile(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, memtable := range []uint64{64 << 10, 8 << 20} {
+		dir, c := t.TempDir(), canaries{}
+		s := open(t, dir, Options{MemTableBytes: memtable})
+		soil(t, s, r, c)
+		kept, logged := c.in(t, dir, "*"), c.in(t, dir, "*.log")
+		if kept < 100 || logged == 0 {
+			t.Fatalf("the files hold %d canaries before, the logs %d; the test needs some in both", kept, logged)
+		}
+		before := all(t, s)
+		scrub(t, s)
+		if n := c.in(t, dir, "*"); n != 0 {
+			t.Errorf("memtables of %d: %d of %d canaries are left in %d logs and tables", memtable, n, kept, c.in(t, dir, "*.log"))
+		}
+		unchangedRecords(t, before, all(t, s))
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, dir, Options{})
+		unchangedRecords(t, before, all(t, s))
+		if n := c.in(t, dir, "*"); n != 0 {
+			t.Errorf("%d canaries are back after a restart", n)
+		}
+		s.Close()
+	}
+}
+
+// unchangedRecords compares records with their revisions.
+func unchangedRecords(t testing.TB, want, got []store.Record) {
+	t.Helper()
+	if fmt.Sprint(want) != fmt.Sprint(got) {
+		t.Errorf("the records changed: there were %d, now %d", len(want), len(got))
+	}
+}
+
+// TestAScrubGoesOnBesideWritersAndAfterRestarts scrubs a store with old and young
+// versions of records on many levels, while others write, and opens it anew
+// between the calls.
+func TestAScrubGoesOnBesideWritersAndAfterRestarts(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	dir, c := t.TempDir(), canaries{}
+	small := Options{MemTableBytes: 64 << 10}
+	s := open(t, dir, small)
+	for range 3 {
+		soil(t, s, r, c)
+	}
+	for state, calls := "", 0; ; calls++ {
+		ctx, stop := context.WithCancel(t.Context())
+		var writers sync.WaitGroup
+		for w := range 2 {
+			writers.Go(func() {
+				r := rand.New(rand.NewPCG(5, uint64(w)))
+				for ctx.Err() == nil {
+					put(t, s, fmt.Sprintf("row/%06d", r.IntN(3000)), random(r, 1000))
+				}
+			})
+		}
+		next, err := s.Scrub(t.Context(), state)
+		stop()
+		writers.Wait()
+		if err != nil && !errors.Is(err, fault.Unavailable) {
+			t.Fatal(err)
+		}
+		if state = next; err == nil && state == "" {
+			break
+		}
+		if s.Close(); calls > 50 {
+			t.Fatal("it comes to no end")
+		}
+		s = open(t, dir, small)
+	}
+	defer s.Close()
+	if n := c.in(t, dir, "*"); n != 0 {
+		t.Errorf("%d canaries are left", n)
+	}
+}
+
+// TestAScrubTakesWhatASnapshotKept has tables of the last level hold two versions
+// of records, for a snapshot that is closed later.
+func TestAScrubTakesWhatASnapshotKept(t *testing.T) {
+	r := rand.New(rand.NewPCG(6, 7))
+	dir, c := t.TempDir(), canaries{}
+	s := open(t, dir, Options{})
+	defer s.Close()
+	each := func(value func() []byte) {
+		for i := range 200 {
+			put(t, s, fmt.Sprintf("row/%06d", i), value())
+		}
+	}
+	each(func() []byte { return c.value(r) })
+	view, err := s.Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	each(func() []byte { return random(r, 100) })
+	if _, err := s.Scrub(t.Context(), ""); !errors.Is(err, fault.Unavailable) {
+		t.Errorf("with a snapshot open: %v", err)
+	}
+	if err := errors.Join(s.db.Flush(), s.db.Compact(t.Context(), []byte("a"), []byte("z"), false), view.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if n := c.in(t, dir, "*.sst"); n != len(c) {
+		t.Fatalf("the tables hold %d canaries; the test needs all %d", n, len(c))
+	}
+	scrub(t, s)
+	if n := c.in(t, dir, "*"); n != 0 {
+		t.Errorf("%d canaries are left", n)
+	}
+}
+
+// TestAScrubTakesOldRecordsInYoungTables makes as if all tables had been written
+// after the scrub began, by a compaction that did not bring the two versions of a
+// record together.
+func TestAScrubTakesOldRecordsInYoungTables(t *testing.T) {
+	r := rand.New(rand.NewPCG(10, 11))
+	dir, c := t.TempDir(), canaries{}
+	s := open(t, dir, Options{})
+	defer s.Close()
+	put(t, s, "row", c.value(r))
+	if err := errors.Join(s.db.Flush(), s.db.Compact(t.Context(), []byte("a"), []byte("z"), false)); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "row", nil)
+	state, err := s.Scrub(t.Context(), "")
+	if err != nil || c.in(t, dir, "*.sst") == 0 {
+		t.Fatalf("%v; %d canaries in tables", err, c.in(t, dir, "*.sst"))
+	}
+	m, err := parseMark(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.file = 0
+	for state = m.String(); state != ""; {
+		if state, err = s.Scrub(t.Context(), state); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := c.in(t, dir, "*"); n != 0 {
+		t.Errorf("%d canaries are left", n)
+	}
+}
+
+func TestAScrubWaitsForWhoReadsAnOldTable(t *testing.T) {
+	dir, c := t.TempDir(), canaries{}
+	s := open(t, dir, Options{})
+	defer s.Close()
+	soil(t, s, rand.New(rand.NewPCG(8, 9)), c)
+	state, err := s.Scrub(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	it, err := s.db.NewIter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if it.First(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer stop()
+	for err == nil && state != "" {
+		state, err = s.Scrub(ctx, state)
+	}
+	if !errors.Is(err, fault.Unavailable) && !errors.Is(err, context.DeadlineExceeded) || state == "" {
+		t.Fatalf("while it is read: %q, %v", state, err)
+	}
+	if err := it.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for state != "" {
+		if state, err = s.Scrub(t.Context(), state); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := c.in(t, dir, "*"); n != 0 {
+		t.Errorf("%d canaries are left", n)
+	}
+}
+
+func TestAScrubTakesNoStateButItsOwn(t *testing.T) {
+	s := open(t, t.TempDir(), Options{})
+	defer s.Close()
+	for _, state := range []string{"x", "1", "1-", "1-2 ", "-1-2", "01-2"} {
+		if next, err := s.Scrub(t.Context(), state); !errors.Is(err, fault.Invalid) || next != state {
+			t.Errorf("%q: %q, %v", state, next, err)
+		}
+	}
+	scrub(t, s) // an empty store
+}
