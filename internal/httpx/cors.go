@@ -11,7 +11,7 @@ import (
 const (
 	corsMethods = "GET, POST, PUT, PATCH, DELETE"
 	corsHeaders = "Authorization, Content-Type, If-Match, X-API-Key, X-Request-Id, X-Keyfold-Cmek-Fingerprint, X-Share-Passphrase, " +
-		"X-User-ID, X-User-Signature, X-Identity, " +
+		"X-User-ID, X-User-Signature, X-Identity, Last-Event-ID, " +
 		"X-Cmek-Old-Key, X-Cmek-New-Key, DPoP, X-1Claw-Runtime-Id, " +
 		"Idempotency-Key, X-Payment, X-Auth-Confirm, X-Platform-Connection"
 	corsExposed = "Location, Retry-After, X-Keyfold-Cmek-Fingerprint, X-Request-Id"

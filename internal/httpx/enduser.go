@@ -33,27 +33,33 @@ func (c *Call) keyHere(ctx context.Context) error {
 	case !c.row.Keys || c.mux.endUsers == nil:
 		return c.astray(ctx, errKeyHere)
 	}
-	userID, err := c.once("X-User-Id")
+	p, err := c.endUser(ctx, c.Principal)
 	if err != nil {
 		return err
 	}
-	signature, err := c.once("X-User-Signature")
-	if err != nil {
-		return err
-	}
-	author, err := c.author()
-	if err != nil {
-		return err
-	}
-	p, err := c.mux.endUsers(ctx, c.Principal, userID, signature, author)
-	if err != nil {
-		return err
-	}
-	p.Addr, p.RequestID = c.Addr, c.requestID[0]
 	if c.Principal = p; visitor(p) {
 		return c.mux.limits.principal(p)
 	}
 	return nil
+}
+
+// endUser is the end user for whom the call is made with key.
+func (c *Call) endUser(ctx context.Context, key access.Principal) (access.Principal, error) {
+	userID, err := c.once("X-User-Id")
+	if err != nil {
+		return access.Principal{}, err
+	}
+	signature, err := c.once("X-User-Signature")
+	if err != nil {
+		return access.Principal{}, err
+	}
+	author, err := c.author()
+	if err != nil {
+		return access.Principal{}, err
+	}
+	p, err := c.mux.endUsers(ctx, key, userID, signature, author)
+	p.Addr, p.RequestID = c.Addr, c.requestID[0]
+	return p, err
 }
 
 // astray answers a key on a row that is not for it, after it was told of.

@@ -75,7 +75,7 @@ type Row struct {
 	Handler     Handler
 }
 
-// Handler answers one call; Body, NoBody, Empty and Stream make the usual ones.
+// Handler answers one call; Body, NoBody, Empty, Stream and Events make the usual ones.
 // It must not keep c, and must either return an error or have answered.
 type Handler func(ctx context.Context, c *Call) error
 
@@ -123,6 +123,7 @@ type Mux struct {
 	large     *budget
 	shares    shares   // of large
 	budgets   *budgets // nil: large is everybody's
+	streams   streams  // of events
 	problem   func([]byte, error) []byte
 	observe   func(*Row, int, time.Duration)
 	log       *slog.Logger

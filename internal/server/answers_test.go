@@ -163,8 +163,11 @@ func (d *described) check(h heard) error {
 		}
 	}
 	asked.Route = routeIn(d.closed, path, h.r.Method)
-	if h.a.header.Get("Content-Type") == lines {
-		return d.checkLines(h.a.body)
+	switch h.a.header.Get("Content-Type") {
+	case lines:
+		return d.checkLines("AuditExportLine", h.a.body)
+	case eventStream:
+		return d.checkLines("MessageEvent", eventData(h.a.body))
 	}
 	return openapi3filter.ValidateResponse(context.Background(), &openapi3filter.ResponseValidationInput{
 		RequestValidationInput: asked, Status: h.a.status, Header: h.a.header, Body: io.NopCloser(strings.NewReader(h.a.body)),
@@ -193,11 +196,24 @@ func askedAsDocumented(in *openapi3filter.RequestValidationInput) error {
 	return openapi3filter.ValidateRequest(context.Background(), in)
 }
 
-// lines is the media type of exports, of whose parts the document has a schema.
-const lines = "application/x-ndjson"
+// The media types of answers of whose parts the document has a schema.
+const (
+	lines       = "application/x-ndjson"
+	eventStream = "text/event-stream"
+)
 
-func (d *described) checkLines(body string) error {
-	schema := d.closed.Components.Schemas["AuditExportLine"].Value
+// eventData is what events hold, a line each.
+func eventData(body string) (data string) {
+	for line := range strings.Lines(body) {
+		if text, ok := strings.CutPrefix(line, "data: "); ok {
+			data += text
+		}
+	}
+	return data
+}
+
+func (d *described) checkLines(of, body string) error {
+	schema := d.closed.Components.Schemas[of].Value
 	for line := range strings.Lines(body) {
 		var v any
 		if err := json.Unmarshal([]byte(line), &v); err != nil {

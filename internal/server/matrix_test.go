@@ -169,6 +169,7 @@ var matrix = []row{
 	{"POST /v1/threads/{thread}/messages", `{"body":1}`, "", dead, "404 403 403 403 403 200", none, none},
 	{"GET /v1/threads/{thread}/messages", "", "", dead, "404 403 403 403 403 200", none, none},
 	{"GET /v1/threads/{thread}/messages/{message}", "", "", dead, "404 403 403 403 403 200", none, none},
+	{"GET /v1/threads/{thread}/events", "", "", dead, "404 403 403 403 403 200", none, none},
 	{"DELETE /v1/threads/{thread}", "", "{thread}", dead, "404 403 403 403 403 204", none, none},
 
 	{"POST /admin/encryption/rotate-kek", `{"threads":true}`, "", dead, none, none, "403 403 202"},

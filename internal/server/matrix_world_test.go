@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http/httptest"
@@ -51,7 +52,9 @@ type org struct {
 func (c *cast) call(who caller, call, body string) answer {
 	c.t.Helper()
 	method, target, _ := strings.Cut(call, " ")
-	r := httptest.NewRequestWithContext(c.t.Context(), method, target, strings.NewReader(body))
+	ctx, leave := context.WithCancel(c.t.Context())
+	defer leave()
+	r := httptest.NewRequestWithContext(ctx, method, target, strings.NewReader(body))
 	c.calls++
 	r.RemoteAddr = fmt.Sprintf(here+":4711", c.calls%250)
 	if who.bearer != "" {
@@ -60,7 +63,7 @@ func (c *cast) call(who caller, call, body string) answer {
 	for i := 0; i < len(who.header); i += 2 {
 		r.Header.Set(who.header[i], who.header[i+1])
 	}
-	w := httptest.NewRecorder()
+	w := leaver{httptest.NewRecorder(), leave}
 	c.Node().Handler.ServeHTTP(w, r)
 	a := answer{w.Code, w.Result().Header, w.Body.String()}
 	c.heard.hear(r, body, a)
@@ -72,6 +75,14 @@ func (c *cast) call(who caller, call, body string) answer {
 	}
 	return a
 }
+
+// leaver is a client that leaves when something is sent before the end.
+type leaver struct {
+	*httptest.ResponseRecorder
+	leave context.CancelFunc
+}
+
+func (l leaver) Flush() { l.leave() }
 
 // isPublic reports whether target shows what anybody may keep for a while.
 func isPublic(target string) bool {

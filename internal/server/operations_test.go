@@ -139,6 +139,16 @@ var operations = []operationGroup{
 		{"POST /v1/threads/{thread}/messages", "postMessage", "Post a message", api.PostMessage{}, api.Message{}, 0, operationMore{fails: fails{409: "There are too many messages of this ts."}}},
 		{"GET /v1/threads/{thread}/messages", "listMessages", "List messages, oldest first: the newest, or those beside a message", nil, api.Messages{}, 0, operationMore{
 			params: params{limit(thread.MaxPage, thread.MaxPage), query("before", "ID of a message: those before it"), query("after", "ID of a message: those after it")}}},
+		{"GET /v1/threads/{thread}/events", "followThread", "Follow a thread: what changes in it, as server-sent events", nil, "", 0, operationMore{
+			media: eventStream,
+			text: "An event is named created, edited, deleted, reactions or thread, and its data is a MessageEvent: the message as it is now. Its id, sent as Last-Event-ID, goes on after it, " +
+				"and what came in the ten seconds before it may come again. A comment comes every 15 seconds, with an id of the time. " +
+				"The stream ends when the caller may not read the thread any more, when the server closes, and after a day: come again, and be told.",
+			params: params{
+				header("Last-Event-ID", "The id that came last; without it the stream begins with what comes next", openapi.Schema{"type": "string"}),
+				query("after", "As Last-Event-ID, which goes before it"),
+			},
+			fails: fails{410: "Events are kept for 24 hours, and the one of this id is older.", 429: "The caller follows too many streams."}}},
 		{"GET /v1/threads/{thread}/messages/{message}", "getMessage", "Read a message", nil, api.Message{}, 0, operationMore{}},
 	}},
 	{"auth", "Signing up, in and out, and the caller's own account.", []operation{

@@ -56,6 +56,7 @@ func rows(cfg Config) []httpx.Row {
 		{Method: "POST", Pattern: "/v1/threads/{thread}/messages", Keys: true, MaxBody: maxMessage, FreeForm: true, Timeout: time.Minute, Handler: httpx.Body(http.StatusOK, t.post)},
 		{Method: "GET", Pattern: "/v1/threads/{thread}/messages", Keys: true, Handler: httpx.NoBody(http.StatusOK, t.messages)},
 		{Method: "GET", Pattern: "/v1/threads/{thread}/messages/{message}", Keys: true, Handler: httpx.NoBody(http.StatusOK, t.message)},
+		{Method: "GET", Pattern: "/v1/threads/{thread}/events", Keys: true, Timeout: httpx.StreamTimeout, Handler: httpx.Events(t.events)},
 
 		// An operator's; each asks admin's gate first.
 		{Method: "POST", Pattern: "/admin/encryption/rotate-kek", Admin: true, MaxBody: maxSmall, Handler: httpx.Body(http.StatusAccepted, a.rotate)},

@@ -52,7 +52,7 @@ type Config struct {
 }
 
 // New returns the handler of all routes.
-func New(cfg Config) http.Handler {
+func New(cfg Config) *httpx.Mux {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

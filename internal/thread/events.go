@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/store"
@@ -84,13 +81,16 @@ func resumes(after string, now int64) (from string, err error) {
 // Close ends it.
 func (f *Following) Close() { f.s.hub.leave(f.threadID) }
 
-// Position is an ID after which Follow goes on with what Next has not returned.
-// It is that of the time, and no event's.
+// Position is an ID after which Follow goes on with what Next has not returned,
+// unless it is Behind. It is that of the time, and no event's.
 func (f *Following) Position() string { return changeAt(f.s.now().UnixNano()) }
+
+// Behind reports whether Next has more to return, of what is known already.
+func (f *Following) Behind() bool { return f.from != "" || len(f.pending) > 0 }
 
 // News is closed when Next has something to return.
 func (f *Following) News() <-chan struct{} {
-	if f.from != "" || len(f.pending) > 0 {
+	if f.Behind() {
 		return now
 	}
 	return f.s.hub.news(f.feed, f.place)
@@ -218,11 +218,7 @@ func (s *Service) events(ctx context.Context, p access.Principal, m meta, change
 	}
 	out := make([]Event, n)
 	for i, c := range changes[:n] {
-		data, err := now.of[c.Message].encode(m.ID, c.Message, opened)
-		if err != nil {
-			return nil, err
-		}
-		out[i] = Event{c.ID, string(c.Kind), data}
+		out[i] = Event{c.ID, string(c.Kind), now.of[c.Message].encode(m.ID, c.Message, opened)}
 	}
 	return out, nil
 }
@@ -268,32 +264,18 @@ func (n *messagesNow) get(ctx context.Context, rows store.Store, key string) (in
 }
 
 // encode is the api.MessageEvent of a message, with its bytes as they were opened.
-func (n messageNow) encode(threadID, messageID string, opened [][]byte) ([]byte, error) {
+func (n messageNow) encode(threadID, messageID string, opened [][]byte) []byte {
 	out := append([]byte(`{"thread":"`), threadID...)
 	if messageID != "" {
 		out = append(append(out, `","message_id":"`...), messageID...)
 	}
 	out = append(out, '"')
 	if n.text != 0 {
-		out = append(append(out, `,"message":`...), opened[n.text-1]...)
+		text := opened[n.text-1]
 		if n.reactions != 0 {
-			var err error
-			if out, err = appendReactions(out, opened[n.reactions-1]); err != nil {
-				return nil, err
-			}
+			text = withReactions(text, opened[n.reactions-1])
 		}
+		out = append(append(out, `,"message":`...), text...)
 	}
-	return append(out, '}'), nil
-}
-
-// appendReactions puts reactions, the text of their row, into the message that out ends with.
-func appendReactions(out, text []byte) ([]byte, error) {
-	var row struct {
-		Reactions jsontext.Value `json:"reactions"`
-	}
-	if err := json.Unmarshal(text, &row); err != nil {
-		return nil, fault.New(fault.Damaged, "the reactions to a message are damaged; restore the store from a backup")
-	}
-	out = append(out[:len(out)-1], `,"reactions":`...)
-	return append(append(out, row.Reactions...), '}'), nil
+	return append(out, '}')
 }
