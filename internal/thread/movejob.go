@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/job"
+	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
 
@@ -125,7 +127,7 @@ type mover struct {
 }
 
 func (s *Service) moverOf(j job.Job) (mover, error) {
-	w := mover{Service: s, Job: j, at: new(moved), batch: moveBatch}
+	w := mover{Service: s, Job: j, at: new(moved), batch: s.moveBatch}
 	return w, j.Decode(&w.args, w.at)
 }
 
@@ -203,10 +205,10 @@ func (w mover) shred(ctx context.Context) error {
 		return nil
 	}
 	err := w.kms.ShredDEK(ctx, w.at.Shred)
-	if errors.Is(err, fault.NotFound) {
+	if err == nil || errors.Is(err, fault.NotFound) {
 		return nil
 	}
-	return err
+	return fault.Wrap(fault.Unavailable, err, "all rows are under the new DEK, but the KMS has not destroyed the old one: %s", fault.Of(err).Message)
 }
 
 // MoveJobs is what RotateDEK needs of the runner of jobs, which knows MoveKind.
@@ -268,8 +270,9 @@ const RotateAllJob = "thread-dek-all"
 
 // RotateAllArgs are the arguments of a RotateAllJob.
 type RotateAllArgs struct {
-	Plain bool `json:"plain,omitzero"` // only threads that are not encrypted, or not to the end
-	Rate  int  `json:"rate,omitzero"`  // rows per second at most; 0: as fast as it goes
+	Plain   bool     `json:"plain,omitzero"`   // only threads that are not encrypted, or not to the end
+	Threads []string `json:"threads,omitzero"` // IDs, in order, of those alone; none: of all
+	Rate    int      `json:"rate,omitzero"`    // rows per second at most; 0: as fast as it goes
 }
 
 // RotateAllKind is the job that does what MoveKind does for every thread that is
@@ -369,6 +372,25 @@ func (w allMover) next(ctx context.Context) (s job.Step, err error) {
 	return s.At(w.at)
 }
 
+// threadAfter is Service.threadAfter among the threads of the job.
+func (w allMover) threadAfter(ctx context.Context, after string) (id string, rec store.Record, err error) {
+	if len(w.all.Threads) == 0 {
+		return w.Service.threadAfter(ctx, after)
+	}
+	i, found := slices.BinarySearch(w.all.Threads, after)
+	if found {
+		i++
+	}
+	if i == len(w.all.Threads) {
+		return "", rec, nil
+	}
+	id = w.all.Threads[i]
+	if rec, err = w.store.Get(ctx, layout.ThreadMeta(id)); errors.Is(err, store.ErrNotFound) {
+		err = nil
+	}
+	return id, rec, store.Fault(err)
+}
+
 // concerns reports whether m is for this job.
 func (w allMover) concerns(m meta) bool {
 	switch {
@@ -387,9 +409,9 @@ const longestPause = 5 * time.Second
 // it for those of the last one.
 func (w allMover) pace() (batch int, pause time.Duration) {
 	if w.all.Rate <= 0 {
-		return moveBatch, 0
+		return w.moveBatch, 0
 	}
-	batch = min(moveBatch, w.all.Rate*int(longestPause/time.Second))
+	batch = min(w.moveBatch, w.all.Rate*int(longestPause/time.Second))
 	return batch, min(longestPause, time.Duration(w.at.Rows)*time.Second/time.Duration(w.all.Rate))
 }
 

@@ -199,3 +199,15 @@ func retryKEK(ctx context.Context, try func() error) error {
 		return err
 	})
 }
+
+// orChanged is err, of a write to m, or store.ErrConflict if it may be only that the
+// thread was re-encrypted since m was read, and the DEK of then is no more.
+func (s *Service) orChanged(ctx context.Context, m meta, err error) error {
+	if !errors.Is(err, fault.Damaged) {
+		return err
+	}
+	if now, failed := s.record(ctx, m.ID); failed == nil && now.KMS.KeyID != m.KMS.KeyID {
+		return store.ErrConflict
+	}
+	return err
+}

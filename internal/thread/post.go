@@ -87,7 +87,7 @@ func (s *Service) tryPost(ctx context.Context, p access.Principal, threadID stri
 		return nil, err
 	}
 	if err := s.put(ctx, m, id, sent, wire); err != nil {
-		return nil, err
+		return nil, s.orChanged(ctx, m, err)
 	}
 	return wire, nil // stored
 }

@@ -68,7 +68,7 @@ type openRow struct {
 // thread that is not encrypted, on a server that does not encrypt, that is their
 // text; otherwise it is a ciphertext under the thread's DEK, or there is an error.
 func (s *Service) encrypt(ctx context.Context, m meta, rows ...openRow) ([][]byte, error) {
-	dek, err := s.writable(m)
+	dek, err := s.dekOf(ctx, m)
 	if err != nil {
 		return nil, err
 	}
@@ -85,11 +85,11 @@ func (s *Service) encrypt(ctx context.Context, m meta, rows ...openRow) ([][]byt
 	}
 	res, err := s.kms.Encrypt(ctx, items)
 	if err := kmsFault(err, len(res), len(items)); err != nil {
-		return nil, err
+		return nil, s.orChanged(ctx, m, err)
 	}
 	for i, r := range res {
 		if err := checkSealed(r, len(items[i].Plaintext)); err != nil {
-			return nil, err
+			return nil, s.orChanged(ctx, m, err)
 		}
 		out[i] = r.Ciphertext
 	}

@@ -90,6 +90,7 @@ type Service struct {
 	last       atomic.Int64 // the last time that tick gave out
 	together   together     // the posts that are on their way
 	hub        hub          // those who follow threads
+	moveBatch  int          // rows of one batch of a re-encryption
 }
 
 // New returns a Service. It reads nothing yet.
@@ -97,7 +98,7 @@ func New(c Config) *Service {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Service{store: c.Store, kms: c.KMS, authority: c.Gate, breakGlass: c.BreakGlass, plain: c.Plain, now: c.Now}
+	return &Service{store: c.Store, kms: c.KMS, authority: c.Gate, breakGlass: c.BreakGlass, plain: c.Plain, now: c.Now, moveBatch: moveBatch}
 }
 
 // tick returns the time in nanoseconds since 1970, at least 1 and greater than
