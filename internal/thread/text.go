@@ -93,14 +93,15 @@ func parseMessage(text []byte) (api.Message, error) {
 	err := json.Unmarshal(text, &m, loose)
 	head, err1 := appendHead(nil, m)
 	tail, err2 := appendTail(nil, m)
-	if errors.Join(err, err1, err2) != nil || len(text) < len(head)+len(tail) || !bytes.HasPrefix(text, head) || !bytes.HasSuffix(text, tail) {
+	rest, starts := bytes.CutPrefix(text, head)
+	body, ends := bytes.CutSuffix(rest, tail)
+	if errors.Join(err, err1, err2) != nil || !starts || !ends || m.Deleted == (len(body) > 0) {
 		return api.Message{}, fault.New(fault.Damaged, "a message of this thread is no text of a message; restore it from a backup")
 	}
-	m.Body = nil
-	if !m.Deleted {
-		m.Body = text[len(head) : len(text)-len(tail)]
+	m.Body, m.Version = body, max(m.Version, 1)
+	if m.Deleted {
+		m.Body = nil
 	}
-	m.Version = max(m.Version, 1)
 	return m, nil
 }
 
