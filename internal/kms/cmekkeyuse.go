@@ -17,7 +17,8 @@ import (
 // with caller, key, vault and path, before any is answered: where the audit
 // does not take them, the call fails with fault.Unavailable. An item fails with
 // fault.Forbidden of type "cmek_not_granted", whether there is no such key, or no
-// grant, or a row that does not open and so grants nothing; fault.Invalid, fault.TooLarge, or fault.Conflict of type "cmek_worn_out".
+// grant, or a row that does not open and so grants nothing; fault.Invalid,
+// fault.TooLarge, or fault.Conflict of type "cmek_worn_out".
 func (s *Service) CMEKSeal(ctx context.Context, caller string, items []kmsapi.CMEKSealItem) ([]kmsapi.CMEKSealResult, error) {
 	if err := checkBatch(len(items)); err != nil {
 		return nil, err

@@ -49,10 +49,11 @@ func (k RotationKeys) wipe() {
 // answers runs, or has ended already.
 //
 // fault.Invalid: CMEK is off, or req or a key is wrong, types cmek_old_key,
-// cmek_new_key and cmek_key_check among others. fault.Conflict, type cmek_rotating: a rotation to
-// another key has begun. fault.TooMany: 10 rotations of the org hold keys; a
-// request that takes one up needs room for its keys, too. The KMS counts, so that
-// a restart of the server forgets none, and one of the KMS all with their keys.
+// cmek_new_key and cmek_key_check among others. fault.Conflict, type
+// cmek_rotating: a rotation to another key has begun. fault.TooMany: 10 rotations
+// of the org hold keys; a request that takes one up needs room for its keys, too.
+// The KMS counts, so that a restart of the server forgets none, and one of the KMS
+// all, with their keys.
 func (r *Rotations) Rotate(ctx context.Context, p access.Principal, vaultID string, req api.RotateCMEK, keys RotationKeys) (api.CMEKRotationJob, error) {
 	defer keys.wipe()
 	v, err := r.gate(ctx, target{p: p, action: access.VaultCMEK, vault: vaultID, as: "vault.cmek_rotate"})
@@ -103,8 +104,8 @@ func (v vault) checkRotate(req api.RotateCMEK, keys RotationKeys) error {
 	return nil
 }
 
-// shareRetry is how long to wait for the org's share of the KMS: until one of its
-// rotations ends, or one-time keys expire, which nobody knows better.
+// shareRetry is how long to wait when the org's share of the KMS is used up, which
+// lasts until a rotation of it ends or a one-time key expires.
 const shareRetry = time.Minute
 
 // openSession gives the KMS the keys, which says whether they are those of a, and
