@@ -142,6 +142,5 @@ func (s *Service) delete(ctx context.Context, m meta) error {
 	if err := m.put(&b); err != nil {
 		return err
 	}
-	_, err := s.store.Commit(ctx, &b)
-	return err
+	return s.commit(ctx, &b, m.ID, changeThread, "") // who follows it hears of the end at once
 }
