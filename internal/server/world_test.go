@@ -1,8 +1,6 @@
 package server_test
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -103,7 +101,7 @@ func (w *world) do(sc scenario) answer {
 		w.t.Fatalf("%s: %v", sc.call, err)
 	}
 	defer res.Body.Close()
-	body, err := readBody(res)
+	body, err := io.ReadAll(res.Body)
 	if err != nil {
 		w.t.Fatalf("%s: %v", sc.call, err)
 	}
@@ -111,22 +109,6 @@ func (w *world) do(sc scenario) answer {
 	w.heard.hear(r, sc.body, a)
 	w.check(sc, a)
 	return a
-}
-
-// readBody reads an answer; of one that goes on, the first two blocks of lines: of
-// which the first has the comment, the second an event or a heartbeat.
-func readBody(res *http.Response) ([]byte, error) {
-	if res.Header.Get("Content-Type") != eventStream {
-		return io.ReadAll(res.Body)
-	}
-	var body []byte
-	for in := bufio.NewReader(res.Body); bytes.Count(body, []byte("\n\n")) < 2; {
-		line, err := in.ReadBytes('\n')
-		if body = append(body, line...); err != nil {
-			return body, err
-		}
-	}
-	return body, nil
 }
 
 // text is what a GET that is not answered in JSON answers.
