@@ -45,7 +45,7 @@ var (
 type Job struct {
 	ID        string          `json:"id"` // a UUID; of two jobs the one made later has the greater ID
 	Kind      string          `json:"kind"`
-	Args      json.RawMessage `json:"args,omitempty"` // as given to Start; never a secret
+	Args      json.RawMessage `json:"args,omitzero"` // as given to Start; never a secret
 	Status    Status          `json:"status"`
 	Total     int             `json:"total"`     // units of work, as counted at the start; more may come
 	Processed int             `json:"processed"` // units done, failed ones included

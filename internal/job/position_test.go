@@ -1,11 +1,13 @@
 package job
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
 
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/store/memstore"
 )
 
 func TestDecodeReadsWhatAtLeftAndRefusesAllElse(t *testing.T) {
@@ -36,5 +38,24 @@ func TestDecodeReadsWhatAtLeftAndRefusesAllElse(t *testing.T) {
 		if err := bad.Decode(&args, &at); !errors.Is(err, fault.Damaged) || !strings.Contains(err.Error(), "some-kind") {
 			t.Errorf("%s at %s: %v", bad.Args, bad.Cursor, err)
 		}
+	}
+}
+
+func TestArgumentsOfNoMembersSurviveTheRow(t *testing.T) {
+	mem := memstore.New()
+	defer mem.Close()
+	kinds := []Kind{{Name: "some-kind", Step: func(context.Context, Job) (Step, error) { return Step{}, ErrInterrupted }}}
+	r := New(Config{Store: mem, Kinds: kinds})
+	defer r.Close()
+	started, err := r.Start(t.Context(), "some-kind", struct{}{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := r.Get(t.Context(), started.ID)
+	if err == nil {
+		err = j.Decode(&struct{}{}, &struct{}{})
+	}
+	if err != nil {
+		t.Errorf("a job of arguments %q: %v", j.Args, err)
 	}
 }
