@@ -49,7 +49,7 @@ var errAlone = errors.New("the group failed")
 // with this ID or, where sent is not empty, under sent, or m changed since it was
 // read: then the error is store.ErrConflict.
 func (s *Service) put(ctx context.Context, m meta, messageID, sent string, wire []byte) error {
-	dek, err := s.writable(m)
+	dek, err := s.dekOf(ctx, m)
 	if err != nil {
 		return err
 	}
