@@ -133,12 +133,17 @@ func (r reacting) apply(l look) ([]byte, error) {
 	if len(all) == 0 {
 		return nil, nil
 	}
-	text, err := json.Marshal(reactions{l.ID, all}, json.Deterministic(true))
-	switch {
-	case err != nil:
-		return nil, fault.New(fault.Internal, "the reactions do not encode")
-	case !r.back && (len(all) > maxReactions || len(text) > maxReacted):
+	text, err := reactions{l.ID, all}.encode()
+	if err == nil && !r.back && (len(all) > maxReactions || len(text) > maxReacted) {
 		return nil, fault.New(fault.Conflict, "a message takes %d reactions, %d bytes in all, and this one has as many; take one back first", maxReactions, maxReacted)
+	}
+	return text, err
+}
+
+func (r reactions) encode() ([]byte, error) {
+	text, err := json.Marshal(r, json.Deterministic(true))
+	if err != nil {
+		return nil, fault.New(fault.Internal, "the reactions do not encode")
 	}
 	return text, nil
 }

@@ -1,0 +1,162 @@
+package thread
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/layout"
+)
+
+func TestTheSameRequestAgainAnswersTheSameMessage(t *testing.T) {
+	w := newWorld(t)
+	th := w.thread(t, owner, "t")
+	to := w.say(t, th.ID, "to")
+	req := api.PostMessage{Body: []byte(` {"a" : 1 } `), ReplyTo: to}
+	once := PostOptions{IdempotencyKey: "a key ~"}
+	post := func(req api.PostMessage) ([]byte, error) { return w.PostWith(t.Context(), owner, th.ID, req, once) }
+	answer, err := post(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := decodeAs[api.Message](t, answer)
+	again := func(when string) {
+		t.Helper()
+		before := w.dump(t)
+		full, user := req, req
+		full.TS, user.Role = m.TS, "user" // what the first one left out
+		for _, req := range []api.PostMessage{req, full, user} {
+			if got, err := post(req); err != nil || !bytes.Equal(got, answer) {
+				t.Errorf("%s: %s, %v", when, got, err)
+			}
+		}
+		for name, req := range map[string]api.PostMessage{
+			"body": {Body: []byte(`{"a" : 1 } `), ReplyTo: to}, "role": {Body: req.Body, ReplyTo: to, Role: "tool"},
+			"reply": {Body: req.Body}, "ts": {Body: req.Body, ReplyTo: to, TS: m.TS + 1},
+		} {
+			if got, err := post(req); !errorIs(err, fault.Conflict) || got != nil {
+				t.Errorf("%s, another %s: %s, %v", when, name, got, err)
+			}
+		}
+		w.unchanged(t, before)
+	}
+	again("at once")
+	w.react(t, owner, th.ID, m.ID, "+")
+	again("after a reaction")
+	w.edit(t, owner, th.ID, m.ID, "b")
+	w.edit(t, owner, th.ID, m.ID, "c")
+	again("after edits")
+	w.unsay(t, th.ID, to)
+	again("when what it replies to was deleted")
+	w.unsay(t, th.ID, m.ID)
+	before := w.dump(t)
+	_, err = post(req)
+	wantCode(t, err, fault.Conflict)
+	w.unchanged(t, before)
+}
+
+func TestAKeyIsOnePrincipalsInOneThread(t *testing.T) {
+	w := newWorld(t)
+	th, other := w.thread(t, owner, "t"), w.thread(t, owner, "other")
+	end := access.Principal{Kind: access.EndUser, ID: owner.ID, OrgID: owner.OrgID}
+	w.share(t, th.ID, mate, end)
+	made := map[string]bool{}
+	for _, c := range []struct {
+		p      access.Principal
+		thread string
+		key    string
+	}{{owner, th.ID, "k"}, {mate, th.ID, "k"}, {end, th.ID, "k"}, {owner, other.ID, "k"}, {owner, th.ID, "k2"}, {owner, th.ID, ""}, {owner, th.ID, ""}} {
+		raw, err := w.PostWith(t.Context(), c.p, c.thread, api.PostMessage{Body: quoted("x")}, PostOptions{IdempotencyKey: c.key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		made[c.thread+decodeAs[api.Message](t, raw).ID] = true
+	}
+	if len(made) != 7 {
+		t.Errorf("%d messages", len(made))
+	}
+	before := w.dump(t)
+	for _, key := range []string{strings.Repeat("k", 256), "a\nb", "ü", "\x7f", "\xff"} {
+		_, err := w.PostWith(t.Context(), owner, th.ID, api.PostMessage{Body: quoted("x")}, PostOptions{IdempotencyKey: key})
+		wantCode(t, err, fault.Invalid)
+	}
+	w.unchanged(t, before)
+	if _, err := w.PostWith(t.Context(), owner, th.ID, api.PostMessage{Body: quoted("x")}, PostOptions{IdempotencyKey: strings.Repeat("~", 255)}); err != nil {
+		t.Error(err)
+	}
+}
+
+// A request that is sent many times at once makes one message, and all are told.
+func TestRequestsOfOneKeyThatMeetMakeOneMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, ts := range []int64{0, 7} {
+			w := newWorld(t)
+			th := w.thread(t, owner, "t")
+			servers := []*Service{w.Service, w.another()}
+			answers := make([]string, 40)
+			var all sync.WaitGroup
+			for i := range answers {
+				all.Go(func() {
+					raw, err := servers[i%2].PostWith(context.Background(), owner, th.ID, api.PostMessage{Body: quoted("x"), TS: ts}, PostOptions{IdempotencyKey: "k"})
+					if err != nil {
+						t.Error(err)
+					}
+					answers[i] = string(raw)
+				})
+			}
+			all.Wait()
+			for _, a := range answers {
+				if a != answers[0] {
+					t.Errorf("answered %s and %s", answers[0], a)
+				}
+			}
+			if got := w.list(t, owner, th.ID, MessageQuery{}).Messages; len(got) != 1 {
+				t.Errorf("%d messages", len(got))
+			}
+		}
+	})
+}
+
+func TestARequestWhoseAnswerWasLostIsAnsweredByTheNext(t *testing.T) {
+	w := newWorld(t)
+	th := w.thread(t, owner, "t")
+	w.store.afterCommit = func() error { return errors.New("the connection broke") }
+	once := PostOptions{IdempotencyKey: "k"}
+	_, err := w.PostWith(t.Context(), owner, th.ID, api.PostMessage{Body: quoted("x")}, once)
+	wantCode(t, err, fault.Internal)
+	w.store.afterCommit = nil
+	raw, err := w.PostWith(t.Context(), owner, th.ID, api.PostMessage{Body: quoted("x")}, once)
+	if got := w.list(t, owner, th.ID, MessageQuery{}).Messages; err != nil || len(got) != 1 || got[0].ID != decodeAs[api.Message](t, raw).ID {
+		t.Errorf("%s, %v; the list %v", raw, err, got)
+	}
+}
+
+func TestTheRowOfARequestSaysWhenAndWhat(t *testing.T) {
+	w := newWorld(t)
+	th := w.thread(t, owner, "t")
+	raw, err := w.PostWith(t.Context(), owner, th.ID, api.PostMessage{Body: quoted("x"), TS: 7}, PostOptions{IdempotencyKey: canary})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, id, err := parseSent(w.get(t, sentTo(th.ID, owner, canary)))
+	if err != nil || at != w.clock.Load() || id != decodeAs[api.Message](t, raw).ID || id != layout.MessageID(7, 0) {
+		t.Errorf("%d %s, %v", at, id, err)
+	}
+	for key := range w.dump(t) {
+		if strings.Contains(key, canary) {
+			t.Errorf("the key lies in clear in %s", key)
+		}
+	}
+	for _, bad := range []string{"", "7", "x " + id, "7 x", id} {
+		if _, _, err := parseSent([]byte(bad)); !errorIs(err, fault.Damaged) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
