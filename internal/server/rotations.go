@@ -32,7 +32,11 @@ func (h rotations) status(ctx context.Context, c *httpx.Call) (api.CMEKStatus, e
 	if err != nil {
 		return api.CMEKStatus{}, err
 	}
-	return h.service.Status(ctx, c.Principal, c.Param("vault"), q.Get("keys") != "false")
+	switch q.Get("keys") {
+	case "", "true", "false":
+		return h.service.Status(ctx, c.Principal, c.Param("vault"), q.Get("keys") != "false")
+	}
+	return api.CMEKStatus{}, fault.New(fault.Invalid, "keys is true or false")
 }
 
 func (h rotations) rotate(ctx context.Context, c *httpx.Call, req api.RotateCMEK) (api.CMEKRotationJob, error) {

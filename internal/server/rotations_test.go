@@ -103,6 +103,7 @@ func TestAVaultIsRotatedWithKeysInHeaders(t *testing.T) {
 	}
 	w.readsUnder(w.fresh)
 	w.do(scenario{call: "GET " + w.vault + "/cmek", status: 200, want: []string{`"fingerprint":"` + w.fresh.Fingerprint(), `"key_check":"` + w.fresh.Check(w.id()), `"versions":7`, `"newest":3`}})
+	w.do(scenario{call: "GET " + w.vault + "/cmek?keys=maybe", status: 400, want: []string{"keys is true or false"}})
 	w.do(scenario{call: "GET " + w.vault + "/cmek?keys=false", status: 200, forbid: []string{`"versions"`, `"keys"`}})
 	w.do(scenario{call: "POST " + w.vault + "/cmek-rotate", header: w.headers(), body: w.body(), status: 400})
 	events := w.do(scenario{call: "GET /v1/audit/events?limit=100", status: 200, forbid: w.canaries})

@@ -28,7 +28,7 @@ func (s *Service) EnableCMEK(ctx context.Context, p access.Principal, vaultID st
 	}
 	return s.changeCMEK(ctx, target{p: p, action: access.VaultCMEK, vault: vaultID, as: as}, func(v *vault) error {
 		if !p.Plan.AllowsCMEK() {
-			return fault.New(fault.Forbidden, "customer-managed keys need the business or enterprise plan")
+			return fault.New(fault.Forbidden, "customer-managed keys need the business or enterprise plan; the operator gives the org one: keyfold admin plan ORG PLAN")
 		}
 		fingerprint := strings.ToLower(req.Fingerprint)
 		switch {
@@ -41,7 +41,7 @@ func (s *Service) EnableCMEK(ctx context.Context, p access.Principal, vaultID st
 		case v.Rotation != nil:
 			return errRotating
 		case v.Fingerprint != "" && replaces == "":
-			return invalid("CMEK is enabled for this vault already; disable it first, rotate the key, or name it in replaces")
+			return invalid("CMEK is enabled for this vault already: another key is in place; to replace it send replaces with the fingerprint of the old one, or rotate the key")
 		case v.Fingerprint != replaces:
 			return mismatch("the vault's key is not the one to be replaced; read the vault for its fingerprint and decide anew")
 		case fingerprint == replaces:
