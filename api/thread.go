@@ -135,8 +135,10 @@ type Retention struct {
 // RetentionPreview is the body of GET /v1/retention/preview: what a run would purge now.
 type RetentionPreview struct {
 	Threads  int `json:"threads"`
-	Messages int `json:"messages"`
-	Held     int `json:"held"` // threads that a legal hold keeps
+	Messages int `json:"messages"` // of other threads
+	Held     int `json:"held"`     // threads of which a legal hold keeps something; at most 1000 are counted
+
+	Partial bool `json:"partial,omitzero"` // there is more: a preview looks at a million messages and index entries
 }
 
 // MessageEvent is the data of an event of GET /v1/threads/{thread}/events, whose

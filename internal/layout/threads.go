@@ -1,6 +1,10 @@
 package layout
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
 
 // Rows of a thread, beside thread:<thread>:meta and thread:<thread>:msg:<ts>-<seq>,
 // which is the newest version of a message:
@@ -18,6 +22,7 @@ import "fmt"
 //	retention:<org>                              how long it keeps threads and messages
 //	gone:<org>:<deleted>-<thread>                index: a deleted thread (empty value)
 //	gone:<org>:<deleted>-<thread>-<ts>-<seq>     index: a deleted message of a thread (empty value)
+//	retentionrun                                 which job purges, or did last, and when it began; of all orgs
 //
 // del, msg, past and react rows are nonce | ciphertext | tag, nothing else; they
 // are re-encrypted in the order of their keys.
@@ -32,6 +37,12 @@ func PastName(id string, n int) string { return fmt.Sprintf("past:%s:%010d", id,
 // Retention is the key of how long an org keeps threads; with an empty org it begins all of them.
 func Retention(org string) string { return "retention:" + org }
 
+// RetentionRun is the key of the last purge.
+func RetentionRun() string { return "retentionrun" }
+
+// OrgThreadsOfAll begins the index entries of the threads of all authors of an org.
+func OrgThreadsOfAll(org string) string { return "orgthread:" + org + ":" }
+
 // Gone is the index entry of a deleted thread or, with a message ID, message.
 func Gone(org string, deleted int64, thread, message string) string {
 	key := fmt.Sprintf("%s%020d-%s", GoneOf(org), deleted, thread)
@@ -43,3 +54,17 @@ func Gone(org string, deleted int64, thread, message string) string {
 
 // GoneOf begins the index entries of all deleted threads and messages of an org.
 func GoneOf(org string) string { return "gone:" + org + ":" }
+
+// ParseGone reads what Gone made for an org.
+func ParseGone(org, key string) (deleted int64, thread, message string, ok bool) {
+	rest, ok := strings.CutPrefix(key, GoneOf(org))
+	if !ok || len(rest) < 20+1+36 || rest[20] != '-' {
+		return 0, "", "", false
+	}
+	deleted, err := strconv.ParseInt(rest[:20], 10, 64)
+	thread, message = rest[21:57], rest[57:]
+	if message != "" {
+		message, ok = strings.CutPrefix(message, "-")
+	}
+	return deleted, thread, message, ok && err == nil && key == Gone(org, deleted, thread, message)
+}

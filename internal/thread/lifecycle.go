@@ -138,7 +138,11 @@ func (s *Service) Delete(ctx context.Context, p access.Principal, threadID strin
 func (s *Service) delete(ctx context.Context, m meta) error {
 	var b store.Batch
 	b.Delete(m.index())
+	for _, p := range m.Parts {
+		b.Delete(layout.OrgThread(m.Org, p.ID, m.CreatedTS, m.ID))
+	}
 	m.Deleted, m.DeletedTS = true, s.tick()
+	b.Put(layout.Gone(m.Org, m.DeletedTS, m.ID, ""), nil)
 	if err := m.put(&b); err != nil {
 		return err
 	}

@@ -37,6 +37,7 @@ type meta struct {
 	CMEK      string         `json:"cmek_fingerprint,omitzero"` // of the customer's key that bodies are sealed with
 	Parts     []participant  `json:"participants,omitzero"`
 	Hold      *hold          `json:"hold,omitzero"`
+	Purge     *purging       `json:"purge,omitzero"` // it is deleted for good
 	rev       store.Revision // of the record that this was read from
 }
 
@@ -52,6 +53,14 @@ type hold struct {
 	By     string `json:"by"` // ID of the user who set it
 	Since  int64  `json:"since"`
 	Reason string `json:"reason,omitzero"`
+}
+
+// purging says that a deleted thread is on its way out of the store: its DEKs are
+// being destroyed or are, its rows go, and nothing brings it back. Its KMS names no
+// key and it moves no more.
+type purging struct {
+	Since int64    `json:"since"`
+	DEKs  []string `json:"deks,omitzero"` // key IDs
 }
 
 // kmsMeta names the thread's DEK. WrappedDEK is a copy for recovery; the KMS

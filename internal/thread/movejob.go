@@ -354,11 +354,11 @@ func (w allMover) next(ctx context.Context) (s job.Step, err error) {
 		}
 		w.at.Thread = id
 		m, err := parseMeta(id, rec)
-		if err != nil || m.KMS.plain() && !m.Plain {
+		if err != nil || m.KMS.plain() && !m.Plain && m.Purge == nil {
 			s.Failed = append(s.Failed, "thread "+id)
 			continue
 		}
-		if !w.concerns(m) {
+		if m.Purge != nil || !w.concerns(m) {
 			continue
 		}
 		processed, failed := s.Processed, s.Failed

@@ -171,6 +171,7 @@ func (w rewrapping) pass(ctx context.Context) (job.Step, error) {
 		w.at.After = id
 		m, err := parseMeta(id, rec)
 		switch {
+		case err == nil && m.Purge != nil: // it has no DEK any more, or soon
 		case err != nil || m.KMS.plain() && !m.Plain:
 			s.Failed = append(s.Failed, "thread "+id)
 		case len(m.deksUnder(w.at.Version)) > 0:

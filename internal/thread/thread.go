@@ -161,7 +161,8 @@ func (s *Service) load(ctx context.Context, threadID string) (meta, error) {
 	return m, nil
 }
 
-// record reads a thread, which may be deleted. store.ErrNotFound: there is none.
+// record reads a thread, which may be deleted. store.ErrNotFound: there is none, or
+// it is being purged.
 func (s *Service) record(ctx context.Context, threadID string) (meta, error) {
 	if !isThreadID(threadID) {
 		return meta{}, store.ErrNotFound
@@ -173,6 +174,9 @@ func (s *Service) record(ctx context.Context, threadID string) (meta, error) {
 	m, err := parseMeta(threadID, rec)
 	if err != nil {
 		return meta{}, err
+	}
+	if m.Purge != nil {
+		return meta{}, store.ErrNotFound
 	}
 	return m, s.readCursor(ctx, &m)
 }
