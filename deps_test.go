@@ -67,7 +67,7 @@ var rooms = map[string]room{
 	"internal/token":    {floor: 4, ours: "api internal/access internal/fault internal/layout internal/sealed internal/store", others: "github.com/go-json-experiment/json github.com/golang-jwt/jwt/v5"},
 	"internal/trail":    {floor: 4, ours: "api auditcheck internal/access internal/fault internal/layout internal/sealed internal/store", others: "github.com/go-json-experiment/json"},
 	"internal/policy":   {floor: 3, ours: "api internal/access internal/fault internal/layout internal/store", others: jsonv2 + " " + uuid},
-	"internal/thread":   {floor: 3, ours: domain + " internal/job", others: jsonv2 + " " + uuid},
+	"internal/thread":   {floor: 3, ours: domain + " cmek internal/job", others: jsonv2 + " " + uuid},
 	"internal/vault":    {floor: 3, ours: domain + " cmek internal/job", others: jsonv2 + " " + uuid},
 
 	"internal/share":   {floor: 4, ours: "api cmek internal/access internal/fault internal/layout internal/store internal/vault", others: "github.com/go-json-experiment/json " + uuid},

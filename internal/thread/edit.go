@@ -71,6 +71,9 @@ func (s *Service) checkEdit(ctx context.Context, m meta, messageID string, req a
 			return err
 		}
 	}
+	if err := m.checkBlob(req.Body); err != nil {
+		return err
+	}
 	if err := checkRole(req.Role); err != nil {
 		return err
 	}

@@ -103,6 +103,7 @@ func (m meta) api() api.Thread {
 	return api.Thread{
 		ID: m.ID, Title: m.Title, Author: m.Author, Slug: slug(m.Title, m.ID),
 		CreatedTS: m.CreatedTS, UpdatedTS: m.UpdatedTS, Deleted: m.Deleted, DeletedTS: m.DeletedTS,
+		CMEKFingerprint: m.CMEK,
 	}
 }
 

@@ -68,6 +68,9 @@ func (s *Service) tryPost(ctx context.Context, p access.Principal, threadID stri
 	if err := check(&req); err != nil {
 		return nil, err
 	}
+	if err := m.checkBlob(req.Body); err != nil {
+		return nil, err
+	}
 	sent, wire, err := s.once(ctx, p, m, req, o.IdempotencyKey)
 	if wire != nil || err != nil {
 		return wire, err
