@@ -15,7 +15,8 @@ import (
 
 // Create makes a thread of p's, with a DEK of its own that is there before
 // the thread is. The title has 0 to MaxTitle characters, none of them control
-// characters. Errors: Unauthenticated, Invalid, Unavailable (nothing stored).
+// characters. Errors: Unauthenticated, Forbidden (the plan has no customers' keys),
+// Invalid, Unavailable (nothing stored).
 func (s *Service) Create(ctx context.Context, p access.Principal, req api.CreateThread) (api.Thread, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -27,8 +28,12 @@ func (s *Service) Create(ctx context.Context, p access.Principal, req api.Create
 	if err := checkTitle(req.Title); err != nil {
 		return api.Thread{}, err
 	}
+	fingerprint, err := checkFingerprint(p, req.CMEKFingerprint)
+	if err != nil {
+		return api.Thread{}, err
+	}
 	now := s.tick()
-	m := meta{Plain: s.plain, ID: id.String(), Org: p.OrgID, Author: p.ID, EndUser: p.Kind == access.EndUser, Title: req.Title, CreatedTS: now, UpdatedTS: now}
+	m := meta{Plain: s.plain, ID: id.String(), Org: p.OrgID, Author: p.ID, EndUser: p.Kind == access.EndUser, Title: req.Title, CMEK: fingerprint, CreatedTS: now, UpdatedTS: now}
 	lags := 0
 	err = store.Retry(ctx, func() error {
 		err := s.create(ctx, &m)
