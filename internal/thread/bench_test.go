@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/job"
 )
 
 // kib is a body of 1 KiB.
@@ -73,6 +75,42 @@ func BenchmarkListMessages50(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkMove rotates the DEK of a thread of 20,000 messages; one operation is one
+// message.
+func BenchmarkMove(b *testing.B) {
+	const messages = 20_000
+	s := openSite(b, b.TempDir())
+	defer s.close()
+	thread := benchThread(b, s.Service, 0)
+	var posting sync.WaitGroup
+	for range 32 {
+		posting.Go(func() {
+			for range messages / 32 {
+				if _, err := s.Post(context.Background(), owner, thread, api.PostMessage{Body: kib}); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	posting.Wait()
+	jobs := s.jobs()
+	defer jobs.Close()
+	b.ReportAllocs()
+	b.ResetTimer()
+	moved := 0
+	for moved < b.N {
+		_, j, err := s.RotateDEK(b.Context(), jobs, thread)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if j = await(b, jobs, j.ID); j.Status != job.Completed {
+			b.Fatalf("it ended as %+v", j)
+		}
+		moved += j.Processed
+	}
+	b.ReportMetric(float64(moved)/b.Elapsed().Seconds(), "messages/s")
 }
 
 func BenchmarkListThreads50(b *testing.B) {

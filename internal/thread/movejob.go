@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/keyfold/keyfold/internal/fault"
@@ -271,28 +270,36 @@ const RotateAllJob = "thread-dek-all"
 // RotateAllArgs are the arguments of a RotateAllJob.
 type RotateAllArgs struct {
 	Plain   bool     `json:"plain,omitzero"`   // only threads that are not encrypted, or not to the end
-	Threads []string `json:"threads,omitzero"` // IDs, in order, of those alone; none: of all
+	Threads []string `json:"threads,omitzero"` // IDs; none: all
 	Rate    int      `json:"rate,omitzero"`    // rows per second at most; 0: as fast as it goes
 }
 
 // RotateAllKind is the job that does what MoveKind does for every thread that is
-// there when it is started, one after the other. Its units are threads. One of
-// which rows open under neither DEK keeps both and is named, and so is one whose
-// record is damaged; another job's is left to that.
+// there when it is started, or those that are named, in the order of their IDs. Its
+// units are threads. One of which rows open under neither DEK keeps both and is
+// named, and so is one that is damaged or not there; one that another job takes up
+// meanwhile is left to that. A server that does not encrypt leaves threads alone
+// that are not encrypted.
 func (s *Service) RotateAllKind() job.Kind {
 	return job.Kind{
-		Name:  RotateAllJob,
-		Count: func(ctx context.Context, _ job.Job) (int, error) { return s.count(ctx) },
+		Name: RotateAllJob,
+		Count: func(ctx context.Context, j job.Job) (int, error) {
+			w, err := s.allMoverOf(j)
+			if n := len(w.all.Threads); n > 0 || err != nil {
+				return n, err
+			}
+			return s.count(ctx)
+		},
 		Step: func(ctx context.Context, j job.Job) (job.Step, error) {
-			w := allMover{mover: mover{Service: s, Job: j, at: new(moved)}}
-			if err := j.Decode(&w.all, w.at); err != nil {
+			w, err := s.allMoverOf(j)
+			if err != nil {
 				return job.Step{}, err
 			}
 			return w.step(ctx)
 		},
 		Undo: func(ctx context.Context, j job.Job) (store.Batch, error) {
-			w := allMover{mover: mover{Service: s, Job: j, at: new(moved)}}
-			if err := j.Decode(&w.all, w.at); err != nil {
+			w, err := s.allMoverOf(j)
+			if err != nil {
 				return store.Batch{}, err
 			}
 			return store.Batch{}, w.shred(ctx)
@@ -304,6 +311,11 @@ func (s *Service) RotateAllKind() job.Kind {
 type allMover struct {
 	mover
 	all RotateAllArgs
+}
+
+func (s *Service) allMoverOf(j job.Job) (allMover, error) {
+	w := allMover{mover: mover{Service: s, Job: j, at: new(moved)}}
+	return w, j.Decode(&w.all, w.at)
 }
 
 // step destroys the DEK of the thread that arrived with the last commit, keeps to
@@ -372,20 +384,21 @@ func (w allMover) next(ctx context.Context) (s job.Step, err error) {
 	return s.At(w.at)
 }
 
-// threadAfter is Service.threadAfter among the threads of the job.
+// threadAfter is Service.threadAfter among those that the job is for.
 func (w allMover) threadAfter(ctx context.Context, after string) (id string, rec store.Record, err error) {
 	if len(w.all.Threads) == 0 {
 		return w.Service.threadAfter(ctx, after)
 	}
-	i, found := slices.BinarySearch(w.all.Threads, after)
-	if found {
-		i++
+	for _, t := range w.all.Threads {
+		if t > after && (id == "" || t < id) {
+			id = t
+		}
 	}
-	if i == len(w.all.Threads) {
-		return "", rec, nil
+	if !isThreadID(id) {
+		return id, rec, nil
 	}
-	id = w.all.Threads[i]
-	if rec, err = w.store.Get(ctx, layout.ThreadMeta(id)); errors.Is(err, store.ErrNotFound) {
+	rec, err = w.store.Get(ctx, layout.ThreadMeta(id))
+	if errors.Is(err, store.ErrNotFound) {
 		err = nil
 	}
 	return id, rec, store.Fault(err)

@@ -1,0 +1,217 @@
+package thread
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/keyfold/keyfold/internal/job"
+	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
+	"github.com/keyfold/keyfold/internal/store/storetest"
+)
+
+// newFleet is a world of threads, all of 3 messages, the second one deleted.
+func newFleet(t testing.TB, n int) (x *shift, deks []string) {
+	x = &shift{world: newWorld(t), t: t}
+	for _, th := range x.fill(t, n) {
+		x.thread = th.ID
+		deks = append(deks, x.meta().KMS.KeyID)
+	}
+	return x, deks
+}
+
+func (x *shift) rotateAll(s store.Store, args RotateAllArgs) job.Job {
+	x.t.Helper()
+	_, jobs := x.process(s)
+	defer jobs.Close()
+	j, err := jobs.Start(x.t.Context(), RotateAllJob, args)
+	x.must(err)
+	j, _ = jobs.Wait(x.t.Context(), j.ID)
+	return j
+}
+
+// allArrived fails unless every thread has arrived under a DEK that is not in deks.
+func (x *shift) allArrived(deks []string) {
+	x.t.Helper()
+	for id, rec, err := x.threadAfter(x.t.Context(), ""); id != ""; id, rec, err = x.threadAfter(x.t.Context(), id) {
+		x.must(err)
+		x.thread = id
+		if m := decodeAs[meta](x.t, rec.Value); m.Moving != nil || slices.Contains(deks, m.KMS.KeyID) || len(x.rows()[m.KMS.KeyID]) != 3 {
+			x.t.Errorf("thread %s is %+v, %+v", id, m.KMS, m.Moving)
+		}
+	}
+	for _, dek := range deks {
+		if x.kms.has(dek) {
+			x.t.Errorf("%s is still in the KMS", dek)
+		}
+	}
+}
+
+func TestTheRotationOfAllThreadsSurvivesEveryCommit(t *testing.T) {
+	const threads = 4
+	last := 0
+	for at := 2; at == 2 || last == at-1; at++ {
+		for _, takes := range []bool{false, true} {
+			x, deks := newFleet(t, threads)
+			dying := &storetest.DyingStore{Store: x.store, At: at, Takes: takes}
+			x.rotateAll(dying, RotateAllArgs{})
+			if dying.Dead() {
+				last = at
+			}
+			_, jobs := x.process(x.store)
+			x.must(jobs.Resume(t.Context()))
+			all, err := jobs.List(t.Context())
+			x.must(err)
+			j := await(t, jobs, all[0].ID)
+			jobs.Close()
+			if x.completed(j); j.Processed != threads || j.Total != threads || x.kms.made > 2*threads+1 {
+				t.Errorf("%+v, %d DEKs made", j, x.kms.made)
+			}
+			if x.allArrived(deks); t.Failed() {
+				t.Fatalf("commit %d, took effect: %v", at, takes)
+			}
+		}
+	}
+	if last != 2*threads+2 { // of each thread the beginning and its rows; Start and the end
+		t.Errorf("the job had %d commits", last)
+	}
+}
+
+func TestTheRotationOfAllThreadsNamesThoseThatItCannotDo(t *testing.T) {
+	x, deks := newFleet(t, 5)
+	var ids []string
+	for id, _, err := x.threadAfter(t.Context(), ""); id != ""; id, _, err = x.threadAfter(t.Context(), id) {
+		x.must(err)
+		ids = append(ids, id)
+	}
+	x.overwrite(t, layout.ThreadMeta(ids[0]), []byte("{"))
+	x.thread = ids[2]
+	row := x.rows()[deks[2]][1].key(ids[2])
+	was := x.get(t, row)
+	x.overwrite(t, row, was[1:])
+	x.editMeta(t, ids[3], func(m *meta) { m.KMS = kmsMeta{} })
+	j := x.rotateAll(x.store, RotateAllArgs{})
+	if want := []string{"thread " + ids[0], "thread " + ids[2], "thread " + ids[3]}; j.Status != job.Completed || j.Processed != 5 || !slices.Equal(j.FailedOf, want) {
+		t.Errorf("the job ended as %+v", j)
+	}
+	if x.kms.has(deks[1]) || x.kms.has(deks[4]) || !x.kms.has(deks[0]) || !x.kms.has(deks[2]) || !x.kms.has(deks[3]) {
+		t.Errorf("shredded %v of %v", x.kms.shredded, deks)
+	}
+	x.overwrite(t, row, was)
+	none := "0198ffff-0000-7000-8000-000000000000"
+	j = x.rotateAll(x.store, RotateAllArgs{Threads: []string{none, ids[2], "no ID", ids[2]}})
+	if want := []string{"thread " + none, "thread no ID"}; j.Status != job.Completed || j.Processed != 3 || !slices.Equal(j.FailedOf, want) {
+		t.Errorf("the job of named threads ended as %+v", j)
+	}
+	x.arrived(deks[2])
+	if !x.kms.has(deks[0]) {
+		t.Error("it did another thread")
+	}
+}
+
+// A thread that was made since has a DEK that is younger than the job.
+func TestTheRotationOfAllThreadsLeavesYoungerThreadsAlone(t *testing.T) {
+	x, deks := newFleet(t, 2)
+	x.clock.Store(time.Now().Add(time.Hour).UnixNano())
+	x.thread = x.world.thread(t, owner, "younger").ID
+	younger := x.meta().KMS.KeyID
+	j := x.rotateAll(x.store, RotateAllArgs{})
+	if x.completed(j); j.Processed != 3 || !x.kms.has(younger) || x.kms.has(deks[0]) || x.kms.has(deks[1]) {
+		t.Errorf("%+v, shredded %v", j, x.kms.shredded)
+	}
+}
+
+func TestAJobOfThreadsInClearLeavesTheOthersAlone(t *testing.T) {
+	x, deks := newFleet(t, 3)
+	x.plain = true
+	th := x.world.thread(t, owner, "in clear")
+	for range 3 {
+		x.say(t, th.ID, canary)
+	}
+	if j := x.rotateAll(x.store, RotateAllArgs{Plain: true}); j.Status != job.Completed || j.Processed != 4 {
+		t.Errorf("the job ended as %+v", j)
+	}
+	x.thread = th.ID
+	x.arrived("")
+	for _, dek := range deks {
+		if !x.kms.has(dek) {
+			t.Errorf("%s was shredded", dek)
+		}
+	}
+}
+
+// TestACancelledRotationOfAllThreadsLeavesNoDEKThatNobodyNames cancels before each
+// commit: the flip of a thread and the shredding of its DEK are never parted.
+func TestACancelledRotationOfAllThreadsLeavesNoDEKThatNobodyNames(t *testing.T) {
+	for at := 2; at < 12; at++ {
+		x, _ := newFleet(t, 4)
+		_, jobs := x.process(x.store)
+		n := 0
+		x.store.beforeCommit = func() error {
+			if n++; n == at {
+				all, err := jobs.List(t.Context())
+				x.must(err)
+				_, err = jobs.Cancel(t.Context(), all[0].ID)
+				x.must(err)
+			}
+			return nil
+		}
+		j, err := jobs.Start(t.Context(), RotateAllJob, RotateAllArgs{})
+		x.must(err)
+		j = await(t, jobs, j.ID)
+		jobs.Close()
+		named := map[string]bool{}
+		for id, rec, err := x.threadAfter(t.Context(), ""); id != ""; id, rec, err = x.threadAfter(t.Context(), id) {
+			x.must(err)
+			m := decodeAs[meta](t, rec.Value)
+			named[m.KMS.KeyID] = true
+			if m.Moving != nil {
+				named[m.Moving.Old.KeyID] = true
+			}
+			if !x.kms.has(m.KMS.KeyID) || m.Moving != nil && !x.kms.has(m.Moving.Old.KeyID) {
+				t.Errorf("commit %d: thread %s has lost a DEK", at, id)
+			}
+		}
+		unused := 0 // made, and its commit refused: it has sealed nothing
+		for key := range x.kms.keys {
+			if !named[key] {
+				unused++
+			}
+		}
+		if unused > 1 || j.Status == job.Completed && unused > 0 {
+			t.Errorf("commit %d, %s: %d DEKs that nobody names", at, j.Status, unused)
+		}
+	}
+}
+
+func TestTheRateBoundsRowsPerSecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x, deks := newFleet(t, 10)
+		began := time.Now()
+		x.clock.Store(began.Add(-time.Hour).UnixNano())
+		for _, rate := range []int{1, 10, 1000} {
+			w := allMover{mover: mover{Service: x.Service, at: &moved{Rows: 7}}, all: RotateAllArgs{Rate: rate}}
+			batch, pause := w.pace()
+			if batch > x.moveBatch || pause > longestPause || time.Duration(batch)*time.Second/time.Duration(rate) > longestPause {
+				t.Errorf("rate %d: batches of %d, a pause of %v", rate, batch, pause)
+			}
+		}
+		x.ageAll(t)
+		x.completed(x.rotateAll(x.store, RotateAllArgs{Rate: 3}))
+		if took := time.Since(began); took < 9*time.Second {
+			t.Errorf("30 rows at 3 per second took %v", took)
+		}
+		x.allArrived(deks)
+	})
+}
+
+// ageAll makes all threads older than any job.
+func (x *shift) ageAll(t testing.TB) {
+	for id, _, err := x.threadAfter(context.Background(), ""); id != ""; id, _, err = x.threadAfter(context.Background(), id) {
+		x.must(err)
+		x.editMeta(t, id, func(m *meta) { m.CreatedTS = 1 })
+	}
+}
