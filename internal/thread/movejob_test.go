@@ -439,27 +439,36 @@ func TestADeletedThreadIsMovedToo(t *testing.T) {
 }
 
 func TestAThreadThatIsPurgedCancelsItsJob(t *testing.T) {
-	x := newShift(t, 45)
-	_, jobs := x.process(x.store)
-	defer jobs.Close()
-	n := 0
-	x.store.beforeCommit = func() error {
-		if n++; n == 4 {
+	for _, marked := range []bool{false, true} {
+		x := newShift(t, 45)
+		n := 0
+		x.store.beforeCommit = func() error {
+			if n++; n != 4 {
+				return nil
+			}
+			if marked {
+				x.editMeta(t, x.thread, func(m *meta) { m.Deleted, m.Purge, m.KMS, m.Moving = true, new(purging), kmsMeta{}, nil })
+				return nil
+			}
 			var b store.Batch
 			b.Delete(layout.ThreadMeta(x.thread))
 			_, err := x.store.Store.Commit(t.Context(), &b)
 			return err
 		}
-		return nil
+		if j := x.rotate(); j.Status != job.Cancelled || !strings.Contains(j.Error, "no such thread") {
+			t.Errorf("it ended as %+v", j)
+		}
+		s, jobs := x.process(x.store)
+		_, _, err := s.RotateDEK(t.Context(), jobs, x.thread)
+		wantCode(t, err, fault.NotFound)
+		_, _, err = s.RotateDEK(t.Context(), jobs, "no ID")
+		wantCode(t, err, fault.NotFound)
+		made := x.kms.made
+		if j := x.rotateAll(x.store, RotateAllArgs{}); marked && j.Failed != 0 || x.kms.made != made {
+			t.Errorf("of all threads: %+v", j)
+		}
+		jobs.Close()
 	}
-	if j := x.rotate(); j.Status != job.Cancelled || !strings.Contains(j.Error, "no such thread") {
-		t.Errorf("it ended as %+v", j)
-	}
-	s, _ := x.process(x.store)
-	_, _, err := s.RotateDEK(t.Context(), jobs, x.thread)
-	wantCode(t, err, fault.NotFound)
-	_, _, err = s.RotateDEK(t.Context(), jobs, "no ID")
-	wantCode(t, err, fault.NotFound)
 }
 
 // TestTheKEKIsRotatedMeanwhile lets a rotation of the threads' KEK and the rewrap
