@@ -113,6 +113,9 @@ func (w *rotationWait) after(ctx context.Context, known api.CMEKRotationJob, cal
 		return known, ctx.Err()
 	case w.answers > 0 && (IsUnavailable(err) || statusOf(err) == 0):
 		w.answers--
+		if known.Status == "interrupted" {
+			w.resumes++ // which nobody heard of
+		}
 		return known, nil
 	}
 	return known, err

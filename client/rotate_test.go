@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/client"
@@ -38,6 +39,7 @@ type fakeRotator struct {
 	startsAs string                // status that a POST answers
 	asked    int                   // how often a public key was asked for
 	gone     int                   // how many POSTs find the key gone that they are sealed to
+	away     int                   // how many POSTs after the first find the key process away
 }
 
 func newFakeRotator(t *testing.T, vaultsKey *cmek.Key) (*fakeRotator, *client.Client, *recorder) {
@@ -87,6 +89,11 @@ func (f *fakeRotator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		if f.started, f.headers = append(f.started, req), append(f.headers, r.Header); len(f.started) <= f.gone {
 			answer(400, api.Problem{Type: api.ProblemCMEKRotationKeyGone, Detail: "ask for another key"})
+			return
+		}
+		if len(f.started) > 1 && f.away > 0 {
+			f.away--
+			answer(503, api.Problem{Detail: "the key process is away"})
 			return
 		}
 		answer(202, job)
@@ -264,6 +271,25 @@ func TestAnInterruptedRotationGetsItsKeysAgain(t *testing.T) {
 	if bytes.Equal(f.started[0].SealedKeys.Enc, f.started[1].SealedKeys.Enc) {
 		t.Error("the same sealed keys were sent twice")
 	}
+}
+
+// A key process that is away for longer than a rotation may be without progress
+// costs none of the times that it may be taken up again.
+func TestAnInterruptedRotationWaitsForAKeyProcessThatIsAway(t *testing.T) {
+	old, fresh := cmek.Generate(), cmek.Generate()
+	f, _, _ := newFakeRotator(t, old)
+	synctest.Test(t, func(t *testing.T) {
+		c, err := client.New("http://127.0.0.1", "1ck_x", client.WithTransport(answering{f}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.away = 20
+		f.polls = []api.CMEKRotationJob{{Status: "interrupted"}, {Status: "running", Processed: 2}, {Status: "completed", Processed: 3}}
+		job, err := c.RotateCMEK(t.Context(), fakeVault, old, fresh, client.RotateOptions{})
+		if err != nil || job.Status != "completed" || f.away != 0 {
+			t.Errorf("%+v, %v; %d answers are left", job, err, f.away)
+		}
+	})
 }
 
 func TestAOneTimeKeyThatIsGoneIsAskedForOnceMore(t *testing.T) {
