@@ -265,6 +265,31 @@ func TestAChangeOfADeletedThreadIsNoChange(t *testing.T) {
 	}
 }
 
+func TestAChangeOfAMessageThatIsDeletedMeanwhileIsNoChange(t *testing.T) {
+	for name, write := range writes {
+		w := newWorld(t)
+		th := w.thread(t, owner, "t")
+		id := w.say(t, th.ID, "x")
+		w.react(t, owner, th.ID, id, "+")
+		if name == "React" {
+			if err := w.Unreact(t.Context(), owner, th.ID, id, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var before map[string]string
+		w.store.beforeCommit = func() error {
+			w.store.beforeCommit = nil
+			err := w.another().DeleteMessage(context.Background(), owner, th.ID, id)
+			before = w.dump(t)
+			return err
+		}
+		if err := write(w, t.Context(), th.ID, id); !errorIs(err, fault.NotFound) {
+			t.Errorf("%s: %v", name, err)
+		}
+		w.unchanged(t, before)
+	}
+}
+
 // Each of many edits at once is a version, and each post is there.
 func TestEditsPostsAndReactionsThatMeetLoseNothing(t *testing.T) {
 	w := newWorld(t)

@@ -12,9 +12,11 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/job"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/store/memstore"
@@ -26,6 +28,13 @@ type model struct {
 	*world
 	testing.TB
 	threads []*modelThread
+	rewraps *modelJob // of the KEK's rotation; nil: none
+}
+
+// modelJob is a job that the test takes on a step at a time.
+type modelJob struct {
+	job.Job
+	arrived bool // it has to be done yet
 }
 
 type modelThread struct {
@@ -34,6 +43,7 @@ type modelThread struct {
 	shared   bool            // mate takes part, as a writer
 	messages []*modelMessage // sorted by ID
 	sent     map[string]sentOnce
+	moves    *modelJob // of the rotation of its DEK; nil: none
 }
 
 // modelMessage is a message as it is answered now, and was: all its versions.
@@ -50,10 +60,12 @@ type sentOnce struct {
 func TestTheServiceDoesWhatItsModelDoes(tb *testing.T) {
 	rapid.Check(tb, func(t *rapid.T) {
 		m := &model{world: newWorldOn(memstore.New()), TB: tb}
+		m.restart(t)
 		t.Repeat(map[string]func(*rapid.T){
 			"create": m.create, "delete": m.remove, "share": m.share, "rename": m.rename, "threads": m.overview,
 			"post": m.say, "post more": m.say, "edit": m.edit, "unsay": m.unsay, "react": m.react,
 			"messages": m.page, "pages": m.page, "message": m.single, "versions": m.history, "count": m.number, "wait": m.wait, "restart": m.restart,
+			"move": m.move, "move more": m.move, "move on": m.move, "rewrap": m.rewrapped,
 		})
 	})
 }
@@ -401,7 +413,59 @@ func (m *model) wait(t *rapid.T) {
 	m.clock.Add(rapid.Int64Range(0, int64(2*countAge)).Draw(t, "time"))
 }
 
-func (m *model) restart(*rapid.T) { m.Service = m.another() }
+func (m *model) restart(*rapid.T) {
+	m.clock.Add(1e9)
+	m.Service = m.another()
+	m.moveBatch = 2
+}
+
+// move begins the rotation of a thread's DEK, or takes it a step on.
+func (m *model) move(t *rapid.T) {
+	th := m.some(t)
+	if th.moves == nil {
+		th.moves = newModelJob(MoveArgs{Thread: th.ID})
+	}
+	if th.moves.step(t, m.store, m.MoveKind()) {
+		th.moves = nil
+	}
+}
+
+// rewrapped rotates the KEK and rewraps the DEKs, a step each time.
+func (m *model) rewrapped(t *rapid.T) {
+	if m.rewraps == nil {
+		m.rewraps = newModelJob(RewrapArgs{Rotate: true})
+	}
+	if m.rewraps.step(t, m.store, m.RewrapKind()) {
+		m.rewraps = nil
+	}
+}
+
+func newModelJob(args any) *modelJob {
+	text, err := json.Marshal(args)
+	if err != nil {
+		panic(err)
+	}
+	return &modelJob{Job: job.Job{ID: uuid.NewString(), Args: text}}
+}
+
+// step takes j on and reports whether it has ended.
+func (j *modelJob) step(t *rapid.T, in store.Store, kind job.Kind) bool {
+	if j.arrived {
+		if err := kind.Done(context.Background(), j.Job); err != nil {
+			t.Fatal(err)
+		}
+		return true
+	}
+	s, err := kind.Step(context.Background(), j.Job)
+	if err != nil || len(s.Failed) > 0 {
+		t.Fatalf("%v, %v", s.Failed, err)
+	}
+	if _, err := in.Commit(context.Background(), &s.Batch); err != nil {
+		t.Fatal(err)
+	}
+	j.Cursor, j.arrived = s.Cursor, s.Done
+	return s.Done && kind.Done == nil
+}
 
 func (m *model) overview(t *rapid.T) {
 	p := m.who(t)
