@@ -4,4 +4,8 @@ package api
 type Health struct {
 	Status  string `json:"status"` // "ok"; of /v1/health "healthy" or "degraded", of /v1/health/hsm "ok" or "unavailable"
 	Version string `json:"version,omitzero"`
+
+	// Encryption is "off" where messages are stored in clear, as the server's
+	// configuration wants; left out otherwise.
+	Encryption string `json:"encryption,omitzero"`
 }

@@ -59,6 +59,7 @@ type options struct {
 	dir     string
 	kms     string
 	origins []string
+	plain   bool
 }
 
 // OnDisk keeps the data in dir, as "keyfold dev --data dir" does. Data that is
@@ -67,6 +68,13 @@ func OnDisk(dir string) Option { return func(o *options) { o.dir = dir } }
 
 // WithCORS lets pages of these origins call the server.
 func WithCORS(origins ...string) Option { return func(o *options) { o.origins = origins } }
+
+// WithoutEncryption has the server store the messages of threads in clear, until a
+// Restart after SetEncryption.
+func WithoutEncryption() Option { return func(o *options) { o.plain = true } }
+
+// SetEncryption says whether the server encrypts threads from the next Restart on.
+func (s *Server) SetEncryption(on bool) { s.options.plain = !on }
 
 // Start starts a server that stops at the end of the test.
 func Start(t testing.TB, opts ...Option) *Server {
@@ -131,6 +139,7 @@ func (s *Server) open() {
 	cfg := allinone.Config{
 		DataDir:     s.options.dir,
 		CORSOrigins: s.options.origins,
+		Plain:       s.options.plain,
 		SignUp:      identity.SignUpOpen,
 		Passwords:   password.New(password.Params{Memory: 64, Passes: 1, Lanes: 1}), // quick, and worth nothing elsewhere
 		PublicURL:   strings.Replace(s.URL, "127.0.0.1", "localhost", 1),            // passkeys are for names

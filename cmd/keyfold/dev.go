@@ -23,6 +23,7 @@ type devFlags struct {
 	rate            float64 // calls a second; 0: no limit
 	addr, data, kms string
 	cors            []string // origins
+	encryption      string
 	keep            bool
 }
 
@@ -54,6 +55,7 @@ for JSON) set what the flags do not.`,
 	f.StringVar(&d.kms, "kms", first(a.getenv("KEYFOLD_KMS"), allinone.Embedded), "key process: embedded, external, unix:///PATH or https://HOST:PORT (env KEYFOLD_KMS)")
 	f.Float64Var(&d.rate, "rate", 5000, "calls a second of one key, and of one address; 0: no limit")
 	f.StringSliceVar(&d.cors, "cors", nil, "let pages of these origins call the server, such as http://localhost:5173")
+	f.StringVar(&d.encryption, "encryption", first(a.getenv("KEYFOLD_ENCRYPTION"), "on"), "on, or off to have messages of new threads stored in clear (env KEYFOLD_ENCRYPTION)")
 	f.BoolVar(&d.keep, "keep", false, "leave DIR/dev.json at the end")
 	return cmd
 }
@@ -64,6 +66,10 @@ func (a *app) dev(ctx context.Context, d devFlags, onFailure func(error)) (err e
 	var logging cli.Log
 	if logging.UnmarshalText([]byte(first(a.getenv("KEYFOLD_LOG"), "warn"))) != nil {
 		return cli.Usagef("KEYFOLD_LOG wants debug, info, warn or error, and ,json after it for JSON")
+	}
+	var encrypts encryption
+	if err := encrypts.UnmarshalText([]byte(d.encryption)); err != nil {
+		return cli.Usagef("--encryption: %w", err)
 	}
 	log := logging.Logger(a.Err)
 	cfg, err := a.kmsConfig(d)
@@ -85,7 +91,7 @@ func (a *app) dev(ctx context.Context, d devFlags, onFailure func(error)) (err e
 	cfg.DataDir, cfg.Version, cfg.Log, cfg.OnFailure = d.data, cli.Version(), log, onFailure
 	// Generous, so that the test suites of real clients run.
 	cfg.SignUp, cfg.DefaultPlan, cfg.PublicURL = identity.SignUpOpen, access.Enterprise, "http://"+devHost(ln.Addr())
-	cfg.CORSOrigins = d.cors
+	cfg.CORSOrigins, cfg.Plain = d.cors, bool(!encrypts)
 	cfg.Limits = httpx.Limits{Principal: throttle.Rate{PerSecond: d.rate}, Address: throttle.Rate{PerSecond: d.rate}}
 	node, err := allinone.Open(ctx, cfg)
 	if err != nil {

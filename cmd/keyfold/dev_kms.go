@@ -49,6 +49,9 @@ func (d devFlags) keysAt() string {
 
 // warning says what trying it means.
 func (d devFlags) warning() string {
+	if d.encryption == "off" {
+		return "ENCRYPTION IS OFF: messages of new threads are stored in clear."
+	}
 	if d.kms == allinone.Embedded || d.kms == external {
 		return "For trying it only: whoever can read the data directory has all keys but the CMEK keys."
 	}

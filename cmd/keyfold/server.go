@@ -126,12 +126,13 @@ func (a *app) announceServer(s serverSettings, addr net.Addr) error {
 		Data      string `json:"data"`
 		KMS       string `json:"kms"`
 		SignUp    string `json:"sign_up"`
-	}{s.url(asked(s.Addr, addr)), s.PublicURL, s.Data, s.KMS.URL, s.SignUp}
+		Encrypts  string `json:"encryption"`
+	}{s.url(asked(s.Addr, addr)), s.PublicURL, s.Data, s.KMS.URL, s.SignUp, s.Encryption.String()}
 	if a.JSON {
 		return a.PrintJSON(said)
 	}
-	_, err := fmt.Fprintf(a.Out, "keyfold listens on %s\n  public URL  %s\n  data        %s\n  keys        %s\n  sign-up     %s\n",
-		said.URL, first(said.PublicURL, "-"), said.Data, said.KMS, said.SignUp)
+	_, err := fmt.Fprintf(a.Out, "keyfold listens on %s\n  public URL  %s\n  data        %s\n  keys        %s\n  sign-up     %s\n  encryption  %s\n",
+		said.URL, first(said.PublicURL, "-"), said.Data, said.KMS, said.SignUp, said.Encrypts)
 	return err
 }
 

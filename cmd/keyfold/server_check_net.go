@@ -91,6 +91,9 @@ func (s serverSettings) checkPeople(f *findings) {
 	plans := []string{string(access.Free), string(access.Pro), string(access.Business), string(access.Enterprise)}
 	f.oneOf("sign_up", s.SignUp, ways)
 	f.oneOf("default_plan", s.DefaultPlan, plans)
+	if !s.Encryption {
+		f.warnf("encryption: messages of new threads are stored in clear, and whoever reads the data directory or a backup of it reads them; write on unless that is what you want")
+	}
 	if s.SignUp == string(identity.SignUpOpen) {
 		f.warnf("sign_up: anybody who reaches the server can make an org of the %s plan; write invited or closed unless that is what you want", s.DefaultPlan)
 	}

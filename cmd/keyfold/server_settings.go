@@ -36,8 +36,9 @@ type serverSettings struct {
 		Root    string `yaml:"root" env:"KEYFOLD_BREAKGLASS_ROOT"`
 		Keyring string `yaml:"keyring" env:"KEYFOLD_BREAKGLASS_KEYRING"`
 	} `yaml:"breakglass"`
-	SignUp      string `yaml:"sign_up" env:"KEYFOLD_SIGN_UP"`
-	DefaultPlan string `yaml:"default_plan" env:"KEYFOLD_DEFAULT_PLAN"`
+	Encryption  encryption `yaml:"encryption" env:"KEYFOLD_ENCRYPTION"`
+	SignUp      string     `yaml:"sign_up" env:"KEYFOLD_SIGN_UP"`
+	DefaultPlan string     `yaml:"default_plan" env:"KEYFOLD_DEFAULT_PLAN"`
 	Proxies     struct {
 		Trusted []network `yaml:"trusted" env:"KEYFOLD_PROXIES"`
 		Header  string    `yaml:"header" env:"KEYFOLD_PROXY_HEADER"`
@@ -55,7 +56,7 @@ const xForwardedFor = "X-Forwarded-For"
 // defaultSettings is what counts where nothing is said. Where the keys and the
 // data are has no default.
 func defaultSettings() (s serverSettings) {
-	s.Addr = "127.0.0.1:7420"
+	s.Addr, s.Encryption = "127.0.0.1:7420", true
 	s.SignUp, s.DefaultPlan = string(identity.SignUpInvited), string(access.Enterprise)
 	s.Proxies.Header = xForwardedFor
 	s.Limits.Principal, s.Limits.Address = rate{PerSecond: 200, Burst: 400}, rate{PerSecond: 50, Burst: 100}
@@ -81,7 +82,7 @@ func (s serverSettings) config() allinone.Config {
 		SignUp:     identity.SignUp(s.SignUp), DefaultPlan: access.Plan(s.DefaultPlan), PublicURL: s.PublicURL,
 		Proxies:     httpx.Proxies{Header: s.Proxies.Header},
 		Limits:      httpx.Limits{Principal: throttle.Rate(s.Limits.Principal), Address: throttle.Rate(s.Limits.Address)},
-		CORSOrigins: s.CORSOrigins, Version: cli.Version(),
+		CORSOrigins: s.CORSOrigins, Version: cli.Version(), Plain: bool(!s.Encryption),
 	}
 	if s.kmsHasTLS() {
 		c.KMSTLS = allinone.TLSFiles{Cert: s.KMS.Cert, Key: s.KMS.Key, CA: s.KMS.CA}
@@ -101,6 +102,29 @@ func (s serverSettings) url(addr string) string {
 		return "http://" + addr
 	}
 	return "https://" + addr
+}
+
+// encryption says whether messages are encrypted: "on" or "off".
+type encryption bool
+
+// UnmarshalText reads on or off and nothing else.
+func (e *encryption) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "on":
+		*e = true
+	case "off":
+		*e = false
+	default:
+		return errors.New("write on, or off to have messages of new threads stored in clear")
+	}
+	return nil
+}
+
+func (e encryption) String() string {
+	if e {
+		return "on"
+	}
+	return "off"
 }
 
 // network is an address, or a network as CIDR: "10.0.0.7", "10.0.0.0/8".

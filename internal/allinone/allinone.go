@@ -64,6 +64,7 @@ type Config struct {
 	SignUp      identity.SignUp  // who may make an account; "": nobody
 	DefaultPlan access.Plan      // of an org that signs up; "": enterprise
 	Passwords   *password.Hasher // nil: one with the default parameters
+	Plain       bool             // messages of new threads are stored in clear, and the log says so again and again
 	PublicURL   string           // where people find the server: "https://keys.example.com"; "": links are paths, and there are no passkeys
 	Proxies     httpx.Proxies    // see server.Config
 	Limits      httpx.Limits     // see server.Config
@@ -164,9 +165,9 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	threads := thread.New(thread.Config{Store: n.Store, KMS: keys, Gate: gate, Now: cfg.Now, BreakGlass: offline})
+	threads := thread.New(thread.Config{Store: n.Store, KMS: keys, Gate: gate, Now: cfg.Now, BreakGlass: offline, Plain: cfg.Plain})
 	n.Jobs = job.New(job.Config{
-		Store: n.Store, Kinds: []job.Kind{vaults.RewrapKind(), vaults.RotationKind(), threads.RewrapKind(), threads.MoveKind(), threads.RotateAllKind(), box.RewrapKind(keys)}, Now: cfg.Now, Log: cfg.Log,
+		Store: n.Store, Kinds: []job.Kind{vaults.RewrapKind(), vaults.RotationKind(), threads.RewrapKind(), threads.MoveKind(), threads.RotateAllKind(), threads.EncryptKind(), box.RewrapKind(keys)}, Now: cfg.Now, Log: cfg.Log,
 		Holder: holder, Busy: n.busy,
 	})
 	n.opened = append(n.opened, func() error { n.Jobs.Close(); return nil })
@@ -184,12 +185,14 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 		Limits:      cfg.Limits,
 		Ready:       []server.Check{{Name: "store", Do: answers(n.Store)}, {Name: server.KeyProcess, Do: keys.answers}},
 		Version:     cfg.Version,
+		Plain:       cfg.Plain,
 		CORSOrigins: cfg.CORSOrigins,
 		Log:         cfg.Log,
 	}
 	if err := n.people(&s, box, t, cfg); err != nil {
 		return err
 	}
+	n.sayPlain(cfg)
 	mux := server.New(s)
 	n.mux.Store(mux)
 	n.Handler = n.counts(mux)

@@ -30,6 +30,7 @@ type admin struct {
 // Jobs is what the server needs of the runner of jobs.
 type Jobs interface {
 	Start(ctx context.Context, kind string, args any) (job.Job, error)
+	Wait(ctx context.Context, id string) (job.Job, error)
 	vault.Jobs
 }
 

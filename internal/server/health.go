@@ -21,6 +21,7 @@ const KeyProcess = "key process"
 type health struct {
 	checks  []Check
 	version string
+	plain   bool // see Config
 }
 
 // alive says that the process answers, and nothing of what it needs.
@@ -33,15 +34,24 @@ func (h health) ready(ctx context.Context, _ *httpx.Call) (api.Health, error) {
 	if err := h.check(ctx); err != nil {
 		return api.Health{}, err
 	}
-	return api.Health{Status: "ok", Version: h.version}, nil
+	return api.Health{Status: "ok", Version: h.version, Encryption: h.encryption()}, nil
 }
 
-// status tells people and clients what ready tells machines, always with 200.
+// status tells people and clients what ready tells machines, always with 200. A
+// server that does not encrypt does its work and is not healthy.
 func (h health) status(ctx context.Context, _ *httpx.Call) (api.Health, error) {
-	if h.check(ctx) != nil {
-		return api.Health{Status: "degraded", Version: h.version}, nil
+	out := api.Health{Status: "healthy", Version: h.version, Encryption: h.encryption()}
+	if h.plain || h.check(ctx) != nil {
+		out.Status = "degraded"
 	}
-	return api.Health{Status: "healthy", Version: h.version}, nil
+	return out, nil
+}
+
+func (h health) encryption() string {
+	if h.plain {
+		return "off"
+	}
+	return ""
 }
 
 // keys tells whether the KEKs can be used: ok or unavailable, always with 200.

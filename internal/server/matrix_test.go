@@ -174,6 +174,8 @@ var matrix = []row{
 
 	{"POST /admin/encryption/rotate-kek", `{"threads":true}`, "", dead, none, none, "403 403 202"},
 	{"POST /admin/encryption/rewrap", `{"threads":true}`, "", dead, none, none, "403 403 202"},
+	{"POST /admin/encryption/encrypt-existing", `{"all":true}`, "", dead, none, none, "403 403 200"},
+	{"POST /admin/encryption/encrypt-threads", `{}`, "", dead, none, none, "403 403 200"},
 	{"POST /admin/keys", `{"name":"n"}`, "", dead, none, none, "403 403 201"},
 	{"GET /admin/jobs", "", "", dead, none, none, "403 403 200"},
 	{"GET /admin/jobs/{job}", "", "", dead, none, none, "403 403 200"},

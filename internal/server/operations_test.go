@@ -232,6 +232,9 @@ var operations = []operationGroup{
 	{"admin", "For whoever runs the server, with an admin key.", []operation{
 		{"POST /admin/encryption/rotate-kek", "rotateKek", "Make new primary KEK versions and rewrap under them", api.RotateKEK{}, api.Jobs{}, 202, operationMore{headers: []string{"Location"}, fails: fails{404: ""}}},
 		{"POST /admin/encryption/rewrap", "rewrapDeks", "Rewrap under the present primary KEK versions", api.RotateKEK{}, api.Jobs{}, 202, operationMore{headers: []string{"Location"}, fails: fails{404: ""}}},
+		{"POST /admin/encryption/encrypt-existing", "encryptExisting", "Encrypt threads that were made while the server did not encrypt", api.EncryptExisting{}, api.ThreadEncryptions{}, 0, operationMore{
+			text: "The header Location names the job that does the rest, where there is one.", fails: fails{409: stillPlain}}},
+		{"POST /admin/encryption/encrypt-threads", "encryptThreads", "Encrypt all threads that were made while the server did not encrypt", api.EncryptThreads{}, api.EncryptedThreads{}, 0, operationMore{headers: []string{"Location"}, fails: fails{409: stillPlain}}},
 		{"GET /admin/jobs", "listJobs", "List jobs, newest first", nil, api.Jobs{}, 0, operationMore{}},
 		{"GET /admin/jobs/{job}", "getJob", "Show a job", nil, api.Job{}, 0, operationMore{}},
 		{"DELETE /admin/jobs/{job}", "cancelJob", "Cancel a job", nil, api.Job{}, 0, operationMore{}},
@@ -253,6 +256,8 @@ type (
 	fails  = map[int]string
 	params = []openapi.Param
 )
+
+const stillPlain = "The server does not encrypt."
 
 var (
 	fingerprintSchema = openapi.Schema{"type": "string", "pattern": "^[0-9a-f]{64}$"}

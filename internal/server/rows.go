@@ -20,7 +20,7 @@ const (
 // rows is the table of all routes. A row that does not say Public needs a
 // principal.
 func rows(cfg Config) []httpx.Row {
-	h := health{cfg.Ready, cfg.Version}
+	h := health{cfg.Ready, cfg.Version, cfg.Plain}
 	v := vaults{cfg.Vaults}
 	s := secrets{cfg.Vaults}
 	t := threads{cfg.Threads}
@@ -69,7 +69,7 @@ func rows(cfg Config) []httpx.Row {
 	for _, room := range []interface{ rows() []httpx.Row }{
 		auth{cfg.Identity}, mfa{cfg.Identity}, orgs{cfg.Identity}, agents{cfg.Identity}, keys{cfg.Identity}, signing{cfg.Identity},
 		tokens{cfg.Tokens, cfg.Gate}, policies{cfg.Policies}, shares{cfg.Shares}, devices{cfg.Devices}, audit{cfg.Audit},
-		billing{cfg.Gate, cfg.Identity, cfg.Vaults, cfg.Now}, cmekVersions{cfg.Vaults}, rotations{vault.NewRotations(cfg.Vaults, cfg.Jobs)},
+		billing{cfg.Gate, cfg.Identity, cfg.Vaults, cfg.Now}, cmekVersions{cfg.Vaults}, encryption{a, cfg.Threads}, rotations{vault.NewRotations(cfg.Vaults, cfg.Jobs)},
 	} {
 		rows = append(rows, room.rows()...)
 	}

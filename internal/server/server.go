@@ -46,6 +46,7 @@ type Config struct {
 	Proxies     httpx.Proxies    // whose word about a client's address counts
 	Limits      httpx.Limits     // of calls; zero: none
 	Ready       []Check          // what /readyz and /v1/health look at
+	Plain       bool             // messages of new threads are not encrypted; health says so
 	Version     string           // of the program, as health answers show it
 	CORSOrigins []string         // whose pages may call; see httpx.Config
 	Log         *slog.Logger     // nil: nothing is logged
