@@ -170,6 +170,18 @@ var matrix = []row{
 	{"GET /v1/threads/{thread}/messages", "", "", dead, "404 403 403 403 403 200", none, none},
 	{"GET /v1/threads/{thread}/messages/{message}", "", "", dead, "404 403 403 403 403 200", none, none},
 	{"GET /v1/threads/{thread}/events", "", "", dead, "404 403 403 403 403 200", none, none},
+	{"PUT /v1/threads/{thread}", `{"title":"t"}`, "", dead, "404 403 403 403 403 200", none, none},
+	{"PUT /v1/threads/{thread}/messages/{message}", `{"body":2}`, "", dead, "404 403 403 403 403 200", none, none},
+	{"DELETE /v1/threads/{thread}/messages/{message}", "", "{message}", dead, "404 403 403 403 403 204", none, none},
+	{"GET /v1/threads/{thread}/messages/{message}/versions", "", "", dead, "404 403 403 403 403 200", none, none},
+	{"GET /v1/threads/{thread}/messages/{message}/reactions", "", "", dead, "404 403 403 403 403 200", none, none},
+	{"POST /v1/threads/{thread}/messages/{message}/reactions", `{"reaction":"+"}`, "", dead, "404 403 403 403 403 200", none, none},
+	{"DELETE /v1/threads/{thread}/messages/{message}/reactions/{identity}", "", "{message} {identity}", dead, "404 403 403 403 403 204", none, none},
+	{"GET /v1/threads/{thread}/participants", "", "", dead, "404 403 403 403 403 200", none, none},
+	{"PUT /v1/threads/{thread}/participants/{participant}", `{"part":"write"}`, "", dead, "404 403 403 403 403 200", none, none},
+	{"DELETE /v1/threads/{thread}/participants/{participant}", "", "{participant}", dead, "404 403 403 403 403 204", none, none},
+	{"POST /v1/messages", `{"thread":"{thread}","body":1}`, "", dead, "404 403 403 403 403 200", none, none},
+	{"GET /v1/messages", "", "", dead, "400", "400", "400 400 403"}, // which names no thread
 	{"DELETE /v1/threads/{thread}", "", "{thread}", dead, "404 403 403 403 403 204", none, none},
 
 	{"POST /admin/encryption/rotate-kek", `{"threads":true}`, "", dead, none, none, "403 403 202"},

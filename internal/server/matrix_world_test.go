@@ -170,6 +170,15 @@ func init() { // for makers may need what others make
 		"{message}": func(o *org) string {
 			return o.make("POST "+o.fill("/v1/threads/{thread}/messages"), `{"body":"`+canary+`"}`, "id")
 		},
+		"{identity}": func(o *org) string {
+			o.make("POST "+o.fill("/v1/threads/{thread}/messages/{message}/reactions"), `{"reaction":"+"}`, "")
+			return o.make("GET /v1/auth/me", "", "id")
+		},
+		"{participant}": func(o *org) string {
+			id := o.c.newMember(o).id
+			o.make("PUT "+o.fill("/v1/threads/{thread}/participants/")+id, `{"part":"read"}`, "")
+			return id
+		},
 		"{passkey}": func(*org) string { return "01900000-0000-7000-8000-000000000000" }, // nobody has one: that takes an authenticator
 		"{job}": func(o *org) string {
 			a := o.c.call(o.c.callers["operator"], "POST /admin/encryption/rewrap", `{"threads":true}`)

@@ -135,10 +135,20 @@ var operations = []operationGroup{
 		{"GET /v1/threads", "listThreads", "List the caller's threads, newest first", nil, api.Threads{}, 0, operationMore{
 			params: params{query("title", "A part of the title, in upper or lower case"), query("slug", "The whole slug"), limit(thread.MaxPage, thread.MaxPage), query("cursor", "What next_cursor of the page before says")}}},
 		{"GET /v1/threads/{thread}", "getThread", "Show a thread", nil, api.Thread{}, 0, operationMore{}},
+		{"PUT /v1/threads/{thread}", "updateThread", "Give a thread another title", api.UpdateThread{}, api.Thread{}, 0, operationMore{}},
 		{"DELETE /v1/threads/{thread}", "deleteThread", "Delete a thread", nil, nil, 0, operationMore{}},
-		{"POST /v1/threads/{thread}/messages", "postMessage", "Post a message", api.PostMessage{}, api.Message{}, 0, operationMore{fails: fails{409: "There are too many messages of this ts."}}},
+		{"POST /v1/threads/{thread}/messages", "postMessage", "Post a message", api.PostMessage{}, api.Message{}, 0, operationMore{
+			params: params{idempotencyKey},
+			fails:  fails{409: "There are too many messages of this ts, or the Idempotency-Key was used for another message or for one that is gone."}}},
 		{"GET /v1/threads/{thread}/messages", "listMessages", "List messages, oldest first: the newest, or those beside a message", nil, api.Messages{}, 0, operationMore{
-			params: params{limit(thread.MaxPage, thread.MaxPage), query("before", "ID of a message: those before it"), query("after", "ID of a message: those after it")}}},
+			params: params{limit(thread.MaxPage, thread.MaxPage), query("before", "ID of a message: those before it"), query("after", "ID of a message: those after it"), includeDeleted}}},
+		{"POST /v1/messages", "postMessageTo", "Post a message in a thread that is named, or else made", api.PostToThread{}, api.Message{}, 0, operationMore{
+			params: params{idempotencyKey},
+			fails:  fails{404: "", 409: "There are too many messages of this ts, or the Idempotency-Key was used for another message or for one that is gone."}}},
+		{"GET /v1/messages", "listMessagesOf", "List messages of the thread that is named, oldest first", nil, api.Messages{}, 0, operationMore{
+			params: params{{In: "query", Name: "thread", Description: "ID of the thread", Required: true},
+				limit(thread.MaxPage, thread.MaxPage), query("before", "ID of a message: those before it"), query("after", "ID of a message: those after it"), includeDeleted},
+			fails: fails{404: ""}}},
 		{"GET /v1/threads/{thread}/events", "followThread", "Follow a thread: what changes in it, as server-sent events", nil, "", 0, operationMore{
 			media: eventStream,
 			text: "An event is named created, edited, deleted, reactions or thread, and its data is a MessageEvent: the message as it is now. Its id, sent as Last-Event-ID, goes on after it, " +
@@ -150,6 +160,21 @@ var operations = []operationGroup{
 			},
 			fails: fails{410: "Events are kept for 24 hours, and the one of this id is older.", 429: "The caller follows too many streams."}}},
 		{"GET /v1/threads/{thread}/messages/{message}", "getMessage", "Read a message", nil, api.Message{}, 0, operationMore{}},
+		{"PUT /v1/threads/{thread}/messages/{message}", "editMessage", "Make a new version of a message of the caller's", api.EditMessage{}, api.Message{}, 0, operationMore{}},
+		{"DELETE /v1/threads/{thread}/messages/{message}", "deleteMessage", "Delete a message of the caller's, or in a thread of his", nil, nil, 0, operationMore{}},
+		{"GET /v1/threads/{thread}/messages/{message}/versions", "listMessageVersions", "List the versions of a message, oldest first, a deleted one's too", nil, api.MessageVersions{}, 0, operationMore{
+			params: params{limit(thread.MaxPage, thread.MaxPage), query("cursor", "What next_cursor of the page before says")}}},
+		{"GET /v1/threads/{thread}/messages/{message}/reactions", "listReactions", "List the reactions to a message", nil, api.Reactions{}, 0, operationMore{}},
+		{"POST /v1/threads/{thread}/messages/{message}/reactions", "react", "React to a message; an identity has one reaction", api.React{}, api.Message{}, 0, operationMore{
+			text:   "Who proved who he is reacts under his own ID alone; an end user whom a backend key names may name any identity.",
+			params: params{header("X-Identity", "Whose the reaction is, where id is absent", nil)},
+			fails:  fails{409: "The message has as many reactions as it takes."}}},
+		{"DELETE /v1/threads/{thread}/messages/{message}/reactions/{identity}", "unreact", "Take a reaction back", nil, nil, 0, operationMore{}},
+		{"GET /v1/threads/{thread}/participants", "listParticipants", "List who takes part in a thread beside its owner", nil, api.Participants{}, 0, operationMore{}},
+		{"PUT /v1/threads/{thread}/participants/{participant}", "setParticipant", "Let somebody take part in a thread of the caller's", api.PutParticipant{}, api.Participant{}, 0, operationMore{
+			text: "A user or agent has to be of the org (404 otherwise).", fails: fails{409: "There are as many participants as a thread takes."}}},
+		{"DELETE /v1/threads/{thread}/participants/{participant}", "removeParticipant", "Take somebody's part in a thread of the caller's away, or leave another's", nil, nil, 0, operationMore{
+			params: params{{In: "query", Name: "end_user", Description: "true: the ID is an end user's", Schema: openapi.Schema{"type": "boolean", "default": false}}}}},
 	}},
 	{"auth", "Signing up, in and out, and the caller's own account.", []operation{
 		{"POST /v1/auth/signup", "signUp", "Make an account", api.SignUp{}, api.SignedUp{}, 0, operationMore{fails: fails{403: "This server takes no sign-ups, or none without an invitation.", 409: "There is an account with this email."}}},
@@ -267,6 +292,9 @@ var (
 		403: "The share is for somebody else, for other addresses, or needs its passphrase (type `share_passphrase`).",
 		409: "The value is sealed by now with a key that the share does not name (type `share_sealed`).", 410: gone,
 	}
+
+	includeDeleted = openapi.Param{In: "query", Name: "include_deleted", Description: "true: deleted messages too, without body", Schema: openapi.Schema{"type": "boolean", "default": false}}
+	idempotencyKey = header("Idempotency-Key", "1 to 255 printable ASCII characters that name the request: for a day the same key in the same thread answers the same message again", openapi.Schema{"type": "string", "minLength": 1, "maxLength": 255})
 
 	times        = params{moment("from", "Of the first event, inclusive"), moment("to", "Of the last event, exclusive")}
 	verifyParams = append(params{limit(trail.MaxVerify, trail.DefaultVerify)}, times...)

@@ -52,10 +52,8 @@ func rows(cfg Config) []httpx.Row {
 		{Method: "POST", Pattern: "/v1/threads", Keys: true, MaxBody: maxSmall, OptionalBody: true, Handler: httpx.Body(http.StatusOK, t.create)},
 		{Method: "GET", Pattern: "/v1/threads", Keys: true, Handler: httpx.NoBody(http.StatusOK, t.list)},
 		{Method: "GET", Pattern: "/v1/threads/{thread}", Keys: true, Handler: httpx.NoBody(http.StatusOK, t.get)},
+		{Method: "PUT", Pattern: "/v1/threads/{thread}", Keys: true, MaxBody: maxSmall, Handler: httpx.Body(http.StatusOK, t.update)},
 		{Method: "DELETE", Pattern: "/v1/threads/{thread}", Keys: true, Handler: httpx.Empty(t.delete)},
-		{Method: "POST", Pattern: "/v1/threads/{thread}/messages", Keys: true, MaxBody: maxMessage, FreeForm: true, Timeout: time.Minute, Handler: httpx.Body(http.StatusOK, t.post)},
-		{Method: "GET", Pattern: "/v1/threads/{thread}/messages", Keys: true, Handler: httpx.NoBody(http.StatusOK, t.messages)},
-		{Method: "GET", Pattern: "/v1/threads/{thread}/messages/{message}", Keys: true, Handler: httpx.NoBody(http.StatusOK, t.message)},
 		{Method: "GET", Pattern: "/v1/threads/{thread}/events", Keys: true, Timeout: httpx.StreamTimeout, Handler: httpx.Events(t.events)},
 
 		// An operator's; each asks admin's gate first.
@@ -68,7 +66,7 @@ func rows(cfg Config) []httpx.Row {
 	}
 	for _, room := range []interface{ rows() []httpx.Row }{
 		auth{cfg.Identity}, mfa{cfg.Identity}, orgs{cfg.Identity}, agents{cfg.Identity}, keys{cfg.Identity}, signing{cfg.Identity},
-		tokens{cfg.Tokens, cfg.Gate}, policies{cfg.Policies}, shares{cfg.Shares}, devices{cfg.Devices}, audit{cfg.Audit},
+		messages{cfg.Threads}, participants{cfg.Threads}, tokens{cfg.Tokens, cfg.Gate}, policies{cfg.Policies}, shares{cfg.Shares}, devices{cfg.Devices}, audit{cfg.Audit},
 		billing{cfg.Gate, cfg.Identity, cfg.Vaults, cfg.Now}, cmekVersions{cfg.Vaults}, encryption{a, cfg.Threads}, rotations{vault.NewRotations(cfg.Vaults, cfg.Jobs)},
 	} {
 		rows = append(rows, room.rows()...)

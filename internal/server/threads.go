@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"net/url"
 	"strconv"
 
@@ -12,7 +11,7 @@ import (
 	"github.com/keyfold/keyfold/internal/thread"
 )
 
-// threads answers the calls on threads and their messages.
+// threads answers the calls on threads; see messages too.
 type threads struct{ service *thread.Service }
 
 func (h threads) create(ctx context.Context, c *httpx.Call, req api.CreateThread) (api.Thread, error) {
@@ -33,26 +32,12 @@ func (h threads) get(ctx context.Context, c *httpx.Call) (api.Thread, error) {
 	return h.service.Get(ctx, c.Principal, c.Param("thread"))
 }
 
+func (h threads) update(ctx context.Context, c *httpx.Call, req api.UpdateThread) (api.Thread, error) {
+	return h.service.Rename(ctx, c.Principal, c.Param("thread"), req)
+}
+
 func (h threads) delete(ctx context.Context, c *httpx.Call) error {
 	return h.service.Delete(ctx, c.Principal, c.Param("thread"))
-}
-
-func (h threads) post(ctx context.Context, c *httpx.Call, req api.PostMessage) (json.RawMessage, error) {
-	return h.service.Post(ctx, c.Principal, c.Param("thread"), req)
-}
-
-func (h threads) messages(ctx context.Context, c *httpx.Call) (json.RawMessage, error) {
-	q, limit, err := page(c)
-	if err != nil {
-		return nil, err
-	}
-	return h.service.ListMessages(ctx, c.Principal, c.Param("thread"), thread.MessageQuery{
-		Limit: limit, Before: q.Get("before"), After: q.Get("after"),
-	})
-}
-
-func (h threads) message(ctx context.Context, c *httpx.Call) (json.RawMessage, error) {
-	return h.service.GetMessage(ctx, c.Principal, c.Param("thread"), c.Param("message"))
 }
 
 // page reads the query and its limit, which is 0 when absent. The domain knows

@@ -47,7 +47,7 @@ func (s *Service) Create(ctx context.Context, p access.Principal, req api.Create
 	if err != nil {
 		return api.Thread{}, store.Fault(err)
 	}
-	return m.api(), nil
+	return m.seen(p), nil
 }
 
 // maxLags is how many DEKs under an older version of the KEK one call of Create
@@ -111,7 +111,7 @@ func (s *Service) Get(ctx context.Context, p access.Principal, threadID string) 
 	if err != nil {
 		return api.Thread{}, err
 	}
-	return m.api(), nil
+	return m.seen(p), nil
 }
 
 // Delete makes a thread unreachable. Its record, key facts included, and its

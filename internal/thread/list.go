@@ -21,7 +21,7 @@ type ListQuery struct {
 	Cursor string // NextCursor of the page before; empty: the first page
 }
 
-// List returns p's own threads, newest first. NextCursor is set when there
+// List returns p's own threads and those that he has a part in, newest first. NextCursor is set when there
 // are more. A search by title reads all of p's threads until the page is full.
 // Errors: Unauthenticated, Invalid (limit, cursor).
 func (s *Service) List(ctx context.Context, p access.Principal, q ListQuery) (api.Threads, error) {
@@ -72,7 +72,8 @@ func (s *Service) find(ctx context.Context, p access.Principal, q ListQuery, thr
 	if err != nil || !may("") {
 		return api.Thread{}, false, err
 	}
-	return m.api(), q.match(m.api()), nil
+	t = m.seen(p)
+	return t, q.match(t), nil
 }
 
 // walk goes through rng from its end until the page is full and one more

@@ -38,7 +38,7 @@ func (s *Service) Rename(ctx context.Context, p access.Principal, threadID strin
 	} else if err != nil {
 		return api.Thread{}, store.Fault(err)
 	}
-	return m.api(), nil
+	return m.seen(p), nil
 }
 
 func (s *Service) rename(ctx context.Context, m meta) error {

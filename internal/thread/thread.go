@@ -76,7 +76,12 @@ type Config struct {
 	BreakGlass BreakGlass       // answers reads of messages while the KMS is away; nil: they fail
 	Plain      bool             // new threads are not encrypted
 	Now        func() time.Time // nil: time.Now
+	Known      Known            // nil: nobody is
 }
+
+// Known tells whether an org has a user or agent of this ID. NotFound: it has not,
+// whether or not another org has.
+type Known func(ctx context.Context, orgID string, kind access.Kind, id string) error
 
 // Service is the thread store. It may be used by many goroutines, and many
 // servers may share one store.
@@ -84,6 +89,7 @@ type Service struct {
 	store      store.Store
 	kms        KMS
 	authority  Gate
+	known      Known
 	breakGlass BreakGlass // nil: off
 	plain      bool
 	now        func() time.Time
@@ -98,7 +104,7 @@ func New(c Config) *Service {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Service{store: c.Store, kms: c.KMS, authority: c.Gate, breakGlass: c.BreakGlass, plain: c.Plain, now: c.Now, moveBatch: moveBatch}
+	return &Service{store: c.Store, kms: c.KMS, authority: c.Gate, known: c.Known, breakGlass: c.BreakGlass, plain: c.Plain, now: c.Now, moveBatch: moveBatch}
 }
 
 // tick returns the time in nanoseconds since 1970, at least 1 and greater than
@@ -138,9 +144,9 @@ func (m meta) resource(p access.Principal, threadID string) access.Resource {
 	if m.EndUser == (p.Kind == access.EndUser) {
 		r.OwnerID = m.Author
 	}
-	for _, part := range m.Parts {
-		if part.ID == p.ID && part.EndUser == (p.Kind == access.EndUser) {
-			r.Part = part.Part
+	for _, who := range m.Parts {
+		if who.is(p) {
+			r.Part = who.Part
 		}
 	}
 	if isThreadID(threadID) {
