@@ -30,6 +30,17 @@
 // a vault that was sealed less than a minute ago can leave in the clear, and is
 // then refused by the server.
 //
+// # Threads under a key
+//
+// A thread may be made under a CMEK key ([api.CreateThread]). Before the first
+// call on messages of a thread the client asks once whether it is, and with which
+// key. Bodies are then sealed before they are sent, bound to the thread, and
+// opened on every read; without the key both fail with a [*KeyError]. That a thread
+// is under no key is the server's word, unless the client was made with
+// [WithSealedThreads]. A blob that was moved from another thread does not open; one
+// of the same thread opens under another message's ID, author and time, which are
+// the server's word.
+//
 // # Trust
 //
 // The client trusts its transport (use https beyond loopback) for the API key
@@ -75,6 +86,9 @@ type Client struct {
 
 	mu     sync.Mutex
 	sealed map[string]vaultState // by vault ID; owned by mu
+
+	sealedThreads bool              // see WithSealedThreads
+	threads       map[string]string // fingerprint of the key by thread ID, empty: none; owned by mu
 }
 
 // Option changes a Client that New makes.
@@ -126,7 +140,7 @@ func New(serverURL, apiKey string, options ...Option) (*Client, error) {
 	c := &Client{
 		base: base, apiKey: apiKey, agent: "keyfold-go/1", keys: fixedKeys(nil),
 		http: &http.Client{CheckRedirect: noRedirect}, wait: sleep,
-		maxAnswer: maxAnswer, sealed: map[string]vaultState{},
+		maxAnswer: maxAnswer, sealed: map[string]vaultState{}, threads: map[string]string{},
 	}
 	for _, option := range append([]Option{withAgentKey(apiKey)}, options...) {
 		option(c)

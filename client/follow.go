@@ -41,7 +41,7 @@ func (c *Client) Follow(ctx context.Context, threadID, after string) iter.Seq2[E
 			yield(Event{}, err)
 			return
 		}
-		f := follower{c: c, path: path, last: after, seen: map[string]bool{after: true}, retry: time.Second}
+		f := follower{c: c, thread: threadID, path: path, last: after, seen: map[string]bool{after: true}, retry: time.Second}
 		for {
 			more, err := f.stream(ctx, yield)
 			if !more {
@@ -57,8 +57,9 @@ func (c *Client) Follow(ctx context.Context, threadID, after string) iter.Seq2[E
 
 // follower is an iteration of Follow.
 type follower struct {
-	c    *Client
-	path string
+	c      *Client
+	thread string
+	path   string
 
 	last  string          // ID that the next stream goes on after
 	seen  map[string]bool // IDs that may come again
@@ -98,6 +99,8 @@ func (f *follower) stream(ctx context.Context, yield func(Event, error) bool) (m
 		e := Event{ID: b.id, Kind: b.kind}
 		if json.Unmarshal(b.data, &e.MessageEvent) != nil { // the cause could quote a message
 			err = fmt.Errorf("client: %s sent an event that is not Keyfold's; is it a Keyfold server?", f.c.base)
+		} else if e.Message != nil {
+			err = f.c.openMessages(ctx, f.thread, e.Message)
 		}
 		if !yield(e, err) || err != nil {
 			return false, nil

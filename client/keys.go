@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"errors"
@@ -40,15 +41,12 @@ type KeyError struct {
 	Fingerprint string // of the key that is needed; empty when the server did not say
 	Given       string // of the key that was given; empty when there was none
 
-	write bool // it was a write that needed the key: the vault's
+	of string // what is under the key: vault or thread; empty: a value
 }
 
 // Error names both keys by their fingerprints.
 func (e *KeyError) Error() string {
-	what, need := "value", "with a CMEK key"
-	if e.write {
-		what = "vault"
-	}
+	what, need := cmp.Or(e.of, "value"), "with a CMEK key"
 	if e.Fingerprint != "" {
 		need = "with the CMEK key " + e.Fingerprint
 	}
@@ -191,7 +189,7 @@ func (c *Client) sealer(ctx context.Context, vaultID string, s vaultState) (CMEK
 	}
 	k, err := c.key(ctx, s.fingerprint)
 	if e, ok := err.(*KeyError); ok {
-		e.write = true
+		e.of = "vault"
 	}
 	if err != nil {
 		return nil, err

@@ -19,9 +19,10 @@ const (
 // waiter pauses for d, or less when ctx ends first, and returns ctx's error then.
 type waiter func(ctx context.Context, d time.Duration) error
 
-// send repeats once while that is safe: a read after a failed connection or a
-// 503; any call that was never sent, or that a rate limit refused. A write that
-// may have arrived is never sent again, nor is a read that counts.
+// send repeats once while that is safe: a read, or a write that the server does
+// once, after a failed connection or a 503; any call that was never sent, or that a
+// rate limit refused. Another write that may have arrived is never sent again, nor
+// is a read that counts.
 func (c *Client) send(ctx context.Context, cl call, payload []byte) (*response, error) {
 	for try := 1; ; try++ {
 		r, err := c.once(ctx, cl, payload)
@@ -39,7 +40,7 @@ func (c *Client) send(ctx context.Context, cl call, payload []byte) (*response, 
 }
 
 func again(cl call, r *response, err error) bool {
-	repeatable := cl.method == http.MethodGet && !cl.counts
+	repeatable := cl.method == http.MethodGet && !cl.counts || cl.once
 	switch {
 	case err != nil:
 		return neverSent(err) || repeatable && connectionLost(err)

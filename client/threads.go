@@ -2,16 +2,28 @@ package client
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/keyfold/keyfold/api"
 )
 
-// CreateThread makes a thread; its DEK exists when the call returns.
+// CreateThread makes a thread; its DEK exists when the call returns. With a CMEK
+// fingerprint it is under that key for good: bodies of its messages are sealed by
+// clients that have the key, and read by nobody else. Titles, roles and reactions are not.
 func (c *Client) CreateThread(ctx context.Context, req api.CreateThread) (api.Thread, error) {
-	return ask[api.Thread](ctx, c, call{method: "POST", path: "/v1/threads", in: req})
+	t, err := ask[api.Thread](ctx, c, call{method: "POST", path: "/v1/threads", in: req})
+	if err != nil {
+		return t, err
+	}
+	if !strings.EqualFold(t.CMEKFingerprint, req.CMEKFingerprint) {
+		return t, errors.New("client: the server has made a thread that is not under the CMEK key that was named; delete it")
+	}
+	c.knowThread(t.ID, t)
+	return t, nil
 }
 
 // ThreadQuery selects threads. The zero value selects all.
@@ -60,6 +72,11 @@ func (c *Client) Threads(ctx context.Context, q ThreadQuery) iter.Seq2[api.Threa
 			q.Cursor = page.NextCursor
 		}
 	}
+}
+
+// UpdateThread gives a thread another title, and with it another slug.
+func (c *Client) UpdateThread(ctx context.Context, threadID string, req api.UpdateThread) (api.Thread, error) {
+	return askAt[api.Thread](ctx, c, "PUT", req, "threads", threadID)
 }
 
 // GetThread returns a thread.

@@ -129,3 +129,70 @@ func TestHealthNeedsNoKeyAndTellsOfTheKMS(t *testing.T) {
 		t.Errorf("without a key: %v", err)
 	}
 }
+
+func TestMessagesAreEditedDeletedAndReactedTo(t *testing.T) {
+	s := keyfoldtest.Start(t)
+	c, ctx := newClient(t, s), t.Context()
+	thread := newThread(t, c, "before")
+	if th, err := c.UpdateThread(ctx, thread, api.UpdateThread{Title: "after"}); err != nil || th.Title != "after" {
+		t.Errorf("%+v, %v", th, err)
+	}
+	m, err := c.PostMessage(ctx, thread, api.PostMessage{Body: json.RawMessage(`1`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if got, err := c.EditMessage(ctx, thread, m.ID, api.EditMessage{Body: json.RawMessage(fmt.Sprint(i + 2))}); err != nil || got.Version != i+2 {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	if got, err := c.React(ctx, thread, m.ID, "+1"); err != nil || got.Reactions[s.Owner.ID] != "+1" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := c.Reactions(ctx, thread, m.ID); err != nil || !cmp.Equal(got, []api.Reaction{{ID: s.Owner.ID, Reaction: "+1"}}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if err := c.Unreact(ctx, thread, m.ID, s.Owner.ID); err != nil {
+		t.Error(err)
+	}
+	if err := c.DeleteMessage(ctx, thread, m.ID); err != nil {
+		t.Error(err)
+	}
+	if page, err := c.ListMessages(ctx, thread, client.MessageQuery{}); err != nil || len(page) != 0 {
+		t.Errorf("%+v, %v", page, err)
+	}
+	var all, versions []string
+	for m, err := range c.AllMessages(ctx, thread, "") {
+		all = append(all, fmt.Sprintln(m.ID, m.Deleted, err))
+	}
+	for v, err := range c.MessageVersions(ctx, thread, m.ID) {
+		versions = append(versions, fmt.Sprintln(string(v.Body), v.Deleted, err))
+	}
+	if !cmp.Equal(all, []string{m.ID + " true <nil>\n"}) || !cmp.Equal(versions, []string{"1 false <nil>\n", "2 false <nil>\n", "3 false <nil>\n", "4 false <nil>\n", " true <nil>\n"}) {
+		t.Errorf("%q, %q", all, versions)
+	}
+	for _, err := range c.MessageVersions(ctx, thread, "nonsense") {
+		if !client.IsNotFound(err) {
+			t.Error(err)
+		}
+	}
+}
+
+func TestAThreadIsSharedAndLeft(t *testing.T) {
+	s := keyfoldtest.Start(t)
+	c, ctx := newClient(t, s), t.Context()
+	thread := newThread(t, c, "ours")
+	ann := api.Participant{ID: "ann/a:b", EndUser: true, Part: "read"}
+	if got, err := c.SetParticipant(ctx, thread, ann); err != nil || got != ann {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := c.Participants(ctx, thread); err != nil || !cmp.Equal(got, []api.Participant{ann}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if err := c.RemoveParticipant(ctx, thread, ann.ID, false); !client.IsNotFound(err) {
+		t.Error(err)
+	}
+	if err := c.RemoveParticipant(ctx, thread, ann.ID, true); err != nil {
+		t.Error(err)
+	}
+}

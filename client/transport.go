@@ -45,6 +45,7 @@ type call struct {
 	query  url.Values  // nil: none
 	header http.Header // beyond the usual ones; nil: none
 	counts bool        // a GET that must not be made twice
+	once   bool        // a write that the server does once, however often it is made
 	public bool        // needs no credential, and sends none
 	bearer string      // do sets it
 	in     any         // marshalled as the body; nil: none

@@ -57,6 +57,7 @@ func newFake(t *testing.T, f *fake) (*Client, *[]time.Duration) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.threads["t"] = "" // under no key
 	var pauses []time.Duration
 	c.wait = func(_ context.Context, d time.Duration) error {
 		pauses = append(pauses, d)
@@ -338,4 +339,31 @@ func last[T any](seq iter.Seq2[T, error]) error {
 		}
 	}
 	return nil
+}
+
+// The server makes one message of posts with one Idempotency-Key.
+func TestAPostIsMadeAgainUnderTheSameIdempotencyKey(t *testing.T) {
+	f := &fake{answers: []any{reset, answer(503, `{}`), answer(200, `{"id":"m"}`), answer(200, `{"id":"m"}`)}}
+	c, _ := newFake(t, f)
+	for range 2 {
+		if m, err := c.PostMessage(t.Context(), "t", api.PostMessage{Body: []byte("1")}); err != nil || m.ID != "m" {
+			t.Fatal(m, err)
+		}
+	}
+	keys := map[string]int{}
+	for _, r := range f.calls {
+		keys[r.Header.Get("Idempotency-Key")]++
+	}
+	first := f.calls[0].Header.Get("Idempotency-Key")
+	if len(f.calls) != 4 || len(keys) != 2 || keys[first] != 3 || len(first) < 20 {
+		t.Errorf("%d calls, keys %v", len(f.calls), keys)
+	}
+}
+
+func TestAnEditIsNotMadeAgain(t *testing.T) {
+	f := &fake{answers: []any{reset}}
+	c, _ := newFake(t, f)
+	if _, err := c.EditMessage(t.Context(), "t", "m", api.EditMessage{Body: []byte("1")}); err == nil || len(f.calls) != 1 {
+		t.Errorf("%v, %d calls", err, len(f.calls))
+	}
 }

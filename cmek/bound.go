@@ -30,6 +30,12 @@ type Context struct {
 	Path    string // of the secret, without the version
 }
 
+// MessageContext is where the bodies of a thread's messages live: as in a vault whose
+// ID is the thread's after "thread:", at the path "message". No vault has such an ID.
+func MessageContext(threadID string) Context {
+	return Context{VaultID: "thread:" + threadID, Path: "message"}
+}
+
 // EncryptBound returns the blob of plaintext, which may be empty, in bytes:
 // version 2, which opens under k, in c's vault and at c's path, only. It fails
 // when the key was wiped, and with ErrNeedsContext when c lacks a member.
