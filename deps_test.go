@@ -70,9 +70,10 @@ var rooms = map[string]room{
 	"internal/thread":   {floor: 3, ours: domain + " cmek internal/job", others: jsonv2 + " " + uuid},
 	"internal/vault":    {floor: 3, ours: domain + " cmek internal/job", others: jsonv2 + " " + uuid},
 
-	"internal/share":   {floor: 4, ours: "api cmek internal/access internal/fault internal/layout internal/store internal/vault", others: "github.com/go-json-experiment/json " + uuid},
-	"internal/device":  {floor: 6, ours: "api internal/access internal/fault internal/identity internal/token", others: "github.com/go-json-experiment/json"},
-	"internal/passkey": {floor: 6, ours: "api internal/access internal/fault internal/identity internal/layout internal/store internal/token", others: "github.com/go-json-experiment/json github.com/go-webauthn/webauthn/protocol github.com/go-webauthn/webauthn/webauthn " + uuid},
+	"internal/share":       {floor: 4, ours: "api cmek internal/access internal/fault internal/layout internal/store internal/vault", others: "github.com/go-json-experiment/json " + uuid},
+	"internal/device":      {floor: 6, ours: "api internal/access internal/fault internal/identity internal/token", others: "github.com/go-json-experiment/json"},
+	"internal/generationc": {floor: 7, ours: "api internal/fault internal/httpx internal/identity internal/thread", others: jsonv2},
+	"internal/passkey":     {floor: 6, ours: "api internal/access internal/fault internal/identity internal/layout internal/store internal/token", others: "github.com/go-json-experiment/json github.com/go-webauthn/webauthn/protocol github.com/go-webauthn/webauthn/webauthn " + uuid},
 
 	"internal/keyring/pkcs11root": {floor: 2, ours: "internal/aead internal/fault internal/keyring", others: "github.com/miekg/pkcs11"},
 	"internal/keyring/roottest":   {floor: 2, ours: "internal/aead internal/keyring"},

@@ -31,6 +31,7 @@ type Call struct {
 	room      *bytes.Buffer // nil until Room
 	sent      []byte        // what Send sent
 	unread    bool          // a body was announced and not read to its end
+	plain     bool          // problems go out as application/json
 	requestID [1]string     // an array, so that it can be a header's value as it is
 	start     time.Time
 	status    int   // as answered; 0 before

@@ -166,3 +166,19 @@ func TestAnAdminKeyIsForTheRowsOfAdminsAlone(t *testing.T) {
 		t.Errorf("told of %v, want %v", told, want)
 	}
 }
+
+func TestAPathMaySendItsProblemsAsPlainJSON(t *testing.T) {
+	fail := NoBody(200, func(context.Context, *Call) (string, error) { return "", fault.New(fault.Invalid, "ask again") })
+	m := New(Config{Rows: []Row{
+		{Method: "GET", Pattern: "/a", Who: Public, Handler: fail, PlainProblems: true}, {Method: "GET", Pattern: "/b", Who: Public, Handler: fail},
+		{Method: "GET", Pattern: "/c", Handler: fail, PlainProblems: true},
+	}})
+	for call, want := range map[string]string{
+		"GET /a": "application/json", "PUT /a": "application/json", "GET /c": "application/json", "GET /b": "application/problem+json", "PUT /b": "application/problem+json",
+	} {
+		method, path, _ := strings.Cut(call, " ")
+		if w := do(m, method, path, ""); w.Code < 400 || w.Header().Get("Content-Type") != want || !strings.Contains(w.Body.String(), `"error":"`) {
+			t.Errorf("%s = %d %s %s", call, w.Code, w.Header().Get("Content-Type"), w.Body)
+		}
+	}
+}

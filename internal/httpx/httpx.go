@@ -72,7 +72,10 @@ type Row struct {
 	// ErrorIsType puts the type of a problem into its member error, too, where
 	// OAuth's clients look for it.
 	ErrorIsType bool
-	Handler     Handler
+	// PlainProblems sends the problems of this path, 405 included, as
+	// application/json, for clients that take nothing else for JSON.
+	PlainProblems bool
+	Handler       Handler
 }
 
 // Handler answers one call; Body, NoBody, Empty, Stream and Events make the usual ones.

@@ -78,7 +78,11 @@ func (c *Call) fail(err error) {
 	if err != nil { // a message that is not UTF-8
 		body = []byte(`{"type":"about:blank","title":"error","status":` + strconv.Itoa(p.Status) + `,"detail":"error","error":"error"}`)
 	}
-	c.Send(p.Status, problemType, body)
+	contentType := problemType
+	if c.plain {
+		contentType = JSON
+	}
+	c.Send(p.Status, contentType, body)
 }
 
 // wholeSeconds rounds d up, to 1 at least: who comes back then is not early.

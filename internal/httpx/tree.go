@@ -155,6 +155,7 @@ func (m *Mux) route(c *Call) error {
 	if l == nil {
 		return fault.New(fault.NotFound, "there is no such route; check the path")
 	}
+	c.plain = l.rows[0].PlainProblems
 	c.row, c.names = l.find(c.r.Method)
 	if c.row == nil {
 		c.w.Header().Set("Allow", l.allow)
