@@ -77,7 +77,7 @@ func (s *Service) beginCount(ctx context.Context, m meta) (count, store.Revision
 
 // countOn counts what is after c, which was at rev, and writes how far it has come.
 func (s *Service) countOn(ctx context.Context, m meta, c count, rev store.Revision) (int, error) {
-	rng, old := store.Prefix(layout.Messages(m.ID)), s.before(countAge)
+	rng, old := store.Prefix(layout.Messages(m.ID)), layout.MessageID(max(0, s.now().Add(-countAge).UnixNano()), 0)
 	if c.To != "" {
 		rng.Start += after(c.To)
 	}
@@ -168,9 +168,7 @@ func (s *Service) recount(ctx context.Context, b *store.Batch, threadID string, 
 }
 
 // mayBeCounted reports whether a message is so old that the count may have come to it.
-func (s *Service) mayBeCounted(messageID string) bool { return messageID < s.before(youngAge) }
-
-// before is the first ID of the messages of that age.
-func (s *Service) before(age time.Duration) string {
-	return layout.MessageID(max(0, s.now().Add(-age).UnixNano()), 0)
+func (s *Service) mayBeCounted(messageID string) bool {
+	ts, _, _ := parseMessageID(messageID)
+	return ts < s.now().Add(-youngAge).UnixNano()
 }
