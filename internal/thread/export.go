@@ -1,0 +1,114 @@
+package thread
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// An export is JSON Lines. A line is a version of a message, the JSON of api.Message:
+//
+//	{"id":"...-000000","thread":"...","author":"...","role":"user","ts":1,"body":"hello"}
+//	{"id":"...-000000","thread":"...","author":"...","role":"user","ts":1,"body":"hello!","version":2,"updated_ts":5,"reactions":{"ann":"+1"}}
+//	{"id":"...-000001","thread":"...","author":"...","role":"user","ts":1,"body":"oops"}
+//	{"id":"...-000001","thread":"...","author":"...","role":"user","ts":1,"version":2,"updated_ts":6,"deleted":true}
+//	{"end":true,"messages":2}
+//
+// Messages are in their order; the versions of one stand together, oldest first, and
+// the last has the reactions. The last line counts the messages: without it the
+// export was cut off. A line break between the tokens of a body becomes a space.
+
+// Export writes a thread with all versions and what was deleted, page by page: each is
+// decided on, and recorded, as a call of ListMessages is. What is posted meanwhile is
+// in it. Errors: those of ListMessages, and out's.
+func (s *Service) Export(ctx context.Context, p access.Principal, threadID string, out io.Writer) error {
+	messages := 0
+	for from := ""; ; {
+		m, err := s.gate(ctx, p, access.MessageRead, threadID)
+		if err != nil {
+			return err
+		}
+		recs, err := s.scan(ctx, m.ID, true, span{from: from, limit: MaxPage, bytes: maxPageBytes})
+		if err != nil {
+			return err
+		}
+		if len(recs) == 0 {
+			_, err := fmt.Fprintf(out, `{"end":true,"messages":%d}`+"\n", messages)
+			return err
+		}
+		n, err := s.exportPage(ctx, p, m, recs, out)
+		if err != nil {
+			return err
+		}
+		messages, from = messages+n, after(idOf(recs[len(recs)-1]))
+	}
+}
+
+// exportPage writes the messages of rows as scan returns them, and tells how many.
+func (s *Service) exportPage(ctx context.Context, p access.Principal, m meta, recs []store.Record, out io.Writer) (int, error) {
+	opened, err := s.decrypt(ctx, p, m, recs)
+	if err != nil {
+		return 0, err
+	}
+	texts, n := joined(recs, opened), 0
+	for i, text := range opened {
+		if isReactions(recs[i]) {
+			continue
+		}
+		msg, err := parseMessage(text)
+		if err == nil {
+			err = s.exportPast(ctx, p, m, msg.ID, msg.Version, out)
+		}
+		if err == nil {
+			err = writeLine(out, texts[n])
+		}
+		if err != nil {
+			return 0, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+// exportPast writes the versions of a message before the given one.
+func (s *Service) exportPast(ctx context.Context, p access.Principal, m meta, messageID string, newest int, out io.Writer) error {
+	for done := 0; done < newest-1; {
+		rng := store.Range{Start: pastRow(messageID, done+1).key(m.ID), End: pastRow(messageID, newest).key(m.ID)}
+		recs, err := s.store.Scan(ctx, rng, store.ScanOptions{Limit: MaxPage, MaxBytes: maxPageBytes})
+		if err != nil {
+			return store.Fault(err)
+		}
+		if len(recs) == 0 { // purged since
+			return nil
+		}
+		opened, err := s.decrypt(ctx, p, m, recs)
+		if err != nil {
+			return err
+		}
+		for _, text := range opened {
+			if err := writeLine(out, text); err != nil {
+				return err
+			}
+		}
+		done += len(recs)
+	}
+	return nil
+}
+
+// writeLine writes a JSON text as one line.
+func writeLine(out io.Writer, text []byte) error {
+	if bytes.ContainsAny(text, "\r\n") { // between tokens: inside of them there is none
+		text = bytes.Map(func(r rune) rune {
+			if r == '\r' || r == '\n' {
+				return ' '
+			}
+			return r
+		}, text)
+	}
+	_, err := out.Write(append(text, '\n'))
+	return err
+}

@@ -1,0 +1,185 @@
+package thread
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/fault"
+)
+
+func (w *world) export(t testing.TB, p access.Principal, thread string) string {
+	t.Helper()
+	var out bytes.Buffer
+	if err := w.Export(t.Context(), p, thread, &out); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// lively is a thread with versions, reactions, replies and what was deleted.
+func (w *world) lively(t testing.TB) string {
+	t.Helper()
+	th := w.thread(t, owner, "").ID
+	first := w.post(t, owner, th, api.PostMessage{Body: json.RawMessage("{\"a\":\n1}"), TS: 10})
+	for _, body := range []string{`"<&>"`, `3`} {
+		if _, err := w.EditMessage(t.Context(), owner, th, first.ID, api.EditMessage{Body: json.RawMessage(body)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.React(t.Context(), owner, th, first.ID, api.Reaction{Reaction: "+1"}); err != nil {
+		t.Fatal(err)
+	}
+	gone := w.post(t, owner, th, api.PostMessage{Body: quoted("gone"), TS: 10, ReplyTo: first.ID, Role: "tool"})
+	w.post(t, owner, th, api.PostMessage{Body: quoted("twin"), TS: 11, ReplyTo: gone.ID})
+	w.post(t, owner, th, api.PostMessage{Body: quoted("twin"), TS: 11})
+	if err := w.DeleteMessage(t.Context(), owner, th, gone.ID); err != nil {
+		t.Fatal(err)
+	}
+	return th
+}
+
+// bare is an export without what an import cannot bring back.
+func bare(t testing.TB, text string) (out []string) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		var m api.Message
+		if err := json.Unmarshal([]byte(line), &m); err != nil {
+			t.Fatal(err)
+		}
+		m.Thread, m.UpdatedTS = "", 0
+		out = append(out, fmt.Sprintf("%+v %s", m, m.Body))
+	}
+	return out
+}
+
+func TestAnExportHasAllVersionsAndComesBackAsItWas(t *testing.T) {
+	w := newWorld(t)
+	from := w.lively(t)
+	text := w.export(t, owner, from)
+	if n := strings.Count(text, "\n"); n != 3+2+1+1+1 || !strings.HasSuffix(text, "}\n{\"end\":true,\"messages\":4}\n") {
+		t.Fatalf("%d lines: %s", n, text)
+	}
+	to := w.thread(t, owner, "").ID
+	got, err := w.Import(t.Context(), owner, to, []byte(text))
+	if want := (api.ImportedMessages{Imported: 4}); err != nil || got != want {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if diff := cmp.Diff(bare(t, text), bare(t, w.export(t, owner, to))); diff != "" {
+		t.Error(diff)
+	}
+	before := w.export(t, owner, to)
+	got, err = w.Import(t.Context(), owner, to, []byte(text))
+	if want := (api.ImportedMessages{Present: 4}); err != nil || got != want || w.export(t, owner, to) != before {
+		t.Errorf("again: %+v, %v", got, err)
+	}
+}
+
+// An import that ends at any commit, whether or not that took effect, is finished by the same lines.
+func TestAnImportThatFailedIsFinishedByTheSameLines(t *testing.T) {
+	w := newWorld(t)
+	text := w.export(t, owner, w.lively(t))
+	for _, hook := range []*func() error{&w.store.beforeCommit, &w.store.afterCommit} {
+		failed := true
+		n := 0
+		for ; failed; n++ {
+			to, left := w.thread(t, owner, "").ID, n
+			*hook = func() error {
+				if left--; left < 0 {
+					return errors.New("broken")
+				}
+				return nil
+			}
+			_, err := w.Import(t.Context(), owner, to, []byte(text))
+			failed, *hook = err != nil, nil
+			if _, err := w.Import(t.Context(), owner, to, []byte(text)); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(bare(t, text), bare(t, w.export(t, owner, to))); diff != "" {
+				t.Fatalf("after %d commits: %s", n, diff)
+			}
+		}
+		if n < 8 {
+			t.Errorf("it failed at %d commits alone", n)
+		}
+	}
+}
+
+func TestAnImportPutsNoWordsIntoAnothersMouth(t *testing.T) {
+	w := newWorld(t)
+	th := w.thread(t, owner, "").ID
+	lines := `{"id":"x","author":"ann","end_user":true,"role":"user","ts":5,"body":"hi","reactions":{"ann":"+1","` + owner.ID + `":"-1"}}`
+	got, err := w.Import(t.Context(), owner, th, []byte(lines))
+	if want := (api.ImportedMessages{Imported: 1, LeftOut: 1}); err != nil || got != want {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	var m api.Message
+	line, _, _ := strings.Cut(w.export(t, owner, th), "\n")
+	if err := json.Unmarshal([]byte(line), &m); err != nil {
+		t.Fatal(err)
+	}
+	if m.Author != owner.ID || m.EndUser || !cmp.Equal(m.Reactions, map[string]string{owner.ID: "-1"}) {
+		t.Errorf("%+v", m)
+	}
+}
+
+func TestAWrongImportBringsNothing(t *testing.T) {
+	w := newWorld(t)
+	th := w.thread(t, owner, "").ID
+	before := w.dump(t)
+	good := `{"ts":1,"body":"` + canary + `"}` + "\n"
+	for name, lines := range map[string]string{
+		"no JSON": good + "canary", "a member of another kind": good + `{"ts":1,"body":1,"canary":2}`, "no time": good + `{"body":1}`, "a time before all": good + `{"ts":-1,"body":1}`,
+		"no body": good + `{"ts":1}`, "cut off": good + `{"end":true,"messages":2}`, "lines after the end": good + `{"end":true,"messages":1}` + "\n" + good,
+		"too many": strings.Repeat(good, MaxImport+2),
+	} {
+		_, err := w.Import(t.Context(), owner, th, []byte(lines))
+		if !errors.Is(err, fault.Invalid) && !errors.Is(err, fault.TooLarge) || strings.Contains(chain(err), canary) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	w.unchanged(t, before)
+	if _, err := w.Import(t.Context(), mate, th, []byte(good)); !errors.Is(err, fault.Forbidden) {
+		t.Errorf("another's thread: %v", err)
+	}
+	if err := w.Export(t.Context(), mate, th, io.Discard); !errors.Is(err, fault.Forbidden) {
+		t.Errorf("another's thread: %v", err)
+	}
+	if err := w.Export(t.Context(), stranger, th, io.Discard); !errors.Is(err, fault.NotFound) {
+		t.Errorf("another org's thread: %v", err)
+	}
+}
+
+func TestAnExportOfManyPagesHasEachMessageOnce(t *testing.T) {
+	w := newWorld(t)
+	th := w.thread(t, owner, "").ID
+	for i := range 2*MaxPage + 1 {
+		m := w.post(t, owner, th, api.PostMessage{Body: json.RawMessage(fmt.Sprint(i)), TS: int64(i + 1)})
+		if i%500 == 0 {
+			if err := w.DeleteMessage(t.Context(), owner, th, m.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var ids []string
+	for line := range strings.Lines(w.export(t, owner, th)) {
+		var m api.Message
+		if err := json.Unmarshal([]byte(line), &m); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, m.ID)
+	}
+	ids = ids[:len(ids)-1] // the end
+	if n := len(slices.Compact(slices.Clone(ids))); n != 2*MaxPage+1 || len(ids) != n+5 || !slices.IsSorted(ids) {
+		t.Errorf("%d lines of %d messages", len(ids), n)
+	}
+}
