@@ -1,6 +1,7 @@
 package thread
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -415,6 +416,83 @@ func TestTwoJobsOfOneThreadLeaveNothingHalfDone(t *testing.T) {
 	}
 }
 
+// A change that comes between the reading of a batch and its commit is not undone.
+func TestAChangeOfARowThatIsBeingMovedIsKept(t *testing.T) {
+	for at := 1; at < 9; at++ {
+		x := newShift(t, 45)
+		old := x.meta().KMS.KeyID
+		n := 0
+		var want map[string]string
+		x.store.beforeCommit = func() error {
+			if n++; n != at {
+				return nil
+			}
+			s := x.another()
+			for _, i := range []int{6, 20, 40} {
+				x.edit(s, i, "anew")
+				x.must(s.DeleteMessage(t.Context(), owner, x.thread, x.ids[i+1]))
+				_, err := s.React(t.Context(), owner, x.thread, x.ids[i+2], api.Reaction{Reaction: "new"})
+				x.must(err)
+			}
+			want = x.everything(s)
+			return nil
+		}
+		j := x.rotate()
+		x.store.beforeCommit = nil
+		if j.Status != job.Completed || j.Failed != 0 {
+			t.Errorf("commit %d: the job ended as %+v", at, j)
+		}
+		x.arrived(old)
+		if n >= at {
+			x.same(want)
+		}
+	}
+}
+
+func TestAJobLeavesAThreadThatAnotherHasTakenOver(t *testing.T) {
+	x := newShift(t, 45)
+	calls := 0
+	x.kms.before = func() {
+		if calls++; calls == 4 { // the second batch
+			x.editMeta(t, x.thread, func(m *meta) { m.Moving.Job = "another" })
+		}
+	}
+	if j := x.rotate(); j.Status != job.Cancelled || !strings.Contains(j.Error, "another job") || x.meta().Moving == nil || len(x.kms.shredded) > 0 {
+		t.Errorf("it ended as %+v", j)
+	}
+}
+
+// A row of which the KMS says nothing is asked for again, and not called failed.
+func TestARowThatTheKMSCannotAnswerForIsAskedForAgain(t *testing.T) {
+	x := newShift(t, 45)
+	old := x.meta().KMS.KeyID
+	s, jobs := x.process(x.store)
+	defer jobs.Close()
+	lame := &lameKMS{KMS: x.kms}
+	s.kms = lame
+	_, j, err := s.RotateDEK(t.Context(), jobs, x.thread)
+	x.must(err)
+	x.completed(await(t, jobs, j.ID))
+	x.arrived(old)
+	if lame.calls < 3 {
+		t.Errorf("%d calls", lame.calls)
+	}
+}
+
+// lameKMS does not open the first item of every other call.
+type lameKMS struct {
+	KMS
+	calls int
+}
+
+func (k *lameKMS) Decrypt(ctx context.Context, items []kmsapi.DecryptItem) ([]kmsapi.DecryptResult, error) {
+	out, err := k.KMS.Decrypt(ctx, items)
+	if k.calls++; k.calls%2 == 1 && err == nil {
+		out[0] = kmsapi.DecryptResult{Err: fault.New(fault.Unavailable, "not now")}
+	}
+	return out, err
+}
+
 func TestADeletedThreadIsMovedToo(t *testing.T) {
 	for at := 1; at < 9; at++ {
 		x := newShift(t, 45)
@@ -486,13 +564,13 @@ func TestTheKEKIsRotatedMeanwhile(t *testing.T) {
 				t.Errorf("call %d: the rewrap ended as %+v", n, j)
 			}
 			m := x.meta()
-			if len(m.deksUnder(2)) > 0 {
+			if m.KMS.KEKVersion != 2 || m.Moving != nil && m.Moving.Old.KEKVersion != 2 {
 				t.Errorf("call %d: the thread's DEKs are %+v, %+v", n, m.KMS, m.Moving)
 			}
 		}
 		x.completed(x.rotate())
 		x.kms.before = nil
-		if m := x.meta(); calls >= n && len(m.deksUnder(2)) > 0 {
+		if m := x.meta(); calls >= n && m.KMS.KEKVersion != 2 {
 			t.Errorf("call %d: the thread's DEK is %+v", n, m.KMS)
 		}
 		x.arrived(old)
