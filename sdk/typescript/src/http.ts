@@ -33,6 +33,9 @@ const maxTries = 4;
 const firstPause = 100; // ms, doubled before each further try
 const maxPause = 30; // s; a server that asks for more gets its error told to the caller
 
+/** What every request is made with. */
+const careful: RequestInit = { redirect: "error", credentials: "omit", cache: "no-store", referrerPolicy: "no-referrer" };
+
 /** Calls one server. Paths begin with "/v1"; build those with IDs or names by pathOf. */
 export class Http {
   readonly #config: HttpConfig;
@@ -83,15 +86,33 @@ export class Http {
         if (!(err instanceof KeyfoldError)) throw err;
         failure = err;
       }
-      const wait = failure.retryAfter ?? (firstPause * 2 ** (n - 1) * (0.5 + Math.random())) / 1000;
+      const wait = failure.retryAfter ?? pauseBefore(n);
       if (n === maxTries || wait > maxPause || options.signal?.aborted || !mayRepeat(method, options, failure)) throw failure;
       await pause(wait, options.signal);
     }
   }
 
+  /**
+   * Begins a GET whose answer goes on, once. An answer that is not a success is
+   * thrown. signal ends it; no timeout does.
+   */
+  async stream(path: string, headers: Record<string, string>, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
+    const bearer = await this.#config.bearer();
+    const all: Record<string, string> = { Accept: "text/event-stream, application/problem+json", ...this.#config.headers, ...headers };
+    if (bearer !== undefined) all["Authorization"] = `Bearer ${bearer}`;
+    try {
+      const response = await this.#config.fetch(this.#config.baseUrl + path, { method: "GET", headers: all, ...careful, signal });
+      if (response.ok && response.body && /^text\/event-stream/.test(response.headers.get("Content-Type") ?? "")) return response.body;
+      readAnswer(response, await response.text(), "GET", path);
+    } catch (err) {
+      throw err instanceof KeyfoldError ? err : this.#lost(err, false);
+    }
+    throw new KeyfoldError(`The answer to GET ${path} is no stream of events; is it a Keyfold server?`);
+  }
+
   async #once<T>(method: string, path: string, options: RequestOptions, bearer: string | undefined): Promise<Answer<T>> {
     const headers: Record<string, string> = { Accept: "application/json", ...this.#config.headers, ...options.headers };
-    const init: RequestInit = { method, headers, redirect: "error", credentials: "omit", cache: "no-store", referrerPolicy: "no-referrer" };
+    const init: RequestInit = { method, headers, ...careful };
     if (bearer !== undefined) headers["Authorization"] = `Bearer ${bearer}`;
     if (options.body !== undefined) {
       headers["Content-Type"] = "application/json";
@@ -124,6 +145,11 @@ export function pathOf(...parts: string[]): string {
     }
   }
   return "/v1/" + parts.map(encodeURIComponent).join("/");
+}
+
+/** How long to wait after the nth try, in seconds: not all clients the same. */
+export function pauseBefore(n: number): number {
+  return (firstPause * 2 ** (n - 1) * (0.5 + Math.random())) / 1000;
 }
 
 /** Waits, or rejects when the signal says so. */

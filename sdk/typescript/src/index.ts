@@ -11,6 +11,7 @@ export {
   ApprovalRequiredError, AuthError, CmekError, ConflictError, GoneError, KeyfoldError, NetworkError, NotFoundError, PaymentRequiredError,
   RateLimitError, ResourceLimitExceededError, ServerError, ValidationError, type CmekErrorCode, type ErrorInfo, type ErrorType,
 } from "./errors.js";
+export type { FollowOptions, ThreadEvent } from "./follow.js";
 export type { Http, RequestOptions } from "./http.js";
 export type { Agents, ApiKeys, Auth, Policies } from "./identity.js";
 export { formatCmekKeyFile, parseCmekKey, parseCmekKeyFile } from "./keyfile.js";

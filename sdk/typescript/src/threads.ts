@@ -2,6 +2,7 @@
 // number holds to some hundred nanoseconds; a message's ID has them exactly.
 
 import { KeyfoldError } from "./errors.js";
+import { follow, type FollowOptions, type ThreadEvent } from "./follow.js";
 import { pathOf, type Http } from "./http.js";
 import { result, type Result } from "./result.js";
 import type * as wire from "./types.js";
@@ -50,6 +51,17 @@ export class Threads {
 
   get(threadId: string): Promise<Result<wire.Thread>> {
     return result(() => this.#http.answer("GET", pathOf("threads", threadId)));
+  }
+
+  /**
+   * What changes in a thread, as it comes about, until the signal ends it. When the
+   * connection fails or the server closes it comes again, and loses and repeats
+   * nothing. Throws a KeyfoldError that time does not mend: who may not read the
+   * thread any more, one that was deleted, an `after` of more than 24 hours ago
+   * (a GoneError: list the messages, then follow from now on).
+   */
+  follow(threadId: string, options: FollowOptions = {}): AsyncGenerator<ThreadEvent, void, undefined> {
+    return follow(this.#http, threadId, options);
   }
 
   /** Deletes a thread; its messages are no longer readable. */

@@ -63,6 +63,7 @@ export type Threads = Schemas["Threads"];
 export type PostMessage = Schemas["PostMessage"];
 export type Message = Schemas["Message"];
 export type Messages = Schemas["Messages"];
+export type MessageEvent = Schemas["MessageEvent"];
 export type Health = Schemas["Health"];
 
 /** Which events a page of the trail holds. */

@@ -1,12 +1,13 @@
 // Everything that runs in Node and in a browser.
 
+import { following } from "./follow.js";
 import { format } from "./format.js";
 import { rotation } from "./rotation.js";
 import { server } from "./server.js";
 import type { World } from "./suite.js";
 import { transport } from "./transport.js";
 
-export const cases = [...format, ...transport, ...server, ...rotation];
+export const cases = [...format, ...transport, ...server, ...following, ...rotation];
 
 /** Runs all cases and tells, by name, why each failed; undefined: it did not. */
 export async function runAll(world: World): Promise<[name: string, failure: string | undefined][]> {
