@@ -142,6 +142,38 @@ func TestAWrongReactionChangesNothing(t *testing.T) {
 	w.unchanged(t, before)
 }
 
+func TestOfReactionsThatMeetNoneIsLost(t *testing.T) {
+	for name, write := range map[string]func(*world, string, string) error{
+		"React": func(w *world, thread, id string) error {
+			return second(w.React(t.Context(), owner, thread, id, api.Reaction{Reaction: "new"}))
+		},
+		"Unreact": func(w *world, thread, id string) error { return w.Unreact(t.Context(), owner, thread, id, "") },
+	} {
+		for _, there := range []bool{true, false} {
+			w := newWorld(t)
+			th := w.thread(t, owner, "t")
+			w.share(t, th.ID, mate)
+			id := w.say(t, th.ID, "x")
+			if there || name == "Unreact" {
+				w.react(t, owner, th.ID, id, "old")
+			}
+			server := w.another()
+			w.store.beforeCommit = func() error {
+				w.store.beforeCommit = nil
+				return second(server.React(t.Context(), mate, th.ID, id, api.Reaction{Reaction: "meanwhile"}))
+			}
+			err := write(w, th.ID, id)
+			want := []api.Reaction{{ID: owner.ID, Reaction: "new"}, {ID: mate.ID, Reaction: "meanwhile"}}
+			if name == "Unreact" {
+				want = want[1:]
+			}
+			if diff := cmp.Diff(want, w.reactions(t, th.ID, id)); diff != "" || err != nil {
+				t.Errorf("%s: %v, %s", name, err, diff)
+			}
+		}
+	}
+}
+
 func TestAMessageTakesAsManyReactionsAsARowHolds(t *testing.T) {
 	w := newWorld(t)
 	named := access.Principal{Kind: access.EndUser, Role: access.Backend, ID: "named", OrgID: owner.OrgID}
