@@ -18,6 +18,7 @@ import (
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/device"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/generationc"
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/passkey"
@@ -58,7 +59,7 @@ func New(cfg Config) *httpx.Mux {
 		cfg.Now = time.Now
 	}
 	return httpx.New(httpx.Config{
-		Rows:         rows(cfg),
+		Rows:         allRows(cfg),
 		Authenticate: cfg.Identity.Authenticate,
 		EndUsers:     cfg.Identity.EndUser,
 		Forbidden:    strayed(cfg.Gate),
@@ -68,6 +69,12 @@ func New(cfg Config) *httpx.Mux {
 		CORSOrigins:  cfg.CORSOrigins,
 		Log:          cfg.Log,
 	})
+}
+
+// allRows is the table with generation C, whose clients know it by another
+// document than ours.
+func allRows(cfg Config) []httpx.Row {
+	return append(rows(cfg), generationc.Rows(cfg.Threads, cfg.Identity)...)
 }
 
 // strayed has the gate record an org's own key that called what is not for it.
