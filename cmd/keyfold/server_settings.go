@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/allinone"
@@ -39,7 +40,10 @@ type serverSettings struct {
 	Encryption  encryption `yaml:"encryption" env:"KEYFOLD_ENCRYPTION"`
 	SignUp      string     `yaml:"sign_up" env:"KEYFOLD_SIGN_UP"`
 	DefaultPlan string     `yaml:"default_plan" env:"KEYFOLD_DEFAULT_PLAN"`
-	Proxies     struct {
+	Retention   struct {
+		Every time.Duration `yaml:"every" env:"KEYFOLD_RETENTION_EVERY"`
+	} `yaml:"retention"`
+	Proxies struct {
 		Trusted []network `yaml:"trusted" env:"KEYFOLD_PROXIES"`
 		Header  string    `yaml:"header" env:"KEYFOLD_PROXY_HEADER"`
 	} `yaml:"proxies"`
@@ -53,11 +57,15 @@ type serverSettings struct {
 
 const xForwardedFor = "X-Forwarded-For"
 
+// defaultRetention is how often retention runs where nothing is said.
+const defaultRetention = time.Hour
+
 // defaultSettings is what counts where nothing is said. Where the keys and the
 // data are has no default.
 func defaultSettings() (s serverSettings) {
 	s.Addr, s.Encryption = "127.0.0.1:7420", true
 	s.SignUp, s.DefaultPlan = string(identity.SignUpInvited), string(access.Enterprise)
+	s.Retention.Every = defaultRetention
 	s.Proxies.Header = xForwardedFor
 	s.Limits.Principal, s.Limits.Address = rate{PerSecond: 200, Burst: 400}, rate{PerSecond: 50, Burst: 100}
 	return s
@@ -82,7 +90,7 @@ func (s serverSettings) config() allinone.Config {
 		SignUp:     identity.SignUp(s.SignUp), DefaultPlan: access.Plan(s.DefaultPlan), PublicURL: s.PublicURL,
 		Proxies:     httpx.Proxies{Header: s.Proxies.Header},
 		Limits:      httpx.Limits{Principal: throttle.Rate(s.Limits.Principal), Address: throttle.Rate(s.Limits.Address)},
-		CORSOrigins: s.CORSOrigins, Version: cli.Version(), Plain: bool(!s.Encryption),
+		CORSOrigins: s.CORSOrigins, Version: cli.Version(), Retention: s.Retention.Every, Plain: bool(!s.Encryption),
 	}
 	if s.kmsHasTLS() {
 		c.KMSTLS = allinone.TLSFiles{Cert: s.KMS.Cert, Key: s.KMS.Key, CA: s.KMS.CA}

@@ -65,6 +65,7 @@ type Config struct {
 	DefaultPlan access.Plan      // of an org that signs up; "": enterprise
 	Passwords   *password.Hasher // nil: one with the default parameters
 	Plain       bool             // messages of new threads are stored in clear, and the log says so again and again
+	Retention   time.Duration    // what the orgs' policies say is purged so often; 0: never by itself
 	PublicURL   string           // where people find the server: "https://keys.example.com"; "": links are paths, and there are no passkeys
 	Proxies     httpx.Proxies    // see server.Config
 	Limits      httpx.Limits     // see server.Config
@@ -167,13 +168,14 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 	}
 	threads := thread.New(thread.Config{Store: n.Store, KMS: keys, Gate: gate, Now: cfg.Now, BreakGlass: offline, Plain: cfg.Plain, Known: n.known})
 	n.Jobs = job.New(job.Config{
-		Store: n.Store, Kinds: []job.Kind{vaults.RewrapKind(), vaults.RotationKind(), threads.RewrapKind(), threads.MoveKind(), threads.RotateAllKind(), threads.EncryptKind(), box.RewrapKind(keys)}, Now: cfg.Now, Log: cfg.Log,
+		Store: n.Store, Kinds: []job.Kind{vaults.RewrapKind(), vaults.RotationKind(), threads.RewrapKind(), threads.MoveKind(), threads.RotateAllKind(), threads.EncryptKind(), threads.PurgeKind(), box.RewrapKind(keys)}, Now: cfg.Now, Log: cfg.Log,
 		Holder: holder, Busy: n.busy,
 	})
 	n.opened = append(n.opened, func() error { n.Jobs.Close(); return nil })
 	if err := n.Jobs.Resume(ctx); err != nil {
 		return err
 	}
+	n.retain(threads, cfg)
 	s := server.Config{
 		Vaults:      vaults,
 		Threads:     threads,

@@ -163,6 +163,12 @@ var matrix = []row{
 	{"POST /admin/token-keys/rotate", "", "", dead, none, none, "403 403 204"},
 	{"PUT /v1/admin/orgs/{org}/billing-tier", `{"tier":"enterprise"}`, "", dead, none, none, "403 403 200"},
 
+	{"GET /v1/retention", "", "", dead, "200 403 403 403 200 200", none, none},
+	{"PUT /v1/retention", `{"deleted_days":30}`, "", dead, "200 403 403 403 200 200", none, none},
+	{"GET /v1/retention/preview", "", "", dead, "200 403 403 403 200 200", none, none},
+	{"PUT /v1/threads/{thread}/hold", `{"reason":"r"}`, "", dead, admin, none, none},
+	{"DELETE /v1/threads/{thread}/hold", "", "", dead, "404 403 403 403 204 204", none, none},
+
 	{"POST /v1/threads", `{"title":"t"}`, "", dead, "200", "200", "200 200 403"},
 	{"GET /v1/threads", "", "", dead, "200", "200", "200 200 403"},
 	{"GET /v1/threads/{thread}", "", "", dead, "404 403 403 403 403 200", none, none},
@@ -189,6 +195,7 @@ var matrix = []row{
 	{"POST /admin/encryption/encrypt-existing", `{"all":true}`, "", dead, none, none, "403 403 200"},
 	{"POST /admin/encryption/encrypt-threads", `{}`, "", dead, none, none, "403 403 200"},
 	{"POST /admin/keys", `{"name":"n"}`, "", dead, none, none, "403 403 201"},
+	{"POST /admin/jobs/purge", "", "", dead, none, none, "403 403 200"},
 	{"GET /admin/jobs", "", "", dead, none, none, "403 403 200"},
 	{"GET /admin/jobs/{job}", "", "", dead, none, none, "403 403 200"},
 	{"DELETE /admin/jobs/{job}", "", "", dead, none, none, "403 403 200"},

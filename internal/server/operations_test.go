@@ -176,6 +176,17 @@ var operations = []operationGroup{
 		{"DELETE /v1/threads/{thread}/participants/{participant}", "removeParticipant", "Take somebody's part in a thread of the caller's away, or leave another's", nil, nil, 0, operationMore{
 			params: params{{In: "query", Name: "end_user", Description: "true: the ID is an end user's", Schema: openapi.Schema{"type": "boolean", "default": false}}}}},
 	}},
+	{"retention", "How long an org keeps threads and messages, and what is kept for ever.", []operation{
+		{"GET /v1/retention", "getRetention", "Show how long the org keeps threads and messages", nil, api.Retention{}, 0, operationMore{}},
+		{"PUT /v1/retention", "setRetention", "Set how long the org keeps threads and messages", api.Retention{}, api.Retention{}, 0, operationMore{
+			text: "What is too old by then is purged in the next run, and cannot be had back: ask the preview first. A number that is absent or 0 is for ever. It is for owners and admins of the org."}},
+		{"GET /v1/retention/preview", "previewRetention", "Show what a run would purge of the org now", nil, api.RetentionPreview{}, 0, operationMore{
+			text:   "Nothing is changed. With a number the answer is for that policy in the place of the org's.",
+			params: params{{In: "query", Name: "deleted_days", Schema: atLeast(0)}, {In: "query", Name: "message_days", Schema: atLeast(0)}}}},
+		{"PUT /v1/threads/{thread}/hold", "holdThread", "Put a thread under a legal hold: nothing of it is purged", api.PutHold{}, api.Hold{}, 0, operationMore{
+			text: "It is for owners and admins of the org, not for the thread's author. The thread may be deleted; it goes on as before."}},
+		{"DELETE /v1/threads/{thread}/hold", "releaseThread", "End the legal hold of a thread", nil, nil, 0, operationMore{}},
+	}},
 	{"auth", "Signing up, in and out, and the caller's own account.", []operation{
 		{"POST /v1/auth/signup", "signUp", "Make an account", api.SignUp{}, api.SignedUp{}, 0, operationMore{fails: fails{403: "This server takes no sign-ups, or none without an invitation.", 409: "There is an account with this email."}}},
 		{"POST /v1/auth/token", "signIn", "Sign in with email and password", api.SignIn{}, api.SignedIn{}, 0, operationMore{fails: fails{401: ""}}},
@@ -260,6 +271,7 @@ var operations = []operationGroup{
 		{"POST /admin/encryption/encrypt-existing", "encryptExisting", "Encrypt threads that were made while the server did not encrypt", api.EncryptExisting{}, api.ThreadEncryptions{}, 0, operationMore{
 			text: "The header Location names the job that does the rest, where there is one.", fails: fails{409: stillPlain}}},
 		{"POST /admin/encryption/encrypt-threads", "encryptThreads", "Encrypt all threads that were made while the server did not encrypt", api.EncryptThreads{}, api.EncryptedThreads{}, 0, operationMore{headers: []string{"Location"}, fails: fails{409: stillPlain}}},
+		{"POST /admin/jobs/purge", "purge", "Start retention, of all orgs, if it does not run", nil, api.PurgeStarted{}, 0, operationMore{}},
 		{"GET /admin/jobs", "listJobs", "List jobs, newest first", nil, api.Jobs{}, 0, operationMore{}},
 		{"GET /admin/jobs/{job}", "getJob", "Show a job", nil, api.Job{}, 0, operationMore{}},
 		{"DELETE /admin/jobs/{job}", "cancelJob", "Cancel a job", nil, api.Job{}, 0, operationMore{}},
