@@ -14,7 +14,7 @@ import (
 
 func (a *app) messageCmd() *cobra.Command {
 	return cli.Group("message", "Messages of a thread",
-		a.messagePostCmd(), a.messageListCmd(), a.messageImportCmd(), a.messageExportCmd())
+		a.messagePostCmd(), a.messageListCmd(), a.messageFollowCmd(), a.messageImportCmd(), a.messageExportCmd())
 }
 
 func (a *app) messagePostCmd() *cobra.Command {
