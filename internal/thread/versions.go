@@ -44,7 +44,7 @@ func (s *Service) ListVersions(ctx context.Context, p access.Principal, threadID
 		return nil, err
 	}
 	if next == "" {
-		if opened, err = upToNewest(opened, after); err != nil {
+		if opened, err = upToNewest(recs, opened, after); err != nil {
 			return nil, err
 		}
 	}
@@ -70,12 +70,14 @@ func (s *Service) versions(ctx context.Context, m meta, messageID string, after,
 	if !opt.Full(len(recs), sizeOf(recs)) {
 		return append(recs, newest), "", nil
 	}
-	name := recs[len(recs)-1].Key
-	n, err := strconv.Atoi(name[strings.LastIndexByte(name, ':')+1:])
-	if err != nil {
-		return nil, "", fault.New(fault.Damaged, "a version of message %s has a damaged number; restore the store from a backup", messageID)
-	}
-	return recs, strconv.Itoa(n), nil
+	return recs, strconv.Itoa(versionOf(recs[len(recs)-1])), nil
+}
+
+// versionOf is the number of a version that has a newer one. A row whose name
+// holds none has 0, and does not open.
+func versionOf(past store.Record) int {
+	n, _ := strconv.Atoi(past.Key[strings.LastIndexByte(past.Key, ':')+1:])
+	return n
 }
 
 // lastVersion reads the row of the newest version of a message, be it deleted.
@@ -95,13 +97,17 @@ func (s *Service) lastVersion(ctx context.Context, m meta, messageID string) (st
 
 // upToNewest takes the versions that came after the newest one was read off those
 // after the given number. That one is the last of them.
-func upToNewest(opened [][]byte, after int) ([][]byte, error) {
-	past, newest := opened[:len(opened)-1], opened[len(opened)-1]
-	m, err := parseMessage(newest)
-	if err != nil || m.Version <= after {
+func upToNewest(recs []store.Record, opened [][]byte, after int) ([][]byte, error) {
+	last := len(opened) - 1
+	newest, err := parseMessage(opened[last])
+	if err != nil || newest.Version <= after {
 		return nil, err
 	}
-	return append(past[:min(len(past), m.Version-1-after)], newest), nil
+	n := last
+	for n > 0 && versionOf(recs[n-1]) >= newest.Version {
+		n--
+	}
+	return append(opened[:n], opened[last]), nil
 }
 
 // parseVersion reads the number of a version; there is one text per number.
