@@ -14,7 +14,8 @@ import (
 const listThreads = "see which there are: keyfold thread list"
 
 func (a *app) threadCmd() *cobra.Command {
-	return cli.Group("thread", "Conversations", a.threadCreateCmd(), a.threadListCmd(), a.threadGetCmd(), a.threadDeleteCmd())
+	return cli.Group("thread", "Conversations", a.threadCreateCmd(), a.threadListCmd(), a.threadGetCmd(), a.threadDeleteCmd(),
+		a.threadHoldCmd(), a.threadRetentionCmd())
 }
 
 func (a *app) threadCreateCmd() *cobra.Command {
