@@ -165,7 +165,11 @@ func (d *described) check(h heard) error {
 	asked.Route = routeIn(d.closed, path, h.r.Method)
 	switch h.a.header.Get("Content-Type") {
 	case lines:
-		return d.checkLines("AuditExportLine", h.a.body)
+		of := "AuditExportLine"
+		if strings.HasPrefix(path, "/v1/threads") {
+			of = "ThreadExportLine"
+		}
+		return d.checkLines(of, h.a.body)
 	case eventStream:
 		return d.checkLines("MessageEvent", eventData(h.a.body))
 	}
@@ -241,6 +245,9 @@ func TestTheRestOfTheOperationsAnswersWell(t *testing.T) {
 	c.made(c.home.owner, "PUT "+vault+"/secret-version/a/1", `{"value":"`+blob+`","old_fingerprint":"`+fingerprint+`","new_fingerprint":"`+fresh+`"}`, "id")
 
 	c.rotates(c.home.make("POST /v1/vaults", `{"name":"r"}`, "id"))
+
+	c.made(c.home.owner, "POST /v1/threads/"+c.home.fill("{thread}")+"/import", `{"ts":1,"body":"old"}`, "")
+	c.made(c.home.owner, "GET /v1/threads/"+c.home.fill("{thread}")+"/export", "", "")
 }
 
 // rotates enables CMEK in a vault and rotates its key.

@@ -176,6 +176,8 @@ var matrix = []row{
 	{"GET /v1/threads/{thread}/messages", "", "", dead, "404 403 403 403 403 200", none, none},
 	{"GET /v1/threads/{thread}/messages/{message}", "", "", dead, "404 403 403 403 403 200", none, none},
 	{"GET /v1/threads/{thread}/events", "", "", dead, "404 403 403 403 403 200", none, none},
+	{"GET /v1/threads/{thread}/export", "", "", dead, "404 403 403 403 403 200", none, none},
+	{"POST /v1/threads/{thread}/import", `{"ts":1,"body":1}`, "", dead, "404 403 403 403 403 200", none, none},
 	{"PUT /v1/threads/{thread}", `{"title":"t"}`, "", dead, "404 403 403 403 403 200", none, none},
 	{"PUT /v1/threads/{thread}/messages/{message}", `{"body":2}`, "", dead, "404 403 403 403 403 200", none, none},
 	{"DELETE /v1/threads/{thread}/messages/{message}", "", "{message}", dead, "404 403 403 403 403 204", none, none},

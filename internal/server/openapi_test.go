@@ -43,7 +43,7 @@ func document(t *testing.T, closed bool) []byte {
 	d := openapi.Document{
 		Title: "Keyfold", Version: "1", Description: about, Security: schemes, Problem: api.Problem{},
 		Headers: answerHeaders, Failures: failures, ServerFailure: serverFailure,
-		Schemas: []any{api.PolicyConditions{}, api.AuditExportLine{}, api.MessageEvent{}}, Members: members, Comments: comments, Closed: closed,
+		Schemas: []any{api.PolicyConditions{}, api.AuditExportLine{}, api.MessageEvent{}, api.ThreadExportLine{}}, Members: members, Comments: comments, Closed: closed,
 	}
 	for _, g := range operations {
 		out := openapi.Group{Tag: g.tag, Description: g.text}

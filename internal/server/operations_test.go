@@ -159,6 +159,12 @@ var operations = []operationGroup{
 				query("after", "As Last-Event-ID, which goes before it"),
 			},
 			fails: fails{410: "Events are kept for 24 hours, and the one of this id is older.", 429: "The caller follows too many streams."}}},
+		{"GET /v1/threads/{thread}/export", "exportThread", "Export a thread with all versions and what was deleted: one ThreadExportLine a line", nil, "", 0, operationMore{
+			text: "The last line says `\"end\": true` and how many messages there are; without it the export was cut off. Bodies of a thread under a customer's key are blobs.", media: "application/x-ndjson"}},
+		{"POST /v1/threads/{thread}/import", "importThread", "Import lines of an export", api.ThreadExportLine{}, api.ImportedMessages{}, 0, operationMore{
+			text: "The body is JSON lines (`application/x-ndjson`): one ThreadExportLine a line, at most 1000 and 8 MiB, each with its `ts`; the versions of a message stand together. " +
+				"What the thread has already, a message of the caller's with the same `ts` and first body, is not imported again, so the same lines may be sent again. " +
+				"The author of all is the caller, and the times of edits are those of the import; others' reactions are left out, unless a backend key imports."}},
 		{"GET /v1/threads/{thread}/messages/{message}", "getMessage", "Read a message", nil, api.Message{}, 0, operationMore{}},
 		{"PUT /v1/threads/{thread}/messages/{message}", "editMessage", "Make a new version of a message of the caller's", api.EditMessage{}, api.Message{}, 0, operationMore{}},
 		{"DELETE /v1/threads/{thread}/messages/{message}", "deleteMessage", "Delete a message of the caller's, or in a thread of his", nil, nil, 0, operationMore{}},

@@ -66,7 +66,7 @@ func rows(cfg Config) []httpx.Row {
 	}
 	for _, room := range []interface{ rows() []httpx.Row }{
 		auth{cfg.Identity}, mfa{cfg.Identity}, orgs{cfg.Identity}, agents{cfg.Identity}, keys{cfg.Identity}, signing{cfg.Identity},
-		messages{cfg.Threads}, participants{cfg.Threads}, tokens{cfg.Tokens, cfg.Gate}, policies{cfg.Policies}, shares{cfg.Shares}, devices{cfg.Devices}, audit{cfg.Audit},
+		messages{cfg.Threads}, participants{cfg.Threads}, transfer{cfg.Threads}, tokens{cfg.Tokens, cfg.Gate}, policies{cfg.Policies}, shares{cfg.Shares}, devices{cfg.Devices}, audit{cfg.Audit},
 		billing{cfg.Gate, cfg.Identity, cfg.Vaults, cfg.Now}, cmekVersions{cfg.Vaults}, encryption{a, cfg.Threads}, rotations{vault.NewRotations(cfg.Vaults, cfg.Jobs)},
 		retention{a, cfg.Threads},
 	} {

@@ -28,13 +28,6 @@ const MaxImport = 1000
 // speaks for its users; of a deleted message whose versions were purged there is
 // nothing to bring.
 
-// importLine is a line of an export.
-type importLine struct {
-	api.Message
-	End      bool `json:"end"`
-	Messages int  `json:"messages"`
-}
-
 // Import brings the lines of an export, or a part of one, into a thread: at most
 // MaxImport lines, each with its time. What the thread has already, a message of the
 // caller's of the same time and with the same first body, is not brought again, and
@@ -74,7 +67,7 @@ func parseImport(lines []byte) (messages [][]api.Message, err error) {
 		if len(bytes.TrimSpace(line)) == 0 {
 			continue
 		}
-		var l importLine
+		var l api.ThreadExportLine
 		if err := json.Unmarshal(line, &l, loose, json.RejectUnknownMembers(true)); err != nil || ended {
 			return nil, fault.New(fault.Invalid, "line %d is none of an export; send its lines as they are, the end last", n)
 		}
@@ -87,9 +80,9 @@ func parseImport(lines []byte) (messages [][]api.Message, err error) {
 		case l.TS < 1 || l.Body == nil && !l.Deleted:
 			return nil, fault.New(fault.Invalid, "line %d lacks ts, nanoseconds since 1970, or body", n)
 		case last >= 0 && l.ID != "" && messages[last][0].ID == l.ID:
-			messages[last] = append(messages[last], l.Message)
+			messages[last] = append(messages[last], version(l))
 		default:
-			messages = append(messages, []api.Message{l.Message})
+			messages = append(messages, []api.Message{version(l)})
 		}
 	}
 	return messages, nil
@@ -256,4 +249,12 @@ func (in *importing) react(ctx context.Context, id string, reactions map[string]
 		}
 	}
 	return nil
+}
+
+// version is the version of a message that a line holds.
+func version(l api.ThreadExportLine) api.Message {
+	return api.Message{
+		ID: l.ID, Thread: l.Thread, Author: l.Author, EndUser: l.EndUser, Role: l.Role, TS: l.TS, Body: l.Body,
+		ReplyTo: l.ReplyTo, Version: l.Version, UpdatedTS: l.UpdatedTS, Deleted: l.Deleted, Reactions: l.Reactions,
+	}
 }
