@@ -27,6 +27,7 @@ func TestEveryCallAsksTheGateOnce(t *testing.T) {
 		"Get": access.ThreadRead, "Post": access.MessageAppend, "ListMessages": access.MessageRead, "GetMessage": access.MessageRead, "Delete": access.ThreadDelete,
 		"PostWith": access.MessageAppend, "Page": access.MessageRead, "Count": access.MessageRead, "EditMessage": access.MessageWrite, "DeleteMessage": access.MessageWrite,
 		"ListVersions": access.MessageRead, "React": access.MessageWrite, "Unreact": access.MessageWrite, "ListReactions": access.MessageRead, "Rename": access.ThreadWrite,
+		"Export": access.MessageRead, "Import": access.MessageAppend, "Participants": access.ThreadRead, "SetParticipant": access.ThreadShare, "RemoveParticipant": access.ThreadShare,
 	} {
 		for _, p := range []access.Principal{nobody, stranger, mate} {
 			w.recorded()
