@@ -786,6 +786,21 @@ export interface components {
             since: number;
             reason?: string;
         };
+        /** @description ImportedMessages is the answer to POST /v1/threads/{thread}/import. */
+        ImportedMessages: {
+            /** Format: int32 */
+            imported: number;
+            /**
+             * Format: int32
+             * @description the thread had them already
+             */
+            present: number;
+            /**
+             * Format: int32
+             * @description what could not be brought: others' reactions, replies to what is not there, messages of which nothing is left
+             */
+            left_out?: number;
+        };
         /** @description Invitation lets who has its text join the org by SignUp, once, with this email. */
         Invitation: {
             id: string;
@@ -1487,6 +1502,33 @@ export interface components {
             /** @description of its DEK */
             key_id?: string;
             error?: string;
+        };
+        /** @description ThreadExportLine is one line of GET /v1/threads/{thread}/export: a version of a message, as Message says, or the end, which is the last line. The versions of a message stand together, oldest first, and the last one has its reactions. */
+        ThreadExportLine: {
+            id?: string;
+            thread?: string;
+            author?: string;
+            end_user?: boolean;
+            role?: string;
+            /** Format: int64 */
+            ts?: number;
+            body?: unknown;
+            reply_to?: string;
+            /** Format: int32 */
+            version?: number;
+            /** Format: int64 */
+            updated_ts?: number;
+            deleted?: boolean;
+            reactions?: {
+                [key: string]: string;
+            };
+            /** @description nothing follows: without it the export was cut off */
+            end?: boolean;
+            /**
+             * Format: int32
+             * @description how many there were; with end
+             */
+            messages?: number;
         };
         /** @description Threads is the body of GET /v1/threads, newest first. */
         Threads: {
