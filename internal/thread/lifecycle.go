@@ -34,23 +34,13 @@ func (s *Service) Create(ctx context.Context, p access.Principal, req api.Create
 	}
 	now := s.tick()
 	m := meta{Plain: s.plain, ID: id.String(), Org: p.OrgID, Author: p.ID, EndUser: p.Kind == access.EndUser, Title: req.Title, CMEK: fingerprint, CreatedTS: now, UpdatedTS: now}
-	lags := 0
-	err = store.Retry(ctx, func() error {
-		err := s.create(ctx, &m)
-		if errors.Is(err, errLag) {
-			if lags++; lags == maxLags {
-				return errOldKEK
-			}
-		}
-		return err
-	})
-	if err != nil {
+	if err := retryKEK(ctx, func() error { return s.create(ctx, &m) }); err != nil {
 		return api.Thread{}, store.Fault(err)
 	}
 	return m.seen(p), nil
 }
 
-// maxLags is how many DEKs under an older version of the KEK one call of Create
+// maxLags is how many DEKs under an older version of the KEK one call
 // has made, and leaves behind. A KMS that missed a rotation learns of it; one
 // that was restored from a backup of before it does not.
 const maxLags = 8

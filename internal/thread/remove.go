@@ -79,7 +79,7 @@ func (s *Service) remove(ctx context.Context, m meta, old look, gone api.Message
 
 // dropRow adds to b that a row goes that is at rev; 0: that there still is none.
 func (m meta) dropRow(b *store.Batch, n rowName, rev store.Revision) {
-	m.require(b, n)
+	m.require(b)
 	b.RequireRevision(n.key(m.ID), rev)
 	if rev != 0 {
 		b.Delete(n.key(m.ID))

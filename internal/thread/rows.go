@@ -119,12 +119,12 @@ func (s *Service) writable(m meta) (kmsMeta, error) {
 
 // putRow adds a row to b, on the condition that the thread is as it was read.
 func (m meta) putRow(b *store.Batch, n rowName, stored []byte) {
-	m.require(b, n)
+	m.require(b)
 	b.Put(n.key(m.ID), stored)
 }
 
 // require is the condition of whoever writes or removes a row.
-func (m meta) require(b *store.Batch, _ rowName) { b.RequireRevision(layout.ThreadMeta(m.ID), m.rev) }
+func (m meta) require(b *store.Batch) { b.RequireRevision(layout.ThreadMeta(m.ID), m.rev) }
 
 // decrypt opens rows of m in one call, for p, in their order. All open, or the
 // answer is an error that names the first that does not, and no cause. The thread
