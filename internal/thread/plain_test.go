@@ -483,3 +483,15 @@ func TestBeginEncryptingSaysHowEachThreadStands(t *testing.T) {
 		t.Errorf("of all: %+v", all)
 	}
 }
+
+// What a thread of no DEK is written under, if all that comes before were wrong.
+func TestNoRowIsWritableInClearUnlessServerAndThreadAreBothPlain(t *testing.T) {
+	x := newShift(t, 0)
+	for _, m := range []meta{{}, {Plain: true}} {
+		wantCode(t, second(x.writable(m)), fault.Damaged)
+	}
+	wantCode(t, second(x.plainServer().writable(meta{})), fault.Damaged)
+	if dek, err := x.plainServer().writable(meta{Plain: true}); err != nil || !dek.plain() {
+		t.Errorf("of a plain thread on a plain server: %+v, %v", dek, err)
+	}
+}
