@@ -89,7 +89,7 @@ var rooms = map[string]room{
 	"internal/breakglass": {floor: 4, ours: "internal/audit internal/keyring internal/kms internal/kmsapi internal/thread"},
 	"internal/server": {
 		floor:  8,
-		ours:   "api internal/access internal/device internal/fault internal/generationc internal/httpx internal/identity internal/job internal/passkey internal/policy internal/sealed internal/share internal/thread internal/token internal/trail internal/vault",
+		ours:   "api internal/access internal/device internal/fault internal/generationc internal/httpx internal/identity internal/job internal/layout internal/passkey internal/policy internal/sealed internal/share internal/store internal/thread internal/token internal/trail internal/vault",
 		others: "github.com/go-json-experiment/json github.com/prometheus/client_golang/prometheus github.com/prometheus/common/expfmt",
 	},
 

@@ -60,6 +60,7 @@ type options struct {
 	kms     string
 	origins []string
 	plain   bool
+	dev     bool
 }
 
 // OnDisk keeps the data in dir, as "keyfold dev --data dir" does. Data that is
@@ -72,6 +73,9 @@ func WithCORS(origins ...string) Option { return func(o *options) { o.origins = 
 // WithoutEncryption has the server store the messages of threads in clear, until a
 // Restart after SetEncryption.
 func WithoutEncryption() Option { return func(o *options) { o.plain = true } }
+
+// AsDev runs the server as keyfold dev does: POST /admin/encryption/generate-kek is there.
+func AsDev() Option { return func(o *options) { o.dev = true } }
 
 // SetEncryption says whether the server encrypts threads from the next Restart on.
 func (s *Server) SetEncryption(on bool) { s.options.plain = !on }
@@ -140,6 +144,7 @@ func (s *Server) open() {
 		DataDir:     s.options.dir,
 		CORSOrigins: s.options.origins,
 		Plain:       s.options.plain,
+		Dev:         s.options.dev,
 		SignUp:      identity.SignUpOpen,
 		Passwords:   password.New(password.Params{Memory: 64, Passes: 1, Lanes: 1}), // quick, and worth nothing elsewhere
 		PublicURL:   strings.Replace(s.URL, "127.0.0.1", "localhost", 1),            // passkeys are for names

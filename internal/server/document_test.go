@@ -66,6 +66,8 @@ var pathParams = map[string]openapi.Param{
 	"thread":      {Description: "ID of a thread"},
 	"message":     {Description: "ID of a message"},
 	"identity":    {Description: "Whose reaction it is"},
+	"owner":       {Description: "ID of who owns threads"},
+	"name":        {Description: "Name of a row"},
 	"participant": {Description: "ID of a user or agent of the org, or of an end user"},
 	"key":         {Description: "ID of a key"},
 	"passkey":     {Description: "ID of a passkey"},

@@ -70,7 +70,7 @@ func (c *cast) call(who caller, call, body string) answer {
 	if strings.HasPrefix(a.header.Get("Cache-Control"), "public,") && isPublic(target) {
 		a.header.Set("Cache-Control", "no-store") // which is for all else
 	}
-	if !strings.HasPrefix(a.header.Get("Content-Type"), "text/") && target != "/v1/auth/device/token" { // metrics, and what has OAuth's form
+	if !strings.HasPrefix(a.header.Get("Content-Type"), "text/") && a.header.Get("Content-Type") != "application/octet-stream" && target != "/v1/auth/device/token" { // metrics, rows as they lie, and what has OAuth's form
 		checkForm(c.t, call, answer{a.status, a.header, firstLine(a)})
 	}
 	return a
@@ -179,6 +179,8 @@ func init() { // for makers may need what others make
 			o.make("PUT "+o.fill("/v1/threads/{thread}/participants/")+id, `{"part":"read"}`, "")
 			return id
 		},
+		"{owner}":   func(o *org) string { return o.make("GET /v1/auth/me", "", "id") },
+		"{name...}": func(o *org) string { return "thread:" + o.fill("{thread}") + ":meta" },
 		"{passkey}": func(*org) string { return "01900000-0000-7000-8000-000000000000" }, // nobody has one: that takes an authenticator
 		"{job}": func(o *org) string {
 			a := o.c.call(o.c.callers["operator"], "POST /admin/encryption/rewrap", `{"threads":true}`)

@@ -30,8 +30,12 @@ type operationGroup struct {
 	operations []operation
 }
 
+// rawRow is the media type of rows as they lie.
+const rawRow = "application/octet-stream"
+
 // Failures of several operations.
 const (
+	inClear     = "It is not encrypted, and not shown to operators."
 	gone        = "The secret or version was deleted, disabled, or has expired, or its reads are used up."
 	limited     = "The caller may not do this, or the org's plan admits no more of them (type `resource_limit_exceeded`)."
 	keyMismatch = "The declared fingerprint is neither that of the vault's key nor of the one that it is being rotated to (type `cmek_key_mismatch`), " +
@@ -278,6 +282,22 @@ var operations = []operationGroup{
 			text: "The header Location names the job that does the rest, where there is one.", fails: fails{409: stillPlain}}},
 		{"POST /admin/encryption/encrypt-threads", "encryptThreads", "Encrypt all threads that were made while the server did not encrypt", api.EncryptThreads{}, api.EncryptedThreads{}, 0, operationMore{headers: []string{"Location"}, fails: fails{409: stillPlain}}},
 		{"POST /admin/jobs/purge", "purge", "Start retention, of all orgs, if it does not run", nil, api.PurgeStarted{}, 0, operationMore{}},
+		{"GET /admin/health", "getServiceHealth", "Whether the server answers an operator", nil, api.ServiceHealth{}, 0, operationMore{}},
+		{"GET /admin/stats", "getStats", "Count threads and messages", nil, api.Stats{}, 0, operationMore{text: "The first count of a thread reads all of it; later ones what came since."}},
+		{"GET /admin/threads", "listAllThreads", "List the threads of all orgs, deleted ones too, by ID", nil, api.Threads{}, 0, operationMore{params: pages}},
+		{"GET /admin/users", "listThreadOwners", "List who owns threads, by org", nil, api.ThreadOwners{}, 0, operationMore{params: pages}},
+		{"GET /admin/users/{owner}/threads", "listThreadsOf", "List the threads of whoever has this ID", nil, api.ThreadKeys{}, 0, operationMore{params: pages}},
+		{"GET /admin/users/{owner}/threads/{thread}/messages", "listMessageKeys", "List the messages of a thread, without their text", nil, api.MessageKeys{}, 0, operationMore{params: pages}},
+		{"GET /admin/users/{owner}/threads/{thread}/messages/{message}", "getMessageRow", "Show a message as it lies in the store", nil, "", 0, operationMore{
+			media: rawRow, fails: fails{409: inClear}}},
+		{"GET /admin/keys", "listStoreKeys", "List names of rows of the store", nil, api.StoreKeys{}, 0, operationMore{
+			text:   "Rows of threads, vaults and jobs, and what the KMS sealed for the server. Rows of accounts, credentials and the trail are not shown.",
+			params: params{limit(1000, 100), query("cursor", "What next_cursor of the page before says"), query("prefix", "What names begin with"), query("store", "Is passed over")}}},
+		{"GET /admin/keys/{name...}", "getStoreRow", "Show a row as it lies in the store", nil, "", 0, operationMore{media: rawRow, fails: fails{409: inClear}}},
+		{"POST /admin/encryption/rotate-thread-dek", "rotateThreadDek", "Give a thread, or each, a fresh DEK; a job brings what there is under it", api.RotateThreadDEK{}, api.ThreadDEKRotated{}, 0, operationMore{
+			headers: []string{"Location"}, fails: fails{404: "", 409: "The thread is not encrypted, and the server does not encrypt."}}},
+		{"POST /admin/encryption/rewrap-deks", "rewrapThreadDeks", "Rewrap the DEKs of threads while the caller waits", api.RewrapDEKs{}, api.DEKRewraps{}, 0, operationMore{}},
+		{"POST /admin/encryption/generate-kek", "generateKek", "Make 32 random bytes, under keyfold dev alone", nil, api.GeneratedKEK{}, 0, operationMore{text: "It installs nothing.", fails: fails{404: ""}}},
 		{"GET /admin/jobs", "listJobs", "List jobs, newest first", nil, api.Jobs{}, 0, operationMore{}},
 		{"GET /admin/jobs/{job}", "getJob", "Show a job", nil, api.Job{}, 0, operationMore{}},
 		{"DELETE /admin/jobs/{job}", "cancelJob", "Cancel a job", nil, api.Job{}, 0, operationMore{}},
@@ -313,6 +333,8 @@ var (
 
 	includeDeleted = openapi.Param{In: "query", Name: "include_deleted", Description: "true: deleted messages too, without body", Schema: openapi.Schema{"type": "boolean", "default": false}}
 	idempotencyKey = header("Idempotency-Key", "1 to 255 printable ASCII characters that name the request: for a day the same key in the same thread answers the same message again", openapi.Schema{"type": "string", "minLength": 1, "maxLength": 255})
+
+	pages = params{limit(thread.MaxPage, thread.MaxPage), query("cursor", "What next_cursor of the page before says")}
 
 	times        = params{moment("from", "Of the first event, inclusive"), moment("to", "Of the last event, exclusive")}
 	verifyParams = append(params{limit(trail.MaxVerify, trail.DefaultVerify)}, times...)

@@ -24,6 +24,7 @@ import (
 	"github.com/keyfold/keyfold/internal/passkey"
 	"github.com/keyfold/keyfold/internal/policy"
 	"github.com/keyfold/keyfold/internal/share"
+	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/thread"
 	"github.com/keyfold/keyfold/internal/token"
 	"github.com/keyfold/keyfold/internal/trail"
@@ -48,6 +49,8 @@ type Config struct {
 	Limits      httpx.Limits     // of calls; zero: none
 	Ready       []Check          // what /readyz and /v1/health look at
 	Plain       bool             // messages of new threads are not encrypted; health says so
+	Dev         bool             // the server is for trying it: see generate-kek
+	Store       store.Store      // whose rows operators are shown; see layout.Shown
 	Version     string           // of the program, as health answers show it
 	CORSOrigins []string         // whose pages may call; see httpx.Config
 	Log         *slog.Logger     // nil: nothing is logged

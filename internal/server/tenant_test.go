@@ -12,7 +12,7 @@ const nobodys = "01900000-0000-7000-8000-00000000abcd"
 
 // nowhere are names in the matrix that are no IDs of an org's things: paths,
 // times, credentials, and what an operator's calls name, whose they all are.
-var nowhere = []string{"{path...}", "{soon}", "{email}", "{bearer}", "{agentkey}", "{account}", "{refresh}", "{org}", "{job}", "{sealed}", "{code}", "{passkey}"}
+var nowhere = []string{"{path...}", "{soon}", "{email}", "{bearer}", "{agentkey}", "{account}", "{refresh}", "{org}", "{job}", "{sealed}", "{code}", "{passkey}", "{owner}", "{name...}"}
 
 // Whoever names another org's thing, in a path or in a body, hears what he would
 // hear of an ID that nobody has, and changes nothing: not there, and not here.
@@ -32,7 +32,7 @@ func TestAnotherOrgsIDsAreNobodys(t *testing.T) {
 				c.unchanged(func() {
 					theirs := c.call(c.home.owner.tracked(), mixed.fill(call), mixed.fill(body))
 					none := c.call(c.home.owner.tracked(), wrong.fill(call), wrong.fill(body))
-					if inPath := strings.Contains(call, name); inPath && theirs.status != 404 {
+					if inPath := strings.Contains(call, name); inPath && theirs.status != 404 && !strings.Contains(call, " /admin/") {
 						t.Errorf("another org's %s = %d: %s", name, theirs.status, theirs.body)
 					}
 					if theirs.status != none.status || strings.ReplaceAll(theirs.body, mixed.names[name], "ID") != strings.ReplaceAll(none.body, nobodys, "ID") {
