@@ -423,6 +423,7 @@ func TestNoRowOfAThreadIsRemovedBeforeItsDEKIsDestroyed(t *testing.T) {
 	w := newWorld(t)
 	th := w.thread(t, owner, "t")
 	w.talk(t, th.ID)
+	w.bulk(t, th.ID, 1, 2*purgeRows) // more than one batch
 	w.drop(t, th.ID)
 	w.keep(t, boss, 1, 0)
 	w.pass(day + time.Second)
