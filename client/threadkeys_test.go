@@ -238,3 +238,50 @@ func TestABodyThatIsNoneIsNotSealed(t *testing.T) {
 		}
 	}
 }
+
+func TestAnExportIsOpenedAndOneThatIsCutOffIsAnError(t *testing.T) {
+	u := newUnderKey(t)
+	m := u.post(t, canaryBody)
+	if _, err := u.c.EditMessage(t.Context(), u.thread, m.ID, api.EditMessage{Body: json.RawMessage(`2`)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := u.c.DeleteMessage(t.Context(), u.thread, m.ID); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for v, err := range u.c.ExportThread(t.Context(), u.thread) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, string(v.Body))
+	}
+	if len(got) != 3 || got[0] != canaryBody || got[1] != `2` || got[2] != "" {
+		t.Errorf("%q", got)
+	}
+	for _, err := range newClient(t, u.s).ExportThread(t.Context(), u.thread) {
+		if _, ok := errors.AsType[*client.KeyError](err); !ok {
+			t.Error(err)
+		}
+	}
+	for _, text := range []string{"", `{"id":"a","body":1}` + "\n", `{"id":"a","body":1}` + "\n" + `{"end":true,"messages":2}`, `{"id":"a","bo`} {
+		cut := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/t") {
+				_ = json.NewEncoder(w).Encode(api.Thread{ID: "t"})
+				return
+			}
+			_, _ = w.Write([]byte(text))
+		}))
+		c, err := client.New(cut.URL, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var last error
+		for _, last = range c.ExportThread(t.Context(), "t") {
+		}
+		if !errors.Is(last, client.ErrCutOff) {
+			t.Errorf("%q: %v", text, last)
+		}
+		c.Close()
+		cut.Close()
+	}
+}

@@ -177,7 +177,15 @@ func marshal(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	err := error(nil)
+	if lines, ok := v.(exportLines); ok {
+		for i := 0; i < len(lines) && err == nil; i++ {
+			err = enc.Encode(lines[i])
+		}
+	} else {
+		err = enc.Encode(v)
+	}
+	if err != nil {
 		// The cause could quote what was sent.
 		return nil, fmt.Errorf("client: the request is not valid JSON: check Body and Metadata")
 	}
