@@ -621,29 +621,36 @@ func TestAPolicyThatIsWithdrawnPurgesNothingMore(t *testing.T) {
 // An entry that somebody put into the index of his org says nothing about another's
 // thread, nor about one that is not deleted.
 func TestAnIndexEntryPurgesNothingThatTheRecordDoesNotSay(t *testing.T) {
-	w := newWorld(t)
-	th, gone := w.thread(t, owner, "t"), w.thread(t, owner, "gone")
-	id := w.say(t, gone.ID, "deleted")
-	w.say(t, th.ID, "x")
-	w.drop(t, gone.ID, id)
-	w.drop(t, gone.ID)
-	w.keep(t, other, 1, 1)
-	for _, key := range []string{layout.Gone("org2", 1, th.ID, ""), layout.Gone("org2", 1, gone.ID, ""), layout.Gone("org2", 1, gone.ID, id), layout.OrgThread("org2", "x", 1, th.ID)} {
-		w.overwrite(t, key, nil)
-	}
-	w.pass(10 * day)
-	before := []int{len(w.rowsOf(t, th.ID)), len(w.rowsOf(t, gone.ID)), len(w.kms.keys)}
-	if got := w.preview(t, other); (got != api.RetentionPreview{}) {
-		t.Errorf("the preview says %+v", got)
-	}
-	w.purge(t)
-	w.list(t, owner, th.ID, MessageQuery{})
-	if m := decodeAs[meta](t, w.get(t, layout.ThreadMeta(gone.ID))); m.Purge != nil {
-		t.Error("another org's thread is being purged")
-	}
-	w.get(t, deletedRow(id).key(gone.ID))
-	if len(w.kms.keys) != before[2] {
-		t.Error("a DEK was destroyed")
+	for _, days := range [][2]int{{1, 1}, {1, 0}, {0, 1}} {
+		w := newWorld(t)
+		th, gone := w.thread(t, owner, "t"), w.thread(t, owner, "gone")
+		deleted := w.say(t, th.ID, "deleted")
+		w.say(t, th.ID, "x")
+		w.say(t, gone.ID, "y")
+		w.drop(t, th.ID, deleted)
+		w.drop(t, gone.ID)
+		w.keep(t, other, days[0], days[1])
+		for _, key := range []string{
+			layout.Gone("org2", 1, th.ID, ""), layout.Gone("org2", 1, th.ID, deleted),
+			layout.Gone("org2", 1, gone.ID, ""), layout.OrgThread("org2", "x", 1, th.ID),
+		} {
+			w.overwrite(t, key, nil)
+		}
+		w.pass(10 * day)
+		if got := w.preview(t, other); (got != api.RetentionPreview{}) {
+			t.Errorf("%v: the preview says %+v", days, got)
+		}
+		rows := func() []string {
+			return slices.DeleteFunc(w.rowsOf(t, layout.Threads()), func(key string) bool { return strings.Contains(key, ":change:") })
+		}
+		before := rows()
+		w.purge(t)
+		if after := rows(); !slices.Equal(before, after) || len(w.kms.keys) != 2 {
+			t.Errorf("%v: of %d rows of another org's are left %d, of 2 DEKs %d", days, len(before), len(after), len(w.kms.keys))
+		}
+		if m := decodeAs[meta](t, w.get(t, layout.ThreadMeta(gone.ID))); m.Purge != nil {
+			t.Errorf("%v: another org's thread is being purged", days)
+		}
 	}
 }
 
