@@ -19,7 +19,7 @@ func (a *app) adminCmd() *cobra.Command {
 	return cli.Group("admin", "Run the server: keys and jobs (needs an admin key)",
 		a.rotateCmd("rotate-kek", "Give KEKs a new primary and rewrap what is under older versions", (*client.Client).RotateKEK),
 		a.rotateCmd("rewrap", "Rewrap what is under older versions of KEKs that were rotated in the key process", (*client.Client).Rewrap),
-		a.tokenKeyCmd(), a.jobsCmd(), a.purgeCmd(), a.planCmd(), a.adminAuditCmd())
+		a.rotateThreadCmd(), a.statsCmd(), a.tokenKeyCmd(), a.jobsCmd(), a.purgeCmd(), a.planCmd(), a.adminAuditCmd())
 }
 
 func (a *app) tokenKeyCmd() *cobra.Command {
