@@ -14,7 +14,8 @@ import (
 
 func (a *app) messageCmd() *cobra.Command {
 	return cli.Group("message", "Messages of a thread",
-		a.messagePostCmd(), a.messageListCmd(), a.messageFollowCmd(), a.messageImportCmd(), a.messageExportCmd())
+		a.messagePostCmd(), a.messageListCmd(), a.messageEditCmd(), a.messageDeleteCmd(), a.messageVersionsCmd(), a.messageReactCmd(), a.messageFollowCmd(),
+		a.messageImportCmd(), a.messageExportCmd())
 }
 
 func (a *app) messagePostCmd() *cobra.Command {
@@ -55,6 +56,7 @@ decides it for you: use --as text for what other people wrote.`,
 	f.StringVar(&as, "as", "auto", "json, text, or auto: JSON when it is an object or array")
 	f.StringVar(&req.Role, "role", "", "who speaks (user)")
 	f.StringVar(&req.ReplyTo, "reply-to", "", "ID of the message that it answers")
+	a.keyFlag(cmd)
 	return cmd
 }
 
@@ -90,7 +92,7 @@ func (a *app) messageListCmd() *cobra.Command {
 			}
 			rows := [][]string{{"ID", "TIME", "ROLE", "BODY"}}
 			for _, m := range messages {
-				rows = append(rows, []string{m.ID, nanos(m.TS), m.Role, bodyText(m.Body)})
+				rows = append(rows, []string{m.ID, nanos(m.TS), m.Role, shownBody(m)})
 			}
 			return a.Table(api.Messages{Thread: args[0], Messages: append([]api.Message{}, messages...)}, rows)
 		},
@@ -99,6 +101,8 @@ func (a *app) messageListCmd() *cobra.Command {
 	f.IntVar(&q.Limit, "limit", 50, "how many, 1 to 1000")
 	f.StringVar(&q.Before, "before", "", "ID of a message: the page before it")
 	f.StringVar(&q.After, "after", "", "ID of a message: the page after it")
+	f.BoolVar(&q.IncludeDeleted, "include-deleted", false, "those that were deleted, too, without body")
+	a.keyFlag(cmd)
 	return cmd
 }
 

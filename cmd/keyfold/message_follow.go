@@ -28,6 +28,7 @@ takes, for 24 hours. When the connection fails or the server closes, it comes ag
 	}
 	cmd.Flags().StringVar(&after, "after", "", "ID of an event: begin with what came after it (what comes next)")
 	cmd.Flags().IntVar(&count, "count", 0, "end after so many events (0: do not end)")
+	a.keyFlag(cmd)
 	return cmd
 }
 

@@ -27,8 +27,12 @@ that line. A line is a JSON object in UTF-8:
 
 Only body is needed. ts is nanoseconds since 1970 and decides the order. id is
 what other lines call this message in reply_to; the server gives it a new one.
-"message export" writes this form. With --plain each line is the text of one
+"message export --newest" writes this form. With --plain each line is the text of one
 message.
+
+What "message export" writes, all versions and a last line that counts the messages,
+comes back with its versions and deletions, under your name, edited now; reactions
+of others are left out. A thread under a CMEK key takes the other form alone.
 
 A message that the thread has already, with the same time, role and body, is not
 posted again. Lines without ts get times of their own, which begin at a time that
@@ -39,16 +43,19 @@ by the same command. Keep it beside the file.`,
 			if file == "" {
 				return cli.Usagef("--file is missing")
 			}
-			plan, err := planImport(file, plain)
-			if err != nil {
-				return err
-			}
 			c, err := a.connect()
 			if err != nil {
 				return err
 			}
 			ctx, stop := cli.UntilSignal(cmd.Context())
 			defer stop()
+			if whole, err := isExport(file); err == nil && whole && !plain {
+				return onNotFound(a.importExport(ctx, c, args[0], file), listThreads)
+			}
+			plan, err := planImport(file, plain)
+			if err != nil {
+				return err
+			}
 			p := &poster{c: c, thread: args[0], plan: plan}
 			if err := p.lookUp(ctx, again); err != nil {
 				return onNotFound(err, listThreads)
@@ -59,6 +66,7 @@ by the same command. Keep it beside the file.`,
 	f := cmd.Flags()
 	f.StringVar(&file, "file", "", "the file to import")
 	f.BoolVar(&plain, "plain", false, "each line is the text of a message, blank lines included")
+	a.keyFlag(cmd)
 	f.BoolVar(&again, "again", false, "import the lines without ts once more, as new messages")
 	return cmd
 }

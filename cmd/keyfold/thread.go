@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,15 +15,27 @@ import (
 const listThreads = "see which there are: keyfold thread list"
 
 func (a *app) threadCmd() *cobra.Command {
-	return cli.Group("thread", "Conversations", a.threadCreateCmd(), a.threadListCmd(), a.threadGetCmd(), a.threadDeleteCmd(),
+	return cli.Group("thread", "Conversations", a.threadCreateCmd(), a.threadListCmd(), a.threadGetCmd(), a.threadUpdateCmd(), a.threadDeleteCmd(),
+		a.threadShareCmd(), a.threadUnshareCmd(), a.threadParticipantsCmd(),
 		a.threadHoldCmd(), a.threadRetentionCmd())
 }
 
 func (a *app) threadCreateCmd() *cobra.Command {
 	var req api.CreateThread
+	var cmek bool
 	cmd := &cobra.Command{
 		Use: "create", Short: "Make a thread and print its ID", Args: cobra.NoArgs,
 		RunE: a.calls(func(ctx context.Context, c *client.Client, _ []string) error {
+			if cmek {
+				k, err := a.cmekKey(ctx, "")
+				if err != nil {
+					return err
+				}
+				if k == nil {
+					return cli.Advise(errors.New("--cmek needs a CMEK key"), "export KEYFOLD_CMEK_KEY_FILE=FILE; make a new key with: keyfold cmek keygen --out FILE")
+				}
+				req.CMEKFingerprint = k.Fingerprint()
+			}
 			t, err := c.CreateThread(ctx, req)
 			if err != nil {
 				return err
@@ -31,6 +44,8 @@ func (a *app) threadCreateCmd() *cobra.Command {
 		}),
 	}
 	cmd.Flags().StringVar(&req.Title, "title", "", "what it is about")
+	cmd.Flags().BoolVar(&cmek, "cmek", false, "seal its messages with your CMEK key, here, before they are sent")
+	a.keyFlag(cmd)
 	return cmd
 }
 
