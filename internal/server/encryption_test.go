@@ -1,11 +1,14 @@
 package server_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/keyfoldtest"
 )
 
@@ -55,6 +58,57 @@ func TestEncryptionThatWasOffIsSeenAndIsTurnedOn(t *testing.T) {
 	for _, thread := range threads {
 		w.do(scenario{call: "GET " + thread + "/messages", status: 200, want: []string{canary}, reads: true})
 	}
+	for range 2 { // and after a restart
+		w.forges(threads[1], 500)
+		w.Restart()
+	}
+}
+
+// A server that never stored anything in clear believes no record that says so. One
+// that did reads on, until all is encrypted.
+func TestWhoWritesToTheStoreCannotHaveAServerBelieveRowsInClear(t *testing.T) {
+	w := newWorld(t, keyfoldtest.OnDisk(t.TempDir()))
+	thread := w.thread()
+	w.do(scenario{call: "POST " + thread + "/messages", body: `{"body":"said"}`, status: 200})
+	w.forges(thread, 500)
+	w.Restart()
+	w.forges(thread, 500)
+
+	w.SetEncryption(false)
+	w.Restart()
+	w.SetEncryption(true)
+	w.Restart()
+	w.forges(thread, 200) // the control: it is believed while something may lie in clear
+}
+
+// forges writes a row in clear into a thread, and its record accordingly, and wants
+// status from who reads it.
+func (w *world) forges(thread string, status int) {
+	w.t.Helper()
+	thread = strings.TrimPrefix(thread, "/v1/threads/")
+	rows, ctx := w.Node().Store, w.t.Context()
+	rec, err := rows.Get(ctx, layout.ThreadMeta(thread))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var m map[string]any
+	if err := json.Unmarshal(rec.Value, &m); err != nil {
+		w.t.Fatal(err)
+	}
+	m["plain"], m["kms"] = true, map[string]any{"key_id": "", "wrapped_dek": "", "kek_id": "", "kek_version": 0}
+	delete(m, "moving")
+	record, err := json.Marshal(m)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	id := layout.MessageID(1, 0)
+	var b store.Batch
+	b.Put(layout.ThreadMeta(thread), record)
+	b.Put(layout.Message(thread, id), []byte(`{"id":"`+id+`","thread":"`+thread+`","author":"x","role":"user","ts":1,"body":"forged"}`))
+	if _, err := rows.Commit(ctx, &b); err != nil {
+		w.t.Fatal(err)
+	}
+	w.do(scenario{call: "GET /v1/threads/" + thread + "/messages/" + id, status: status, reads: true})
 }
 
 func TestABadEncryptExistingIsRefused(t *testing.T) {

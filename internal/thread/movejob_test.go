@@ -227,7 +227,7 @@ func TestAReaderMayBeAsOldAsHeLikes(t *testing.T) {
 		for n := 1; n < 12; n++ {
 			x := full.clone(t)
 			calls := &callsStore{Store: x.store}
-			reader := New(Config{Store: calls, KMS: x.kms, Gate: new(accesstest.Gate), Now: x.now})
+			reader := New(Config{Store: calls, KMS: x.kms, Gate: new(accesstest.Gate), Now: x.now, Believe: true})
 			between := func() {
 				for range times {
 					x.completed(x.rotate())
@@ -265,7 +265,7 @@ func TestAWriterWithAnOldRecordWritesNothingUnderTheOldDEK(t *testing.T) {
 	for n := 1; n < 12; n++ {
 		x := newShift(t, 45)
 		calls := &callsStore{Store: x.store}
-		writer := New(Config{Store: calls, KMS: x.kms, Gate: new(accesstest.Gate), Now: x.now})
+		writer := New(Config{Store: calls, KMS: x.kms, Gate: new(accesstest.Gate), Now: x.now, Believe: true})
 		var olds []string
 		between := func() {
 			olds = append(olds, x.meta().KMS.KeyID)

@@ -142,7 +142,7 @@ func (w mover) openMoving(ctx context.Context, m meta, recs []store.Record, text
 		left[i].at = i
 	}
 	for _, dek := range []func(meta, rowName) kmsMeta{meta.under, meta.other} {
-		q := question{m: m, recs: recs, out: texts}
+		q := w.question(m, recs, texts)
 		asked := make([]bool, len(recs)) // under the old DEK
 		for _, l := range left {
 			k := dek(m, rowOf(m.ID, recs[l.at].Key))

@@ -142,7 +142,7 @@ func (s *Service) reopen(ctx context.Context, p access.Principal, m meta, q ques
 		if !changed && now.Moving == nil {
 			return openFault(failed[0].err, rowOf(m.ID, recs[failed[0].at].Key).message())
 		}
-		if failed, err = s.openEither(ctx, p, now, question{m: now, recs: recs, out: q.out}, failed); err != nil || len(failed) == 0 {
+		if failed, err = s.openEither(ctx, p, now, s.question(now, recs, q.out), failed); err != nil || len(failed) == 0 {
 			return err
 		}
 		if !changed {
@@ -173,7 +173,7 @@ func (s *Service) reread(ctx context.Context, recs []store.Record, failed []unop
 // as can be told, and the rest under the other.
 func (s *Service) openEither(ctx context.Context, p access.Principal, m meta, q question, failed []unopened) ([]unopened, error) {
 	for _, dek := range []func(meta, rowName) kmsMeta{meta.under, meta.other} {
-		again := question{m: m, recs: q.recs, out: q.out}
+		again := s.question(m, q.recs, q.out)
 		for _, f := range failed {
 			again.ask(f.at, dek(m, rowOf(m.ID, q.recs[f.at].Key)))
 		}

@@ -78,6 +78,19 @@ func (s *Service) EncryptKind() job.Kind {
 			}
 			return w.step(ctx)
 		},
+		Done: func(ctx context.Context, j job.Job) error {
+			w, err := s.encrypterOf(j)
+			if err != nil || len(w.args.Threads) > 0 || j.Failed > 0 {
+				return err // there may be more
+			}
+			if s.encrypted != nil {
+				err = s.encrypted(ctx)
+			}
+			if err == nil {
+				s.believe.Store(false)
+			}
+			return err
+		},
 	}
 }
 

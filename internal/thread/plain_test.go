@@ -172,7 +172,7 @@ func TestWithEncryptionOnNothingIsStoredInClear(t *testing.T) {
 					t.Fatal("without encryption no batch holds the canary: the test would prove nothing")
 				}
 				guarded := &guardStore{Store: x.store}
-				s := New(Config{Store: guarded, KMS: x.kms, Gate: x.asked, Now: x.now})
+				s := New(Config{Store: guarded, KMS: x.kms, Gate: x.asked, Now: x.now, Believe: true})
 				was := x.dump(t)
 				if away {
 					x.kms.fail = fault.New(fault.Unavailable, "away")
@@ -197,7 +197,7 @@ func TestWithEncryptionOnNothingIsStoredInClear(t *testing.T) {
 
 // encryptProcess is a server of its own over s that encrypts, with small batches.
 func (x *shift) encryptProcess(s store.Store) (*Service, *job.Runner) {
-	threads := New(Config{Store: s, KMS: x.kms, Gate: new(accesstest.Gate), Now: x.now})
+	threads := New(Config{Store: s, KMS: x.kms, Gate: new(accesstest.Gate), Now: x.now, Believe: true})
 	threads.moveBatch = 20
 	return threads, job.New(job.Config{Store: s, Holder: "test", Kinds: []job.Kind{threads.EncryptKind(), threads.MoveKind()}})
 }
@@ -434,6 +434,60 @@ func TestARowInClearIsRefusedInAThreadThatIsEncrypted(t *testing.T) {
 			wantCode(t, second(s.GetMessage(t.Context(), owner, y.thread, id)), fault.Damaged)
 			wantCode(t, second(s.ListMessages(t.Context(), owner, y.thread, MessageQuery{})), fault.Damaged)
 			wantCode(t, second(s.EditMessage(t.Context(), owner, y.thread, id, api.EditMessage{Body: quoted("x")})), fault.Damaged)
+		}
+	}
+}
+
+// The thread's record proves nothing: whoever writes to the store can write that,
+// too.
+func TestARowInClearIsRefusedWhereNoServerEverStoredSuch(t *testing.T) {
+	for what, change := range map[string]func(*meta){
+		"as without a DEK":   func(m *meta) { m.Plain, m.KMS = true, kmsMeta{} },
+		"as being encrypted": func(m *meta) { m.Moving = &moving{Last: "9"} },
+	} {
+		x := newShift(t, 3)
+		id := x.ids[0]
+		x.editMeta(t, x.thread, change)
+		x.overwrite(t, layout.Message(x.thread, id), []byte(`{"id":"`+id+`","thread":"`+x.thread+`","author":"`+owner.ID+`","role":"user","ts":1,"body":"forged"}`))
+		for believes, want := range map[bool]bool{true: true, false: false} {
+			s := New(Config{Store: x.store, KMS: x.kms, Gate: x.asked, Now: x.now, Believe: believes})
+			text, err := s.GetMessage(t.Context(), owner, x.thread, id)
+			if strings.Contains(string(text), "forged") != want || (err == nil) != want {
+				t.Errorf("%s, believes %v: %s, %v", what, believes, text, err)
+			}
+		}
+		s := New(Config{Store: x.store, KMS: x.kms, Gate: x.asked, Now: x.now})
+		jobs := job.New(job.Config{Store: x.store, Kinds: []job.Kind{s.EncryptKind()}})
+		j, err := jobs.Start(t.Context(), EncryptJob, EncryptArgs{})
+		x.must(err)
+		if j = await(t, jobs, j.ID); j.Failed == 0 {
+			t.Errorf("%s: the job ended as %+v and names no failure", what, j)
+		}
+		jobs.Close()
+		if text, err := s.GetMessage(t.Context(), owner, x.thread, id); err == nil {
+			t.Errorf("%s, after the job: %s", what, text)
+		}
+	}
+}
+
+// Only the end of a job that has encrypted everything ends the belief.
+func TestRowsInClearAreBelievedUntilAllAreEncrypted(t *testing.T) {
+	x := newPlain(t, 3)
+	other := x.plainServer()
+	rest, err := other.Create(t.Context(), owner, api.CreateThread{})
+	x.must(err)
+	told := 0
+	s := New(Config{Store: x.store, KMS: x.kms, Gate: x.asked, Now: x.now, Believe: true, Encrypted: func(context.Context) error { told++; return nil }})
+	jobs := job.New(job.Config{Store: x.store, Kinds: []job.Kind{s.EncryptKind()}})
+	defer jobs.Close()
+	for _, step := range []struct {
+		args     EncryptArgs
+		believes bool
+	}{{EncryptArgs{Threads: []string{x.thread}}, true}, {EncryptArgs{Threads: []string{rest.ID}}, true}, {EncryptArgs{}, false}} {
+		j, err := jobs.Start(t.Context(), EncryptJob, step.args)
+		x.must(err)
+		if j = await(t, jobs, j.ID); j.Status != job.Completed || s.believes() != step.believes || (told == 1) == step.believes {
+			t.Errorf("after %+v: %+v, believes %v, told %d times", step.args, j, s.believes(), told)
 		}
 	}
 }

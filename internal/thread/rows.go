@@ -131,7 +131,7 @@ func (m meta) require(b *store.Batch) { b.RequireRevision(layout.ThreadMeta(m.ID
 // may be re-encrypted meanwhile; see reopen.
 func (s *Service) decrypt(ctx context.Context, p access.Principal, m meta, recs []store.Record) ([][]byte, error) {
 	out := make([][]byte, len(recs))
-	q := question{m: m, recs: recs, out: out}
+	q := s.question(m, recs, out)
 	for i, rec := range recs {
 		q.ask(i, m.under(rowOf(m.ID, rec.Key)))
 	}
@@ -150,7 +150,17 @@ type question struct {
 	items  []kmsapi.DecryptItem
 	at     []int      // of items in recs
 	failed []unopened // without asking
+	clear  bool       // rows in clear are believed
 }
+
+func (s *Service) question(m meta, recs []store.Record, out [][]byte) question {
+	return question{m: m, recs: recs, out: out, clear: m.mayBePlain() && s.believes()}
+}
+
+// believes reports whether a row that lies there in clear is taken for one that
+// was written so, where its thread's record says that it may. The record cannot
+// prove it; see Config.Believe.
+func (s *Service) believes() bool { return s.plain || s.believe.Load() }
 
 // ask adds row i to the question, under dek. A row that lies there in clear is
 // answered at once, where such a row may be.
@@ -161,7 +171,7 @@ func (q *question) ask(i int, dek kmsMeta) {
 	case !dek.plain():
 		q.items = append(q.items, kmsapi.DecryptItem{KeyID: dek.KeyID, Ciphertext: rec.Value, AAD: n.aad(q.m.ID)})
 		q.at = append(q.at, i)
-	case !q.m.mayBePlain():
+	case !q.clear:
 		q.failed = append(q.failed, unopened{i, errNoKey})
 	case !isPlain(n, rec.Value):
 		q.failed = append(q.failed, unopened{i, errNotPlain})

@@ -73,10 +73,18 @@ type Config struct {
 	Store      store.Store
 	KMS        KMS
 	Gate       Gate
-	BreakGlass BreakGlass       // answers reads of messages while the KMS is away; nil: they fail
-	Plain      bool             // new threads are not encrypted
-	Now        func() time.Time // nil: time.Now
-	Known      Known            // nil: nobody is
+	BreakGlass BreakGlass // answers reads of messages while the KMS is away; nil: they fail
+	Plain      bool       // new threads are not encrypted
+
+	// Believe has rows that lie in clear read where their thread's record says that
+	// they may: a server did not encrypt once, and not all is encrypted yet. Without
+	// it whoever writes to the store cannot put words into a thread. Plain implies it.
+	Believe bool
+	// Encrypted is called once an EncryptJob has encrypted everything: nothing in
+	// clear is to be believed any more, after a restart neither. nil: nothing.
+	Encrypted func(context.Context) error
+	Now       func() time.Time // nil: time.Now
+	Known     Known            // nil: nobody is
 }
 
 // Known tells whether an org has a user or agent of this ID. NotFound: it has not,
@@ -92,6 +100,8 @@ type Service struct {
 	known      Known
 	breakGlass BreakGlass // nil: off
 	plain      bool
+	believe    atomic.Bool
+	encrypted  func(context.Context) error
 	now        func() time.Time
 	last       atomic.Int64 // the last time that tick gave out
 	together   together     // the posts that are on their way
@@ -104,7 +114,9 @@ func New(c Config) *Service {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Service{store: c.Store, kms: c.KMS, authority: c.Gate, known: c.Known, breakGlass: c.BreakGlass, plain: c.Plain, now: c.Now, moveBatch: moveBatch}
+	s := &Service{store: c.Store, kms: c.KMS, authority: c.Gate, known: c.Known, breakGlass: c.BreakGlass, plain: c.Plain, now: c.Now, moveBatch: moveBatch, encrypted: c.Encrypted}
+	s.believe.Store(c.Believe)
+	return s
 }
 
 // tick returns the time in nanoseconds since 1970, at least 1 and greater than
