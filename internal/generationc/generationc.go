@@ -7,7 +7,7 @@
 // decision: each handler is one call of theirs, or a page and its count, in other
 // words. It keeps nothing, so a crash leaves nothing of it.
 //
-// A key is what the native API calls an ID. Generation C knows neither roles,
+// A key is what the native API calls an ID. The API document leaves this package out. Generation C knows neither roles,
 // replies nor reactions: a message that has them is shown without, and one that is
 // edited keeps them.
 package generationc

@@ -29,7 +29,7 @@ func readQuery(c *httpx.Call) (query, error) {
 		out.limit, err = strconv.Atoi(q.Get("limit"))
 	}
 	switch by := q.Get("sort_by"); {
-	case err != nil || out.limit < 1 || out.limit > thread.MaxPage:
+	case err != nil || out.limit < 1: // the domain knows the most
 		return query{}, fault.New(fault.Invalid, "limit must be 1 to %d", thread.MaxPage)
 	case by != "" && by != "created_ts" && by != "updated_ts":
 		return query{}, fault.New(fault.Invalid, "sort_by must be created_ts or updated_ts")

@@ -51,7 +51,7 @@ func (s *Service) PageThreads(ctx context.Context, p access.Principal, q ThreadQ
 	if err != nil {
 		return ThreadPage{}, err
 	}
-	if q.ByUpdated || p.Kind != access.EndUser || isThreadID(p.ID) { // the form of a user's ID
+	if q.ByUpdated || isThreadID(p.ID) { // the form of the ID of each user and agent
 		w.read = s.find
 	}
 	for {
