@@ -53,6 +53,26 @@ export class Threads {
     return result(() => this.#http.answer("GET", pathOf("threads", threadId)));
   }
 
+  /** Gives a thread another title, and with it another slug. */
+  update(threadId: string, request: { title: string }): Promise<Result<wire.Thread>> {
+    return result(() => this.#http.answer("PUT", pathOf("threads", threadId), { body: request }));
+  }
+
+  /** Who takes part in a thread beside its owner. */
+  participants(threadId: string): Promise<Result<wire.Participants>> {
+    return result(() => this.#http.answer("GET", pathOf("threads", threadId, "participants")));
+  }
+
+  /** Lets a user or agent of the org, or an end user, take part in a thread of the caller's. */
+  share(threadId: string, id: string, request: { part: "read" | "write"; end_user?: boolean }): Promise<Result<wire.Participant>> {
+    return result(() => this.#http.answer("PUT", pathOf("threads", threadId, "participants", id), { body: request }));
+  }
+
+  /** Takes somebody's part in a thread of the caller's away, or the caller's own in another's. */
+  unshare(threadId: string, id: string, options: { end_user?: boolean } = {}): Promise<Result<null>> {
+    return result(() => this.#http.answer("DELETE", pathOf("threads", threadId, "participants", id), { query: { ...options } }));
+  }
+
   /**
    * What changes in a thread, as it comes about, until the signal ends it. When the
    * connection fails or the server closes it comes again, and loses and repeats
@@ -78,6 +98,8 @@ export interface MessageQuery {
   before?: string;
   /** ID of a message: the oldest ones newer than it. */
   after?: string;
+  /** Deleted ones, too: without body. */
+  include_deleted?: boolean;
 }
 
 // The first two IDs that a message can have: no time is less than 1.
@@ -95,6 +117,35 @@ export class Messages {
   /** Appends a message. Its body is any JSON value but null, up to 4 MiB. A post is never sent twice. */
   post(threadId: string, request: wire.PostMessage): Promise<Result<wire.Message>> {
     return result(() => this.#http.answer("POST", pathOf("threads", threadId, "messages"), { body: request }));
+  }
+
+  /** Makes a new version of a message of the caller's; what is left out is kept. */
+  edit(threadId: string, messageId: string, request: wire.EditMessage): Promise<Result<wire.Message>> {
+    return result(() => this.#http.answer("PUT", pathOf("threads", threadId, "messages", messageId), { body: request }));
+  }
+
+  /** Deletes a message of the caller's, or in a thread of theirs. */
+  delete(threadId: string, messageId: string): Promise<Result<null>> {
+    return result(() => this.#http.answer("DELETE", pathOf("threads", threadId, "messages", messageId)));
+  }
+
+  /** The versions of a message, oldest first; of a deleted one, too. */
+  versions(threadId: string, messageId: string, query: { limit?: number; cursor?: string } = {}): Promise<Result<wire.MessageVersions>> {
+    return result(() => this.#http.answer("GET", pathOf("threads", threadId, "messages", messageId, "versions"), { query: { ...query } }));
+  }
+
+  reactions(threadId: string, messageId: string): Promise<Result<wire.Reactions>> {
+    return result(() => this.#http.answer("GET", pathOf("threads", threadId, "messages", messageId, "reactions")));
+  }
+
+  /** Sets the caller's reaction to a message, in place of the one before. */
+  react(threadId: string, messageId: string, reaction: string): Promise<Result<wire.Message>> {
+    return result(() => this.#http.answer("POST", pathOf("threads", threadId, "messages", messageId, "reactions"), { body: { reaction } }));
+  }
+
+  /** Takes the reaction of an identity back: the caller's or, in the caller's thread, anybody's. */
+  unreact(threadId: string, messageId: string, identity: string): Promise<Result<null>> {
+    return result(() => this.#http.answer("DELETE", pathOf("threads", threadId, "messages", messageId, "reactions", identity)));
   }
 
   /** A page of a thread's messages, oldest first. It ends early at 16 MiB; only an empty page is the end. */

@@ -63,6 +63,11 @@ export type Threads = Schemas["Threads"];
 export type PostMessage = Schemas["PostMessage"];
 export type Message = Schemas["Message"];
 export type Messages = Schemas["Messages"];
+export type EditMessage = Partial<Schemas["EditMessage"]>;
+export type MessageVersions = Schemas["MessageVersions"];
+export type Reactions = Schemas["Reactions"];
+export type Participant = Schemas["Participant"];
+export type Participants = Schemas["Participants"];
 export type MessageEvent = Schemas["MessageEvent"];
 export type Health = Schemas["Health"];
 

@@ -284,6 +284,18 @@ export const server: Case[] = [
       let found = false;
       for await (const t of client.threads.all({ title: "talk", limit: 1 })) found ||= t.id === thread.id;
       ok(found, "the thread is not listed");
+      equal(data(await client.threads.update(thread.id, { title: "After" })).title, "After");
+      equal(data(await client.messages.edit(thread.id, first.id, { body: "two" })).version, 2);
+      same(Object.values(data(await client.messages.react(thread.id, first.id, "+1")).reactions ?? {}), ["+1"]);
+      const { reactions } = data(await client.messages.reactions(thread.id, first.id));
+      equal(data(await client.messages.unreact(thread.id, first.id, reactions[0]!.id)), null);
+      equal(data(await client.messages.delete(thread.id, first.id)), null);
+      equal(data(await client.messages.list(thread.id)).messages.length, 4);
+      equal(data(await client.messages.list(thread.id, { include_deleted: true })).messages.length, 5);
+      same(data(await client.messages.versions(thread.id, first.id)).versions.map((m) => m.body), [{ n: 0, text: "<ключ🔑>" }, "two", undefined]);
+      equal(data(await client.threads.share(thread.id, "ann", { part: "read", end_user: true })).part, "read");
+      equal(data(await client.threads.participants(thread.id)).participants.length, 1);
+      equal(data(await client.threads.unshare(thread.id, "ann", { end_user: true })), null);
       equal(data(await client.threads.delete(thread.id)), null);
       equal(refused(await client.threads.get(thread.id)).type, "not_found");
     },
