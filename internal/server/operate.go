@@ -33,7 +33,7 @@ func (h operate) rows() []httpx.Row {
 		{Method: "GET", Pattern: users + "/{thread}/messages", Handler: httpx.NoBody(http.StatusOK, h.messagesOf)},
 		{Method: "GET", Pattern: users + "/{thread}/messages/{message}", Handler: h.row},
 		{Method: "POST", Pattern: "/admin/encryption/rotate-thread-dek", MaxBody: maxSmall, Handler: httpx.Body(http.StatusOK, h.rotateDEK)},
-		{Method: "POST", Pattern: "/admin/encryption/rewrap-deks", MaxBody: maxSmall, Timeout: 4 * time.Minute, Handler: httpx.Body(http.StatusOK, h.rewrapDEKs)},
+		{Method: "POST", Pattern: "/admin/encryption/rewrap-deks", MaxBody: maxSmall, Timeout: 2 * time.Minute, Handler: httpx.Body(http.StatusOK, h.rewrapDEKs)},
 		{Method: "POST", Pattern: "/admin/encryption/generate-kek", Handler: httpx.NoBody(http.StatusOK, h.generateKEK)},
 	}
 	for i := range rows {
