@@ -72,7 +72,7 @@ export class KeyfoldClient {
     this.shares = new Shares(this.http, keys);
     this.audit = new Audit(this.http);
     this.threads = new Threads(this.http);
-    this.messages = new Messages(this.http);
+    this.messages = new Messages(this.http, keys);
   }
 
   /** Whether the server works, and its version. */

@@ -1,10 +1,13 @@
 // Threads and messages. Times are nanoseconds since 1970, which a JavaScript
 // number holds to some hundred nanoseconds; a message's ID has them exactly.
 
-import { KeyfoldError } from "./errors.js";
+import { encodeText, toHex, webCrypto } from "./bytes.js";
+import { inspectCmekValue, type CmekContext } from "./cmek.js";
+import { CmekError, KeyfoldError } from "./errors.js";
 import { follow, type FollowOptions, type ThreadEvent } from "./follow.js";
 import { pathOf, type Http } from "./http.js";
-import { result, type Result } from "./result.js";
+import { openWith, sealWith, type ClientKey, type KeyRing } from "./keys.js";
+import { result, type Answer, type Result } from "./result.js";
 import type * as wire from "./types.js";
 
 const pageSize = 200;
@@ -29,7 +32,7 @@ export class Threads {
   }
 
   /** Makes a thread; its key exists when the call returns. */
-  create(request: { title: string }): Promise<Result<wire.Thread>> {
+  create(request: { title?: string; cmek_fingerprint?: string }): Promise<Result<wire.Thread>> {
     return this.#http.request("POST", "/v1/threads", { body: request });
   }
 
@@ -109,19 +112,64 @@ const secondId = "00000000000000000001-000001";
 /** client.messages */
 export class Messages {
   readonly #http: Http;
+  readonly #keys: KeyRing;
+  /** Fingerprints of the keys of threads, which are fixed; undefined: none. */
+  readonly #threads = new Map<string, string | undefined>();
 
-  constructor(http: Http) {
+  constructor(http: Http, keys: KeyRing) {
     this.#http = http;
+    this.#keys = keys;
   }
 
-  /** Appends a message. Its body is any JSON value but null, up to 4 MiB. A post is never sent twice. */
+  /** The key of a thread's bodies (CmekError "key_missing" without it); undefined: they are not sealed. */
+  async #key(threadId: string): Promise<ClientKey | undefined> {
+    if (!this.#threads.has(threadId)) {
+      const thread = await this.#http.get<wire.Thread>(pathOf("threads", threadId));
+      this.#threads.set(threadId, thread.cmek_fingerprint?.toLowerCase());
+    }
+    const fingerprint = this.#threads.get(threadId);
+    return fingerprint === undefined ? undefined : this.#keys.find(fingerprint);
+  }
+
+  /** A request as it is sent: its body sealed where the thread is under a key. */
+  async #seal<R extends { body?: unknown }>(threadId: string, request: R): Promise<R> {
+    const key = await this.#key(threadId);
+    if (key === undefined || request.body === undefined || request.body === null) return request;
+    return { ...request, body: await sealWith(key, encodeText(JSON.stringify(request.body)), 2, placeOf(threadId)) };
+  }
+
+  async #open(threadId: string, message: wire.Message): Promise<wire.Message> {
+    const key = await this.#key(threadId);
+    if (key === undefined || message.body === undefined) return message;
+    const blob: unknown = message.body;
+    if (typeof blob !== "string" || inspectCmekValue(blob).version !== 2) throw new CmekError("not_a_blob", "A message of a thread under a CMEK key is no bound blob");
+    return { ...message, body: JSON.parse(new TextDecoder().decode(await openWith(key, blob, placeOf(threadId)))) };
+  }
+
+  async #one(threadId: string, answer: Promise<Answer<wire.Message>>): Promise<Answer<wire.Message>> {
+    const got = await answer;
+    return { ...got, data: await this.#open(threadId, got.data) };
+  }
+
+  #all(threadId: string, messages: wire.Message[]): Promise<wire.Message[]> {
+    return Promise.all(messages.map((m) => this.#open(threadId, m)));
+  }
+
+  /** Appends a message. Its body is any JSON value but null, up to 4 MiB. In a thread under a CMEK key it is sealed here. A post is never made twice. */
   post(threadId: string, request: wire.PostMessage): Promise<Result<wire.Message>> {
-    return result(() => this.#http.answer("POST", pathOf("threads", threadId, "messages"), { body: request }));
+    return result(async () => {
+      const headers = { "Idempotency-Key": await idempotencyKey() };
+      const body = await this.#seal(threadId, request);
+      return this.#one(threadId, this.#http.answer("POST", pathOf("threads", threadId, "messages"), { body, headers }));
+    });
   }
 
   /** Makes a new version of a message of the caller's; what is left out is kept. */
   edit(threadId: string, messageId: string, request: wire.EditMessage): Promise<Result<wire.Message>> {
-    return result(() => this.#http.answer("PUT", pathOf("threads", threadId, "messages", messageId), { body: request }));
+    return result(async () => {
+      const body = await this.#seal(threadId, request);
+      return this.#one(threadId, this.#http.answer("PUT", pathOf("threads", threadId, "messages", messageId), { body }));
+    });
   }
 
   /** Deletes a message of the caller's, or in a thread of theirs. */
@@ -131,7 +179,10 @@ export class Messages {
 
   /** The versions of a message, oldest first; of a deleted one, too. */
   versions(threadId: string, messageId: string, query: { limit?: number; cursor?: string } = {}): Promise<Result<wire.MessageVersions>> {
-    return result(() => this.#http.answer("GET", pathOf("threads", threadId, "messages", messageId, "versions"), { query: { ...query } }));
+    return result(async () => {
+      const got = await this.#http.answer<wire.MessageVersions>("GET", pathOf("threads", threadId, "messages", messageId, "versions"), { query: { ...query } });
+      return { ...got, data: { ...got.data, versions: await this.#all(threadId, got.data.versions) } };
+    });
   }
 
   reactions(threadId: string, messageId: string): Promise<Result<wire.Reactions>> {
@@ -140,7 +191,7 @@ export class Messages {
 
   /** Sets the caller's reaction to a message, in place of the one before. */
   react(threadId: string, messageId: string, reaction: string): Promise<Result<wire.Message>> {
-    return result(() => this.#http.answer("POST", pathOf("threads", threadId, "messages", messageId, "reactions"), { body: { reaction } }));
+    return result(() => this.#one(threadId, this.#http.answer("POST", pathOf("threads", threadId, "messages", messageId, "reactions"), { body: { reaction } })));
   }
 
   /** Takes the reaction of an identity back: the caller's or, in the caller's thread, anybody's. */
@@ -150,11 +201,14 @@ export class Messages {
 
   /** A page of a thread's messages, oldest first. It ends early at 16 MiB; only an empty page is the end. */
   list(threadId: string, query: MessageQuery = {}): Promise<Result<wire.Messages>> {
-    return result(() => this.#http.answer("GET", pathOf("threads", threadId, "messages"), { query: { ...query } }));
+    return result(async () => {
+      const got = await this.#http.answer<wire.Messages>("GET", pathOf("threads", threadId, "messages"), { query: { ...query } });
+      return { ...got, data: { ...got.data, messages: await this.#all(threadId, got.data.messages) } };
+    });
   }
 
   get(threadId: string, messageId: string): Promise<Result<wire.Message>> {
-    return result(() => this.#http.answer("GET", pathOf("threads", threadId, "messages", messageId)));
+    return result(() => this.#one(threadId, this.#http.answer("GET", pathOf("threads", threadId, "messages", messageId))));
   }
 
   /** All messages after the one with this ID, or from the first one on, oldest first. Throws a KeyfoldError. */
@@ -166,7 +220,7 @@ export class Messages {
       const { messages } = await this.#http.get<wire.Messages>(path, { query: { ...query } });
       for (const m of messages) {
         if (query.after !== undefined && m.id <= query.after) throw stuck();
-        yield m;
+        yield await this.#open(threadId, m);
       }
       const last = messages.at(-1);
       if (query.before !== undefined) query = { limit: pageSize, after: firstId };
@@ -174,4 +228,13 @@ export class Messages {
       else query = { limit: pageSize, after: last.id };
     }
   }
+}
+
+/** What the bodies of a thread's messages are bound to: see cmek/FORMAT.md. */
+function placeOf(threadId: string): CmekContext {
+  return { vaultId: `thread:${threadId}`, path: "message" };
+}
+
+async function idempotencyKey(): Promise<string> {
+  return toHex((await webCrypto()).getRandomValues(new Uint8Array(16)));
 }

@@ -270,6 +270,26 @@ export const server: Case[] = [
     },
   },
   {
+    name: "bodies of a thread under a key are sealed here, and open with that key alone and in that thread",
+    run: async (w) => {
+      const key = await generateCmekKey();
+      const sent: string[] = [];
+      const client = clientOf(w, { cmekKey: key, fetch: (input, init) => (sent.push(String(init?.body ?? "")), fetch(input, init)) });
+      const [thread, other] = [data(await client.threads.create({ cmek_fingerprint: await cmekFingerprint(key) })), data(await client.threads.create({ cmek_fingerprint: await cmekFingerprint(key) }))];
+      const m = data(await client.messages.post(thread.id, { body: { text: "canary" } }));
+      same(m.body, { text: "canary" });
+      same(data(await client.messages.edit(thread.id, m.id, { body: "canary 2" })).body, "canary 2");
+      same(data(await client.messages.versions(thread.id, m.id)).versions.map((v) => v.body), [{ text: "canary" }, "canary 2"]);
+      ok(!sent.join().includes("canary"), "a body left in the clear");
+      const raw = (await (await fetch(`${w.server.url}/v1/threads/${thread.id}/messages/${m.id}`, { headers: { Authorization: `Bearer ${w.server.api_key}` } })).json()) as { body: string };
+      equal(inspectCmekValue(raw.body).version, 2);
+      equal(refused(await clientOf(w, { cmekKey: await generateCmekKey() }).messages.get(thread.id, m.id)).code, "key_missing");
+      equal(refused(await clientOf(w).messages.post(thread.id, { body: "plain" })).code, "key_missing");
+      const moved = (await (await fetch(`${w.server.url}/v1/threads/${other.id}/messages`, { method: "POST", body: JSON.stringify({ body: raw.body }), headers: { Authorization: `Bearer ${w.server.api_key}`, "Content-Type": "application/json" } })).json()) as { id: string };
+      equal(refused(await client.messages.get(other.id, moved.id)).code, "decrypt");
+    },
+  },
+  {
     name: "threads and messages",
     run: async (w) => {
       const client = clientOf(w);

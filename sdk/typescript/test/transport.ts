@@ -88,7 +88,7 @@ export const transport: Case[] = [
       const { client, calls } = scripted([lost(), problem(503), json({ vaults: [] })]);
       data(await client.vault.list());
       equal(calls.length, 3);
-      for (const attempt of [(c: KeyfoldClient) => c.vault.create({ name: "x" }), (c: KeyfoldClient) => c.secrets.get("v", "a"), (c: KeyfoldClient) => c.messages.post("t", { body: 1 })]) {
+      for (const attempt of [(c: KeyfoldClient) => c.vault.create({ name: "x" }), (c: KeyfoldClient) => c.secrets.get("v", "a"), (c: KeyfoldClient) => c.messages.delete("t", "m")]) {
         const gone = scripted([lost("ECONNRESET"), json({})]);
         ok((await failure(attempt(gone.client))) instanceof NetworkError, "another error");
         equal(gone.calls.length, 1);
