@@ -1,5 +1,6 @@
 // createClient: what a program makes one of per server and credential.
 
+import { Bodies } from "./bodies.js";
 import { CmekError, KeyfoldError } from "./errors.js";
 import { Http } from "./http.js";
 import { Agents, ApiKeys, Auth, Policies } from "./identity.js";
@@ -71,8 +72,9 @@ export class KeyfoldClient {
     this.apiKeys = new ApiKeys(this.http);
     this.shares = new Shares(this.http, keys);
     this.audit = new Audit(this.http);
-    this.threads = new Threads(this.http);
-    this.messages = new Messages(this.http, keys);
+    const bodies = new Bodies(this.http, keys);
+    this.threads = new Threads(this.http, bodies);
+    this.messages = new Messages(this.http, bodies);
   }
 
   /** Whether the server works, and its version. */

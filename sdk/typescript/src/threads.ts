@@ -1,12 +1,11 @@
 // Threads and messages. Times are nanoseconds since 1970, which a JavaScript
 // number holds to some hundred nanoseconds; a message's ID has them exactly.
 
-import { encodeText, toHex, webCrypto } from "./bytes.js";
-import { inspectCmekValue, type CmekContext } from "./cmek.js";
-import { CmekError, KeyfoldError } from "./errors.js";
+import type { Bodies } from "./bodies.js";
+import { toHex, webCrypto } from "./bytes.js";
+import { KeyfoldError } from "./errors.js";
 import { follow, type FollowOptions, type ThreadEvent } from "./follow.js";
 import { pathOf, type Http } from "./http.js";
-import { openWith, sealWith, type ClientKey, type KeyRing } from "./keys.js";
 import { result, type Answer, type Result } from "./result.js";
 import type * as wire from "./types.js";
 
@@ -26,9 +25,11 @@ export interface ThreadQuery {
 /** client.threads */
 export class Threads {
   readonly #http: Http;
+  readonly #bodies: Bodies;
 
-  constructor(http: Http) {
+  constructor(http: Http, bodies: Bodies) {
     this.#http = http;
+    this.#bodies = bodies;
   }
 
   /** Makes a thread; its key exists when the call returns. */
@@ -81,10 +82,13 @@ export class Threads {
    * connection fails or the server closes it comes again, and loses and repeats
    * nothing. Throws a KeyfoldError that time does not mend: who may not read the
    * thread any more, one that was deleted, an `after` of more than 24 hours ago
-   * (a GoneError: list the messages, then follow from now on).
+   * (a GoneError: list the messages, then follow from now on). Bodies of a thread
+   * under a CMEK key are opened here; one that does not open ends the iteration.
    */
-  follow(threadId: string, options: FollowOptions = {}): AsyncGenerator<ThreadEvent, void, undefined> {
-    return follow(this.#http, threadId, options);
+  async *follow(threadId: string, options: FollowOptions = {}): AsyncGenerator<ThreadEvent, void, undefined> {
+    for await (const event of follow(this.#http, threadId, options)) {
+      yield event.message === undefined ? event : { ...event, message: await this.#bodies.open(threadId, event.message) };
+    }
   }
 
   /** Deletes a thread; its messages are no longer readable. */
@@ -112,54 +116,27 @@ const secondId = "00000000000000000001-000001";
 /** client.messages */
 export class Messages {
   readonly #http: Http;
-  readonly #keys: KeyRing;
-  /** Fingerprints of the keys of threads, which are fixed; undefined: none. */
-  readonly #threads = new Map<string, string | undefined>();
+  readonly #bodies: Bodies;
 
-  constructor(http: Http, keys: KeyRing) {
+  constructor(http: Http, bodies: Bodies) {
     this.#http = http;
-    this.#keys = keys;
-  }
-
-  /** The key of a thread's bodies (CmekError "key_missing" without it); undefined: they are not sealed. */
-  async #key(threadId: string): Promise<ClientKey | undefined> {
-    if (!this.#threads.has(threadId)) {
-      const thread = await this.#http.get<wire.Thread>(pathOf("threads", threadId));
-      this.#threads.set(threadId, thread.cmek_fingerprint?.toLowerCase());
-    }
-    const fingerprint = this.#threads.get(threadId);
-    return fingerprint === undefined ? undefined : this.#keys.find(fingerprint);
-  }
-
-  /** A request as it is sent: its body sealed where the thread is under a key. */
-  async #seal<R extends { body?: unknown }>(threadId: string, request: R): Promise<R> {
-    const key = await this.#key(threadId);
-    if (key === undefined || request.body === undefined || request.body === null) return request;
-    return { ...request, body: await sealWith(key, encodeText(JSON.stringify(request.body)), 2, placeOf(threadId)) };
-  }
-
-  async #open(threadId: string, message: wire.Message): Promise<wire.Message> {
-    const key = await this.#key(threadId);
-    if (key === undefined || message.body === undefined) return message;
-    const blob: unknown = message.body;
-    if (typeof blob !== "string" || inspectCmekValue(blob).version !== 2) throw new CmekError("not_a_blob", "A message of a thread under a CMEK key is no bound blob");
-    return { ...message, body: JSON.parse(new TextDecoder().decode(await openWith(key, blob, placeOf(threadId)))) };
+    this.#bodies = bodies;
   }
 
   async #one(threadId: string, answer: Promise<Answer<wire.Message>>): Promise<Answer<wire.Message>> {
     const got = await answer;
-    return { ...got, data: await this.#open(threadId, got.data) };
+    return { ...got, data: await this.#bodies.open(threadId, got.data) };
   }
 
   #all(threadId: string, messages: wire.Message[]): Promise<wire.Message[]> {
-    return Promise.all(messages.map((m) => this.#open(threadId, m)));
+    return Promise.all(messages.map((m) => this.#bodies.open(threadId, m)));
   }
 
   /** Appends a message. Its body is any JSON value but null, up to 4 MiB. In a thread under a CMEK key it is sealed here. A post is never made twice. */
   post(threadId: string, request: wire.PostMessage): Promise<Result<wire.Message>> {
     return result(async () => {
       const headers = { "Idempotency-Key": await idempotencyKey() };
-      const body = await this.#seal(threadId, request);
+      const body = await this.#bodies.seal(threadId, request);
       return this.#one(threadId, this.#http.answer("POST", pathOf("threads", threadId, "messages"), { body, headers }));
     });
   }
@@ -167,7 +144,7 @@ export class Messages {
   /** Makes a new version of a message of the caller's; what is left out is kept. */
   edit(threadId: string, messageId: string, request: wire.EditMessage): Promise<Result<wire.Message>> {
     return result(async () => {
-      const body = await this.#seal(threadId, request);
+      const body = await this.#bodies.seal(threadId, request);
       return this.#one(threadId, this.#http.answer("PUT", pathOf("threads", threadId, "messages", messageId), { body }));
     });
   }
@@ -220,7 +197,7 @@ export class Messages {
       const { messages } = await this.#http.get<wire.Messages>(path, { query: { ...query } });
       for (const m of messages) {
         if (query.after !== undefined && m.id <= query.after) throw stuck();
-        yield await this.#open(threadId, m);
+        yield await this.#bodies.open(threadId, m);
       }
       const last = messages.at(-1);
       if (query.before !== undefined) query = { limit: pageSize, after: firstId };
@@ -228,11 +205,6 @@ export class Messages {
       else query = { limit: pageSize, after: last.id };
     }
   }
-}
-
-/** What the bodies of a thread's messages are bound to: see cmek/FORMAT.md. */
-function placeOf(threadId: string): CmekContext {
-  return { vaultId: `thread:${threadId}`, path: "message" };
 }
 
 async function idempotencyKey(): Promise<string> {

@@ -10,6 +10,7 @@ function scripted(...replies: Reply[]): { client: KeyfoldClient; after: (string 
   const after: (string | undefined)[] = [];
   const signals: AbortSignal[] = [];
   const fake: typeof fetch = async (input, init) => {
+    if (String(input) === "https://keyfold.example/v1/threads/t%201") return new Response('{"id":"t 1"}', { headers: { "Content-Type": "application/json" } });
     equal(String(input), "https://keyfold.example/v1/threads/t%201/events");
     const headers = init!.headers as Record<string, string>;
     equal(headers["Authorization"], "Bearer 1ck_x");

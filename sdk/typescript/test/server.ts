@@ -281,6 +281,11 @@ export const server: Case[] = [
       same(data(await client.messages.edit(thread.id, m.id, { body: "canary 2" })).body, "canary 2");
       same(data(await client.messages.versions(thread.id, m.id)).versions.map((v) => v.body), [{ text: "canary" }, "canary 2"]);
       ok(!sent.join().includes("canary"), "a body left in the clear");
+      const after = `${String(BigInt(Date.now() - 5000) * 1_000_000n).padStart(20, "0")}-000000`;
+      for await (const event of client.threads.follow(thread.id, { after })) {
+        same(event.message?.body, "canary 2");
+        break;
+      }
       const raw = (await (await fetch(`${w.server.url}/v1/threads/${thread.id}/messages/${m.id}`, { headers: { Authorization: `Bearer ${w.server.api_key}` } })).json()) as { body: string };
       equal(inspectCmekValue(raw.body).version, 2);
       equal(refused(await clientOf(w, { cmekKey: await generateCmekKey() }).messages.get(thread.id, m.id)).code, "key_missing");
