@@ -131,11 +131,7 @@ func TestAPostWhoseAnswerIsLostIsNotPostedTwice(t *testing.T) {
 		forward(httptest.NewRecorder()) // it is stored
 		panic(http.ErrAbortHandler)     // and nobody hears of it
 	})
-	code, _, stderr := sh.try("", "message", "import", thread, "--plain", "--file", file)
-	if code != 1 || !strings.Contains(stderr, "line ") || !strings.Contains(stderr, "hint: run the same command again") {
-		t.Errorf("exit %d: %s", code, stderr)
-	}
-	sh.run("message", "import", thread, "--plain", "--file", file)
+	sh.run("message", "import", thread, "--plain", "--file", file) // it asks again, under the same Idempotency-Key
 	equal(t, bodies(t, sh.client(), thread), want)
 }
 

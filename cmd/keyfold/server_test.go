@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/allinone"
@@ -141,6 +142,7 @@ func TestEverySettingReachesTheServer(t *testing.T) {
 		"KEYFOLD_BREAKGLASS_ROOT": "r", "KEYFOLD_BREAKGLASS_KEYRING": "y", "KEYFOLD_SIGN_UP": "closed", "KEYFOLD_DEFAULT_PLAN": "pro",
 		"KEYFOLD_PROXIES": "10.0.0.7,10.1.2.3/16", "KEYFOLD_PROXY_HEADER": "Forwarded",
 		"KEYFOLD_LIMIT_PRINCIPAL": "7/s", "KEYFOLD_LIMIT_ADDRESS": "none", "KEYFOLD_CORS_ORIGINS": "https://a.example,*",
+		"KEYFOLD_ENCRYPTION": "off", "KEYFOLD_RETENTION_EVERY": "2h",
 	}
 	s, err := (&app{getenv: func(name string) string { return env[name] }}).loadSettings("")
 	want := allinone.Config{
@@ -149,6 +151,7 @@ func TestEverySettingReachesTheServer(t *testing.T) {
 		PublicURL: "https://keys.example.com", CORSOrigins: []string{"https://a.example", "*"}, Version: cli.Version(),
 		Proxies: httpx.Proxies{Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32"), netip.MustParsePrefix("10.1.0.0/16")}, Header: "Forwarded"},
 		Limits:  httpx.Limits{Principal: throttle.Rate{PerSecond: 7}},
+		Plain:   true, Retention: 2 * time.Hour,
 	}
 	if got := s.config(); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%v\n%+v\nwant\n%+v", err, got, want)
