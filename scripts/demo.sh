@@ -243,7 +243,7 @@ same_if_there() { if [ -e "$out/all/$2" ]; then same "$1" "$out/all/$2" "$2"; fi
 # names lists what an import made: the secret's path, a tab, the name it had.
 names() { kf secret list "$KEYFOLD_VAULT" "$1/" --json | "$bin/lines" names "$2"; }
 
-export_thread() { "$bin/keyfold" message export "$thread" >"$1" 2>>"$logs/cli.err"; }
+export_thread() { "$bin/keyfold" message export --newest "$thread" >"$1" 2>>"$logs/cli.err"; }
 
 step "Everything comes back, byte for byte"
 names certs file >"$work/certs"
@@ -343,7 +343,7 @@ neighbour_opens() { kf message list "$neighbour" --json | grep '"a short message
 # must be true, also if it fails; then it must be for one clear error.
 read_thread() {
 	local code=0
-	"$bin/keyfold" message export "$thread" >"$work/read.out" 2>"$work/read.err" || code=$?
+	"$bin/keyfold" message export --newest "$thread" >"$work/read.out" 2>"$work/read.err" || code=$?
 	cat "$work/read.err" >>"$logs/cli.err"
 	cmp -s -n "$(wc -c <"$work/read.out")" "$work/read.out" "$out/export.jsonl" || die "an export wrote what was not posted"
 	if [ "$code" = 0 ]; then

@@ -2,7 +2,7 @@
 // writes as JSON, and back, for scripts that want no other tool.
 //
 //	lines encode <lines >messages.jsonl     for `keyfold message import`
-//	lines decode <messages.jsonl >lines     from `keyfold message export`
+//	lines decode <messages.jsonl >lines     from `keyfold message export --newest`
 //	lines names KIND <secrets.json >lines   from `keyfold secret list --json`
 //
 // A message's body is the line as a JSON string. Lines must be UTF-8. "names"
