@@ -13,7 +13,7 @@ FIPS := ./internal/aead ./internal/keyring ./internal/kms ./cmek ./cmek/keyshare
 FUZZTIME ?= 2000x
 # Packages whose tests speak to a whole server: they run with the key process
 # inside it, behind a socket and behind mutual TLS.
-EVERYKMS := ./client ./cmd/keyfold ./internal/server ./keyfoldtest
+EVERYKMS := ./client ./cmd/keyfold ./internal/generationc ./internal/server ./keyfoldtest
 
 .PHONY: test sdk check long bench build deps
 test: deps

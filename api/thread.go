@@ -26,7 +26,6 @@ type Thread struct {
 
 	CMEKFingerprint string     `json:"cmek_fingerprint,omitzero"` // of the customer's key that bodies are sealed with
 	Part            string     `json:"part,omitzero"`             // of another's thread: read or write
-	Hold            *Hold      `json:"hold,omitzero"`             // a legal hold
 	KMS             *ThreadDEK `json:"kms,omitzero"`              // for backend and admin keys
 }
 

@@ -282,3 +282,10 @@ func must[T any](v T, err error) func(testing.TB) T {
 		return v
 	}
 }
+
+// Other clients bind bodies to the same place; vectors.json has one.
+func TestTheBodyOfAMessageIsBoundToItsThread(t *testing.T) {
+	if got, want := MessageContext("t"), (Context{VaultID: "thread:t", Path: "message"}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}

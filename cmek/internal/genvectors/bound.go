@@ -116,6 +116,7 @@ func boundGood() []any {
 	good("path beyond ASCII", key, vaultID, "база/пароль🔑", []byte("my-secret-value"))
 	good("path of 256 bytes", key, vaultID, strings.Repeat("a", 256), []byte("my-secret-value"))
 	good("a blob inside", key, vaultID, path, boundBlob(key, vaultID, path, nil))
+	good("body of a message", key, "thread:"+vaultID, "message", []byte(`{"text":"ключ🔑"}`))
 	plaintext := []byte("my-secret-value")
 	return append(rows,
 		base64Row("version 1, base64", key, blob(plaintext)).opens(plaintext).at(vaultID, path),
