@@ -5,10 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"iter"
-	"net/http"
 
 	"github.com/keyfold/keyfold/api"
 )
@@ -56,29 +54,7 @@ func (c *Client) exported(ctx context.Context, threadID string) (io.ReadCloser, 
 	if err != nil {
 		return nil, err
 	}
-	bearer, err := c.bearer(ctx)
-	if err != nil {
-		return nil, err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
-	if err != nil {
-		return nil, fmt.Errorf("client: %w", err)
-	}
-	c.setHeaders(req, bearer, false)
-	req.Header.Set("Accept", "application/x-ndjson, application/problem+json")
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("client: calling %s: %w", c.base, cause(err))
-	}
-	if resp.StatusCode == http.StatusOK {
-		return resp.Body, nil
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-	if err != nil {
-		return nil, fmt.Errorf("client: reading the answer to GET %s: %w", path, err)
-	}
-	return nil, problem(&response{resp.StatusCode, resp.Header, text})
+	return c.stream(ctx, call{method: "GET", path: path})
 }
 
 // exportReader reads the lines of an export.
@@ -120,15 +96,9 @@ func (c *Client) ImportThread(ctx context.Context, threadID string, lines []api.
 	if err != nil {
 		return out, err
 	}
-	c.mu.Lock()
-	fingerprint, known := c.threads[threadID]
-	c.mu.Unlock()
-	if !known {
-		t, err := c.GetThread(ctx, threadID)
-		if err != nil {
-			return out, err
-		}
-		fingerprint = c.knowThread(threadID, t)
+	fingerprint, err := c.threadFingerprint(ctx, threadID)
+	if err != nil {
+		return out, err
 	}
 	if fingerprint != "" {
 		return out, ErrSealedImport

@@ -47,21 +47,28 @@ func (c *Client) knowThread(threadID string, t api.Thread) (fingerprint string) 
 	return c.threads[threadID]
 }
 
-// threadKey returns the key that bodies of a thread are sealed with; nil: they are
-// not sealed. *KeyError: the client has not got it.
-func (c *Client) threadKey(ctx context.Context, threadID string) (CMEK, error) {
+// threadFingerprint returns that of the key that bodies of a thread are sealed with;
+// "": they are not.
+func (c *Client) threadFingerprint(ctx context.Context, threadID string) (string, error) {
 	c.mu.Lock()
 	fingerprint, known := c.threads[threadID]
 	c.mu.Unlock()
-	if !known {
-		t, err := c.GetThread(ctx, threadID)
-		if err != nil {
-			return nil, err
-		}
-		fingerprint = c.knowThread(threadID, t)
+	if known {
+		return fingerprint, nil
 	}
-	if fingerprint == "" {
-		return nil, nil
+	t, err := c.GetThread(ctx, threadID)
+	if err != nil {
+		return "", err
+	}
+	return c.knowThread(threadID, t), nil
+}
+
+// threadKey returns the key that bodies of a thread are sealed with; nil: they are
+// not sealed. *KeyError: the client has not got it.
+func (c *Client) threadKey(ctx context.Context, threadID string) (CMEK, error) {
+	fingerprint, err := c.threadFingerprint(ctx, threadID)
+	if err != nil || fingerprint == "" {
+		return nil, err
 	}
 	k, err := c.key(ctx, fingerprint)
 	if e, ok := errors.AsType[*KeyError](err); ok {

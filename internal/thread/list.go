@@ -91,7 +91,7 @@ func (s *Service) walk(ctx context.Context, p access.Principal, q ListQuery, rng
 			pos := e.Key[len(rng.Start):]
 			id, ok := parsePosition(pos)
 			if !ok {
-				return api.Threads{}, fault.New(fault.Damaged, "the list of your threads is damaged; restore the store from a backup")
+				return api.Threads{}, errIndex
 			}
 			t, ok, err := s.find(ctx, p, q, id)
 			if err != nil {

@@ -66,17 +66,17 @@ export async function rotateHere(
   const run: Run = { http, vaultId, old, fresh, version, options };
   const out: ClientRotation = { reencrypted: 0, kept: [] };
   const keep = (v: CmekVersion, why: KeptVersion["why"]) => out.kept.push({ path: v.path, version: v.version, why });
-  const todo: CmekVersion[] = [];
+  const left: CmekVersion[] = [];
   for (const v of await listVersions(run)) {
     const why = reasonToKeep(v, options);
-    if (why === undefined) todo.push(v);
+    if (why === undefined) left.push(v);
     else keep(v, why);
   }
   let done = 0;
-  await inParallel(todo, options, async (v) => {
+  await inParallel(left, options, async (v) => {
     if (await reencrypt(run, v)) out.reencrypted++;
     else keep(v, "failed");
-    options.onProgress?.(++done, todo.length);
+    options.onProgress?.(++done, left.length);
   });
   return { data: out, status: 200, headers: new Headers() };
 }
