@@ -113,33 +113,45 @@ func (s *Service) Delete(ctx context.Context, p access.Principal, threadID strin
 	if err != nil {
 		return err
 	}
-	err = store.Retry(ctx, func() error {
-		err := s.delete(ctx, m)
+	_, err = s.editRecord(ctx, m, func(m *meta, b *store.Batch) error {
+		b.Delete(m.index())
+		for _, p := range m.Parts {
+			b.Delete(layout.OrgThread(m.Org, p.ID, m.CreatedTS, m.ID))
+		}
+		m.Deleted, m.DeletedTS = true, s.tick()
+		b.Put(layout.Gone(m.Org, m.DeletedTS, m.ID, ""), nil)
+		return nil
+	})
+	return err
+}
+
+// editRecord commits what edit makes of m's record, with what edit adds to the
+// batch, and returns m as it is then; who follows the thread hears of it. Where the
+// record has changed meanwhile, edit is asked anew. NotFound: the thread was deleted.
+func (s *Service) editRecord(ctx context.Context, m meta, edit func(*meta, *store.Batch) error) (meta, error) {
+	err := store.Retry(ctx, func() error {
+		now := m
+		var b store.Batch
+		err := edit(&now, &b)
+		if err == nil {
+			err = now.put(&b)
+		}
+		if err == nil {
+			err = s.commit(ctx, &b, m.ID, changeThread, "")
+		}
 		if errors.Is(err, store.ErrConflict) {
-			now, failed := s.load(ctx, m.ID)
+			fresh, failed := s.load(ctx, m.ID)
 			if failed != nil {
 				return failed
 			}
+			m = fresh
+		} else if err == nil {
 			m = now
 		}
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) { // deleted since
-		return access.NotThere
+		return m, access.NotThere
 	}
-	return store.Fault(err)
-}
-
-func (s *Service) delete(ctx context.Context, m meta) error {
-	var b store.Batch
-	b.Delete(m.index())
-	for _, p := range m.Parts {
-		b.Delete(layout.OrgThread(m.Org, p.ID, m.CreatedTS, m.ID))
-	}
-	m.Deleted, m.DeletedTS = true, s.tick()
-	b.Put(layout.Gone(m.Org, m.DeletedTS, m.ID, ""), nil)
-	if err := m.put(&b); err != nil {
-		return err
-	}
-	return s.commit(ctx, &b, m.ID, changeThread, "") // who follows it hears of the end at once
+	return m, store.Fault(err)
 }

@@ -125,30 +125,11 @@ func (s *Service) person(ctx context.Context, org string, who participant) error
 // editParts lets edit change who takes part in m, and commits it, again on the
 // thread as it is then if somebody was faster.
 func (s *Service) editParts(ctx context.Context, m meta, edit func(*meta, *store.Batch) error) error {
-	err := store.Retry(ctx, func() error {
-		now := m
-		now.Parts, now.UpdatedTS = slices.Clone(m.Parts), s.tick()
-		var b store.Batch
-		err := edit(&now, &b)
-		if err == nil {
-			err = now.put(&b)
-		}
-		if err == nil {
-			err = s.commit(ctx, &b, m.ID, changeThread, "")
-		}
-		if errors.Is(err, store.ErrConflict) {
-			fresh, failed := s.load(ctx, m.ID)
-			if failed != nil {
-				return failed
-			}
-			m = fresh
-		}
-		return err
+	_, err := s.editRecord(ctx, m, func(m *meta, b *store.Batch) error {
+		m.Parts, m.UpdatedTS = slices.Clone(m.Parts), s.tick()
+		return edit(m, b)
 	})
-	if errors.Is(err, store.ErrNotFound) { // deleted since
-		return access.NotThere
-	}
-	return store.Fault(err)
+	return err
 }
 
 func (m *meta) setPart(b *store.Batch, who participant) error {

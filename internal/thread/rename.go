@@ -2,7 +2,6 @@ package thread
 
 import (
 	"context"
-	"errors"
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
@@ -21,32 +20,14 @@ func (s *Service) Rename(ctx context.Context, p access.Principal, threadID strin
 	if err := checkTitle(req.Title); err != nil {
 		return api.Thread{}, err
 	}
-	err = store.Retry(ctx, func() error {
+	m, err = s.editRecord(ctx, m, func(m *meta, _ *store.Batch) error {
 		m.Title, m.UpdatedTS = req.Title, s.tick()
-		err := s.rename(ctx, m)
-		if errors.Is(err, store.ErrConflict) {
-			now, failed := s.load(ctx, m.ID)
-			if failed != nil {
-				return failed
-			}
-			m = now
-		}
-		return err
+		return nil
 	})
-	if errors.Is(err, store.ErrNotFound) { // deleted since
-		return api.Thread{}, access.NotThere
-	} else if err != nil {
-		return api.Thread{}, store.Fault(err)
+	if err != nil {
+		return api.Thread{}, err
 	}
 	return m.seen(p), nil
-}
-
-func (s *Service) rename(ctx context.Context, m meta) error {
-	var b store.Batch
-	if err := m.put(&b); err != nil {
-		return err
-	}
-	return s.commit(ctx, &b, m.ID, changeThread, "")
 }
 
 func checkTitle(title string) error {
