@@ -19,7 +19,7 @@ func (a *app) messageCmd() *cobra.Command {
 }
 
 func (a *app) messagePostCmd() *cobra.Command {
-	var body, as string
+	var typed typedBody
 	var req api.PostMessage
 	cmd := &cobra.Command{
 		Use: "post THREAD", Short: "Post a message; its body comes from stdin or --body",
@@ -28,16 +28,8 @@ is sent as text, without the line break at its end. --as json or --as text
 decides it for you: use --as text for what other people wrote.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			input := []byte(body)
-			if !cmd.Flags().Changed("body") {
-				var err error
-				if input, err = a.readStdin("the message"); err != nil {
-					return err
-				}
-				input = bytes.TrimSuffix(input, []byte("\n"))
-			}
 			var err error
-			if req.Body, err = messageBody(input, as); err != nil {
+			if req.Body, err = typed.read(a, cmd); err != nil {
 				return err
 			}
 			c, err := a.connect()
@@ -52,12 +44,33 @@ decides it for you: use --as text for what other people wrote.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&body, "body", "", "the body (stdin)")
-	f.StringVar(&as, "as", "auto", "json, text, or auto: JSON when it is an object or array")
+	typed.flags(cmd)
 	f.StringVar(&req.Role, "role", "", "who speaks (user)")
 	f.StringVar(&req.ReplyTo, "reply-to", "", "ID of the message that it answers")
 	a.keyFlag(cmd)
 	return cmd
+}
+
+// typedBody is a body as its flags say it.
+type typedBody struct{ body, as string }
+
+func (t *typedBody) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&t.body, "body", "", "the body (stdin)")
+	f.StringVar(&t.as, "as", "auto", "json, text, or auto: JSON when it is an object or array")
+}
+
+// read returns the body's JSON; what --body does not say is read from stdin.
+func (t *typedBody) read(a *app, cmd *cobra.Command) (json.RawMessage, error) {
+	input := []byte(t.body)
+	if !cmd.Flags().Changed("body") {
+		var err error
+		if input, err = a.readStdin("the message"); err != nil {
+			return nil, err
+		}
+		input = bytes.TrimSuffix(input, []byte("\n"))
+	}
+	return messageBody(input, t.as)
 }
 
 // messageBody makes the JSON of a body from what a person typed.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 
@@ -14,21 +13,13 @@ import (
 const listMessages = "see which there are: keyfold message list THREAD"
 
 func (a *app) messageEditCmd() *cobra.Command {
-	var body, as string
+	var typed typedBody
 	var req api.EditMessage
 	cmd := &cobra.Command{
 		Use: "edit THREAD MESSAGE", Short: "Make a new version of a message of yours; its body comes from stdin or --body", Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			input := []byte(body)
-			if !cmd.Flags().Changed("body") {
-				var err error
-				if input, err = a.readStdin("the message"); err != nil {
-					return err
-				}
-				input = bytes.TrimSuffix(input, []byte("\n"))
-			}
 			var err error
-			if req.Body, err = messageBody(input, as); err != nil {
+			if req.Body, err = typed.read(a, cmd); err != nil {
 				return err
 			}
 			c, err := a.connect()
@@ -43,8 +34,7 @@ func (a *app) messageEditCmd() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&body, "body", "", "the body (stdin)")
-	f.StringVar(&as, "as", "auto", "json, text, or auto: JSON when it is an object or array")
+	typed.flags(cmd)
 	f.StringVar(&req.Role, "role", "", "who speaks (as before)")
 	a.keyFlag(cmd)
 	return cmd
