@@ -160,6 +160,7 @@ func TestARowIsFoundByMethodAndPath(t *testing.T) {
 		{"GET", "/things/7/fixed", `"fixed"`},
 		{"GET", "/%74hings/a%20b", `"a b"`},
 		{"GET", "/things/a%2Fb", `"a/b"`},
+		{"GET", "/things/https:%2F%2Fa%2F..%2Fb", `"https://a/../b"`}, // an end user's ID may be any text
 		{"GET", "/things/7/parts/a/b", `"7|a/b"`},
 		{"GET", "/things/7/parts/a%2Fb", `"7|a/b"`},
 		{"GET", "/things/7/parts/a%2Fb/c", `"7|a/b/c"`},
@@ -192,6 +193,8 @@ func TestNoPathIsEverRedirected(t *testing.T) {
 		{"/things/..", 400, "segment"},
 		{"/things/.", 400, "segment"},
 		{"/things/%2e%2e/open", 400, "segment"},
+		{"/things/%2E", 400, "segment"},
+		{"/things/a%2Fb//c", 400, "segment"},
 		{"/things/7/parts/a%2F..%2Fb", 400, "segment"},
 		{"/things/7/parts/a%2F%2Fb", 400, "segment"},
 		{"/things/7/parts/a%2F/b", 400, "segment"},

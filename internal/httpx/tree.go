@@ -28,6 +28,7 @@ type leaf struct {
 	rows  []*Row
 	names [][]string // of the parameters of each row
 	allow string     // their methods, as the Allow header has them
+	rest  bool       // it ends in {name...}
 }
 
 func newNode() *node { return &node{literals: map[string]*node{}} }
@@ -66,7 +67,7 @@ func (n *node) add(row *Row) {
 		panic("httpx: too many names: " + row.Pattern)
 	}
 	if *at == nil {
-		*at = new(leaf)
+		*at = &leaf{rest: at == &n.rest}
 	}
 	(*at).add(row, names)
 }
@@ -151,9 +152,15 @@ func (m *Mux) route(c *Call) error {
 	if u.RawPath != "" { // set only when the path holds an escape that matters, such as %2F
 		path = u.RawPath
 	}
+	if wouldChange(path, u.RawPath != "") {
+		return errSegment
+	}
 	l := m.routes.find(path, u.RawPath != "", &c.values, 0)
 	if l == nil {
 		return fault.New(fault.NotFound, "there is no such route; check the path")
+	}
+	if l.rest && wouldChange(u.Path, false) { // there %2F is a slash like any other
+		return errSegment
 	}
 	c.plain = l.rows[0].PlainProblems
 	c.row, c.names = l.find(c.r.Method)
@@ -164,15 +171,11 @@ func (m *Mux) route(c *Call) error {
 	return nil
 }
 
-// checkPath refuses what another server or client would rewrite: empty, "."
-// and ".." segments, encoded or not, control characters and bytes that are not
-// UTF-8. path is decoded.
+// checkPath refuses control characters and bytes that are not UTF-8. path is
+// decoded.
 func checkPath(path string) error {
 	if !strings.HasPrefix(path, "/") {
 		return fault.New(fault.NotFound, "there is no such route; check the path")
-	}
-	if strings.Contains(path, "//") || strings.Contains(path, "/.") && hasDotSegment(path) {
-		return fault.New(fault.Invalid, "the path holds an empty, \".\" or \"..\" segment; send it in its plain form")
 	}
 	if strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f }) || !utf8.ValidString(path) {
 		return fault.New(fault.Invalid, "the path holds a control character or bytes that are not UTF-8; remove them")
@@ -180,9 +183,19 @@ func checkPath(path string) error {
 	return nil
 }
 
-func hasDotSegment(path string) bool {
+var errSegment = fault.New(fault.Invalid, "the path holds an empty, \".\" or \"..\" segment; send it in its plain form")
+
+// wouldChange reports whether path holds what another server or client would
+// rewrite: empty, "." and ".." segments, also those that are encoded.
+func wouldChange(path string, encoded bool) bool {
+	if strings.Contains(path, "//") {
+		return true
+	}
+	if !encoded && !strings.Contains(path, "/.") {
+		return false
+	}
 	for segment := range strings.SplitSeq(path, "/") {
-		if segment == "." || segment == ".." {
+		if segment = decoded(segment, encoded); segment == "." || segment == ".." {
 			return true
 		}
 	}
