@@ -24,5 +24,5 @@ func AllOrgThreads() string { return "orgthread:" }
 // somebody is who he says: a hash of a password, a recovery code or a device's code
 // can be guessed by whoever has it.
 func Shown() []string {
-	return []string{"gone:", "job:", "kmscheck", "orgthread:", "orgvault:", "retention:", "retentionrun", "sealed:", "sealedkek", "thread:", "threadkek", "vault:", "vaultpurge:"}
+	return []string{"gone:", "job:", "kmscheck", "orgthread:", "orgvault:", "retention:", "retentionrun", "retentionscrub", "sealed:", "sealedkek", "thread:", "threadkek", "vault:", "vaultpurge:"}
 }

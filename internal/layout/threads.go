@@ -14,7 +14,7 @@ import (
 //	thread:<thread>:react:<ts>-<seq>        the reactions to a message
 //	thread:<thread>:cursor                  up to which row the thread is re-encrypted (absent: from the first)
 //	thread:<thread>:change:<ts>-<seq>       what became of which message at that time, for those who follow the thread
-//	thread:<thread>:sent:<sha256 hex>       which message the request with this Idempotency-Key made
+//	thread:<thread>:sent:<sha256 hex>       which message, or version of one, the request with this Idempotency-Key made
 //	thread:<thread>:count                   how many messages there are up to one of them (absent: none is counted)
 //
 // and of an org:
@@ -23,6 +23,7 @@ import (
 //	gone:<org>:<deleted>-<thread>                index: a deleted thread (empty value)
 //	gone:<org>:<deleted>-<thread>-<ts>-<seq>     index: a deleted message of a thread (empty value)
 //	retentionrun                                 which job purges, or did last, and when it began; of all orgs
+//	retentionscrub                               rows in clear were purged, and the store's files not scrubbed since (empty value)
 //
 // del, msg, past and react rows are nonce | ciphertext | tag, nothing else; they
 // are re-encrypted in the order of their keys.
@@ -39,6 +40,9 @@ func Retention(org string) string { return "retention:" + org }
 
 // RetentionRun is the key of the last purge.
 func RetentionRun() string { return "retentionrun" }
+
+// RetentionScrub is the key of what a purge of rows in clear owes.
+func RetentionScrub() string { return "retentionscrub" }
 
 // OrgThreadsOfAll begins the index entries of the threads of all authors of an org.
 func OrgThreadsOfAll(org string) string { return "orgthread:" + org + ":" }

@@ -129,16 +129,21 @@ func (w encrypter) step(ctx context.Context) (s job.Step, err error) {
 	return s.At(w.at)
 }
 
-// scrub has the store go on with its files. A store that keeps nothing in files
-// is no store.Scrubber.
 func (w encrypter) scrub(ctx context.Context) (s job.Step, err error) {
-	if files, ok := w.store.(store.Scrubber); ok {
-		if w.at.Files, err = files.Scrub(ctx, w.at.Files); err != nil {
-			return s, err
-		}
+	if w.at.Files, err = scrub(ctx, w.store, w.at.Files); err != nil {
+		return s, err
 	}
 	s.Done = w.at.Files == ""
 	return s.At(w.at)
+}
+
+// scrub has a store go on with its files, from a state of store.Scrubber's. One that
+// keeps nothing in files is none, and is done at once.
+func scrub(ctx context.Context, rows store.Store, state string) (next string, err error) {
+	if files, ok := rows.(store.Scrubber); ok {
+		return files.Scrub(ctx, state)
+	}
+	return "", nil
 }
 
 // maxBegun is how many threads one call of BeginEncrypting begins.

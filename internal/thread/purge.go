@@ -66,6 +66,14 @@ const (
 // of it is left or appears. Versions that make no batch go before it, the oldest
 // first. A thread that is re-encrypted meanwhile is no matter: a row is replaced only at
 // the revision at which it was read, and so it does not come back.
+//
+// # What lay there in clear
+//
+// Of rows that are encrypted the store's files keep nothing that opens without a DEK.
+// Of a thread that may have rows in clear the batch that marks it, or that takes a
+// message from it, leaves a note. When all orgs are done, and with them each thread
+// that is marked, a run that finds the note has the store's files scrubbed, and then
+// takes the note away: so a run that is cancelled or crashes owes that to the next.
 func (s *Service) PurgeKind() job.Kind {
 	return job.Kind{
 		Name: PurgeJob,
@@ -91,6 +99,7 @@ type purged struct {
 	After string     `json:"after,omitzero"` // ID of the thread, or key of the index entry, that is done; "": none is
 	Row   rowName    `json:"row,omitzero"`   // of what comes after it, the row that is done; "": none is
 	Shred string     `json:"shred,omitzero"` // key IDs of the DEKs that were destroyed last
+	Files string     `json:"files,omitzero"` // state of the scrub
 
 	// Of the org at work.
 	Threads  int      `json:"threads,omitzero"`
@@ -102,11 +111,12 @@ type purged struct {
 type purgePhase string
 
 const (
-	sweeping purgePhase = "sweep" // pass over all threads
-	choosing purgePhase = "org"   // go to the org after Org
-	ageing   purgePhase = "age"   // purge messages of threads that are there
-	clearing purgePhase = "gone"  // purge what was deleted
-	telling  purgePhase = "tell"  // record what was purged of the org
+	sweeping  purgePhase = "sweep" // pass over all threads
+	choosing  purgePhase = "org"   // go to the org after Org
+	ageing    purgePhase = "age"   // purge messages of threads that are there
+	clearing  purgePhase = "gone"  // purge what was deleted
+	telling   purgePhase = "tell"  // record what was purged of the org
+	scrubbing purgePhase = "scrub" // take what lay in clear out of the store's files
 )
 
 // purger is a PurgeJob at work, or a preview.
@@ -118,9 +128,10 @@ type purger struct {
 	at     purged
 	policy policy
 
-	batch  store.Batch
-	looked int // rows and index entries
-	failed []string
+	batch   store.Batch
+	inClear bool // it takes rows that may lie in clear
+	looked  int  // rows and index entries
+	failed  []string
 }
 
 func (w *purger) step(ctx context.Context) (s job.Step, err error) {
@@ -131,6 +142,8 @@ func (w *purger) step(ctx context.Context) (s job.Step, err error) {
 		err = w.sweep(ctx)
 	case choosing:
 		done, err = w.choose(ctx)
+	case scrubbing:
+		done, err = w.scrub(ctx)
 	default:
 		w.policy, err = w.policyOf(ctx, w.at.Org)
 		if errors.Is(err, fault.Damaged) {
@@ -143,22 +156,45 @@ func (w *purger) step(ctx context.Context) (s job.Step, err error) {
 	if err != nil {
 		return s, err
 	}
+	if w.inClear {
+		w.batch.Put(layout.RetentionScrub(), nil)
+	}
 	s = job.Step{Batch: w.batch, Failed: w.failed, Done: done, Processed: len(w.failed) + max(0, w.at.Threads+w.at.Messages-before)}
 	return s.At(w.at)
 }
 
-// choose goes to the next org with a policy.
+// choose goes to the next org with a policy or, when there are no more, scrubs.
 func (w *purger) choose(ctx context.Context) (done bool, err error) {
 	rng := store.Prefix(layout.Retention(""))
 	if w.at.Org != "" {
 		rng.Start = layout.Retention(w.at.Org) + "\x00"
 	}
 	recs, err := w.store.Scan(ctx, rng, store.ScanOptions{Limit: 1})
-	if err != nil || len(recs) == 0 {
-		return err == nil, store.Fault(err)
+	if err != nil {
+		return false, store.Fault(err)
+	}
+	if len(recs) == 0 {
+		w.at = purged{Phase: scrubbing}
+		return w.scrub(ctx)
 	}
 	w.at = purged{Phase: ageing, Org: strings.TrimPrefix(recs[0].Key, layout.Retention(""))}
 	return false, nil
+}
+
+// scrub has the store go on with its files, if rows that lay in clear were purged.
+func (w *purger) scrub(ctx context.Context) (done bool, err error) {
+	note, err := w.store.Get(ctx, layout.RetentionScrub())
+	if errors.Is(err, store.ErrNotFound) {
+		return true, nil
+	} else if err != nil {
+		return false, store.Fault(err)
+	}
+	if w.at.Files, err = scrub(ctx, w.store, w.at.Files); err != nil || w.at.Files != "" {
+		return false, err
+	}
+	w.batch.RequireRevision(note.Key, note.Revision)
+	w.batch.Delete(note.Key)
+	return true, nil
 }
 
 // org takes the org at work a batch on.

@@ -522,7 +522,7 @@ func (s *betweenStore) Commit(ctx context.Context, b *store.Batch) (store.Revisi
 	return s.Store.Commit(ctx, b)
 }
 
-func (w *world) purgeOver(t *testing.T, s store.Store) {
+func (w *world) purgeOver(t testing.TB, s store.Store) {
 	t.Helper()
 	threads, r := w.purging(s)
 	defer r.Close()

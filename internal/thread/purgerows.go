@@ -74,6 +74,7 @@ func (w *purger) purgeMessages(ctx context.Context, m meta, recs []store.Record)
 		return false, err
 	}
 	w.add(b)
+	w.inClear = w.inClear || m.mayBePlain()
 	w.at.Row, w.at.Messages = row, w.at.Messages+n
 	return done, nil
 }

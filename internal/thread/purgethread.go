@@ -17,6 +17,7 @@ func (w *purger) mark(m meta) (done bool, err error) {
 	if w.dry {
 		return true, nil
 	}
+	w.inClear = w.inClear || m.mayBePlain()
 	m.Purge = &purging{Since: w.tick(), DEKs: m.deks()}
 	m.KMS, m.Moving = kmsMeta{}, nil
 	return false, m.put(&w.batch)
