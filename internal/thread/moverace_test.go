@@ -127,3 +127,31 @@ func TestReadersAndWritersGoOnWhileAThreadIsMoved(t *testing.T) {
 		}
 	}
 }
+
+// A reader guesses the old DEK of a row that was edited since, and asks for both then.
+// Before each of his questions the thread may come to its end, and move once more: so
+// neither of the DEKs that he knew is there any more, and nothing is damaged.
+func TestAReaderIsNotToldOfDamageWhereTheThreadMovedOn(t *testing.T) {
+	for at := range 3 {
+		x := newShift(t, 3)
+		m, err := x.load(t.Context(), x.thread)
+		x.must(err)
+		x.must(second(x.beginMoving(t.Context(), m)))
+		x.edit(x.Service, 0, "edited meanwhile")
+		asked := 0
+		x.kms.before = func() {
+			if asked++; asked == at+1 {
+				x.kms.before = nil
+				x.completed(x.rotate()) // which takes over what was begun
+				x.completed(x.rotate())
+			}
+		}
+		raw, err := x.GetMessage(t.Context(), owner, x.thread, x.ids[0])
+		if err != nil || string(decodeAs[api.Message](t, raw).Body) != `"edited meanwhile"` {
+			t.Errorf("before question %d: %s, %v", at+1, raw, err)
+		}
+		if x.kms.before != nil {
+			t.Errorf("there were %d questions", asked)
+		}
+	}
+}

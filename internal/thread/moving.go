@@ -122,10 +122,11 @@ const maxReopen = 5
 
 // reopen opens what did not open under the DEK that it had to be under, as the
 // thread and the row are now: either may have changed since it was read, and the
-// DEK that the row was under then may be no more. What has not changed, and opens
-// under neither DEK, is damaged. failed is not empty.
+// DEK that the row was under then may be no more. What opens under neither DEK is
+// damaged if neither has changed since they were asked for. failed is not empty.
 func (s *Service) reopen(ctx context.Context, p access.Principal, m meta, q question, failed []unopened) error {
 	recs := append([]store.Record(nil), q.recs...)
+	tried := m.Moving == nil // all DEKs that m has
 	for range maxReopen {
 		now, err := s.load(ctx, m.ID)
 		switch {
@@ -138,17 +139,13 @@ func (s *Service) reopen(ctx context.Context, p access.Principal, m meta, q ques
 		if err != nil {
 			return store.Fault(err)
 		}
-		changed = changed || now.rev != m.rev
-		if !changed && now.Moving == nil {
+		if tried && !changed && now.rev == m.rev {
 			return openFault(failed[0].err, rowOf(m.ID, recs[failed[0].at].Key).message())
 		}
 		if failed, err = s.openEither(ctx, p, now, s.question(now, recs, q.out), failed); err != nil || len(failed) == 0 {
 			return err
 		}
-		if !changed {
-			return openFault(failed[0].err, rowOf(m.ID, recs[failed[0].at].Key).message())
-		}
-		m = now
+		m, tried = now, true
 	}
 	return errChanging
 }
