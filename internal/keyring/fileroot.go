@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"github.com/keyfold/keyfold/internal/aead"
+	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/private"
 )
 
@@ -92,6 +93,24 @@ func (f *FileRoot) MakeKEK(_ context.Context, name Name) ([]byte, error) {
 	raw := aead.GenerateRaw()
 	defer clear(raw)
 	return f.key.Seal(raw, kekAAD(name))
+}
+
+// ImportKEK returns raw wrapped by the root key (60 bytes), unless raw is that.
+func (f *FileRoot) ImportKEK(_ context.Context, name Name, raw []byte) ([]byte, error) {
+	key, err := aead.NewKey(raw)
+	if err != nil {
+		return nil, err
+	}
+	defer key.Wipe()
+	stored, err := f.key.Seal(raw, kekAAD(name))
+	if err != nil {
+		return nil, err
+	}
+	if itself, err := key.Open(stored, kekAAD(name)); err == nil {
+		clear(itself)
+		return nil, fault.New(fault.Invalid, "this key material is the root key; send other material, and take the root key for known to whatever this one passed through")
+	}
+	return stored, nil
 }
 
 // LoadKEK opens what MakeKEK returned.

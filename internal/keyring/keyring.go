@@ -33,26 +33,31 @@ type Keyring struct {
 
 // New makes the keyring of a new KEK, whose version 1 is primary.
 func New(ctx context.Context, root Root, id string, now time.Time) (*Keyring, error) {
-	return grow(ctx, root, id, nil, now)
+	return (&Keyring{id: id}).Rotate(ctx, root, now)
 }
 
 // Rotate returns a keyring with a new primary; the present versions become
 // decrypt-only. Its keys are its own: r stays usable and is wiped by itself.
 func (r *Keyring) Rotate(ctx context.Context, root Root, now time.Time) (*Keyring, error) {
-	old := r.unloaded()
-	old[len(old)-1].State = decryptOnly
-	return grow(ctx, root, r.id, old, now)
+	return r.next(ctx, root, now, func(v *version) (err error) {
+		v.Stored, err = root.MakeKEK(ctx, Name{r.id, v.Number})
+		return err
+	})
 }
 
-// grow appends a fresh primary to versions.
-func grow(ctx context.Context, root Root, id string, versions []version, now time.Time) (*Keyring, error) {
-	name := Name{KEKID: id, Version: uint32(len(versions) + 1)}
-	stored, err := root.MakeKEK(ctx, name)
-	if err != nil {
+// next is r with a new primary, of which put puts what the root keeps of it.
+func (r *Keyring) next(ctx context.Context, root Root, now time.Time, put func(*version) error) (*Keyring, error) {
+	versions := r.unloaded()
+	if n := len(versions); n > 0 {
+		versions[n-1].State = decryptOnly
+	}
+	v := version{Number: uint32(len(versions) + 1), State: enabled, Created: now.UTC()}
+	if err := put(&v); errors.Is(err, fault.Invalid) {
+		return nil, err
+	} else if err != nil {
 		return nil, fault.Wrap(fault.Unavailable, err, "the root key did not make a KEK; try again")
 	}
-	v := version{Number: name.Version, State: enabled, Created: now.UTC(), Stored: stored}
-	return build(ctx, root, id, append(versions, v))
+	return build(ctx, root, r.id, append(versions, v))
 }
 
 // Destroy returns a keyring without the material of version number, which then

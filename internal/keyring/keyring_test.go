@@ -372,9 +372,11 @@ func TestAnyLifeOfAKeyringSurvivesTheStore(t *testing.T) {
 			}
 			w, n, _ := r.Wrap(dek, aad)
 			wrapped[n] = w
-			switch rapid.SampledFrom([]string{"rotate", "destroy", "reopen"}).Draw(t, "step") {
+			switch rapid.SampledFrom([]string{"rotate", "import", "destroy", "reopen"}).Draw(t, "step") {
 			case "rotate":
 				r, err = r.Rotate(ctx, root, day)
+			case "import":
+				r, err = r.Import(ctx, root, aead.GenerateRaw(), day)
 			case "reopen":
 				r, err = Parse(ctx, root, id, r.Marshal())
 			case "destroy":

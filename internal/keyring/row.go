@@ -22,6 +22,8 @@ import (
 // "stored" is what the root keeps of a KEK: its material, wrapped by the root
 // key (file), or the name of an object (token). A destroyed version has no
 // material; the name of its object stays, so that its removal can be repeated.
+// A version that was imported has "proof", too, for ever: what its material
+// sealed (see proofAAD), so that the same material is known when it comes again.
 //
 // The seal is the SHA-256 of the body, wrapped by the primary like a DEK, with
 // AAD of its own kind. So every byte of the row is authenticated by a key that
@@ -40,6 +42,7 @@ type version struct {
 	State   state     `json:"state"`
 	Created time.Time `json:"created"`
 	Stored  []byte    `json:"stored,omitempty"`
+	Proof   []byte    `json:"proof,omitempty"`
 	kek     KEK       // nil when destroyed or lost
 }
 

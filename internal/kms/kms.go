@@ -60,6 +60,7 @@ type Config struct {
 	UseInterval  time.Duration    // a minute; so often the counts of uses go to the audit
 	Log          *slog.Logger     // none
 	Holder       string           // of the jobs' leases, see job.Config
+	ImportKEK    bool             // key material may be imported: see Service.ImportKEK
 	NoJobs       bool             // jobs that were left running are not taken up: for a look at the keys
 }
 
@@ -84,6 +85,7 @@ type Service struct {
 	cmekSeals sync.Map         // *allowance of each, by fingerprint
 	denials   denials
 
+	imports  bool // see Config.ImportKEK
 	tries    tries
 	rotating sync.Mutex    // one rotation at a time: a job's and the call's that started it meet
 	stop     chan struct{} // closed by Close
@@ -132,7 +134,7 @@ func (s *Service) ready(ctx context.Context) error {
 func fromConfig(cfg Config) (*Service, error) {
 	entries := defaulted(cfg.CacheEntries, 10_000)
 	s := &Service{
-		store: cfg.Store, root: cfg.Root, now: cfg.Now, audit: cfg.Audit, log: cfg.Log,
+		store: cfg.Store, root: cfg.Root, now: cfg.Now, audit: cfg.Audit, log: cfg.Log, imports: cfg.ImportKEK,
 		maxSeals: defaulted(cfg.MaxSeals, maxSeals), block: defaulted(cfg.SealBlock, 4096),
 		keks: newCache[*kek](entries), deks: newCache[*dek](entries), cmeks: newCache[*cmekKey](entries), stop: make(chan struct{}),
 	}

@@ -22,15 +22,17 @@ import (
 // store key after which it goes on: "kek:..." while it rotates, "dek:..." then.
 //
 // A rotation is committed by itself, before the batch that says so; asked again,
-// the job finds it done. DEKs are rewrapped in the batch.
+// the job finds it done. DEKs are rewrapped in the batch. Of an import, which is
+// committed with the job, the rewrap alone is left.
 const rotateKindName = "kek.rotate"
 
 // rotation is the arguments of the job.
 type rotation struct {
-	KEKID string `json:"kek_id,omitzero"` // the threads'; "" with All
-	From  uint32 `json:"from,omitzero"`   // its primary when the job was asked for
-	All   bool   `json:"all,omitzero"`
-	Actor string `json:"actor"` // who asked
+	KEKID    string `json:"kek_id,omitzero"` // the threads'; "" with All
+	From     uint32 `json:"from,omitzero"`   // its primary when the job was asked for
+	All      bool   `json:"all,omitzero"`
+	Imported uint32 `json:"imported,omitzero"` // the primary that was imported; there is nothing to rotate
+	Actor    string `json:"actor"`             // who asked
 }
 
 // So many rows a batch of the job reads. Those of DEKs are committed together.
@@ -110,9 +112,11 @@ func (s *Service) stepRotation(ctx context.Context, j job.Job) (job.Step, error)
 		step, err = s.stepKEKs(ctx, j.Cursor, j.Created)
 	default:
 		step = job.Step{Cursor: layout.DEK("")}
-		s.rotating.Lock()
-		_, err = s.rotateFrom(ctx, r.KEKID, r.From)
-		s.rotating.Unlock()
+		if r.Imported == 0 {
+			s.rotating.Lock()
+			_, err = s.rotateFrom(ctx, r.KEKID, r.From)
+			s.rotating.Unlock()
+		}
 	}
 	return step, asFault(err)
 }

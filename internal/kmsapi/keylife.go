@@ -49,6 +49,7 @@ type KEKVersion struct {
 	Version  uint32    `json:"version"`
 	State    string    `json:"state"` // enabled, decrypt-only or destroyed
 	Created  time.Time `json:"created"`
+	Imported bool      `json:"imported,omitzero"` // its material was made elsewhere, where it may still be
 	Wraps    int64     `json:"wraps"`             // made or reserved so far
 	DEKs     *int      `json:"deks,omitzero"`     // threads' DEKs under it; nil: not counted
 	Released bool      `json:"released,omitzero"` // the server said that it holds nothing under it any more
