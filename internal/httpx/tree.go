@@ -156,11 +156,11 @@ func (m *Mux) route(c *Call) error {
 		return errSegment
 	}
 	l := m.routes.find(path, u.RawPath != "", &c.values, 0)
-	if l == nil {
-		return fault.New(fault.NotFound, "there is no such route; check the path")
-	}
-	if l.rest && wouldChange(u.Path, false) { // there %2F is a slash like any other
+	switch {
+	case (l == nil || l.rest) && wouldChange(u.Path, false): // %2F is a slash like any other, but in a {name}
 		return errSegment
+	case l == nil:
+		return fault.New(fault.NotFound, "there is no such route; check the path")
 	}
 	c.plain = l.rows[0].PlainProblems
 	c.row, c.names = l.find(c.r.Method)
