@@ -43,8 +43,9 @@ type Operation struct {
 	Description  string
 	Security     []string // names of schemes, each of which will do; "" is none at all
 	Params       []Param
-	Request      any  // a zero value of the body's type; nil: there is none
-	Optional     bool // Request may be left out
+	Request      any    // a zero value of the body's type; nil: there is none
+	Media        string // of Request; "": JSON. Other media are text, and Request the type of a line
+	Optional     bool   // Request may be left out
 	Answer       Answer
 	Failures     map[int]string // status to what it means here; "": see Document.Failures
 }
@@ -150,8 +151,12 @@ func (d *Document) operation(s *schemas, tag string, op Operation) (o object) {
 	}
 	if op.Request != nil {
 		s.asked = true
-		o.add("requestBody", object{{"required", !op.Optional}, {"content", content("", s.of(reflect.TypeOf(op.Request)))}})
+		schema := s.of(reflect.TypeOf(op.Request))
 		s.asked = false
+		if op.Media != "" {
+			schema = Schema{"type": "string"}
+		}
+		o.add("requestBody", object{{"required", !op.Optional}, {"content", content(op.Media, schema)}})
 	}
 	o.add("responses", d.responses(s, op))
 	return o

@@ -172,6 +172,14 @@ func TestAnOperationIsWhatTheTableSays(t *testing.T) {
 	}
 }
 
+func TestABodyThatIsNotJSONIsText(t *testing.T) {
+	d := sample(t)
+	d.Groups[0].Operations[0].Media = "application/x-ndjson"
+	doc := made(t, d)
+	same(t, at(t, doc, "paths", "/things/{id}", "put", "requestBody"), `{"required": true, "content": {"application/x-ndjson": {"schema": {"type": "string"}}}}`)
+	at(t, doc, "components", "schemas", "Ask") // of a line
+}
+
 func TestAClosedDocumentClosesEveryObject(t *testing.T) {
 	d := sample(t)
 	d.Closed = true

@@ -167,6 +167,7 @@ var matrix = []row{
 	{"PUT /v1/retention", `{"deleted_days":30}`, "", dead, "200 403 403 403 200 200", none, none},
 	{"GET /v1/retention/preview", "", "", dead, "200 403 403 403 200 200", none, none},
 	{"PUT /v1/threads/{thread}/hold", `{"reason":"r"}`, "", dead, admin, none, none},
+	{"GET /v1/threads/{thread}/hold", "", "", dead, admin, none, none},
 	{"DELETE /v1/threads/{thread}/hold", "", "", dead, "404 403 403 403 204 204", none, none},
 
 	{"POST /v1/threads", `{"title":"t"}`, "", dead, "200", "200", "200 200 403"},

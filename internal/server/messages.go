@@ -110,7 +110,11 @@ func (h messages) get(ctx context.Context, c *httpx.Call) (json.RawMessage, erro
 }
 
 func (h messages) edit(ctx context.Context, c *httpx.Call, req api.EditMessage) (json.RawMessage, error) {
-	return h.service.EditMessage(ctx, c.Principal, c.Param("thread"), c.Param("message"), req)
+	o, err := postOptions(c)
+	if err != nil {
+		return nil, err
+	}
+	return h.service.EditWith(ctx, c.Principal, c.Param("thread"), c.Param("message"), req, o)
 }
 
 func (h messages) delete(ctx context.Context, c *httpx.Call) error {

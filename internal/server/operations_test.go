@@ -19,6 +19,7 @@ type operation struct {
 type operationMore struct {
 	text    string
 	media   string // of an answer that is not JSON
+	sends   string // the media type of a body that is not JSON
 	params  []openapi.Param
 	headers []string       // of the answer
 	fails   map[int]string // beyond what the row makes of it
@@ -143,12 +144,12 @@ var operations = []operationGroup{
 		{"DELETE /v1/threads/{thread}", "deleteThread", "Delete a thread", nil, nil, 0, operationMore{}},
 		{"POST /v1/threads/{thread}/messages", "postMessage", "Post a message", api.PostMessage{}, api.Message{}, 0, operationMore{
 			params: params{idempotencyKey},
-			fails:  fails{409: "There are too many messages of this ts, or the Idempotency-Key was used for another message or for one that is gone."}}},
+			fails:  fails{409: "There are too many messages of this ts, or the Idempotency-Key was used for another request or for a message that is gone."}}},
 		{"GET /v1/threads/{thread}/messages", "listMessages", "List messages, oldest first: the newest, or those beside a message", nil, api.Messages{}, 0, operationMore{
 			params: params{limit(thread.MaxPage, thread.MaxPage), query("before", "ID of a message: those before it"), query("after", "ID of a message: those after it"), includeDeleted}}},
 		{"POST /v1/messages", "postMessageTo", "Post a message in a thread that is named, or else made", api.PostToThread{}, api.Message{}, 0, operationMore{
 			params: params{idempotencyKey},
-			fails:  fails{404: "", 409: "There are too many messages of this ts, or the Idempotency-Key was used for another message or for one that is gone."}}},
+			fails:  fails{404: "", 409: "There are too many messages of this ts, or the Idempotency-Key was used for another request or for a message that is gone."}}},
 		{"GET /v1/messages", "listMessagesOf", "List messages of the thread that is named, oldest first", nil, api.Messages{}, 0, operationMore{
 			params: params{{In: "query", Name: "thread", Description: "ID of the thread", Required: true},
 				limit(thread.MaxPage, thread.MaxPage), query("before", "ID of a message: those before it"), query("after", "ID of a message: those after it"), includeDeleted},
@@ -166,11 +167,15 @@ var operations = []operationGroup{
 		{"GET /v1/threads/{thread}/export", "exportThread", "Export a thread with all versions and what was deleted: one ThreadExportLine a line", nil, "", 0, operationMore{
 			text: "The last line says `\"end\": true` and how many messages there are; without it the export was cut off. Bodies of a thread under a customer's key are blobs.", media: "application/x-ndjson"}},
 		{"POST /v1/threads/{thread}/import", "importThread", "Import lines of an export", api.ThreadExportLine{}, api.ImportedMessages{}, 0, operationMore{
-			text: "The body is JSON lines (`application/x-ndjson`): one ThreadExportLine a line, at most 1000 and 8 MiB, each with its `ts`; the versions of a message stand together. " +
+			sends: lines,
+			text: "The body is JSON lines: one ThreadExportLine a line, at most 1000 and 8 MiB, each with its `ts`; the versions of a message stand together. " +
 				"What the thread has already, a message of the caller's with the same `ts` and first body, is not imported again, so the same lines may be sent again. " +
 				"The author of all is the caller, and the times of edits are those of the import; others' reactions are left out, unless a backend key imports."}},
 		{"GET /v1/threads/{thread}/messages/{message}", "getMessage", "Read a message", nil, api.Message{}, 0, operationMore{}},
-		{"PUT /v1/threads/{thread}/messages/{message}", "editMessage", "Make a new version of a message of the caller's", api.EditMessage{}, api.Message{}, 0, operationMore{}},
+		{"PUT /v1/threads/{thread}/messages/{message}", "editMessage", "Make a new version of a message of the caller's", api.EditMessage{}, api.Message{}, 0, operationMore{
+			text:   "With an Idempotency-Key the answer to the same edit again is the version that the first one made.",
+			params: params{idempotencyKey},
+			fails:  fails{409: "The Idempotency-Key was used for another request."}}},
 		{"DELETE /v1/threads/{thread}/messages/{message}", "deleteMessage", "Delete a message of the caller's, or in a thread of his", nil, nil, 0, operationMore{}},
 		{"GET /v1/threads/{thread}/messages/{message}/versions", "listMessageVersions", "List the versions of a message, oldest first, a deleted one's too", nil, api.MessageVersions{}, 0, operationMore{
 			params: params{limit(thread.MaxPage, thread.MaxPage), query("cursor", "What next_cursor of the page before says")}}},
@@ -193,6 +198,8 @@ var operations = []operationGroup{
 		{"GET /v1/retention/preview", "previewRetention", "Show what a run would purge of the org now", nil, api.RetentionPreview{}, 0, operationMore{
 			text:   "Nothing is changed. With a number the answer is for that policy in the place of the org's.",
 			params: params{{In: "query", Name: "deleted_days", Schema: atLeast(0)}, {In: "query", Name: "message_days", Schema: atLeast(0)}}}},
+		{"GET /v1/threads/{thread}/hold", "getHold", "Show the legal hold of a thread", nil, api.Hold{}, 0, operationMore{
+			text: "It is for who may set it.", fails: fails{404: "There is no such thread, or it is under no hold."}}},
 		{"PUT /v1/threads/{thread}/hold", "holdThread", "Put a thread under a legal hold: nothing of it is purged", api.PutHold{}, api.Hold{}, 0, operationMore{
 			text: "It is for owners and admins of the org, not for the thread's author. The thread may be deleted; it goes on as before."}},
 		{"DELETE /v1/threads/{thread}/hold", "releaseThread", "End the legal hold of a thread", nil, nil, 0, operationMore{}},
@@ -332,7 +339,7 @@ var (
 	}
 
 	includeDeleted = openapi.Param{In: "query", Name: "include_deleted", Description: "true: deleted messages too, without body", Schema: openapi.Schema{"type": "boolean", "default": false}}
-	idempotencyKey = header("Idempotency-Key", "1 to 255 printable ASCII characters that name the request: for a day the same key in the same thread answers the same message again", openapi.Schema{"type": "string", "minLength": 1, "maxLength": 255})
+	idempotencyKey = header("Idempotency-Key", "1 to 255 printable ASCII characters that name the request: for a day the same key in the same thread answers again what the first request made", openapi.Schema{"type": "string", "minLength": 1, "maxLength": 255})
 
 	pages = params{limit(thread.MaxPage, thread.MaxPage), query("cursor", "What next_cursor of the page before says")}
 

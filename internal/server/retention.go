@@ -25,6 +25,7 @@ func (h retention) rows() []httpx.Row {
 		{Method: "GET", Pattern: "/v1/retention", Handler: httpx.NoBody(http.StatusOK, h.get)},
 		{Method: "PUT", Pattern: "/v1/retention", MaxBody: maxSmall, Handler: httpx.Body(http.StatusOK, h.set)},
 		{Method: "GET", Pattern: "/v1/retention/preview", Timeout: time.Minute, Handler: httpx.NoBody(http.StatusOK, h.preview)},
+		{Method: "GET", Pattern: "/v1/threads/{thread}/hold", Handler: httpx.NoBody(http.StatusOK, h.held)},
 		{Method: "PUT", Pattern: "/v1/threads/{thread}/hold", MaxBody: maxSmall, OptionalBody: true, Handler: httpx.Body(http.StatusOK, h.hold)},
 		{Method: "DELETE", Pattern: "/v1/threads/{thread}/hold", Handler: httpx.Empty(h.release)},
 		{Method: "POST", Pattern: "/admin/jobs/purge", Admin: true, Handler: httpx.NoBody(http.StatusOK, h.purge)},
@@ -72,6 +73,10 @@ func tried(q url.Values) (*api.Retention, error) {
 
 func (h retention) hold(ctx context.Context, c *httpx.Call, req api.PutHold) (api.Hold, error) {
 	return h.threads.Hold(ctx, c.Principal, c.Param("thread"), req)
+}
+
+func (h retention) held(ctx context.Context, c *httpx.Call) (api.Hold, error) {
+	return h.threads.GetHold(ctx, c.Principal, c.Param("thread"))
 }
 
 func (h retention) release(ctx context.Context, c *httpx.Call) error {

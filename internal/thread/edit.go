@@ -24,9 +24,16 @@ var errNotAuthor = fault.New(fault.Forbidden, "only its author may edit a messag
 // out), Damaged, Unavailable (nothing changed). After another error of the
 // store's it is not known whether the message changed.
 func (s *Service) EditMessage(ctx context.Context, p access.Principal, threadID, messageID string, req api.EditMessage) (json.RawMessage, error) {
+	return s.EditWith(ctx, p, threadID, messageID, req, PostOptions{})
+}
+
+// EditWith is EditMessage with options. The same idempotency key answers the version
+// that the first edit made, also when there is a newer one since. Errors: those of
+// EditMessage; Conflict also when the key was used for another request.
+func (s *Service) EditWith(ctx context.Context, p access.Principal, threadID, messageID string, req api.EditMessage, o PostOptions) (json.RawMessage, error) {
 	var wire json.RawMessage
 	err := store.Retry(ctx, func() (err error) {
-		wire, err = s.tryEdit(ctx, p, threadID, messageID, req)
+		wire, err = s.tryEdit(ctx, p, threadID, messageID, req, o)
 		return err
 	})
 	if err != nil {
@@ -36,33 +43,42 @@ func (s *Service) EditMessage(ctx context.Context, p access.Principal, threadID,
 }
 
 // tryEdit reads, decides and commits once.
-func (s *Service) tryEdit(ctx context.Context, p access.Principal, threadID, messageID string, req api.EditMessage) (json.RawMessage, error) {
+func (s *Service) tryEdit(ctx context.Context, p access.Principal, threadID, messageID string, req api.EditMessage, o PostOptions) (json.RawMessage, error) {
 	m, err := s.gate(ctx, p, access.MessageWrite, threadID)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkEdit(ctx, m, messageID, req); err != nil {
+	if err := m.checkEdit(messageID, req); err != nil {
 		return nil, err
 	}
-	old, err := s.look(ctx, p, m, messageID)
+	sent, of, err := s.sentBefore(ctx, p, m, o.IdempotencyKey)
+	if err == nil && of.message == "" { // what was replied to may be gone since
+		err = s.checkReply(ctx, m.ID, req.ReplyTo)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if !m.wrote(p, old.Message) {
+	old, err := s.look(ctx, p, m, messageID)
+	switch {
+	case err != nil:
+		return nil, err
+	case !m.wrote(p, old.Message):
 		return nil, errNotAuthor
+	case of.message != "":
+		return s.editedBefore(ctx, p, m, old, req, of)
 	}
 	wire, err := encodeMessage(edited(old.Message, req, s.tick()))
 	if err != nil {
 		return nil, err
 	}
-	if err := s.replace(ctx, m, old, wire); err != nil {
+	if err := s.replace(ctx, m, old, wire, sent); err != nil {
 		return nil, err
 	}
 	return withReactions(wire, old.reactions), nil // stored
 }
 
-// checkEdit tests what req sends.
-func (s *Service) checkEdit(ctx context.Context, m meta, messageID string, req api.EditMessage) error {
+// checkEdit tests req, but for whether there is what it replies to.
+func (m meta) checkEdit(messageID string, req api.EditMessage) error {
 	if req.Body == nil && req.Role == "" && req.ReplyTo == "" {
 		return fault.New(fault.Invalid, "nothing to change: send body, role or reply_to")
 	}
@@ -80,7 +96,7 @@ func (s *Service) checkEdit(ctx context.Context, m meta, messageID string, req a
 	if req.ReplyTo != "" && req.ReplyTo == messageID {
 		return fault.New(fault.Invalid, "reply_to names the message itself; name another one")
 	}
-	return s.checkReply(ctx, m.ID, req.ReplyTo)
+	return nil
 }
 
 // edited is the version after m.
@@ -99,8 +115,9 @@ func edited(m api.Message, req api.EditMessage, now int64) api.Message {
 }
 
 // replace makes wire the newest version of what was looked at. store.ErrConflict:
-// the message or the thread has changed since.
-func (s *Service) replace(ctx context.Context, m meta, old look, wire []byte) error {
+// the message or the thread has changed since, or a request has left the row sent
+// ("": none is left).
+func (s *Service) replace(ctx context.Context, m meta, old look, wire []byte, sent string) error {
 	past, newest := pastRow(old.ID, old.Version), newestRow(old.ID)
 	sealed, err := s.encrypt(ctx, m, openRow{past, old.text}, openRow{newest, wire})
 	if err != nil {
@@ -110,6 +127,10 @@ func (s *Service) replace(ctx context.Context, m meta, old look, wire []byte) er
 	b.RequireRevision(newest.key(m.ID), old.rev)
 	m.putRow(&b, past, sealed[0])
 	m.putRow(&b, newest, sealed[1])
+	if sent != "" {
+		b.RequireAbsent(sent)
+		b.Put(sent, sentRow(s.now().UnixNano(), sentOf{old.ID, old.Version + 1}))
+	}
 	return s.commit(ctx, &b, m.ID, changeEdited, old.ID)
 }
 

@@ -54,6 +54,9 @@ var onThread = map[string]func(s *Service, ctx context.Context, p access.Princip
 	"EditMessage": func(s *Service, ctx context.Context, p access.Principal, t string) error {
 		return second(s.EditMessage(ctx, p, t, noID, api.EditMessage{Role: "x"}))
 	},
+	"EditWith": func(s *Service, ctx context.Context, p access.Principal, t string) error {
+		return second(s.EditWith(ctx, p, t, noID, api.EditMessage{Role: "x"}, PostOptions{IdempotencyKey: "k"}))
+	},
 	"DeleteMessage": func(s *Service, ctx context.Context, p access.Principal, t string) error {
 		return s.DeleteMessage(ctx, p, t, noID)
 	},
@@ -106,7 +109,7 @@ var onNone = map[string]func(s *Service, ctx context.Context, p access.Principal
 }
 
 // ofOrgs are the methods of those who run an org; see hold_test.go and purge_test.go.
-var ofOrgs = []string{"Hold", "Release", "Retention", "SetRetention", "PreviewRetention"}
+var ofOrgs = []string{"Hold", "GetHold", "Release", "Retention", "SetRetention", "PreviewRetention"}
 
 func second[T any](_ T, err error) error { return err }
 

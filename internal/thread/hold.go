@@ -44,14 +44,33 @@ func (s *Service) Release(ctx context.Context, p access.Principal, threadID stri
 	})
 }
 
-// changeHold is the gate of holds, and changes a thread's record.
-func (s *Service) changeHold(ctx context.Context, p access.Principal, threadID, as string, change func(*meta) error) error {
+// GetHold returns the legal hold of a thread, which may be deleted, to who may set
+// it. Errors: Unauthenticated, NotFound (also: it is not held), Forbidden.
+func (s *Service) GetHold(ctx context.Context, p access.Principal, threadID string) (api.Hold, error) {
+	m, _, err := s.gateOfHold(ctx, p, threadID, "thread.hold.read")
+	switch {
+	case err != nil:
+		return api.Hold{}, err
+	case m.Hold == nil:
+		return api.Hold{}, fault.New(fault.NotFound, "the thread is under no legal hold; PUT puts it under one")
+	}
+	return api.Hold(*m.Hold), nil
+}
+
+// gateOfHold is the gate of holds.
+func (s *Service) gateOfHold(ctx context.Context, p access.Principal, threadID, as string) (meta, access.Resource, error) {
 	m, err := s.record(ctx, threadID)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return store.Fault(err)
+		return meta{}, access.Resource{}, store.Fault(err)
 	}
 	what := access.Resource{OrgID: m.Org, Type: "thread", ID: m.ID, As: as} // without its author, who has no say in it
-	if err := s.authority.Check(ctx, p, access.ThreadHold, what); err != nil {
+	return m, what, s.authority.Check(ctx, p, access.ThreadHold, what)
+}
+
+// changeHold changes a thread's record.
+func (s *Service) changeHold(ctx context.Context, p access.Principal, threadID, as string, change func(*meta) error) error {
+	_, what, err := s.gateOfHold(ctx, p, threadID, as)
+	if err != nil {
 		return err
 	}
 	err = store.Retry(ctx, func() error {

@@ -127,9 +127,12 @@ func TestWhoRunsTheOrgHoldsAndNobodyElse(t *testing.T) {
 	} {
 		before := w.dump(t)
 		_, err := w.Hold(t.Context(), c.p, c.thread, api.PutHold{})
+		_, err1 := w.GetHold(t.Context(), c.p, c.thread)
 		err2 := w.Release(t.Context(), c.p, c.thread)
-		if c.want == nil && (err != nil || err2 != nil) || c.want != nil && (!errors.Is(err, c.want) || !errors.Is(err2, c.want)) {
-			t.Errorf("%+v: %v and %v, want %v", c.p, err, err2, c.want)
+		for _, err := range []error{err, err1, err2} {
+			if c.want == nil && err != nil || c.want != nil && !errors.Is(err, c.want) {
+				t.Errorf("%+v: %v, want %v", c.p, err, c.want)
+			}
 		}
 		if c.want != nil {
 			w.unchanged(t, before)
@@ -140,6 +143,35 @@ func TestWhoRunsTheOrgHoldsAndNobodyElse(t *testing.T) {
 		if runs := c.p.Role == access.Owner || c.p.Role == access.Admin; runs != (err == nil) || runs != (err3 == nil) || (runs && c.p.Ceiling == nil) != (err2 == nil) {
 			t.Errorf("%+v: retention %v, %v, %v", c.p, err, err2, err3)
 		}
+	}
+}
+
+// Who may not hold a thread is not told whether it is held.
+func TestAHoldIsReadAsItIsAndByNobodyElse(t *testing.T) {
+	w := newWorld(t)
+	th := w.thread(t, owner, "t")
+	if _, err := w.GetHold(t.Context(), boss, th.ID); !errorIs(err, fault.NotFound) {
+		t.Errorf("of none: %v", err)
+	}
+	_, without := w.GetHold(t.Context(), owner, th.ID)
+	set, err := w.Hold(t.Context(), boss, th.ID, api.PutHold{Reason: "case 7"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, with := w.GetHold(t.Context(), owner, th.ID); !errorIs(with, fault.Forbidden) || with.Error() != without.Error() {
+		t.Errorf("its author is told %v, and %v without a hold", with, without)
+	}
+	w.drop(t, th.ID) // a deleted thread says so still
+	before := w.dump(t)
+	if got, err := w.GetHold(t.Context(), boss, th.ID); err != nil || got != set {
+		t.Errorf("%+v, %v; want %+v", got, err, set)
+	}
+	w.unchanged(t, before)
+	if err := w.Release(t.Context(), boss, th.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.GetHold(t.Context(), boss, th.ID); !errorIs(err, fault.NotFound) {
+		t.Errorf("after the release: %v", err)
 	}
 }
 

@@ -17,12 +17,14 @@ import (
 	"github.com/keyfold/keyfold/internal/store"
 )
 
-// A request with an idempotency key leaves a row, in the commit of its message:
+// A request with an idempotency key leaves a row, in the commit of what it makes:
 //
 //	thread:<thread>:sent:<sha256 hex of the principal's Ref, a NUL and the key>
-//	= <nanoseconds since 1970, 20 digits, of the request> <message ID>
+//	= <nanoseconds since 1970, 20 digits, of the request> <message ID>            a post
+//	= <nanoseconds since 1970, 20 digits, of the request> <message ID> <version>  an edit, which made version 2 or a later one
 //
-// A principal's Ref and a key hold no NUL. Rows older than a day are swept.
+// A principal's Ref and a key hold no NUL. Rows older than a day are swept. What was
+// asked for is not kept beside it, not as a hash either: the versions tell.
 
 // sentTo is the key of the row that a request of p's leaves in a thread.
 func sentTo(threadID string, p access.Principal, key string) string {
@@ -30,42 +32,68 @@ func sentTo(threadID string, p access.Principal, key string) string {
 	return layout.ThreadRow(threadID, "sent:"+hex.EncodeToString(sum[:]))
 }
 
-// sentRow is its value.
-func sentRow(now int64, messageID string) []byte {
-	return fmt.Appendf(nil, "%020d %s", now, messageID)
+// sentOf is what a request made: a version of a message.
+type sentOf struct {
+	message string
+	version int // 1: a post made it
+}
+
+// sentRow is the row's value.
+func sentRow(now int64, of sentOf) []byte {
+	if of.version > 1 {
+		return fmt.Appendf(nil, "%020d %s %d", now, of.message, of.version)
+	}
+	return fmt.Appendf(nil, "%020d %s", now, of.message)
 }
 
 // parseSent reads it.
-func parseSent(value []byte) (at int64, messageID string, err error) {
-	time, messageID, _ := strings.Cut(string(value), " ")
+func parseSent(value []byte) (at int64, of sentOf, err error) {
+	time, rest, _ := strings.Cut(string(value), " ")
+	id, version, edit := strings.Cut(rest, " ")
+	of = sentOf{id, 1}
 	at, err = strconv.ParseInt(time, 10, 64)
-	if _, _, ok := parseMessageID(messageID); err != nil || !ok {
-		return 0, "", fault.New(fault.Damaged, "what is kept of a request is damaged; restore the store from a backup")
+	if edit && err == nil {
+		of.version, err = strconv.Atoi(version)
 	}
-	return at, messageID, nil
+	if _, _, ok := parseMessageID(id); err != nil || !ok || edit && of.version < 2 {
+		return 0, sentOf{}, fault.New(fault.Damaged, "what is kept of a request is damaged; restore the store from a backup")
+	}
+	return at, of, nil
 }
 
-// once returns what the request with this idempotency key answered before or, when
+var errOtherRequest = fault.New(fault.Conflict, "this idempotency key was used for another request; send another key")
+
+// sentBefore returns what the request with this idempotency key made before or, when
 // there was none, the key of the row that it has to leave. "": no key was sent.
-func (s *Service) once(ctx context.Context, p access.Principal, m meta, req api.PostMessage, key string) (sent string, wire []byte, err error) {
+func (s *Service) sentBefore(ctx context.Context, p access.Principal, m meta, key string) (sent string, of sentOf, err error) {
 	if key == "" {
-		return "", nil, nil
+		return "", sentOf{}, nil
 	}
 	if len(key) > 255 || strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return "", nil, fault.New(fault.Invalid, "the idempotency key must be 1 to 255 printable ASCII characters")
+		return "", sentOf{}, fault.New(fault.Invalid, "the idempotency key must be 1 to 255 printable ASCII characters")
 	}
 	sent = sentTo(m.ID, p, key)
 	rec, err := s.store.Get(ctx, sent)
 	if errors.Is(err, store.ErrNotFound) {
-		return sent, nil, nil
+		return sent, sentOf{}, nil
 	} else if err != nil {
-		return "", nil, store.Fault(err)
+		return "", sentOf{}, store.Fault(err)
 	}
-	_, id, err := parseSent(rec.Value)
-	if err != nil {
-		return "", nil, err
+	_, of, err = parseSent(rec.Value)
+	return "", of, err
+}
+
+// once returns what the post with this idempotency key answered before or, when
+// there was none, the key of the row that it has to leave. "": no key was sent.
+func (s *Service) once(ctx context.Context, p access.Principal, m meta, req api.PostMessage, key string) (sent string, wire []byte, err error) {
+	sent, of, err := s.sentBefore(ctx, p, m, key)
+	switch {
+	case err != nil || of.message == "":
+		return sent, nil, err
+	case of.version > 1:
+		return "", nil, errOtherRequest
 	}
-	wire, err = s.first(ctx, p, m, id)
+	wire, err = s.first(ctx, p, m, of.message)
 	if err == nil {
 		err = checkSame(wire, req)
 	}
@@ -75,24 +103,59 @@ func (s *Service) once(ctx context.Context, p access.Principal, m meta, req api.
 	return "", wire, nil
 }
 
+// editedBefore returns what an edit of a message, which was looked at, answers whose
+// idempotency key has made of. It is the same edit when it makes the same version of
+// the one before.
+func (s *Service) editedBefore(ctx context.Context, p access.Principal, m meta, now look, req api.EditMessage, of sentOf) ([]byte, error) {
+	if of.message != now.ID || of.version == 1 {
+		return nil, errOtherRequest
+	}
+	before, _, err := s.versionOf(ctx, p, m, now, of.version-1)
+	if err != nil {
+		return nil, err
+	}
+	made, text, err := s.versionOf(ctx, p, m, now, of.version)
+	if err != nil {
+		return nil, err
+	}
+	again, err := encodeMessage(edited(before, req, made.UpdatedTS))
+	if err == nil && !bytes.Equal(again, text) {
+		err = errOtherRequest
+	}
+	if err != nil {
+		return nil, err
+	}
+	return withReactions(text, now.reactions), nil
+}
+
+// versionOf opens version n of a message that was looked at.
+func (s *Service) versionOf(ctx context.Context, p access.Principal, m meta, now look, n int) (api.Message, []byte, error) {
+	if n == now.Version {
+		return now.Message, now.text, nil
+	}
+	rec, err := s.store.Get(ctx, pastRow(now.ID, n).key(m.ID))
+	if err != nil {
+		return api.Message{}, nil, store.Fault(err)
+	}
+	opened, err := s.decrypt(ctx, p, m, []store.Record{rec})
+	if err != nil {
+		return api.Message{}, nil, err
+	}
+	v, err := parseMessage(opened[0])
+	return v, opened[0], err
+}
+
 // first is the text of a message that is there as it was posted.
 func (s *Service) first(ctx context.Context, p access.Principal, m meta, messageID string) ([]byte, error) {
 	l, err := s.look(ctx, p, m, messageID)
 	if errors.Is(err, fault.NotFound) {
 		return nil, fault.New(fault.Conflict, "the message that the request with this idempotency key made was deleted; send another key")
 	}
-	if err != nil || l.Version == 1 {
-		return l.text, err
-	}
-	rec, err := s.store.Get(ctx, pastRow(messageID, 1).key(m.ID))
-	if err != nil {
-		return nil, store.Fault(err)
-	}
-	opened, err := s.decrypt(ctx, p, m, []store.Record{rec})
 	if err != nil {
 		return nil, err
 	}
-	return opened[0], nil
+	_, text, err := s.versionOf(ctx, p, m, l, 1)
+	return text, err
 }
 
 // checkSame tests that req asks for the message that was made.
@@ -102,7 +165,7 @@ func checkSame(wire []byte, req api.PostMessage) error {
 		return err
 	}
 	if !bytes.Equal(m.Body, req.Body) || m.Role != req.Role || m.ReplyTo != req.ReplyTo || req.TS != 0 && m.TS != req.TS {
-		return fault.New(fault.Conflict, "this idempotency key was used for another message; send another key")
+		return errOtherRequest
 	}
 	return nil
 }

@@ -145,18 +145,158 @@ func TestTheRowOfARequestSaysWhenAndWhat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at, id, err := parseSent(w.get(t, sentTo(th.ID, owner, canary)))
-	if err != nil || at != w.clock.Load() || id != decodeAs[api.Message](t, raw).ID || id != layout.MessageID(7, 0) {
-		t.Errorf("%d %s, %v", at, id, err)
+	id := layout.MessageID(7, 0)
+	at, of, err := parseSent(w.get(t, sentTo(th.ID, owner, canary)))
+	if err != nil || at != w.clock.Load() || id != decodeAs[api.Message](t, raw).ID || of != (sentOf{id, 1}) {
+		t.Errorf("%d %v, %v", at, of, err)
+	}
+	if _, err := w.EditWith(t.Context(), owner, th.ID, id, api.EditMessage{Body: quoted("y")}, PostOptions{IdempotencyKey: canary + "2"}); err != nil {
+		t.Fatal(err)
+	}
+	at, of, err = parseSent(w.get(t, sentTo(th.ID, owner, canary+"2")))
+	if err != nil || at != w.clock.Load() || of != (sentOf{id, 2}) {
+		t.Errorf("of the edit: %d %v, %v", at, of, err)
 	}
 	for key := range w.dump(t) {
 		if strings.Contains(key, canary) {
 			t.Errorf("the key lies in clear in %s", key)
 		}
 	}
-	for _, bad := range []string{"", "7", "x " + id, "7 x", id} {
+	for _, bad := range []string{"", "7", "x " + id, "7 x", id, "7 " + id + " ", "7 " + id + " x", "7 " + id + " 1", "7 " + id + " 2 3"} {
 		if _, _, err := parseSent([]byte(bad)); !errorIs(err, fault.Damaged) {
 			t.Errorf("%q: %v", bad, err)
 		}
+	}
+}
+
+func TestTheSameEditAgainAnswersTheSameVersion(t *testing.T) {
+	w := newWorld(t)
+	th := w.thread(t, owner, "t")
+	to := w.say(t, th.ID, "to")
+	id := w.say(t, th.ID, "first")
+	req := api.EditMessage{Body: []byte(` {"a" : 1 } `), ReplyTo: to}
+	edit := func(req api.EditMessage) ([]byte, error) {
+		return w.EditWith(t.Context(), owner, th.ID, id, req, PostOptions{IdempotencyKey: "a key ~"})
+	}
+	answer, err := edit(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := func(when string, want []byte) {
+		t.Helper()
+		before := w.dump(t)
+		full := req
+		full.Role = "user" // what it has already
+		for _, req := range []api.EditMessage{req, full} {
+			if got, err := edit(req); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%s: %s, %v; want %s", when, got, err, want)
+			}
+		}
+		for name, req := range map[string]api.EditMessage{
+			"body": {Body: []byte(`{"a" : 1 } `), ReplyTo: to}, "role": {Body: req.Body, ReplyTo: to, Role: "tool"},
+			"body, which is left out": {ReplyTo: to}, "reply, which is left out": {Body: req.Body},
+		} {
+			if got, err := edit(req); !errorIs(err, fault.Conflict) || got != nil {
+				t.Errorf("%s, another %s: %s, %v", when, name, got, err)
+			}
+		}
+		w.unchanged(t, before)
+	}
+	again("at once", answer)
+	w.react(t, owner, th.ID, id, "+")
+	reacted := withReactions(answer, []byte(`{"id":"`+id+`","reactions":{"`+owner.ID+`":"+"}}`))
+	again("after a reaction", reacted)
+	w.edit(t, owner, th.ID, id, "b")
+	again("after an edit", reacted)
+	w.edit(t, owner, th.ID, id, "c")
+	w.unsay(t, th.ID, to)
+	again("after two, and when what it replies to was deleted", reacted)
+	if got := w.versionsOf(t, owner, th.ID, id).Versions; len(got) != 4 {
+		t.Errorf("%d versions", len(got))
+	}
+	w.unsay(t, th.ID, id)
+	before := w.dump(t)
+	_, err = edit(req)
+	wantCode(t, err, fault.NotFound)
+	w.unchanged(t, before)
+}
+
+func TestAKeyOfOneRequestIsNoneOfAnother(t *testing.T) {
+	w := newWorld(t)
+	th := w.thread(t, owner, "t")
+	a, b := w.say(t, th.ID, "a"), w.say(t, th.ID, "b")
+	once := PostOptions{IdempotencyKey: "k"}
+	x := quoted("x")
+	if _, err := w.EditWith(t.Context(), owner, th.ID, a, api.EditMessage{Body: x}, once); err != nil {
+		t.Fatal(err)
+	}
+	posted, err := w.PostWith(t.Context(), owner, th.ID, api.PostMessage{Body: x}, PostOptions{IdempotencyKey: "p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine := decodeAs[api.Message](t, posted).ID
+	w.share(t, th.ID, mate)
+	before := w.dump(t)
+	for name, err := range map[string]error{
+		"another message":   second(w.EditWith(t.Context(), owner, th.ID, b, api.EditMessage{Body: x}, once)),
+		"a post":            second(w.PostWith(t.Context(), owner, th.ID, api.PostMessage{Body: x}, once)),
+		"an edit of a post": second(w.EditWith(t.Context(), owner, th.ID, mine, api.EditMessage{Body: x}, PostOptions{IdempotencyKey: "p"})),
+	} {
+		if !errorIs(err, fault.Conflict) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, key := range []string{strings.Repeat("k", 256), "a\nb", "ü", "\x7f"} {
+		wantCode(t, second(w.EditWith(t.Context(), owner, th.ID, a, api.EditMessage{Body: x}, PostOptions{IdempotencyKey: key})), fault.Invalid)
+	}
+	wantCode(t, second(w.EditWith(t.Context(), mate, th.ID, a, api.EditMessage{Body: x}, once)), fault.Forbidden)
+	w.unchanged(t, before)
+}
+
+// Edits of one key that meet, also of two messages, make one version.
+func TestEditsOfOneKeyThatMeetMakeOneVersion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		th := w.thread(t, owner, "t")
+		ids := []string{w.say(t, th.ID, "a"), w.say(t, th.ID, "b")}
+		servers := []*Service{w.Service, w.another()}
+		answers := make([]string, 40)
+		var all sync.WaitGroup
+		for i := range answers {
+			all.Go(func() {
+				raw, err := servers[i%2].EditWith(context.Background(), owner, th.ID, ids[i/2%2], api.EditMessage{Body: quoted("x")}, PostOptions{IdempotencyKey: "k"})
+				if err != nil && !errorIs(err, fault.Conflict) {
+					t.Error(err)
+				}
+				answers[i] = string(raw)
+			})
+		}
+		all.Wait()
+		made := map[string]int{}
+		for _, a := range answers {
+			made[a]++
+		}
+		if len(made) != 2 || made[""] != 20 { // of one message there is an answer, of the other a conflict
+			t.Errorf("answers: %v", made)
+		}
+		if n := len(w.versionsOf(t, owner, th.ID, ids[0]).Versions) + len(w.versionsOf(t, owner, th.ID, ids[1]).Versions); n != 3 {
+			t.Errorf("%d versions of two messages", n)
+		}
+	})
+}
+
+func TestAnEditWhoseAnswerWasLostIsAnsweredByTheNext(t *testing.T) {
+	w := newWorld(t)
+	th := w.thread(t, owner, "t")
+	id := w.say(t, th.ID, "a")
+	edit := func() ([]byte, error) {
+		return w.EditWith(t.Context(), owner, th.ID, id, api.EditMessage{Body: quoted("x")}, PostOptions{IdempotencyKey: "k"})
+	}
+	w.store.afterCommit = func() error { return errors.New("the connection broke") }
+	wantCode(t, second(edit()), fault.Internal)
+	w.store.afterCommit = nil
+	raw, err := edit()
+	if got := w.versionsOf(t, owner, th.ID, id).Versions; err != nil || len(got) != 2 || decodeAs[api.Message](t, raw).Version != 2 {
+		t.Errorf("%s, %v; versions %v", raw, err, got)
 	}
 }

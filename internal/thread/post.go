@@ -34,11 +34,11 @@ func (s *Service) Post(ctx context.Context, p access.Principal, threadID string,
 	return s.PostWith(ctx, p, threadID, req, PostOptions{})
 }
 
-// PostOptions are what a caller may say beside the message.
+// PostOptions are what a caller may say beside a message or an edit.
 type PostOptions struct {
 	// IdempotencyKey names the request, by 1 to 255 printable ASCII characters:
 	// for a day the same key of the same principal in the thread answers what the
-	// first request answered. "": every request makes a message.
+	// first request made. "": every request makes a message, or a version.
 	IdempotencyKey string
 }
 

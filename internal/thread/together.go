@@ -122,7 +122,7 @@ func (s *Service) add(b *store.Batch, a *appending) {
 	b.RequireAbsent(deletedRow(a.id).key(a.m.ID))
 	if a.sent != "" {
 		b.RequireAbsent(a.sent)
-		b.Put(a.sent, sentRow(s.now().UnixNano(), a.id))
+		b.Put(a.sent, sentRow(s.now().UnixNano(), sentOf{a.id, 1}))
 	}
 	a.change = s.note(b, a.m.ID, changeCreated, a.id)
 }
