@@ -32,8 +32,16 @@ func (h threads) get(ctx context.Context, c *httpx.Call) (api.Thread, error) {
 	return h.service.Get(ctx, c.Principal, c.Param("thread"))
 }
 
-func (h threads) update(ctx context.Context, c *httpx.Call, req api.UpdateThread) (api.Thread, error) {
-	return h.service.Rename(ctx, c.Principal, c.Param("thread"), req)
+// retitled is an api.UpdateThread that may lack its title, which would be taken away.
+type retitled struct {
+	Title *string `json:"title"`
+}
+
+func (h threads) update(ctx context.Context, c *httpx.Call, req retitled) (api.Thread, error) {
+	if req.Title == nil {
+		return api.Thread{}, fault.New(fault.Invalid, "title is required")
+	}
+	return h.service.Rename(ctx, c.Principal, c.Param("thread"), api.UpdateThread{Title: *req.Title})
 }
 
 func (h threads) delete(ctx context.Context, c *httpx.Call) error {

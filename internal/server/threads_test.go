@@ -40,6 +40,8 @@ func TestAThreadsLife(t *testing.T) {
 		{call: "GET /v1/threads?limit=1x", status: 400, want: []string{"limit"}},
 		{call: "GET /v1/threads?limit=99999999999999999999", status: 400, want: []string{"limit"}},
 		{call: "GET /v1/threads?limit=1&cursor=zzz", status: 400, want: []string{"cursor"}},
+		{call: "PUT " + path, body: `{"Title":"x"}`, status: 400, want: []string{"title is required"}}, // or the thread would lose its title
+		{call: "GET " + path, status: 200, want: []string{`"title":"Hello World"`}},
 		{call: "DELETE " + path, status: 204},
 		{call: "GET " + path, status: 404},
 		{call: "DELETE " + path, status: 404},
