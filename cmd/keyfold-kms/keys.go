@@ -113,6 +113,9 @@ func kekRows(keks []kmsapi.KEK, usage bool) [][]string {
 	for _, k := range keks {
 		for _, v := range k.Versions {
 			state := v.State
+			if v.Imported {
+				state += ", imported"
+			}
 			if v.Lost {
 				state += ", lost"
 			}

@@ -22,7 +22,7 @@ import (
 const closeTime = 10 * time.Second
 
 func (a *app) serveCmd() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use: "serve", Short: "Run the key process until SIGTERM or Ctrl-C",
 		Long: `Run the key process until SIGTERM or Ctrl-C, which let the calls under way finish.
 
@@ -34,6 +34,8 @@ GOMAXPROCS sets another number.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runsOnStore(cmd, a.serve) },
 	}
+	cmd.Flags().Bool("allow-kek-import", false, "let callers of the role admin import material of the threads' KEK, which whatever it passes through then knows (env KEYFOLD_KMS_ALLOW_KEK_IMPORT)")
+	return cmd
 }
 
 // serve runs a node until ctx ends, and returns nil when it closed in order.
@@ -82,8 +84,8 @@ func (a *app) nodeConfig(root keyring.Root, missing []string) kmsnode.Config {
 	}
 	return kmsnode.Config{
 		DataDir: a.set.DataDir, Root: root, AuditDir: a.set.AuditDir, Endpoint: a.set.Endpoint, Callers: callers,
-		TLS:    &kmsserver.TLSFiles{Cert: a.set.TLS.Cert, Key: a.set.TLS.Key, CA: a.set.TLS.CA},
-		Memory: missing, Version: cli.Version(), Log: a.set.Log.Logger(a.Err),
+		TLS:       &kmsserver.TLSFiles{Cert: a.set.TLS.Cert, Key: a.set.TLS.Key, CA: a.set.TLS.CA},
+		ImportKEK: a.set.AllowKEKImport, Memory: missing, Version: cli.Version(), Log: a.set.Log.Logger(a.Err),
 		OnFailure: func(err error) {
 			os.Exit(a.Fail(cli.Advise(fmt.Errorf("the key process cannot go on: %w", err),
 				"look for its cause above; then start it again, which recovers what was stored")))
@@ -102,6 +104,9 @@ func (a *app) announce(s kmsapi.Status) error {
 	}
 	for _, sentence := range s.Memory {
 		a.Note("warning: %s", sentence)
+	}
+	if a.set.AllowKEKImport {
+		a.Note("warning: allow_kek_import is on: the key over the threads' keys can be one that was made elsewhere, and is known there")
 	}
 	if !pkcs11Built {
 		a.Note("this program was built without cgo and has no PKCS#11: the root key can be a file, not a token")

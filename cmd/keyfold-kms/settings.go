@@ -29,6 +29,9 @@ type settings struct {
 	Callers  []caller `yaml:"callers" env:"KEYFOLD_KMS_CALLERS"`
 	Log      cli.Log  `yaml:"log" env:"KEYFOLD_KMS_LOG"`
 
+	// AllowKEKImport lets who has the role admin bring material of the threads' KEK.
+	AllowKEKImport bool `yaml:"allow_kek_import" env:"KEYFOLD_KMS_ALLOW_KEK_IMPORT"`
+
 	// TLS is the server's side: CA is that of the callers' certificates.
 	TLS struct {
 		Cert string `yaml:"cert" env:"KEYFOLD_KMS_TLS_CERT"`
@@ -126,6 +129,9 @@ func (a *app) settle(cmd *cobra.Command) error {
 	}
 	if err := config.Load(&a.set, file, a.getenv); err != nil {
 		return err
+	}
+	if f := cmd.Flags().Lookup("allow-kek-import"); f != nil && f.Changed {
+		a.set.AllowKEKImport = f.Value.String() == "true"
 	}
 	for name, to := range map[string]*string{
 		"data-dir": &a.set.DataDir, "endpoint": &a.set.Endpoint, "root": &a.set.Root, "audit-dir": &a.set.AuditDir,

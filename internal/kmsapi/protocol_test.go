@@ -86,6 +86,9 @@ var held = map[string]func(*testing.T, example){
 	}],
 	"/keys":       heldJSON[none, Keys],
 	"/rotate_kek": heldJSON[Rotate, Rotated],
+	"/import_kek": heldJSON[struct {
+		Key []byte `json:"key"`
+	}, Rotated],
 	"/release_kek": heldJSON[struct {
 		KEKID string `json:"kek_id"`
 		Below uint32 `json:"below"`

@@ -65,11 +65,11 @@ func TestARotationRunsTheSameInProcessOverASocketAndOverMutualTLS(t *testing.T) 
 }
 
 // served is s behind a server, and a client of it.
-func served(t *testing.T, s *kms.Service, endpoint string, server *kmsserver.TLSFiles, client *kmsclient.TLS) (aKMS, func()) {
+func served(t *testing.T, s *kms.Service, endpoint string, server *kmsserver.TLSFiles, client *kmsclient.TLS) (*kmsclient.Client, func()) {
 	t.Helper()
 	cfg := kmsserver.Config{KMS: s}
 	if server != nil {
-		cfg.Callers = []kmsserver.Caller{{Name: "keyfold-server", Roles: kmsserver.Crypto}}
+		cfg.Callers = []kmsserver.Caller{{Name: "keyfold-server", Roles: kmsserver.Crypto}, {Name: "keyfold-admin", Roles: kmsserver.Crypto | kmsserver.Admin}}
 	}
 	face, err := kmsserver.New(cfg)
 	must(t, err)

@@ -44,6 +44,7 @@ func (c *Client) plain(ctx context.Context, r request, in any) (*buffer, error) 
 		if err != nil {
 			return nil, fault.New(fault.Invalid, "the IDs of a KMS call must be UTF-8")
 		}
+		defer clear(body) // it may hold a key
 		r.kind, r.body, r.size = "application/json", [][]byte{body}, len(body)
 	}
 	ctx, end := c.untilClose(context.WithCancel(ctx))
@@ -62,6 +63,13 @@ func post(path string, r repeat) request {
 // RotateKEK is kms.Service.RotateKEK. It is not sent again once a byte may have left.
 func (c *Client) RotateKEK(ctx context.Context, r kmsapi.Rotate) (kmsapi.Rotated, error) {
 	return call[kmsapi.Rotated](ctx, c, post("/rotate_kek", once), r)
+}
+
+// ImportKEK is kms.Service.ImportKEK.
+func (c *Client) ImportKEK(ctx context.Context, raw []byte) (kmsapi.Rotated, error) {
+	return call[kmsapi.Rotated](ctx, c, post("/import_kek", again), struct {
+		Key []byte `json:"key"`
+	}{raw})
 }
 
 // ReleaseKEK is kms.Service.ReleaseKEK.

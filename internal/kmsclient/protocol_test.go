@@ -2,6 +2,7 @@ package kmsclient
 
 import (
 	"context"
+	"encoding/base64"
 	"io"
 	"net/http"
 	"os"
@@ -27,6 +28,13 @@ var spoken = map[string]func(context.Context, *Client) (any, error){
 	"GET /keys?deks=true": func(ctx context.Context, c *Client) (any, error) { return c.Keys(ctx, kmsapi.KeysQuery{DEKs: true}) },
 	"POST /rotate_kek": func(ctx context.Context, c *Client) (any, error) {
 		return c.RotateKEK(ctx, kmsapi.Rotate{KEKID: "threads", IfVersion: 1})
+	},
+	"POST /import_kek": func(ctx context.Context, c *Client) (any, error) {
+		raw, err := base64.StdEncoding.DecodeString("q4eiz0/wBCsR5x2cG1tqXPLkGnO9JwP0m5Hq3zr1VMY=")
+		if err != nil {
+			return nil, err
+		}
+		return c.ImportKEK(ctx, raw)
 	},
 	"POST /release_kek": func(ctx context.Context, c *Client) (any, error) { return struct{}{}, c.ReleaseKEK(ctx, "vault_1", 2) },
 	"POST /destroy_kek_version": func(ctx context.Context, c *Client) (any, error) {

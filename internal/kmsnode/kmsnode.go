@@ -47,6 +47,7 @@ type Config struct {
 	Endpoint  string              // see kmsserver.Server.Listen; "": Endpoint(DataDir)
 	Callers   []kmsserver.Caller  // see kmsserver.Config
 	TLS       *kmsserver.TLSFiles // for an endpoint on TCP
+	ImportKEK bool                // see kms.Config
 	Memory    []string            // protections of memory that the system does not give, for the status
 	Version   string              // of the program, for the status
 	Log       *slog.Logger        // nil: nothing is logged
@@ -207,7 +208,7 @@ func (k *keys) open(ctx context.Context, check func(context.Context, store.Store
 	if err := k.openAudit(ctx); err != nil {
 		return err
 	}
-	k.kms, err = kms.New(ctx, kms.Config{Store: k.store, Root: k.cfg.Root, Now: k.cfg.Now, Audit: k.audit, Log: k.cfg.Log})
+	k.kms, err = kms.New(ctx, kms.Config{Store: k.store, Root: k.cfg.Root, Now: k.cfg.Now, Audit: k.audit, Log: k.cfg.Log, ImportKEK: k.cfg.ImportKEK})
 	return err
 }
 

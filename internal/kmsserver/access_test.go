@@ -39,6 +39,7 @@ var samples = map[string]sample{
 	"POST /reencrypt":                 {"crypto", "POST /reencrypt?session=s", `{"kek_id":"v","kek_version":1,"wrapped_dek":"AA==","ciphertext":"AA=="}`, "Reencrypt"},
 	"GET /keys":                       {"admin", "GET /keys", ``, "Keys"},
 	"POST /rotate_kek":                {"admin", "POST /rotate_kek", `{"all":true}`, "RotateKEK"},
+	"POST /import_kek":                {"admin", "POST /import_kek", `{"key":"AA=="}`, "ImportKEK"},
 	"POST /destroy_kek_version":       {"admin", "POST /destroy_kek_version", `{"kek_id":"v","kek_version":1}`, "DestroyKEKVersion"},
 	"POST /shred_dek":                 {"admin", "POST /shred_dek", `{"key_id":"k"}`, "ShredDEK"},
 	"GET /jobs":                       {"admin", "GET /jobs", ``, "Jobs"},

@@ -19,6 +19,9 @@ type (
 		KEKID string `json:"kek_id"`
 		Below uint32 `json:"below"`
 	}
+	importKEK struct {
+		Key []byte `json:"key"` // raw
+	}
 	destroyVersion struct {
 		KEKID   string `json:"kek_id"`
 		Version uint32 `json:"kek_version"`
@@ -69,6 +72,14 @@ func (l keylife) rotate(ctx context.Context, _ *httpx.Call, in kmsapi.Rotate) (k
 		return kmsapi.Rotated{}, fault.New(fault.Invalid, "send either kek_id or all")
 	}
 	return l.kms.RotateKEK(ctx, in)
+}
+
+func (l keylife) importKEK(ctx context.Context, _ *httpx.Call, in importKEK) (kmsapi.Rotated, error) {
+	if in.Key == nil {
+		return kmsapi.Rotated{}, missing("key")
+	}
+	defer clear(in.Key)
+	return l.kms.ImportKEK(ctx, in.Key)
 }
 
 func (l keylife) destroy(ctx context.Context, _ *httpx.Call, in destroyVersion) (done, error) {

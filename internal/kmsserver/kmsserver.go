@@ -34,9 +34,9 @@ import (
 )
 
 // KMS is what the routes call: kms.Service, but for a test. Errors are
-// *fault.Error. It must not keep items or what they hold, customers' keys
-// included, and Decrypt's and
-// Open's plaintexts are the caller's to wipe.
+// *fault.Error. It must not keep items or what they hold, customers' keys and
+// ImportKEK's raw key included, and Decrypt's and Open's plaintexts are the
+// caller's to wipe.
 type KMS interface {
 	CreateKEK(ctx context.Context, ids []string) ([]kmsapi.KEKInfo, error)
 	CreateDEK(ctx context.Context, items []kmsapi.CreateDEKItem) ([]kmsapi.CreateDEKResult, error)
@@ -56,6 +56,7 @@ type KMS interface {
 	CMEKKeys
 
 	RotateKEK(ctx context.Context, r kmsapi.Rotate) (kmsapi.Rotated, error)
+	ImportKEK(ctx context.Context, raw []byte) (kmsapi.Rotated, error)
 	ReleaseKEK(ctx context.Context, kekID string, below uint32) error
 	DestroyKEKVersion(ctx context.Context, kekID string, version uint32) error
 	ShredDEK(ctx context.Context, keyID string) error

@@ -157,6 +157,10 @@ func (f *fakeKMS) GetWrapped(_ context.Context, keyID string) ([]byte, error) {
 func (f *fakeKMS) RotateKEK(_ context.Context, r kmsapi.Rotate) (kmsapi.Rotated, error) {
 	return kmsapi.Rotated{KEKID: r.KEKID, KEKVersion: 6, Job: kmsapi.Job{ID: "j1"}}, f.note("RotateKEK")
 }
+func (f *fakeKMS) ImportKEK(_ context.Context, raw []byte) (kmsapi.Rotated, error) {
+	f.saw(raw)
+	return kmsapi.Rotated{KEKID: "threads", KEKVersion: 7, Job: kmsapi.Job{ID: "j1"}}, f.note("ImportKEK")
+}
 func (f *fakeKMS) ReleaseKEK(context.Context, string, uint32) error { return f.note("ReleaseKEK") }
 func (f *fakeKMS) DestroyKEKVersion(context.Context, string, uint32) error {
 	return f.note("DestroyKEKVersion")
