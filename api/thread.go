@@ -141,7 +141,8 @@ type RetentionPreview struct {
 }
 
 // MessageEvent is the data of an event of GET /v1/threads/{thread}/events, whose
-// event field says what came about: created, edited, deleted, reactions, thread.
+// event field says what came about: created, edited, deleted, reactions, thread, or
+// purged: that message and all before it are gone, for their age.
 type MessageEvent struct {
 	Thread    string   `json:"thread"`
 	MessageID string   `json:"message_id,omitzero"` // absent for thread

@@ -156,7 +156,7 @@ var operations = []operationGroup{
 			fails: fails{404: ""}}},
 		{"GET /v1/threads/{thread}/events", "followThread", "Follow a thread: what changes in it, as server-sent events", nil, "", 0, operationMore{
 			media: eventStream,
-			text: "An event is named created, edited, deleted, reactions or thread, and its data is a MessageEvent: the message as it is now. Its id, sent as Last-Event-ID, goes on after it, " +
+			text: "An event is named created, edited, deleted, reactions, thread, or purged (that message and all before it are gone, for their age), and its data is a MessageEvent: the message as it is now. Its id, sent as Last-Event-ID, goes on after it, " +
 				"and what came in the ten seconds before it may come again. A comment comes every 15 seconds, with an id of the time. " +
 				"The stream ends when the caller may not read the thread any more, when the server closes, and after a day: come again, and be told.",
 			params: params{

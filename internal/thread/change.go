@@ -25,6 +25,7 @@ const (
 	changeCreated   changeKind = "created"
 	changeEdited    changeKind = "edited"
 	changeDeleted   changeKind = "deleted"
+	changePurged    changeKind = "purged" // it and all before it, for their age
 	changeReactions changeKind = "reactions"
 	changeThread    changeKind = "thread" // its title, or who takes part
 )

@@ -12,7 +12,7 @@ import (
 // Event is a change of a thread, for one who follows it.
 type Event struct {
 	ID   string // a change's; Follow goes on after it
-	Kind string // created, edited, deleted, reactions or thread
+	Kind string // created, edited, deleted, purged, reactions or thread
 	Data []byte // an api.MessageEvent as JSON
 }
 

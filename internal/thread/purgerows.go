@@ -73,6 +73,9 @@ func (w *purger) purgeMessages(ctx context.Context, m meta, recs []store.Record)
 	if err := w.recount(ctx, &b, m.ID, -1, live...); err != nil {
 		return false, err
 	}
+	if len(live) > 0 && !m.Deleted {
+		w.note(&b, m.ID, changePurged, live[len(live)-1]) // who follows hears of it from the poll
+	}
 	w.add(b)
 	w.inClear = w.inClear || m.mayBePlain()
 	w.at.Row, w.at.Messages = row, w.at.Messages+n

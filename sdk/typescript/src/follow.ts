@@ -9,7 +9,8 @@ import type * as wire from "./types.js";
 export interface ThreadEvent extends wire.MessageEvent {
   /** follow goes on after it. */
   id: string;
-  kind: "created" | "edited" | "deleted" | "reactions" | "thread";
+  /** purged: the message and all before it are gone, for their age. */
+  kind: "created" | "edited" | "deleted" | "reactions" | "purged" | "thread";
 }
 
 export interface FollowOptions {
