@@ -90,7 +90,7 @@ func (c *Call) author() (string, error) {
 		return "", errAuthors
 	}
 	byQuery := q.Get("author")
-	if c.body == nil || c.body.Len() == 0 {
+	if c.body == nil || c.body.Len() == 0 || c.row.Lines {
 		return byQuery, nil
 	}
 	var in struct {

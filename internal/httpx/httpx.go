@@ -52,6 +52,8 @@ type Row struct {
 	// FreeForm lets values inside json.RawMessage members be any JSON in UTF-8:
 	// with names that come twice and lone surrogates. They are kept to the byte.
 	FreeForm bool
+	// Lines says that the body is no JSON object, such as JSON Lines; it names no author.
+	Lines bool
 	// Strict refuses members that the call's type does not have; otherwise they
 	// are passed over.
 	Strict bool

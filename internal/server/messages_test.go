@@ -153,3 +153,13 @@ func TestTheAuthorOfACallIsOne(t *testing.T) {
 		w.do(c)
 	}
 }
+
+// The lines of an export name their authors; whose call an import is they do not say.
+func TestLinesOfAnotherAuthorAreBroughtInForAnEndUser(t *testing.T) {
+	w := newWorld(t)
+	key := w.backend()
+	thread := "/v1/threads/" + decode[api.Thread](t, w.do(scenario{key: key, call: "POST /v1/threads?author=bob", status: 200})).ID
+	lines := `{"ts":1,"author":"ada","body":1}` + "\n" + `{"ts":2,"author":"ada","body":"\ud800"}` + "\n" + `{"end":true,"messages":2}`
+	w.do(scenario{key: key, call: "POST " + thread + "/import?author=bob", body: lines, status: 200, want: []string{`"imported":2`}})
+	w.do(scenario{key: key, call: "GET " + thread + "/messages?author=bob", status: 200, want: []string{`"body":1`, `"body":"\ud800"`, `"author":"bob"`}, forbid: []string{"ada"}})
+}
