@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -153,5 +154,18 @@ func TestAReaderIsNotToldOfDamageWhereTheThreadMovedOn(t *testing.T) {
 		if x.kms.before != nil {
 			t.Errorf("there were %d questions", asked)
 		}
+	}
+}
+
+// A message is deleted, and the thread moved, while a page is read that holds it.
+func TestAPageHasWhatIsThereWhereAMessageOfItWentWhileTheThreadMoved(t *testing.T) {
+	x := newShift(t, 3)
+	x.kms.before = func() {
+		x.kms.before = nil
+		x.must(x.DeleteMessage(t.Context(), owner, x.thread, x.ids[1]))
+		x.completed(x.rotate())
+	}
+	if got := ids(x.list(t, owner, x.thread, MessageQuery{}).Messages); !slices.Equal(got, []string{x.ids[0], x.ids[2]}) {
+		t.Errorf("the page has %v of %v", got, x.ids)
 	}
 }

@@ -114,8 +114,9 @@ func (s *Service) lastMessage(ctx context.Context, threadID string) (id string, 
 	return id, nil
 }
 
-// errChanging answers a reader whose rows were changed under him again and again.
-var errChanging = fault.New(fault.Unavailable, "the thread is changing faster than it can be read; try again in a moment")
+// errChanging answers a reader whose rows were changed under him again and again, and
+// one whose row is gone. It is a store.ErrConflict: who reads again may fare better.
+var errChanging = fault.Wrap(fault.Unavailable, store.ErrConflict, "the thread is changing faster than it can be read; try again in a moment")
 
 // maxReopen is how often a reader looks anew at rows that did not open.
 const maxReopen = 5
@@ -135,11 +136,14 @@ func (s *Service) reopen(ctx context.Context, p access.Principal, m meta, q ques
 		case err != nil:
 			return store.Fault(err)
 		}
-		changed, err := s.reread(ctx, recs, failed)
-		if err != nil {
+		changed, gone, err := s.reread(ctx, recs, failed)
+		switch {
+		case err != nil:
 			return store.Fault(err)
-		}
-		if tried && !changed && now.rev == m.rev {
+		case !tried || changed || now.rev != m.rev:
+		case gone:
+			return errChanging
+		default:
 			return openFault(failed[0].err, rowOf(m.ID, recs[failed[0].at].Key).message())
 		}
 		if failed, err = s.openEither(ctx, p, now, s.question(now, recs, q.out), failed); err != nil || len(failed) == 0 {
@@ -151,19 +155,20 @@ func (s *Service) reopen(ctx context.Context, p access.Principal, m meta, q ques
 }
 
 // reread puts the rows that did not open into recs as they are now, and reports
-// whether one has changed.
-func (s *Service) reread(ctx context.Context, recs []store.Record, failed []unopened) (changed bool, err error) {
+// whether one has changed and whether one is gone, which stays in recs as it was.
+func (s *Service) reread(ctx context.Context, recs []store.Record, failed []unopened) (changed, gone bool, err error) {
 	for _, f := range failed {
 		rec, err := s.store.Get(ctx, recs[f.at].Key)
 		if errors.Is(err, store.ErrNotFound) {
-			return false, errChanging // the row is gone: whoever reads again does not meet it
+			gone = true
+			continue
 		} else if err != nil {
-			return false, err
+			return false, false, err
 		}
 		changed = changed || rec.Revision != recs[f.at].Revision
 		recs[f.at] = rec
 	}
-	return changed, nil
+	return changed, gone, nil
 }
 
 // openEither opens those of q that failed under the DEK that they are under as far

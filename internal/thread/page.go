@@ -43,12 +43,20 @@ type found struct {
 	from, to string // from <= ID < to
 }
 
-// messages reads and opens the messages that q names.
-func (s *Service) messages(ctx context.Context, p access.Principal, m meta, q MessageQuery) (found, error) {
+// messages reads and opens the messages that q names, again while they change under it.
+func (s *Service) messages(ctx context.Context, p access.Principal, m meta, q MessageQuery) (out found, err error) {
 	spans, err := q.spans()
 	if err != nil {
 		return found{}, err
 	}
+	err = store.Retry(ctx, func() (err error) {
+		out, err = s.between(ctx, p, m, q, spans)
+		return err
+	})
+	return out, store.Fault(err)
+}
+
+func (s *Service) between(ctx context.Context, p access.Principal, m meta, q MessageQuery, spans []span) (found, error) {
 	var recs []store.Record
 	for _, sp := range spans {
 		some, err := s.scan(ctx, m.ID, q.IncludeDeleted, sp)
