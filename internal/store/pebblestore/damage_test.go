@@ -266,6 +266,7 @@ func manyTables(t *testing.T, dir string) []store.Record {
 			put(t, s, fmt.Sprintf("k%03d", r.IntN(60)), random(r, r.IntN(2_000)))
 			put(t, s, fmt.Sprintf("r%d/%03d", round, i), random(r, 10))
 		}
+		put(t, s, fmt.Sprintf("l%d", round%2), random(r, largeValue))
 		if round < 3 {
 			if err := s.db.Flush(); err != nil {
 				t.Fatal(err)
@@ -363,6 +364,33 @@ func TestADamagedTableLeavesTheRestReadable(t *testing.T) {
 	for _, key := range []string{"a", "d"} {
 		if _, err := s.Get(ctx, key); err != nil {
 			t.Errorf("Get(%q) = %v", key, err)
+		}
+	}
+}
+
+// TestAMissingFileIsReported removes a table, and a blob file, of a store that
+// was closed. Open looks for all tables, but only a read for a blob file, and that
+// ends the store.
+func TestAMissingFileIsReported(t *testing.T) {
+	src := t.TempDir()
+	s := open(t, src, Options{})
+	put(t, s, "large", random(rand.New(rand.NewPCG(11, 12)), largeValue))
+	if err := s.db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, s)
+	for _, kind := range []string{"*.sst", "*.blob"} {
+		dir := killed(t, src)
+		names, _ := filepath.Glob(filepath.Join(dir, kind))
+		if len(names) != 1 {
+			t.Fatalf("%d files of %s, want one", len(names), kind)
+		}
+		if err := os.Remove(names[0]); err != nil {
+			t.Fatal(err)
+		}
+		_, err := readAll(dir)
+		if table := kind == "*.sst"; table && !errors.Is(err, store.ErrDamaged) || !table && fault.Of(err).Code != fault.Unavailable {
+			t.Errorf("without %s: %v", kind, err)
 		}
 	}
 }

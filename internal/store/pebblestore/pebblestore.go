@@ -61,6 +61,7 @@ type Store struct {
 	fs      vfs.FS
 
 	fresh     atomic.Bool  // no file of an old log is used again; see logFS
+	scrubbing atomic.Bool  // no value goes to a blob file; see scrub.go
 	snapshots atomic.Int64 // open ones
 
 	// synced is the sequence number below which every write is known to be on

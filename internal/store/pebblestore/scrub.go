@@ -34,6 +34,11 @@ import (
 // written anew as well: a record of it is written once more, as it is, which the
 // compaction of that record brings to the table.
 //
+// Blob files: one stays whole while a table refers to any of its values. So from
+// its first call to its end Scrub has large values written into the tables, writes
+// anew every table that refers to a blob file, those too that came between two of
+// its calls when the process was restarted, and ends when there is no blob file.
+//
 // Manifests and filters hold keys, never values. What the disk itself keeps of
 // files that were removed is not the store's to say.
 
@@ -48,6 +53,7 @@ func (s *Store) Scrub(ctx context.Context, state string) (next string, err error
 	if s.snapshots.Load() > 0 {
 		return state, fault.New(fault.Unavailable, "the store is being copied, and what was overwritten stays until that is done; try again")
 	}
+	s.scrubbing.Store(true)
 	if state == "" {
 		m, err := s.renewLogs(ctx)
 		return m.String(), err
@@ -66,6 +72,7 @@ func (s *Store) Scrub(ctx context.Context, state string) (next string, err error
 	if err := s.filesGone(ctx); err != nil {
 		return state, err
 	}
+	s.scrubbing.Store(false)
 	return "", nil
 }
 
@@ -152,10 +159,11 @@ func (s *Store) numbers(kind string) (out []uint64, err error) {
 // tablesBefore returns the tables that have to be written anew, in the order of
 // their last keys.
 func (s *Store) tablesBefore(m mark) (old []pebble.SSTableInfo, err error) {
-	levels, err := s.db.SSTables()
+	levels, err := s.db.SSTables(pebble.WithProperties())
 	for level, tables := range levels {
 		for _, t := range tables {
-			if last := level == len(levels)-1; last && uint64(t.BackingSSTNum) < m.file || !last && uint64(t.SmallestSeqNum) < m.sequence {
+			last, large := level == len(levels)-1, t.Properties.NumValuesInBlobFiles > 0
+			if large || last && uint64(t.BackingSSTNum) < m.file || !last && uint64(t.SmallestSeqNum) < m.sequence {
 				old = append(old, t)
 			}
 		}
@@ -220,13 +228,17 @@ func (s *Store) touch(key string) error {
 const goneTime = 2 * time.Second
 
 // filesGone waits until each table that was there when it began is one of the
-// store's, or gone.
+// store's, or gone, and there is no blob file.
 func (s *Store) filesGone(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, goneTime)
 	defer cancel()
 	left, err := s.numbers(".sst")
 	for err == nil {
-		if left, err = s.unused(left); err != nil || len(left) == 0 {
+		var blobs []uint64
+		if left, err = s.unused(left); err == nil {
+			blobs, err = s.numbers(".blob")
+		}
+		if err != nil || len(left) == 0 && len(blobs) == 0 {
 			return err
 		}
 		select {

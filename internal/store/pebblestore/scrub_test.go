@@ -19,10 +19,13 @@ import (
 // no compression shortens.
 type canaries map[[16]byte]bool
 
-// value is a new canary with some bytes around it.
+// value is a new canary with some bytes around it, now and then many.
 func (c canaries) value(r *rand.Rand) []byte {
 	one := [16]byte(random(r, 16))
 	c[one] = true
+	if r.IntN(30) == 0 {
+		return append(random(r, largeValue), one[:]...)
+	}
 	return append(append(random(r, r.IntN(600)), one[:]...), random(r, r.IntN(600))...)
 }
 
@@ -53,10 +56,13 @@ func (c canaries) in(t testing.TB, dir, pattern string) int {
 // scrub scrubs s to the end.
 func scrub(t testing.TB, s *Store) {
 	t.Helper()
-	for state := ""; ; {
+	for state, calls := "", 0; ; calls++ {
 		next, err := s.Scrub(t.Context(), state)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if calls > 100 {
+			t.Fatal("it comes to no end")
 		}
 		if state = next; state == "" {
 			return
@@ -79,6 +85,8 @@ func soil(t testing.TB, s *Store, r *rand.Rand, c canaries) {
 					b.Put(key, c.value(r))
 				case i%3 == 0:
 					b.Delete(key)
+				case i%100 == 1:
+					b.Put(key, random(r, largeValue))
 				default:
 					b.Put(key, random(r, 100))
 				}
@@ -97,9 +105,9 @@ func TestAScrubLeavesNothingThatWasOverwrittenInAnyFile(t *testing.T) {
 		dir, c := t.TempDir(), canaries{}
 		s := open(t, dir, Options{MemTableBytes: memtable})
 		soil(t, s, r, c)
-		kept, logged := c.in(t, dir, "*"), c.in(t, dir, "*.log")
-		if kept < 100 || logged == 0 {
-			t.Fatalf("the files hold %d canaries before, the logs %d; the test needs some in both", kept, logged)
+		kept, logged, large := c.in(t, dir, "*"), c.in(t, dir, "*.log"), c.in(t, dir, "*.blob")
+		if kept < 100 || logged == 0 || large == 0 && memtable < 1<<20 {
+			t.Fatalf("the files hold %d canaries before, the logs %d, the blob files %d; the test needs some in all", kept, logged, large)
 		}
 		before := all(t, s)
 		scrub(t, s)
@@ -107,11 +115,14 @@ func TestAScrubLeavesNothingThatWasOverwrittenInAnyFile(t *testing.T) {
 			t.Errorf("memtables of %d: %d of %d canaries are left in %d logs and tables", memtable, n, kept, c.in(t, dir, "*.log"))
 		}
 		unchangedRecords(t, before, all(t, s))
-		if err := s.Close(); err != nil {
+		put(t, s, "large", random(r, largeValue))
+		if err := errors.Join(s.db.Flush(), s.Close()); err != nil {
 			t.Fatal(err)
 		}
+		if blobs, _ := filepath.Glob(filepath.Join(dir, "*.blob")); len(blobs) != 1 {
+			t.Errorf("%d blob files after a large value that came after the scrub, want one", len(blobs))
+		}
 		s = open(t, dir, Options{})
-		unchangedRecords(t, before, all(t, s))
 		if n := c.in(t, dir, "*"); n != 0 {
 			t.Errorf("%d canaries are back after a restart", n)
 		}
@@ -193,8 +204,8 @@ func TestAScrubTakesWhatASnapshotKept(t *testing.T) {
 	if err := errors.Join(s.db.Flush(), s.db.Compact(t.Context(), []byte("a"), []byte("z"), false), view.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if n := c.in(t, dir, "*.sst"); n != len(c) {
-		t.Fatalf("the tables hold %d canaries; the test needs all %d", n, len(c))
+	if n := c.in(t, dir, "*.sst") + c.in(t, dir, "*.blob"); n != len(c) {
+		t.Fatalf("the tables and blob files hold %d canaries; the test needs all %d", n, len(c))
 	}
 	scrub(t, s)
 	if n := c.in(t, dir, "*"); n != 0 {
