@@ -83,28 +83,3 @@ func (e *exportReader) next() (m api.Message, err error) {
 		ReplyTo: l.ReplyTo, Version: l.Version, UpdatedTS: l.UpdatedTS, Deleted: l.Deleted, Reactions: l.Reactions,
 	}, nil
 }
-
-// ErrSealedImport is the answer to an import into a thread under a CMEK key: bodies
-// that are sealed anew are not known again by the server. Post them.
-var ErrSealedImport = errors.New("client: the thread is under a CMEK key, and an import sends bodies as they are; post the messages instead")
-
-// ImportThread brings lines of an export into a thread, at most 1,000 lines and 8 MiB:
-// each message with its versions and its deletion, under the caller's name. The same
-// lines may be sent again.
-func (c *Client) ImportThread(ctx context.Context, threadID string, lines []api.ThreadExportLine) (out api.ImportedMessages, err error) {
-	path, err := escape("threads", threadID, "import")
-	if err != nil {
-		return out, err
-	}
-	fingerprint, err := c.threadFingerprint(ctx, threadID)
-	if err != nil {
-		return out, err
-	}
-	if fingerprint != "" {
-		return out, ErrSealedImport
-	}
-	return ask[api.ImportedMessages](ctx, c, call{method: "POST", path: path, in: exportLines(lines), once: true})
-}
-
-// exportLines are sent as JSON Lines.
-type exportLines []api.ThreadExportLine

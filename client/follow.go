@@ -20,7 +20,7 @@ import (
 // Event is a change of a thread.
 type Event struct {
 	ID   string // Follow goes on after it
-	Kind string // created, edited, deleted, reactions, or thread: of the thread itself
+	Kind string // created, edited, deleted, reactions, purged: it and all before it, or thread: of the thread itself
 	api.MessageEvent
 }
 
@@ -201,11 +201,8 @@ func (f *follower) mends(err error) bool {
 	if _, lost := errors.AsType[*lostError](err); lost {
 		return f.begun || f.tries < maxTries
 	}
-	switch statusOf(err) {
-	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return f.begun || f.tries < maxTries
-	}
-	return false
+	status := statusOf(err)
+	return (status == http.StatusTooManyRequests || away(status)) && (f.begun || f.tries < maxTries)
 }
 
 // block is what stands between two empty lines of a stream.

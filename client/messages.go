@@ -30,12 +30,15 @@ func (c *Client) PostMessage(ctx context.Context, threadID string, req api.PostM
 		return m, err
 	}
 	return c.oneMessage(ctx, threadID, call{
-		method: "POST", path: path, in: req, once: true, header: http.Header{"Idempotency-Key": {rand.Text()}},
+		method: "POST", path: path, in: req, once: true, header: idempotent(),
 	})
 }
 
+// idempotent is the header of one more request that the server does once.
+func idempotent() http.Header { return http.Header{"Idempotency-Key": {rand.Text()}} }
+
 // EditMessage makes a new version of a message of the caller's; what req leaves out
-// is kept. An edit is never sent twice.
+// is kept. Each call has an Idempotency-Key of its own, as one of PostMessage has.
 func (c *Client) EditMessage(ctx context.Context, threadID, messageID string, req api.EditMessage) (m api.Message, err error) {
 	path, err := escape("threads", threadID, "messages", messageID)
 	if err != nil {
@@ -46,7 +49,7 @@ func (c *Client) EditMessage(ctx context.Context, threadID, messageID string, re
 			return m, err
 		}
 	}
-	return c.oneMessage(ctx, threadID, call{method: "PUT", path: path, in: req})
+	return c.oneMessage(ctx, threadID, call{method: "PUT", path: path, in: req, once: true, header: idempotent()})
 }
 
 // DeleteMessage deletes a message of the caller's, or in a thread of theirs. Its
@@ -67,6 +70,15 @@ type MessageQuery struct {
 // ListMessages returns a page of a thread's messages, oldest first. The page
 // ends early at 16 MiB; only an empty page is the end of the thread.
 func (c *Client) ListMessages(ctx context.Context, threadID string, q MessageQuery) ([]api.Message, error) {
+	messages, err := c.listMessages(ctx, threadID, q)
+	if err != nil {
+		return nil, err
+	}
+	return messages, c.openMessages(ctx, threadID, pointers(messages)...)
+}
+
+// listMessages is ListMessages with bodies as they lie.
+func (c *Client) listMessages(ctx context.Context, threadID string, q MessageQuery) ([]api.Message, error) {
 	path, err := escape("threads", threadID, "messages")
 	if err != nil {
 		return nil, err
@@ -79,10 +91,7 @@ func (c *Client) ListMessages(ctx context.Context, threadID string, q MessageQue
 		query.Set("include_deleted", "true")
 	}
 	out, err := ask[api.Messages](ctx, c, call{method: "GET", path: path, query: query})
-	if err != nil {
-		return nil, err
-	}
-	return out.Messages, c.openMessages(ctx, threadID, pointers(out.Messages)...)
+	return out.Messages, err
 }
 
 func pointers(messages []api.Message) []*api.Message {
@@ -170,15 +179,15 @@ var errNoProgress = errors.New("client: the server answers with a page that was 
 // Messages that arrive meanwhile are included. It ends at the first error,
 // which it yields.
 func (c *Client) Messages(ctx context.Context, threadID, after string) iter.Seq2[api.Message, error] {
-	return c.messages(ctx, threadID, after, false)
+	return c.messages(ctx, threadID, after, false, c.ListMessages)
 }
 
 // AllMessages is Messages with those that were deleted.
 func (c *Client) AllMessages(ctx context.Context, threadID, after string) iter.Seq2[api.Message, error] {
-	return c.messages(ctx, threadID, after, true)
+	return c.messages(ctx, threadID, after, true, c.ListMessages)
 }
 
-func (c *Client) messages(ctx context.Context, threadID, after string, deleted bool) iter.Seq2[api.Message, error] {
+func (c *Client) messages(ctx context.Context, threadID, after string, deleted bool, list func(context.Context, string, MessageQuery) ([]api.Message, error)) iter.Seq2[api.Message, error] {
 	return func(yield func(api.Message, error) bool) {
 		q := MessageQuery{Limit: pageSize, After: after, IncludeDeleted: deleted}
 		if after == "" {
@@ -186,7 +195,7 @@ func (c *Client) messages(ctx context.Context, threadID, after string, deleted b
 			q = MessageQuery{Limit: 1, Before: secondMessageID, IncludeDeleted: deleted}
 		}
 		for {
-			page, err := c.ListMessages(ctx, threadID, q)
+			page, err := list(ctx, threadID, q)
 			if err != nil {
 				yield(api.Message{}, err)
 				return

@@ -37,6 +37,12 @@ func (c *Client) HoldThread(ctx context.Context, threadID string, req api.PutHol
 	return askAt[api.Hold](ctx, c, "PUT", req, "threads", threadID, "hold")
 }
 
+// GetHold returns the legal hold of a thread, which may be deleted ([IsNotFound]: it
+// is under none).
+func (c *Client) GetHold(ctx context.Context, threadID string) (api.Hold, error) {
+	return askAt[api.Hold](ctx, c, "GET", nil, "threads", threadID, "hold")
+}
+
 // ReleaseThread ends the legal hold of a thread.
 func (c *Client) ReleaseThread(ctx context.Context, threadID string) error {
 	return c.on(ctx, "DELETE", "threads", threadID, "hold")

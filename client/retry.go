@@ -20,8 +20,8 @@ const (
 type waiter func(ctx context.Context, d time.Duration) error
 
 // send repeats once while that is safe: a read, or a write that the server does
-// once, after a failed connection or a 503; any call that was never sent, or that a
-// rate limit refused. Another write that may have arrived is never sent again, nor
+// once, after a failed connection, a 502, 503 or 504; any call that was never sent,
+// or that a rate limit refused. Another write that may have arrived is never sent again, nor
 // is a read that counts.
 func (c *Client) send(ctx context.Context, cl call, payload []byte) (*response, error) {
 	for try := 1; ; try++ {
@@ -47,8 +47,13 @@ func again(cl call, r *response, err error) bool {
 	case r.status == http.StatusTooManyRequests:
 		return true
 	default:
-		return r.status == http.StatusServiceUnavailable && repeatable
+		return away(r.status) && repeatable
 	}
+}
+
+// away reports a status of a server that cannot be asked now, or of a proxy before it.
+func away(status int) bool {
+	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
 }
 
 // neverSent reports a failure to connect.

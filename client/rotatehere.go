@@ -34,10 +34,11 @@ type RotateHereOptions struct {
 // RotatedHere is what RotateCMEKHere did.
 type RotatedHere struct {
 	Reencrypted int           // versions that are under the new key now, and were under the old one when the call began
-	Kept        []KeptVersion // versions that are still under the old key
+	Kept        []KeptVersion // the others that were under the old one then
 }
 
-// KeptVersion is a version that stays under the old key.
+// KeptVersion is a version that is not under the new key: it stays under the old one,
+// or somebody has given it another.
 type KeptVersion struct {
 	api.CMEKVersion
 	Why string // one of the Kept reasons, or the CMEKVersion state of one that nobody can read any more
@@ -49,6 +50,7 @@ const (
 	KeptOlder   = "older"        // not the newest, without RotateHereOptions.All
 	KeptLimited = "read_limited" // without RotateHereOptions.ReadLimited, or it has one read left
 	KeptFailed  = "failed"       // it does not open, or is not to be had
+	KeptOther   = "other_key"    // it is under neither key by now
 )
 
 // RotateCMEKHere gives a vault the key fresh in place of old and re-encrypts
@@ -77,7 +79,9 @@ func (c *Client) RotateCMEKHere(ctx context.Context, vaultID string, old, fresh 
 	if err != nil {
 		return RotatedHere{}, err
 	}
-	err = h.run(ctx, left)
+	if err = h.run(ctx, left); err == nil {
+		err = h.settle(ctx)
+	}
 	return h.out, err
 }
 
@@ -128,38 +132,74 @@ type rotationHere struct {
 	opt         RotateHereOptions
 	blobVersion int
 
-	mu   sync.Mutex
-	done int         // of what is to do; owned by mu
-	out  RotatedHere // owned by mu
+	mu     sync.Mutex
+	done   int               // of what is to do; owned by mu
+	faster []api.CMEKVersion // that somebody else has re-encrypted meanwhile; owned by mu
+	out    RotatedHere       // owned by mu
 }
 
 // plan returns what is to do, and notes what is kept.
 func (h *rotationHere) plan(ctx context.Context) (left []api.CMEKVersion, err error) {
+	all, err := h.under(ctx, h.old)
+	for _, v := range all {
+		if why := h.keeps(v); why != "" {
+			h.out.Kept = append(h.out.Kept, KeptVersion{CMEKVersion: v, Why: why})
+		} else {
+			left = append(left, v)
+		}
+	}
+	return left, err
+}
+
+// under lists the versions under a key.
+func (h *rotationHere) under(ctx context.Context, k CMEK) (all []api.CMEKVersion, err error) {
 	path, err := escape("vaults", h.vault, "cmek-versions")
 	if err != nil {
 		return nil, err
 	}
-	query := url.Values{"fingerprint": {h.old.Fingerprint()}}
+	query := url.Values{"fingerprint": {k.Fingerprint()}}
 	for {
 		var page api.CMEKVersions
 		if _, err := h.c.do(ctx, call{method: "GET", path: path, query: query, out: &page}); err != nil {
 			return nil, err
 		}
-		for _, v := range page.Versions {
-			if why := h.keeps(v); why != "" {
-				h.out.Kept = append(h.out.Kept, KeptVersion{CMEKVersion: v, Why: why})
-			} else {
-				left = append(left, v)
-			}
-		}
+		all = append(all, page.Versions...)
 		switch page.NextCursor {
 		case "":
-			return left, nil
+			return all, nil
 		case query.Get("cursor"):
 			return nil, errNoProgress
 		}
 		query.Set("cursor", page.NextCursor)
 	}
+}
+
+// settle says which key those are under that somebody else was faster with. It reads
+// no value, which could count.
+func (h *rotationHere) settle(ctx context.Context) error {
+	if len(h.faster) == 0 {
+		return nil
+	}
+	all, err := h.under(ctx, h.fresh)
+	if err != nil {
+		return err
+	}
+	type place struct {
+		path    string
+		version int
+	}
+	fresh := map[place]bool{}
+	for _, v := range all {
+		fresh[place{v.Path, v.Version}] = true
+	}
+	for _, v := range h.faster {
+		if fresh[place{v.Path, v.Version}] {
+			h.out.Reencrypted++
+		} else {
+			h.out.Kept = append(h.out.Kept, KeptVersion{CMEKVersion: v, Why: KeptOther})
+		}
+	}
+	return nil
 }
 
 // keeps is why v is kept, or nothing.
@@ -224,8 +264,12 @@ func (h *rotationHere) one(ctx context.Context, v api.CMEKVersion, of int) error
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case err == nil, statusOf(err) == http.StatusPreconditionFailed: // another client was faster
+	case err == nil:
 		h.out.Reencrypted++
+	case statusOf(err) == http.StatusPreconditionFailed:
+		h.faster = append(h.faster, v)
+	case errors.Is(err, errOtherKey):
+		h.out.Kept = append(h.out.Kept, KeptVersion{CMEKVersion: v, Why: KeptOther})
 	case isOfVersion(err):
 		h.out.Kept = append(h.out.Kept, KeptVersion{CMEKVersion: v, Why: KeptFailed, Err: err})
 	default:
@@ -246,7 +290,9 @@ func isOfVersion(err error) bool {
 	return errors.Is(err, cmek.ErrDecrypt) || errors.Is(err, cmek.ErrNotBlob) || errors.Is(err, cmek.ErrNeedsContext)
 }
 
-// reencrypt reads v and puts it back under the new key, if it is under the old one.
+var errOtherKey = errors.New("client: it is under neither key")
+
+// reencrypt reads v and puts it back under the new key, unless it is under that.
 func (h *rotationHere) reencrypt(ctx context.Context, v api.CMEKVersion) error {
 	at := cmek.Context{VaultID: h.vault, Path: v.Path}
 	path, err := secretPath(h.vault, "secret-version", v.Path)
@@ -257,8 +303,11 @@ func (h *rotationHere) reencrypt(ctx context.Context, v api.CMEKVersion) error {
 	var s api.Secret
 	header, err := h.c.do(ctx, call{method: "GET", path: path, counts: v.MaxAccessCount > 0, out: &s})
 	under := header.Get(api.HeaderCMEKFingerprint) // without it the server decides below
-	if err != nil || under != "" && !strings.EqualFold(under, h.old.Fingerprint()) {
+	switch {
+	case err != nil || strings.EqualFold(under, h.fresh.Fingerprint()):
 		return err
+	case under != "" && !strings.EqualFold(under, h.old.Fingerprint()):
+		return errOtherKey
 	}
 	value, err := h.reseal(ctx, at, s.Value)
 	if err != nil {

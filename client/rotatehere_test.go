@@ -278,6 +278,64 @@ func TestARotationHereCountsNothingThatItDidNotReencrypt(t *testing.T) {
 	v.want(t, "a", 1, "1")
 }
 
+// meeting is a transport that does something before the first request of a method
+// for a value.
+type meeting struct {
+	*http.Transport
+	method string
+	do     func()
+	once   sync.Once
+}
+
+func (m *meeting) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method == m.method && strings.Contains(r.URL.Path, "/secret-version/") {
+		m.once.Do(m.do)
+	}
+	return m.Transport.RoundTrip(r)
+}
+
+// What somebody else gives another key meanwhile is not under the new one.
+func TestARotationHereCountsNothingThatAnotherKeyHas(t *testing.T) {
+	for _, method := range []string{"GET", "PUT"} { // before it is read, and after
+		v := newSealedVault(t, client.EnableOptions{})
+		put(t, v.c, v.id, "a", "1")
+		put(t, v.c, v.id, "b", "1")
+		third := cmek.Generate()
+		other := newClient(t, v.s, client.WithCMEKKey(v.old, v.fresh, third))
+		m := &meeting{Transport: client.NewTransport(), method: method, do: func() {
+			for _, k := range []*cmek.Key{v.fresh, v.old} {
+				if _, err := other.RotateCMEKHere(t.Context(), v.id, client.LocalKey(k), client.LocalKey(third), client.RotateHereOptions{}); err != nil {
+					t.Error(err)
+				}
+			}
+			if _, err := other.EnableCMEKWith(t.Context(), v.id, client.LocalKey(v.fresh), client.EnableOptions{Replaces: third.Fingerprint()}); err != nil {
+				t.Error(err)
+			}
+		}}
+		c := newClient(t, v.s, client.WithTransport(m))
+		done, err := c.RotateCMEKHere(t.Context(), v.id, client.LocalKey(v.old), client.LocalKey(v.fresh), client.RotateHereOptions{Concurrency: 1})
+		if err != nil || done.Reencrypted != 0 || len(done.Kept) != 2 || done.Kept[0].Why != client.KeptOther || done.Kept[1].Why != client.KeptOther {
+			t.Errorf("met by a %s: %+v, %v; under %v", method, done, err, v.under(t))
+		}
+	}
+}
+
+func TestARotationHereCountsWhatAnotherClientWasFasterWith(t *testing.T) {
+	v := newSealedVault(t, client.EnableOptions{})
+	put(t, v.c, v.id, "a", "1")
+	put(t, v.c, v.id, "b", "1")
+	m := &meeting{Transport: client.NewTransport(), method: "PUT", do: func() {
+		if done, err := v.rotate(t, client.RotateHereOptions{}); err != nil || done.Reencrypted != 2 {
+			t.Errorf("%+v, %v", done, err)
+		}
+	}}
+	c := newClient(t, v.s, client.WithTransport(m))
+	done, err := c.RotateCMEKHere(t.Context(), v.id, client.LocalKey(v.old), client.LocalKey(v.fresh), client.RotateHereOptions{Concurrency: 1})
+	if err != nil || done.Reencrypted != 2 || len(done.Kept) != 0 {
+		t.Errorf("%+v, %v", done, err)
+	}
+}
+
 func TestARotationHereThatBrokeOffGoesOn(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		v := newSealedVault(t, client.EnableOptions{})

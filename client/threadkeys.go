@@ -12,14 +12,14 @@ import (
 	"github.com/keyfold/keyfold/cmek"
 )
 
-// WithSealedThreads lets the client post to, and edit in, threads under a CMEK key
+// WithSealedThreads lets the client post to, edit in, and import into, threads under a CMEK key
 // alone ([ErrThreadNotSealed] otherwise), whatever the server says of a thread.
 func WithSealedThreads() Option {
 	return func(c *Client) { c.sealedThreads = true }
 }
 
-// ErrThreadNotSealed is the answer to a post or an edit in a thread that is under
-// no CMEK key, by a client that was made with [WithSealedThreads]. Nothing was sent.
+// ErrThreadNotSealed is the answer to a post, an edit or an import in a thread that is
+// under no CMEK key, by a client that was made with [WithSealedThreads]. Nothing was sent.
 var ErrThreadNotSealed = errors.New("client: the thread is under no CMEK key; the body was not sent in the clear")
 
 // A body's JSON is sealed as a bound blob, cmek.MessageContext, and travels as a
@@ -79,15 +79,24 @@ func (c *Client) threadKey(ctx context.Context, threadID string) (CMEK, error) {
 
 // sealBody returns a body as it is sent to a thread.
 func (c *Client) sealBody(ctx context.Context, threadID string, body json.RawMessage) (json.RawMessage, error) {
-	k, err := c.threadKey(ctx, threadID)
-	switch {
-	case err != nil:
-		return nil, err
-	case k == nil && c.sealedThreads:
-		return nil, ErrThreadNotSealed
-	case k == nil:
-		return body, nil
+	k, err := c.sealingKey(ctx, threadID)
+	if err != nil || k == nil {
+		return body, err
 	}
+	return sealBody(ctx, k, threadID, body)
+}
+
+// sealingKey is threadKey for what is written: ErrThreadNotSealed, where the client
+// writes to no other threads.
+func (c *Client) sealingKey(ctx context.Context, threadID string) (CMEK, error) {
+	k, err := c.threadKey(ctx, threadID)
+	if err == nil && k == nil && c.sealedThreads {
+		err = ErrThreadNotSealed
+	}
+	return k, err
+}
+
+func sealBody(ctx context.Context, k CMEK, threadID string, body json.RawMessage) (json.RawMessage, error) {
 	text, err := marshal(body)
 	if err != nil {
 		return nil, err

@@ -123,10 +123,10 @@ func (c *Client) once(ctx context.Context, cl call, payload []byte) (*response, 
 		req.Body, req.GetBody = io.NopCloser(http.NoBody), nil
 	}
 	req.URL.RawQuery = cl.query.Encode()
+	c.setHeaders(req, cl.bearer, payload != nil)
 	for name, values := range cl.header {
 		req.Header[name] = values
 	}
-	c.setHeaders(req, cl.bearer, payload != nil)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("client: calling %s: %w", c.base, cause(err))

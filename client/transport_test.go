@@ -84,6 +84,8 @@ func TestOnlyWhatIsSafeIsSentAgain(t *testing.T) {
 		calls int
 	}{
 		"a read after 503":                 {get, unavailable(), 2},
+		"a read after 502":                 {get, answer(502, "<html>"), 2},
+		"a read after 504":                 {get, answer(504, "<html>"), 2},
 		"a read after a reset":             {get, reset, 2},
 		"a read after a cut-off answer":    {get, io.ErrUnexpectedEOF, 2},
 		"a read that never left":           {get, refused, 2},
@@ -95,11 +97,14 @@ func TestOnlyWhatIsSafeIsSentAgain(t *testing.T) {
 		"a value after a reset":            {value, reset, 1},
 		"a value after a cut-off answer":   {value, io.ErrUnexpectedEOF, 1},
 		"a value after 503":                {value, unavailable(), 1},
+		"a value after 502":                {value, answer(502, "<html>"), 1},
 		"a value after 429":                {value, limited(), 2},
 		"a version after a reset":          {version, reset, 1},
 		"a write that never left":          {post, refused, 2},
 		"a write after 429":                {post, limited(), 2},
 		"a write after 503":                {post, unavailable(), 1},
+		"a write after 502":                {post, answer(502, "<html>"), 1},
+		"a write after 504":                {post, answer(504, "<html>"), 1},
 		"a write after a reset":            {post, reset, 1},
 		"a write after a cut-off answer":   {post, io.EOF, 1},
 		"a deletion after a reset":         {del, reset, 1},
@@ -341,29 +346,35 @@ func last[T any](seq iter.Seq2[T, error]) error {
 	return nil
 }
 
-// The server makes one message of posts with one Idempotency-Key.
-func TestAPostIsMadeAgainUnderTheSameIdempotencyKey(t *testing.T) {
-	f := &fake{answers: []any{reset, answer(503, `{}`), answer(200, `{"id":"m"}`), answer(200, `{"id":"m"}`)}}
-	c, _ := newFake(t, f)
-	for range 2 {
-		if m, err := c.PostMessage(t.Context(), "t", api.PostMessage{Body: []byte("1")}); err != nil || m.ID != "m" {
-			t.Fatal(m, err)
+// The server does requests with one Idempotency-Key once.
+func TestAPostAndAnEditAreMadeAgainUnderTheSameIdempotencyKey(t *testing.T) {
+	for name, call := range map[string]func(*Client) (api.Message, error){
+		"post": func(c *Client) (api.Message, error) {
+			return c.PostMessage(t.Context(), "t", api.PostMessage{Body: []byte("1")})
+		},
+		"edit": func(c *Client) (api.Message, error) {
+			return c.EditMessage(t.Context(), "t", "m", api.EditMessage{Body: []byte("1")})
+		},
+	} {
+		f := &fake{answers: []any{reset, answer(503, `{}`), answer(504, ``), answer(200, `{"id":"m"}`), answer(200, `{"id":"m"}`)}}
+		c, _ := newFake(t, f)
+		for range 2 {
+			if m, err := call(c); err != nil || m.ID != "m" {
+				t.Fatal(name, m, err)
+			}
 		}
-	}
-	keys := map[string]int{}
-	for _, r := range f.calls {
-		keys[r.Header.Get("Idempotency-Key")]++
-	}
-	first := f.calls[0].Header.Get("Idempotency-Key")
-	if len(f.calls) != 4 || len(keys) != 2 || keys[first] != 3 || len(first) < 20 {
-		t.Errorf("%d calls, keys %v", len(f.calls), keys)
-	}
-}
-
-func TestAnEditIsNotMadeAgain(t *testing.T) {
-	f := &fake{answers: []any{reset}}
-	c, _ := newFake(t, f)
-	if _, err := c.EditMessage(t.Context(), "t", "m", api.EditMessage{Body: []byte("1")}); err == nil || len(f.calls) != 1 {
-		t.Errorf("%v, %d calls", err, len(f.calls))
+		keys := map[string]int{}
+		for _, r := range f.calls {
+			keys[r.Header.Get("Idempotency-Key")]++
+		}
+		first := f.calls[0].Header.Get("Idempotency-Key")
+		if len(f.calls) != 5 || len(keys) != 2 || keys[first] != 4 || len(first) < 20 {
+			t.Errorf("%s: %d calls, keys %v", name, len(f.calls), keys)
+		}
+		f = &fake{answers: []any{reset}}
+		c, _ = newFake(t, f)
+		if _, err := call(c); err == nil || len(f.calls) != maxTries {
+			t.Errorf("%s, without end: %v, %d calls", name, err, len(f.calls))
+		}
 	}
 }

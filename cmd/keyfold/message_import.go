@@ -32,7 +32,7 @@ message.
 
 What "message export" writes, all versions and a last line that counts the messages,
 comes back with its versions and deletions, under your name, edited now; reactions
-of others are left out. A thread under a CMEK key takes the other form alone.
+of others are left out. The versions of one message, up to 1,000, fit into 8 MB.
 
 A message that the thread has already, with the same time, role and body, is not
 posted again. Lines without ts get times of their own, which begin at a time that

@@ -15,7 +15,8 @@ import (
 
 // A file that "message export" wrote is api.ThreadExportLine by line; the last line is
 // the end. It is brought in parts, by POST /v1/threads/{thread}/import, which knows
-// what the thread has: a part that was interrupted is sent again.
+// what the thread has: a part that was interrupted is sent again. Into a thread under a
+// CMEK key the client seals each version anew.
 
 // Bounds of a part: the server's.
 const (
@@ -102,9 +103,7 @@ func (a *app) importExport(ctx context.Context, c *client.Client, threadID, file
 	bar := a.Bar(messages, "importing")
 	sum, err := bringParts(ctx, c, threadID, f, bar)
 	bar.End()
-	if errors.Is(err, client.ErrSealedImport) {
-		return cli.Advise(err, "write the other form and import that: keyfold message export THREAD --newest")
-	} else if err != nil {
+	if err != nil {
 		return cli.Advise(err, "run the same command again to go on; no message is posted twice")
 	}
 	return a.Answer(sum, "%d written, %d already there, %d left out", sum.Imported, sum.Present, sum.LeftOut)

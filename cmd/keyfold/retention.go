@@ -13,12 +13,13 @@ import (
 
 func (a *app) threadHoldCmd() *cobra.Command {
 	var req api.PutHold
-	var release bool
+	var show, release bool
 	cmd := &cobra.Command{
-		Use: "hold THREAD [--reason TEXT | --release]", Short: "Put a thread under a legal hold, or release it", Args: cobra.ExactArgs(1),
+		Use: "hold THREAD [--reason TEXT | --show | --release]", Short: "Put a thread under a legal hold, show its hold, or release it", Args: cobra.ExactArgs(1),
 		Long: `Put a thread under a legal hold, or release it: while the hold lasts, nothing of the
 thread is purged, whatever the org's retention policy says. The thread may be deleted,
-and goes on as before. It is for owners and admins of the org.`,
+and goes on as before. --show says who set the hold, when and why, and changes nothing.
+It is for owners and admins of the org.`,
 		RunE: a.calls(func(ctx context.Context, c *client.Client, args []string) error {
 			if release {
 				if err := c.ReleaseThread(ctx, args[0]); err != nil {
@@ -26,7 +27,11 @@ and goes on as before. It is for owners and admins of the org.`,
 				}
 				return a.Answer(released{ID: args[0], Released: true}, "released %s", args[0])
 			}
-			h, err := c.HoldThread(ctx, args[0], req)
+			set := c.HoldThread
+			if show {
+				set = func(ctx context.Context, id string, _ api.PutHold) (api.Hold, error) { return c.GetHold(ctx, id) }
+			}
+			h, err := set(ctx, args[0], req)
 			if err != nil {
 				return onNotFound(err, listThreads)
 			}
@@ -35,7 +40,8 @@ and goes on as before. It is for owners and admins of the org.`,
 	}
 	cmd.Flags().StringVar(&req.Reason, "reason", "", "why, at most 500 characters")
 	cmd.Flags().BoolVar(&release, "release", false, "end the hold")
-	cmd.MarkFlagsMutuallyExclusive("reason", "release")
+	cmd.Flags().BoolVar(&show, "show", false, "show the hold that there is")
+	cmd.MarkFlagsMutuallyExclusive("reason", "show", "release")
 	return cmd
 }
 
