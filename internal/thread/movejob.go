@@ -347,7 +347,7 @@ func (w allMover) step(ctx context.Context) (s job.Step, err error) {
 		return s.At(w.at)
 	}
 	s.Processed = 1
-	if out == stuck {
+	if out == stuck || out != arrived && w.all.Plain { // or rows that another has in hand may lie in clear
 		s.Failed = []string{"thread " + thread}
 	}
 	*w.at = moved{Thread: thread, Rows: w.at.Rows, Shred: w.at.Shred}
@@ -369,6 +369,9 @@ func (w allMover) next(ctx context.Context) (s job.Step, err error) {
 		if err != nil || m.KMS.plain() && !m.Plain && m.Purge == nil {
 			s.Failed = append(s.Failed, "thread "+id)
 			continue
+		}
+		if m.Purge != nil && w.all.Plain { // rows that are yet to go may lie in clear
+			s.Failed = append(s.Failed, "thread "+id)
 		}
 		if m.Purge != nil || !w.concerns(m) {
 			continue

@@ -59,8 +59,9 @@ type EncryptArgs struct {
 // (Service.dekOf). So the pass over all threads meets each that has rows in clear,
 // and when it is done with one all its rows are under the DEK (MoveKind says why).
 // Only then the scrub begins, which takes out of the files what was overwritten
-// before it began. A crash, or a cancelled job, leaves every row readable; the next
-// job begins with what is left and always scrubs.
+// before it began. A thread that another job takes up meanwhile, or whose rows are
+// just being purged, is named, since it may not be done. A crash, or a cancelled job,
+// leaves every row readable; the next job begins with what is left and always scrubs.
 func (s *Service) EncryptKind() job.Kind {
 	return job.Kind{
 		Name: EncryptJob,
@@ -80,6 +81,9 @@ func (s *Service) EncryptKind() job.Kind {
 		},
 		Done: func(ctx context.Context, j job.Job) error {
 			w, err := s.encrypterOf(j)
+			if err == nil && w.plain { // since the last batch: there is more
+				err = errPlain
+			}
 			if err != nil || len(w.args.Threads) > 0 || j.Failed > 0 {
 				return err // there may be more
 			}

@@ -492,6 +492,47 @@ func TestRowsInClearAreBelievedUntilAllAreEncrypted(t *testing.T) {
 	}
 }
 
+// A thread that another job took away from this one, or whose rows are on their way
+// out, may lie in clear: the job says so, and rows in clear are believed as before.
+func TestAnEncryptionThatCannotVouchForAThreadNamesIt(t *testing.T) {
+	for name, meanwhile := range map[string]func(*meta){
+		"another job": func(m *meta) { m.Moving.Job = "another" },
+		"a purge":     func(m *meta) { m.Deleted, m.Purge, m.KMS, m.Moving = true, &purging{}, kmsMeta{}, nil },
+	} {
+		x := newPlain(t, 60)
+		told := 0
+		s := New(Config{Store: x.store, KMS: x.kms, Gate: x.asked, Now: x.now, Believe: true, Encrypted: func(context.Context) error { told++; return nil }})
+		s.moveBatch = 20
+		jobs := job.New(job.Config{Store: x.store, Kinds: []job.Kind{s.EncryptKind()}})
+		n := 0
+		x.store.afterCommit = func() error {
+			if n++; n == 3 {
+				x.editMeta(t, x.thread, meanwhile)
+			}
+			return nil
+		}
+		j, err := jobs.Start(t.Context(), EncryptJob, EncryptArgs{})
+		x.must(err)
+		j = await(t, jobs, j.ID)
+		jobs.Close()
+		if len(x.inClear()) == 0 {
+			t.Errorf("%s: nothing is in clear; the test needs some", name)
+		}
+		if !slices.Equal(j.FailedOf, []string{"thread " + x.thread}) || told > 0 || !s.believes() {
+			t.Errorf("%s: the job ended as %+v, said %d times that all is encrypted, and believes %v", name, j, told, s.believes())
+		}
+	}
+}
+
+// The last batch was committed, and then the server began to encrypt no more.
+func TestAServerThatDoesNotEncryptDoesNotSayThatAllIsEncrypted(t *testing.T) {
+	told := 0
+	s := New(Config{Plain: true, Encrypted: func(context.Context) error { told++; return nil }})
+	if err := s.EncryptKind().Done(t.Context(), job.Job{Args: []byte("{}")}); !errors.Is(err, fault.Conflict) || told > 0 {
+		t.Errorf("%v, told %d times", err, told)
+	}
+}
+
 func TestAServerThatDoesNotEncryptEncryptsNothing(t *testing.T) {
 	x := newPlain(t, 3)
 	s := x.plainServer()
