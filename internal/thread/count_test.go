@@ -29,9 +29,7 @@ func (w *world) crowd(t testing.TB, thread string, n int) (ids []string) {
 		ids = append(ids, layout.MessageID(int64(1_000_000+i*1000), 0))
 		b.Put(layout.Message(thread, ids[i]), []byte("x"))
 	}
-	if _, err := w.store.Store.Commit(context.Background(), &b); err != nil {
-		t.Fatal(err)
-	}
+	w.commitAll(t, b)
 	return ids
 }
 
@@ -76,9 +74,7 @@ func TestTheCountStaysAwayFromNow(t *testing.T) {
 	for i := range 2000 {
 		b.Put(layout.Message(th.ID, layout.MessageID(now-int64(countAge)-1000+int64(i), 0)), []byte("x"))
 	}
-	if _, err := w.store.Store.Commit(t.Context(), &b); err != nil {
-		t.Fatal(err)
-	}
+	w.commitAll(t, b)
 	w.counted(t, th.ID, maxBehind+1+2000)
 	if got, want := w.countRow(t, th.ID), (count{layout.MessageID(now-int64(countAge)-1, 0), maxBehind + 1 + 1000}); got != want {
 		t.Errorf("counted up to %+v, want %+v", got, want)
@@ -207,9 +203,7 @@ func (w *world) takeAway(t testing.TB, key string) {
 	t.Helper()
 	var b store.Batch
 	b.Delete(key)
-	if _, err := w.store.Store.Commit(context.Background(), &b); err != nil {
-		t.Fatal(err)
-	}
+	w.commitAll(t, b)
 }
 
 // Random posts of any time, deletes and counts, by two servers, and time that passes.

@@ -122,9 +122,7 @@ func TestAnEventHasWhatIsLeftOfTheMessage(t *testing.T) {
 	var b store.Batch
 	b.Delete(newestRow(deleted).key(th.ID))
 	b.Delete(newestRow(purged).key(th.ID))
-	if _, err := w.store.Store.Commit(t.Context(), &b); err != nil {
-		t.Fatal(err)
-	}
+	w.commitAll(t, b)
 	f := follow(t, w.Service, owner, th.ID, changeAt(w.tick()))
 	got := map[string]*api.Message{}
 	for _, e := range next(t, f) {
