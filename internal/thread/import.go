@@ -36,10 +36,11 @@ const MaxImport = 1000
 // has that ID. All lines are checked before the first is brought. Errors: those of
 // Post, EditMessage and React; Invalid names the line.
 func (s *Service) Import(ctx context.Context, p access.Principal, threadID string, lines []byte) (api.ImportedMessages, error) {
-	if _, err := s.gate(ctx, p, access.MessageAppend, threadID); err != nil {
+	m, err := s.gate(ctx, p, access.MessageAppend, threadID)
+	if err != nil {
 		return api.ImportedMessages{}, err
 	}
-	messages, err := parseImport(lines)
+	messages, err := m.parseImport(lines)
 	if err != nil {
 		return api.ImportedMessages{}, err
 	}
@@ -58,7 +59,7 @@ func (s *Service) Import(ctx context.Context, p access.Principal, threadID strin
 }
 
 // parseImport returns the versions of each message, oldest first.
-func parseImport(lines []byte) (messages [][]api.Message, err error) {
+func (m meta) parseImport(lines []byte) (messages [][]api.Message, err error) {
 	n, ended := 0, false
 	for line := range bytes.Lines(lines) {
 		if n++; n > MaxImport+1 {
@@ -72,6 +73,7 @@ func parseImport(lines []byte) (messages [][]api.Message, err error) {
 			return nil, fault.New(fault.Invalid, "line %d is none of an export; send its lines as they are, the end last", n)
 		}
 		last := len(messages) - 1
+		same := last >= 0 && l.ID != "" && messages[last][0].ID == l.ID
 		switch {
 		case l.End && l.Messages != len(messages):
 			return nil, fault.New(fault.Invalid, "line %d says that there are %d messages, and there are %d; send all of them, or leave the line out", n, l.Messages, len(messages))
@@ -79,13 +81,35 @@ func parseImport(lines []byte) (messages [][]api.Message, err error) {
 			ended = true
 		case l.TS < 1 || l.Body == nil && !l.Deleted:
 			return nil, fault.New(fault.Invalid, "line %d lacks ts, nanoseconds since 1970, or body", n)
-		case last >= 0 && l.ID != "" && messages[last][0].ID == l.ID:
+		case same && l.Version < messages[last][len(messages[last])-1].Version:
+			return nil, fault.New(fault.Invalid, "line %d is an older version than the line before; send the lines in their order", n)
+		case same:
 			messages[last] = append(messages[last], version(l))
 		default:
 			messages = append(messages, []api.Message{version(l)})
 		}
+		if err := m.checkLine(l); err != nil {
+			f := fault.Of(err)
+			return nil, fault.New(f.Code, "line %d: %s", n, f.Message).WithType(f.Type)
+		}
 	}
 	return messages, nil
+}
+
+// checkLine tests what is to be posted, and its reactions.
+func (m meta) checkLine(l api.ThreadExportLine) error {
+	for _, reaction := range l.Reactions {
+		if err := checkReaction(reaction); err != nil {
+			return err
+		}
+	}
+	if l.End || l.Deleted {
+		return nil
+	}
+	if err := check(&api.PostMessage{Body: l.Body, Role: l.Role, TS: l.TS}); err != nil {
+		return err
+	}
+	return m.checkBlob(l.Body)
 }
 
 // importing is an import under way.

@@ -111,7 +111,14 @@ func (r reacting) check(p access.Principal, m meta) error {
 		return errNotIdentity
 	case len(r.identity) > MaxIdentity || !utf8.ValidString(r.identity) || strings.ContainsFunc(r.identity, unicode.IsControl):
 		return fault.New(fault.Invalid, "id must be 1 to %d bytes of UTF-8, without control characters", MaxIdentity)
-	case !r.back && (r.reaction == "" || !isText(r.reaction, MaxReaction)):
+	case !r.back:
+		return checkReaction(r.reaction)
+	}
+	return nil
+}
+
+func checkReaction(reaction string) error {
+	if reaction == "" || !isText(reaction, MaxReaction) {
 		return fault.New(fault.Invalid, "reaction must be 1 to %d characters of UTF-8, without control characters", MaxReaction)
 	}
 	return nil

@@ -141,9 +141,13 @@ func TestAWrongImportBringsNothing(t *testing.T) {
 		"no JSON": good + "canary", "a member of another kind": good + `{"ts":1,"body":1,"canary":2}`, "no time": good + `{"body":1}`, "a time before all": good + `{"ts":-1,"body":1}`,
 		"no body": good + `{"ts":1}`, "cut off": good + `{"end":true,"messages":2}`, "lines after the end": good + `{"end":true,"messages":1}` + "\n" + good,
 		"too many": strings.Repeat(good, MaxImport+2),
+		"null":     good + `{"ts":1,"body":null}`, "too deep": good + `{"ts":1,"body":` + strings.Repeat("[", MaxDepth+1) + strings.Repeat("]", MaxDepth+1) + `}`,
+		"too large": good + `{"ts":1,"body":"` + strings.Repeat("x", MaxBody) + `"}`, "a bad role": good + `{"ts":1,"body":1,"role":"\u0000"}`,
+		"a bad reaction": good + `{"ts":1,"body":1,"reactions":{"a":""}}`, "a bad edit": `{"id":"a","ts":1,"body":1}` + "\n" + `{"id":"a","ts":1,"body":null}`,
+		"the newest first": `{"id":"a","ts":1,"body":1,"version":2}` + "\n" + `{"id":"a","ts":1,"body":0}`,
 	} {
 		_, err := w.Import(t.Context(), owner, th, []byte(lines))
-		if !errors.Is(err, fault.Invalid) && !errors.Is(err, fault.TooLarge) || strings.Contains(chain(err), canary) {
+		if !errors.Is(err, fault.Invalid) && !errors.Is(err, fault.TooLarge) || strings.Contains(chain(err), canary) || !strings.Contains(err.Error(), "line") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
