@@ -152,12 +152,22 @@ func TestAStreamEndsWithTheRightToIt(t *testing.T) {
 	key := w.do(scenario{call: "POST /v1/auth/api-keys", body: `{"name":"n"}`, status: 201})
 	second := decode[api.APIKeyCreated](t, key)
 	session := decode[api.Token](t, w.do(scenario{key: "-", call: "POST /v1/auth/api-key-token", body: `{"api_key":"` + w.APIKey + `"}`, status: 200})).AccessToken
+	mates := func(th string) string { return "/v1/threads/" + th + "/participants/" + w.mateID() }
 	for _, c := range []struct {
 		what, key string
 		end       func(thread string)
 		status    int // of who comes again
 	}{
 		{"a thread that is deleted", w.APIKey, func(th string) { w.do(scenario{call: "DELETE /v1/threads/" + th, status: 204}) }, 404},
+		{"a participant's of a thread that is deleted", w.mate, func(th string) { w.do(scenario{call: "DELETE /v1/threads/" + th, status: 204}) }, 404},
+		{"a participant who is removed", w.mate, func(th string) {
+			w.do(scenario{call: "DELETE " + mates(th), status: 204})
+			w.say(th, canary)
+		}, 403},
+		{"a participant who leaves", w.mate, func(th string) {
+			w.do(scenario{key: w.mate, call: "DELETE " + mates(th), status: 204})
+			w.say(th, canary)
+		}, 403},
 		{"a revoked key", second.APIKey, func(th string) {
 			w.do(scenario{call: "DELETE /v1/auth/api-keys/" + second.Key.ID, status: 204})
 			w.say(th, canary)
@@ -168,6 +178,7 @@ func TestAStreamEndsWithTheRightToIt(t *testing.T) {
 		}, 401},
 	} {
 		th := w.newThread()
+		w.do(scenario{call: "PUT " + mates(th), body: `{"part":"read"}`, status: 200})
 		s := w.follow(c.key, th)
 		w.say(th, "before")
 		s.message()
