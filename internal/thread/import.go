@@ -159,45 +159,58 @@ func (in *importing) bring(ctx context.Context, versions []api.Message) error {
 }
 
 // find returns the newest version of the message that the thread has already; without
-// ID: it has none.
-func (in *importing) find(ctx context.Context, first api.Message) (api.Message, error) {
+// ID: it has none. Messages of one time can be many: they are read as a list is.
+func (in *importing) find(ctx context.Context, first api.Message) (has api.Message, err error) {
 	m, err := in.s.gate(ctx, in.p, access.MessageRead, in.thread)
 	if err != nil {
-		return api.Message{}, err
+		return has, err
 	}
-	recs, err := in.s.scan(ctx, m.ID, true, span{from: layout.MessageID(first.TS, 0), to: after(layout.MessageID(first.TS, maxSeq))})
-	if err != nil {
-		return api.Message{}, err
-	}
-	for _, rec := range recs {
-		if isReactions(rec) || in.used[idOf(rec)] {
-			continue
+	for from := layout.MessageID(first.TS, 0); ; {
+		recs, err := in.s.scan(ctx, m.ID, true, span{from: from, to: after(layout.MessageID(first.TS, maxSeq)), limit: MaxPage, bytes: maxPageBytes})
+		if err != nil || len(recs) == 0 {
+			return has, err
 		}
-		oldest, newest, err := in.s.ends(ctx, in.p, m, rec)
+		from = after(idOf(recs[len(recs)-1]))
+		recs = slices.DeleteFunc(recs, func(r store.Record) bool { return isReactions(r) || in.used[idOf(r)] })
+		if has, err = in.among(ctx, m, recs, first); err != nil || has.ID != "" {
+			return has, err
+		}
+	}
+}
+
+// among is find in the newest versions of some messages.
+func (in *importing) among(ctx context.Context, m meta, recs []store.Record, first api.Message) (has api.Message, err error) {
+	opened, err := in.s.decrypt(ctx, in.p, m, recs)
+	if err != nil {
+		return has, err
+	}
+	for _, text := range opened {
+		newest, err := parseMessage(text)
 		if err != nil {
-			return api.Message{}, err
+			return has, err
+		}
+		oldest, err := in.s.oldest(ctx, in.p, m, newest)
+		if err != nil {
+			return has, err
 		}
 		if m.wrote(in.p, oldest) && sameJSON(jsontext.Value(oldest.Body), jsontext.Value(first.Body)) {
 			return newest, nil
 		}
 	}
-	return api.Message{}, nil
+	return has, nil
 }
 
-// ends opens the first and the newest version of a message, of which rec is the row.
-func (s *Service) ends(ctx context.Context, p access.Principal, m meta, rec store.Record) (oldest, newest api.Message, err error) {
-	if newest, err = s.one(ctx, p, m, rec); err != nil || newest.Version == 1 {
-		return newest, newest, err
+// oldest opens the first version of a message.
+func (s *Service) oldest(ctx context.Context, p access.Principal, m meta, newest api.Message) (api.Message, error) {
+	if newest.Version == 1 {
+		return newest, nil
 	}
-	rec, err = s.store.Get(ctx, pastRow(newest.ID, 1).key(m.ID))
-	if err != nil {
-		return api.Message{}, api.Message{}, store.Fault(err)
+	rec, err := s.store.Get(ctx, pastRow(newest.ID, 1).key(m.ID))
+	if errors.Is(err, store.ErrNotFound) { // it is being purged, the oldest versions first
+		return newest, nil
+	} else if err != nil {
+		return api.Message{}, store.Fault(err)
 	}
-	oldest, err = s.one(ctx, p, m, rec)
-	return oldest, newest, err
-}
-
-func (s *Service) one(ctx context.Context, p access.Principal, m meta, rec store.Record) (api.Message, error) {
 	opened, err := s.decrypt(ctx, p, m, []store.Record{rec})
 	if err != nil {
 		return api.Message{}, err

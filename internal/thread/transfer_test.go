@@ -2,6 +2,7 @@ package thread
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/store"
 )
 
 func (w *world) export(t testing.TB, p access.Principal, thread string) string {
@@ -185,5 +187,36 @@ func TestAnExportOfManyPagesHasEachMessageOnce(t *testing.T) {
 	ids = ids[:len(ids)-1] // the end
 	if n := len(slices.Compact(slices.Clone(ids))); n != 2*MaxPage+1 || len(ids) != n+5 || !slices.IsSorted(ids) {
 		t.Errorf("%d lines of %d messages", len(ids), n)
+	}
+}
+
+// largestScan notes how much of values one scan returned at most.
+type largestScan struct {
+	store.Store
+	bytes int
+}
+
+func (l *largestScan) Scan(ctx context.Context, r store.Range, opt store.ScanOptions) ([]store.Record, error) {
+	recs, err := l.Store.Scan(ctx, r, opt)
+	l.bytes = max(l.bytes, sizeOf(recs))
+	return recs, err
+}
+
+func TestAnImportReadsMessagesOfOneTimeInPages(t *testing.T) {
+	w := newWorld(t)
+	largest := &largestScan{Store: w.store.Store}
+	w.store.Store = largest
+	th := w.thread(t, owner, "").ID
+	const size, n = 1 << 20, 24
+	for i := range n {
+		w.post(t, owner, th, api.PostMessage{Body: quoted(strings.Repeat(fmt.Sprint(i%10), size) + fmt.Sprint(i)), TS: 7})
+	}
+	last := string(quoted(strings.Repeat(fmt.Sprint((n-1)%10), size) + fmt.Sprint(n-1)))
+	got, err := w.Import(t.Context(), owner, th, []byte(`{"ts":7,"body":"new"}`+"\n"+`{"ts":7,"body":`+last+`}`))
+	if want := (api.ImportedMessages{Imported: 1, Present: 1}); err != nil || got != want {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if largest.bytes > maxPageBytes+2*size {
+		t.Errorf("a scan returned %d bytes", largest.bytes)
 	}
 }
