@@ -74,7 +74,8 @@ func WithCORS(origins ...string) Option { return func(o *options) { o.origins = 
 // Restart after SetEncryption.
 func WithoutEncryption() Option { return func(o *options) { o.plain = true } }
 
-// AsDev runs the server as keyfold dev does: POST /admin/encryption/generate-kek is there.
+// AsDev runs the server as keyfold dev does: POST /admin/encryption/generate-kek is
+// there, and the key process imports KEKs.
 func AsDev() Option { return func(o *options) { o.dev = true } }
 
 // SetEncryption says whether the server encrypts threads from the next Restart on.

@@ -78,7 +78,7 @@ func (p *keyProcess) open(ctx context.Context) (err error) {
 	if err := p.openStore(); err != nil {
 		return err
 	}
-	p.service, err = kms.New(ctx, kms.Config{Store: p.store, Root: p.root, Now: p.clock.now})
+	p.service, err = kms.New(ctx, kms.Config{Store: p.store, Root: p.root, Now: p.clock.now, ImportKEK: p.options.dev})
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ type Config struct {
 	DefaultPlan access.Plan      // of an org that signs up; "": enterprise
 	Passwords   *password.Hasher // nil: one with the default parameters
 	Plain       bool             // messages of new threads are stored in clear, and the log says so again and again
-	Dev         bool             // see server.Config
+	Dev         bool             // see server.Config; the embedded KMS imports KEKs, too
 	Retention   time.Duration    // what the orgs' policies say is purged so often; 0: never by itself
 	PublicURL   string           // where people find the server: "https://keys.example.com"; "": links are paths, and there are no passkeys
 	Proxies     httpx.Proxies    // see server.Config

@@ -41,7 +41,7 @@ var (
 )
 
 // bound is the KMS as the domain gets it: no call passes before the KMS was
-// found to be the one of this store, no key is made, rotated, released or shredded
+// found to be the one of this store, no key is made, rotated, imported, released or shredded
 // without a fresh look, and none is believed to be missing without one.
 type bound struct {
 	KMS
@@ -213,6 +213,13 @@ func (b *bound) RotateKEK(ctx context.Context, r kmsapi.Rotate) (kmsapi.Rotated,
 		return kmsapi.Rotated{}, err
 	}
 	return b.KMS.RotateKEK(ctx, r)
+}
+
+func (b *bound) ImportKEK(ctx context.Context, raw []byte) (kmsapi.Rotated, error) {
+	if err := b.prove(ctx); err != nil {
+		return kmsapi.Rotated{}, err
+	}
+	return b.KMS.ImportKEK(ctx, raw)
 }
 
 func (b *bound) ReleaseKEK(ctx context.Context, kekID string, below uint32) error {

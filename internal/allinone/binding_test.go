@@ -57,6 +57,12 @@ var calls = []struct {
 		_, err := b.RotateKEK(ctx, kmsapi.Rotate{KEKID: kmsapi.ThreadsKEK})
 		return err
 	}},
+	{"ImportKEK", false, func(ctx context.Context, b *bound) error { // which these refuse, once they are asked
+		if _, err := b.ImportKEK(ctx, nil); !errors.Is(err, fault.Invalid) {
+			return err
+		}
+		return nil
+	}},
 	{"ReleaseKEK", false, func(ctx context.Context, b *bound) error { return b.ReleaseKEK(ctx, "v", 1) }},
 	{"ShredDEK", false, func(ctx context.Context, b *bound) error {
 		if err := b.ShredDEK(ctx, "dek-none"); !errors.Is(err, fault.NotFound) {

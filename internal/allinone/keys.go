@@ -49,7 +49,7 @@ func (n *Node) openEmbedded(ctx context.Context, dir dataDir, cfg Config) (b *bo
 		return nil, err
 	}
 	n.opened = append(n.opened, func() error { root.Wipe(); return nil })
-	with := kms.Config{Store: n.KeyStore, Root: root, Now: cfg.Now, Log: cfg.Log, Holder: holder}
+	with := kms.Config{Store: n.KeyStore, Root: root, Now: cfg.Now, Log: cfg.Log, Holder: holder, ImportKEK: cfg.Dev}
 	if dir != "" {
 		if with.Audit, err = n.openAudit(ctx, dir, root, cfg); err != nil {
 			return nil, err

@@ -148,19 +148,24 @@ func (h operate) rotateDEK(ctx context.Context, c *httpx.Call, in api.RotateThre
 
 func (h operate) rewrapDEKs(ctx context.Context, c *httpx.Call, in api.RewrapDEKs) (api.DEKRewraps, error) {
 	what := access.Resource{Type: "kek", As: "kek.rewrap"}
+	if in.NewKEKHex != "" {
+		what.As = "kek.import"
+	}
 	if len(in.ThreadIDs) == 1 {
 		what.Type, what.ID = "thread", recorded(in.ThreadIDs[0])
 	}
 	if err := h.gate.Check(ctx, c.Principal, access.Operate, what); err != nil {
 		return nil, err
 	}
-	switch {
-	case len(in.ThreadIDs) > 0 == in.All || len(in.ThreadIDs) > maxNamed:
+	if len(in.ThreadIDs) > 0 == in.All || len(in.ThreadIDs) > maxNamed {
 		return nil, fault.New(fault.Invalid, "there is nothing to do: name thread_ids, at most %d, or all", maxNamed)
-	case in.NewKEKHex != "":
-		return nil, fault.New(fault.Invalid, "this KMS takes no key material from outside; leave new_kek_hex out, or make a new primary: POST /admin/encryption/rotate-kek")
 	}
-	done, err := h.threads.RewrapDEKs(ctx, in.ThreadIDs)
+	newKEK, err := importedKEK(c, in.NewKEKHex)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(newKEK)
+	done, err := h.threads.RewrapDEKs(ctx, in.ThreadIDs, newKEK)
 	if err != nil {
 		return nil, err
 	}
@@ -172,10 +177,27 @@ func (h operate) rewrapDEKs(ctx context.Context, c *httpx.Call, in api.RewrapDEK
 		}
 		out[d.Of] = api.DEKRewrap{Status: "ok", KEKID: d.KEKID, KEKVersion: int(d.KEKVersion)}
 	}
-	if len(out) == 0 {
+	if len(out) == 0 && newKEK == nil {
 		return nil, fault.New(fault.Invalid, "there is nothing to do: no thread has a DEK")
 	}
 	return out, nil
+}
+
+// importedKEK reads key material, nil: there is none. Like every text that came, it is
+// in memory until that is used again.
+func importedKEK(c *httpx.Call, text string) ([]byte, error) {
+	if text == "" {
+		return nil, nil
+	}
+	if !c.Private() {
+		return nil, fault.New(fault.Invalid, "a key is taken over TLS, from this machine, or from a trusted proxy alone, and this one came over plain HTTP: take it for known to others; make another, and use https")
+	}
+	raw, err := hex.DecodeString(text)
+	if err != nil || len(raw) != 32 {
+		clear(raw)
+		return nil, fault.New(fault.Invalid, "new_kek_hex is 64 hex digits: 32 bytes of a random generator, as openssl rand -hex 32 prints them")
+	}
+	return raw, nil
 }
 
 // generateKEK is for the old clients' tests, and installs nothing.

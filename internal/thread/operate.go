@@ -327,9 +327,11 @@ type Rewrapped struct {
 const MaxRewrap = 10_000
 
 // RewrapDEKs brings the DEKs of threads, named or none: all, under the primary of the
-// threads' KEK, one after the other, while the caller waits. Errors: Unavailable,
-// Invalid (there are more than MaxRewrap).
-func (s *Service) RewrapDEKs(ctx context.Context, threadIDs []string) (out []Rewrapped, err error) {
+// threads' KEK, one after the other, while the caller waits. With newKEK, 32 bytes
+// that stay the caller's to wipe, it first makes that the primary; it may be asked for
+// again. Errors: Unavailable, Invalid (there are more than MaxRewrap, or the KMS
+// does not take newKEK).
+func (s *Service) RewrapDEKs(ctx context.Context, threadIDs []string, newKEK []byte) (out []Rewrapped, err error) {
 	if len(threadIDs) == 0 {
 		if err := s.each(ctx, "", func(m meta) error { threadIDs = append(threadIDs, m.ID); return tooMany(threadIDs) }); err != nil {
 			return nil, err
@@ -337,6 +339,11 @@ func (s *Service) RewrapDEKs(ctx context.Context, threadIDs []string) (out []Rew
 	}
 	if err := tooMany(threadIDs); err != nil {
 		return nil, err
+	}
+	if newKEK != nil {
+		if err := s.importKEK(ctx, newKEK); err != nil {
+			return nil, err
+		}
 	}
 	w := rewrapping{Service: s}
 	if w.at.Version, err = w.primary(ctx); err != nil {
@@ -352,6 +359,18 @@ func (s *Service) RewrapDEKs(ctx context.Context, threadIDs []string) (out []Rew
 		out = append(out, some...)
 	}
 	return out, nil
+}
+
+// importKEK names the KMS's reasons to refuse a key as the caller's to hear of.
+func (s *Service) importKEK(ctx context.Context, raw []byte) error {
+	_, err := s.kms.ImportKEK(ctx, raw)
+	switch {
+	case err == nil, errors.Is(err, fault.Invalid):
+		return err
+	case errors.Is(err, fault.Forbidden):
+		return fault.Wrap(fault.Invalid, err, "the key process lets this server import no keys: its operator gives it the role admin there, or leave new_kek_hex out")
+	}
+	return fault.Wrap(fault.Unavailable, err, "the KMS did not answer whether the key is its primary now; send the same call again")
 }
 
 func tooMany(threadIDs []string) error {

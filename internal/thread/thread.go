@@ -57,6 +57,9 @@ type KMS interface {
 	Rewrap(context.Context, []kmsapi.RewrapItem) ([]kmsapi.RewrapResult, error)
 	// RotateKEK makes a new primary while IfVersion is it, and answers the primary.
 	RotateKEK(context.Context, kmsapi.Rotate) (kmsapi.Rotated, error)
+	// ImportKEK makes 32 bytes, which stay the caller's to wipe, the primary of the
+	// threads' KEK. fault.Invalid: the KMS takes none, or not these.
+	ImportKEK(ctx context.Context, raw []byte) (kmsapi.Rotated, error)
 	// ShredDEK destroys the DEK named by a key ID. fault.NotFound: there is none.
 	ShredDEK(ctx context.Context, keyID string) error
 }

@@ -145,6 +145,10 @@ func (r *restarting) RotateKEK(ctx context.Context, q kmsapi.Rotate) (kmsapi.Rot
 	return through(ctx, r, func(k *kms.Service) (kmsapi.Rotated, error) { return k.RotateKEK(ctx, q) })
 }
 
+func (r *restarting) ImportKEK(ctx context.Context, raw []byte) (kmsapi.Rotated, error) {
+	return through(ctx, r, func(k *kms.Service) (kmsapi.Rotated, error) { return k.ImportKEK(ctx, raw) })
+}
+
 func (r *restarting) ReleaseKEK(ctx context.Context, kekID string, below uint32) error {
 	_, err := through(ctx, r, func(k *kms.Service) (struct{}, error) { return struct{}{}, k.ReleaseKEK(ctx, kekID, below) })
 	return err
