@@ -165,8 +165,7 @@ func rows(threads []*life) (keys []string) {
 
 func TestAPreviewThatHasSeenAMillionRowsSaysSo(t *testing.T) {
 	w := newWorld(t)
-	s := &endlessStore{w.store.Store, time.Now().UnixNano()}
-	w.Service = New(Config{Store: s, KMS: w.kms, Gate: w.asked})
+	w.Service = New(Config{Store: endlessStore{w.store.Store}, KMS: w.kms, Gate: w.asked})
 	if _, err := w.SetRetention(t.Context(), boss, api.Retention{DeletedDays: 1}); err != nil {
 		t.Fatal(err)
 	}
@@ -176,15 +175,9 @@ func TestAPreviewThatHasSeenAMillionRowsSaysSo(t *testing.T) {
 }
 
 // endlessStore has messages without end that were deleted just now.
-type endlessStore struct {
-	store.Store
-	next int64
-}
+type endlessStore struct{ store.Store }
 
-func (s *endlessStore) Scan(_ context.Context, r store.Range, opt store.ScanOptions) (recs []store.Record, _ error) {
-	for range opt.Max() {
-		s.next++
-		recs = append(recs, store.Record{Key: layout.Gone("org1", s.next, "0198aaaa-0000-7000-8000-000000000001", layout.MessageID(1, 0))})
-	}
-	return recs, nil
+func (s endlessStore) Scan(_ context.Context, r store.Range, opt store.ScanOptions) ([]store.Record, error) {
+	now := layout.Gone("org1", time.Now().UnixNano(), "0198aaaa-0000-7000-8000-000000000001", layout.MessageID(1, 0))
+	return slices.Repeat([]store.Record{{Key: now}}, opt.Max()), nil
 }

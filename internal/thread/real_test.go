@@ -112,18 +112,18 @@ func TestWithTheRealKMSAMovedOrFlippedRowDoesNotOpen(t *testing.T) {
 		"flipped": flipped, "cut off": good[:len(good)-1], "short": good[:5], "empty": nil,
 	} {
 		w.overwrite(t, row, value)
-		w.shut(t, what, a.ID, a1)
+		w.closed(t, what, layout.Message(a.ID, a1))
 	}
 	w.overwrite(t, row, good)
 	var keyA, keyB string
 	w.editMeta(t, a.ID, func(m *meta) { keyA = m.KMS.KeyID })
 	w.editMeta(t, b.ID, func(m *meta) { keyB, m.KMS.KeyID = m.KMS.KeyID, keyA })
 	w.editMeta(t, a.ID, func(m *meta) { m.KMS.KeyID = keyB })
-	w.shut(t, "keys swapped", a.ID, a1)
-	w.shut(t, "keys swapped", b.ID, b1)
+	w.closed(t, "keys swapped", layout.Message(a.ID, a1))
+	w.closed(t, "keys swapped", layout.Message(b.ID, b1))
 	for _, keyID := range []string{"dek-unknown", "../" + keyA, strings.ToUpper(keyA)} {
 		w.editMeta(t, a.ID, func(m *meta) { m.KMS.KeyID = keyID })
-		w.shut(t, "key "+keyID, a.ID, a1)
+		w.closed(t, "key "+keyID, layout.Message(a.ID, a1))
 		_, err := w.Post(t.Context(), owner, a.ID, api.PostMessage{Body: quoted("x")})
 		wantCode(t, err, fault.Damaged)
 	}
