@@ -61,7 +61,7 @@ func (s *Service) exportPage(ctx context.Context, p access.Principal, m meta, re
 		}
 		msg, err := parseMessage(text)
 		if err == nil {
-			err = s.exportPast(ctx, p, m, msg.ID, msg.Version, out)
+			err = s.exportPast(ctx, p, m.ID, msg.ID, msg.Version, out)
 		}
 		if err == nil {
 			err = writeLine(out, texts[n])
@@ -74,9 +74,14 @@ func (s *Service) exportPage(ctx context.Context, p access.Principal, m meta, re
 	return n, nil
 }
 
-// exportPast writes the versions of a message before the given one.
-func (s *Service) exportPast(ctx context.Context, p access.Principal, m meta, messageID string, newest int, out io.Writer) error {
+// exportPast writes the versions of a message before the given one. They may be more
+// than a page, so who exports is asked about each time.
+func (s *Service) exportPast(ctx context.Context, p access.Principal, threadID, messageID string, newest int, out io.Writer) error {
 	for done := 0; done < newest-1; {
+		m, err := s.gate(ctx, p, access.MessageRead, threadID)
+		if err != nil {
+			return err
+		}
 		rng := store.Range{Start: pastRow(messageID, done+1).key(m.ID), End: pastRow(messageID, newest).key(m.ID)}
 		recs, err := s.store.Scan(ctx, rng, store.ScanOptions{Limit: MaxPage, MaxBytes: maxPageBytes})
 		if err != nil {
@@ -94,7 +99,7 @@ func (s *Service) exportPast(ctx context.Context, p access.Principal, m meta, me
 				return err
 			}
 		}
-		done += len(recs)
+		done = versionOf(recs[len(recs)-1])
 	}
 	return nil
 }

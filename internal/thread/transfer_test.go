@@ -220,3 +220,63 @@ func TestAnImportReadsMessagesOfOneTimeInPages(t *testing.T) {
 		t.Errorf("a scan returned %d bytes", largest.bytes)
 	}
 }
+
+// A run that is purging a message has taken its oldest versions.
+func TestAMessageWhoseOldestVersionsArePurgedIsExportedAndImportedOnce(t *testing.T) {
+	w := newWorld(t)
+	th := w.thread(t, owner, "").ID
+	m := w.post(t, owner, th, api.PostMessage{Body: quoted("1"), TS: 7})
+	for n := range 5 {
+		if _, err := w.EditMessage(t.Context(), owner, th, m.ID, api.EditMessage{Body: quoted(fmt.Sprint(n + 2))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var b store.Batch
+	b.Delete(pastRow(m.ID, 1).key(th))
+	b.Delete(pastRow(m.ID, 2).key(th))
+	if _, err := w.store.Store.Commit(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	if text := w.export(t, owner, th); strings.Count(text, "\n") != 5 {
+		t.Errorf("versions 3 to 6 and the end are %s", text)
+	}
+	got, err := w.Import(t.Context(), owner, th, []byte(`{"ts":7,"body":"6"}`))
+	if want := (api.ImportedMessages{Present: 1}); err != nil || got != want {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// cutWriter does something at the first write.
+type cutWriter struct {
+	strings.Builder
+	do func()
+}
+
+func (c *cutWriter) Write(p []byte) (int, error) {
+	if c.do != nil {
+		c.do()
+		c.do = nil
+	}
+	return c.Builder.Write(p)
+}
+
+func TestAnExportEndsWithThePartOfWhoMakesIt(t *testing.T) {
+	w := newOffice(t)
+	th := w.thread(t, owner, "").ID
+	w.giveTo(t, th, colleague, access.Reader)
+	for i := range 2 {
+		m := w.post(t, owner, th, api.PostMessage{Body: quoted("first"), TS: int64(i + 1)})
+		if _, err := w.EditMessage(t.Context(), owner, th, m.ID, api.EditMessage{Body: quoted("second")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := cutWriter{do: func() {
+		if err := w.RemoveParticipant(t.Context(), owner, th, colleague.ID, false); err != nil {
+			t.Error(err)
+		}
+	}}
+	err := w.Export(t.Context(), colleague, th, &out)
+	if !errors.Is(err, fault.Forbidden) || strings.Count(out.String(), "\n") != 2 {
+		t.Errorf("%v after %s", err, out.String())
+	}
+}
