@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/job"
@@ -35,6 +36,29 @@ func benchThread(b *testing.B, s *Service, messages int) string {
 		b.Fatal(err)
 	}
 	return th.ID
+}
+
+// longThread is benchThread with many posts at once, and the ID of a message in its middle.
+func longThread(b *testing.B, s *Service, messages int) (thread, middle string) {
+	thread = benchThread(b, s, 0)
+	var posting sync.WaitGroup
+	for w := range 32 {
+		posting.Go(func() {
+			for i := w; i < messages; i += 32 {
+				text, err := s.Post(context.Background(), owner, thread, api.PostMessage{Body: kib})
+				if err != nil {
+					b.Error(err)
+				}
+				if i == messages/2 {
+					var m api.Message
+					err = json.Unmarshal(text, &m)
+					middle = m.ID
+				}
+			}
+		})
+	}
+	posting.Wait()
+	return thread, middle
 }
 
 func BenchmarkPost(b *testing.B) {
@@ -77,24 +101,42 @@ func BenchmarkListMessages50(b *testing.B) {
 	})
 }
 
+// BenchmarkPageOfALongThread reads the same page, 50 messages, of a thread of 1,000 and of one of
+// 1,000,000 messages in turn, and reports how many times the first's time the second takes: of the
+// newest, and of those before the middle. It fills the disk with 1.3 GB, for minutes, before it begins.
+func BenchmarkPageOfALongThread(b *testing.B) {
+	dir := b.TempDir()
+	s := openSite(b, dir)
+	long, longMiddle := longThread(b, s.Service, 1_000_000)
+	short, shortMiddle := longThread(b, s.Service, 1000)
+	s.close()
+	s = openSite(b, dir) // nothing is left in memory, of either
+	defer s.close()
+	read := func(b *testing.B, thread, before string) time.Duration {
+		begin := time.Now()
+		if _, err := s.ListMessages(b.Context(), owner, thread, MessageQuery{Limit: 50, Before: before}); err != nil {
+			b.Fatal(err)
+		}
+		return time.Since(begin)
+	}
+	for name, before := range map[string][2]string{"newest": {}, "middle": {longMiddle, shortMiddle}} {
+		b.Run(name, func(b *testing.B) {
+			var inLong, inShort time.Duration
+			for b.Loop() {
+				inLong += read(b, long, before[0])
+				inShort += read(b, short, before[1])
+			}
+			b.ReportMetric(float64(inLong)/float64(inShort), "times")
+		})
+	}
+}
+
 // BenchmarkMove rotates the DEK of a thread of 20,000 messages; one operation is one
 // message.
 func BenchmarkMove(b *testing.B) {
-	const messages = 20_000
 	s := openSite(b, b.TempDir())
 	defer s.close()
-	thread := benchThread(b, s.Service, 0)
-	var posting sync.WaitGroup
-	for range 32 {
-		posting.Go(func() {
-			for range messages / 32 {
-				if _, err := s.Post(context.Background(), owner, thread, api.PostMessage{Body: kib}); err != nil {
-					b.Error(err)
-				}
-			}
-		})
-	}
-	posting.Wait()
+	thread, _ := longThread(b, s.Service, 20_000)
 	jobs := s.jobs()
 	defer jobs.Close()
 	b.ReportAllocs()
