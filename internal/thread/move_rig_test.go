@@ -122,6 +122,35 @@ func (x *shift) rotate() job.Job {
 	return await(x.t, jobs, j.ID)
 }
 
+// begin begins to move the thread, and returns its record as it is then.
+func (x *shift) begin() meta {
+	x.t.Helper()
+	m, err := x.record(x.t.Context(), x.thread)
+	x.must(err)
+	m, err = x.beginMoving(x.t.Context(), m)
+	x.must(err)
+	return m
+}
+
+// atCommit has do done before the nth commit from now on, atCall before the nth call
+// of the KMS.
+func (x *shift) atCommit(n int, do func() error) {
+	x.store.beforeCommit = func() error {
+		if n--; n != 0 {
+			return nil
+		}
+		return do()
+	}
+}
+
+func (x *shift) atCall(n int, do func()) {
+	x.kms.before = func() {
+		if n--; n == 0 {
+			do()
+		}
+	}
+}
+
 // everything is what every read path answers of the thread.
 func (x *shift) everything(s *Service) map[string]string {
 	x.t.Helper()

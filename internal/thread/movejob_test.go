@@ -6,13 +6,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/keyfold/keyfold/api"
-	"github.com/keyfold/keyfold/internal/access/accesstest"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/job"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
-	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/store/storetest"
 )
 
@@ -166,129 +163,35 @@ func TestAShreddingWhoseAnswerIsLostIsDone(t *testing.T) {
 	}
 }
 
-func TestTheNewKeyServesNewWritesAtOnce(t *testing.T) {
-	x := newShift(t, 60)
-	old := x.meta()
-	m, err := x.load(t.Context(), x.thread)
-	x.must(err)
-	m, err = x.beginMoving(t.Context(), m)
-	x.must(err)
-	if m.KMS.KeyID == old.KMS.KeyID || m.rev == 0 {
-		t.Fatalf("it is under %+v", m.KMS)
-	}
-	under := func() []rowName { return x.rows()[m.KMS.KeyID] }
-	x.ids = append(x.ids, x.say(t, x.thread, "now"))
-	x.ids = append(x.ids, x.post(t, owner, x.thread, api.PostMessage{Body: quoted("long ago"), TS: 5}).ID)
-	x.edit(x.Service, 40, "anew")
-	x.must(x.DeleteMessage(t.Context(), owner, x.thread, x.ids[41]))
-	_, err = x.React(t.Context(), owner, x.thread, x.ids[42], api.Reaction{Reaction: "!"})
-	x.must(err)
-	if n := len(under()); n != 7 {
-		t.Errorf("%d rows are under the new DEK: %v", n, under())
-	}
-	before := x.everything(x.Service)
-	x.completed(x.rotate())
-	x.arrived(old.KMS.KeyID)
-	x.same(before)
-}
-
-// A message whose post has read the thread before the beginning, and is stored
-// before it, is newer than Last and under the old DEK.
-func TestAMessageStoredBetweenTheReadingOfLastAndTheBeginningIsMoved(t *testing.T) {
-	x := newShift(t, 30)
+// A row of which the KMS says nothing is asked for again, and not called failed.
+func TestARowThatTheKMSCannotAnswerForIsAskedForAgain(t *testing.T) {
+	x := newShift(t, 45)
 	old := x.meta().KMS.KeyID
-	posted := false
-	x.kms.creating = func(*kmsapi.CreateDEKResult) {
-		if !posted {
-			posted = true
-			x.ids = append(x.ids, x.say(t, x.thread, "between"))
-			x.edit(x.Service, 30, "between, edited")
-		}
-	}
-	m, err := x.load(t.Context(), x.thread)
+	s, jobs := x.process(x.store)
+	defer jobs.Close()
+	lame := &lameKMS{KMS: x.kms}
+	s.kms = lame
+	_, j, err := s.RotateDEK(t.Context(), jobs, x.thread)
 	x.must(err)
-	m, err = x.beginMoving(t.Context(), m)
-	x.must(err)
-	if m.Moving.Last >= x.ids[30] || !slices.Contains(x.rows()[old], newestRow(x.ids[30])) {
-		t.Fatalf("Last is %s, the message %s", m.Moving.Last, x.ids[30])
-	}
-	before := x.everything(x.Service)
-	x.completed(x.rotate())
+	x.completed(await(t, jobs, j.ID))
 	x.arrived(old)
-	x.same(before)
-}
-
-// TestAReaderMayBeAsOldAsHeLikes lets a whole rotation, or two, come between any
-// two calls of a reader.
-func TestAReaderMayBeAsOldAsHeLikes(t *testing.T) {
-	full := newShift(t, 45)
-	before := full.everything(full.Service)
-	for _, times := range []int{1, 2} {
-		for n := 1; n < 12; n++ {
-			x := full.clone(t)
-			calls := &callsStore{Store: x.store}
-			reader := New(Config{Store: calls, KMS: x.kms, Gate: new(accesstest.Gate), Now: x.now, Believe: true})
-			between := func() {
-				for range times {
-					x.completed(x.rotate())
-				}
-			}
-			for what, read := range map[string]func() string{
-				"the list": func() string {
-					raw, err := reader.ListMessages(t.Context(), owner, x.thread, MessageQuery{IncludeDeleted: true})
-					x.must(err)
-					return string(raw) + " <nil>"
-				},
-				"versions": func() string {
-					raw, err := reader.ListVersions(t.Context(), owner, x.thread, x.ids[10], 0, "")
-					x.must(err)
-					return string(raw) + " <nil>"
-				},
-			} {
-				want := before["list {Limit:0 Before: After: Anchor: IncludeDeleted:true}"]
-				if what == "versions" {
-					want = before["versions "+x.ids[10]]
-				}
-				calls.at(n, between)
-				x.kms.before = func() { calls.hit() }
-				got := read()
-				x.kms.before = nil
-				if got != want {
-					t.Errorf("%s, a rotation before call %d: %s, want %s", what, n, got, want)
-				}
-			}
-		}
+	if lame.calls < 3 {
+		t.Errorf("%d calls", lame.calls)
 	}
 }
 
-func TestAWriterWithAnOldRecordWritesNothingUnderTheOldDEK(t *testing.T) {
-	for n := 1; n < 12; n++ {
-		x := newShift(t, 45)
-		calls := &callsStore{Store: x.store}
-		writer := New(Config{Store: calls, KMS: x.kms, Gate: new(accesstest.Gate), Now: x.now, Believe: true})
-		var olds []string
-		between := func() {
-			olds = append(olds, x.meta().KMS.KeyID)
-			x.completed(x.rotate())
-		}
-		x.kms.before = func() { calls.hit() }
-		calls.at(n, between)
-		raw, err := writer.Post(t.Context(), owner, x.thread, api.PostMessage{Body: quoted("late")})
-		x.must(err)
-		x.ids = append(x.ids, decodeAs[api.Message](t, raw).ID)
-		calls.at(n, between)
-		x.edit(writer, 20, "late")
-		calls.at(n, between)
-		x.must(writer.DeleteMessage(t.Context(), owner, x.thread, x.ids[21]))
-		calls.at(n, between)
-		_, err = writer.React(t.Context(), owner, x.thread, x.ids[22], api.Reaction{Reaction: "late"})
-		x.must(err)
-		x.kms.before = nil
-		for _, old := range olds {
-			x.arrived(old)
-		}
-		x.everything(x.another())
+// lameKMS does not open the first item of every other call.
+type lameKMS struct {
+	KMS
+	calls int
+}
+
+func (k *lameKMS) Decrypt(ctx context.Context, items []kmsapi.DecryptItem) ([]kmsapi.DecryptResult, error) {
+	out, err := k.KMS.Decrypt(ctx, items)
+	if k.calls++; k.calls%2 == 1 && err == nil {
+		out[0] = kmsapi.DecryptResult{Err: fault.New(fault.Unavailable, "not now")}
 	}
+	return out, err
 }
 
 func TestARowThatOpensUnderNeitherDEKKeepsTheOldOne(t *testing.T) {
@@ -327,20 +230,12 @@ func TestAnotherJobGoesOnWhereOneWasCancelled(t *testing.T) {
 		x := newShift(t, 45)
 		before, old := x.everything(x.Service), x.meta().KMS.KeyID
 		s, jobs := x.process(x.store)
-		var first job.Job
-		var key string
-		n := 0
-		x.store.beforeCommit = func() error {
-			if n++; n == at+1 {
-				all, err := jobs.List(t.Context())
-				x.must(err)
-				_, err = jobs.Cancel(t.Context(), all[0].ID)
-				x.must(err)
-			}
-			return nil
-		}
-		var err error
-		key, first, err = s.RotateDEK(t.Context(), jobs, x.thread)
+		x.atCommit(at+1, func() error {
+			all, err := jobs.List(t.Context())
+			x.must(err)
+			return second(jobs.Cancel(t.Context(), all[0].ID))
+		})
+		key, first, err := s.RotateDEK(t.Context(), jobs, x.thread)
 		x.must(err)
 		j := await(t, jobs, first.ID)
 		x.store.beforeCommit = nil
@@ -384,287 +279,4 @@ func TestARotationThatIsUnderWayIsAnsweredAgain(t *testing.T) {
 	if again.ID != j.ID || key != first {
 		t.Errorf("job %s with key %s, and then %s with %s", j.ID, first, again.ID, key)
 	}
-}
-
-// TestTwoJobsOfOneThreadLeaveNothingHalfDone lets a second job, which knows nothing
-// of the first, come before each call of the KMS.
-func TestTwoJobsOfOneThreadLeaveNothingHalfDone(t *testing.T) {
-	for n := 2; n < 12; n++ {
-		x := newShift(t, 45)
-		before, old := x.everything(x.Service), x.meta().KMS.KeyID
-		calls, begun := 0, false
-		var second job.Job
-		_, others := x.process(x.store)
-		x.kms.before = func() {
-			if calls++; calls != n {
-				return
-			}
-			begun = true
-			var err error
-			second, err = others.Start(t.Context(), MoveJob, MoveArgs{Thread: x.thread})
-			x.must(err)
-			second = await(t, others, second.ID)
-		}
-		first := x.rotate()
-		others.Close()
-		x.kms.before = nil
-		if first.Status != job.Completed && (first.Status != job.Cancelled || !strings.Contains(first.Error, "another job")) || begun && second.Status != job.Completed {
-			t.Errorf("call %d: they ended as %+v and %+v", n, first, second)
-		}
-		x.arrived(old)
-		x.same(before)
-	}
-}
-
-// A change that comes between the reading of a batch and its commit is not undone.
-func TestAChangeOfARowThatIsBeingMovedIsKept(t *testing.T) {
-	for at := 1; at < 9; at++ {
-		x := newShift(t, 45)
-		old := x.meta().KMS.KeyID
-		n := 0
-		var want map[string]string
-		x.store.beforeCommit = func() error {
-			if n++; n != at {
-				return nil
-			}
-			s := x.another()
-			for _, i := range []int{6, 20, 40} {
-				x.edit(s, i, "anew")
-				x.must(s.DeleteMessage(t.Context(), owner, x.thread, x.ids[i+1]))
-				_, err := s.React(t.Context(), owner, x.thread, x.ids[i+2], api.Reaction{Reaction: "new"})
-				x.must(err)
-			}
-			want = x.everything(s)
-			return nil
-		}
-		j := x.rotate()
-		x.store.beforeCommit = nil
-		if j.Status != job.Completed || j.Failed != 0 {
-			t.Errorf("commit %d: the job ended as %+v", at, j)
-		}
-		x.arrived(old)
-		if n >= at {
-			x.same(want)
-		}
-	}
-}
-
-func TestAJobLeavesAThreadThatAnotherHasTakenOver(t *testing.T) {
-	x := newShift(t, 45)
-	calls := 0
-	x.kms.before = func() {
-		if calls++; calls == 4 { // the second batch
-			x.editMeta(t, x.thread, func(m *meta) { m.Moving.Job = "another" })
-		}
-	}
-	if j := x.rotate(); j.Status != job.Cancelled || !strings.Contains(j.Error, "another job") || x.meta().Moving == nil || len(x.kms.shredded) > 0 {
-		t.Errorf("it ended as %+v", j)
-	}
-}
-
-// A row of which the KMS says nothing is asked for again, and not called failed.
-func TestARowThatTheKMSCannotAnswerForIsAskedForAgain(t *testing.T) {
-	x := newShift(t, 45)
-	old := x.meta().KMS.KeyID
-	s, jobs := x.process(x.store)
-	defer jobs.Close()
-	lame := &lameKMS{KMS: x.kms}
-	s.kms = lame
-	_, j, err := s.RotateDEK(t.Context(), jobs, x.thread)
-	x.must(err)
-	x.completed(await(t, jobs, j.ID))
-	x.arrived(old)
-	if lame.calls < 3 {
-		t.Errorf("%d calls", lame.calls)
-	}
-}
-
-// lameKMS does not open the first item of every other call.
-type lameKMS struct {
-	KMS
-	calls int
-}
-
-func (k *lameKMS) Decrypt(ctx context.Context, items []kmsapi.DecryptItem) ([]kmsapi.DecryptResult, error) {
-	out, err := k.KMS.Decrypt(ctx, items)
-	if k.calls++; k.calls%2 == 1 && err == nil {
-		out[0] = kmsapi.DecryptResult{Err: fault.New(fault.Unavailable, "not now")}
-	}
-	return out, err
-}
-
-func TestADeletedThreadIsMovedToo(t *testing.T) {
-	for at := 1; at < 9; at++ {
-		x := newShift(t, 45)
-		before, old := x.everything(x.Service), x.meta().KMS.KeyID
-		n := 0
-		x.store.beforeCommit = func() error {
-			if n++; n == at {
-				return x.another().Delete(t.Context(), owner, x.thread)
-			}
-			return nil
-		}
-		j := x.rotate()
-		x.store.beforeCommit = nil
-		x.completed(j)
-		x.arrived(old)
-		if !x.meta().Deleted && n >= at {
-			t.Error("the thread is back")
-		}
-		x.editMeta(t, x.thread, func(m *meta) { m.Deleted = false })
-		x.same(before)
-	}
-}
-
-func TestAThreadThatIsPurgedCancelsItsJob(t *testing.T) {
-	for _, marked := range []bool{false, true} {
-		x := newShift(t, 45)
-		n := 0
-		x.store.beforeCommit = func() error {
-			if n++; n != 4 {
-				return nil
-			}
-			if marked {
-				x.editMeta(t, x.thread, func(m *meta) { m.Deleted, m.Purge, m.KMS, m.Moving = true, new(purging), kmsMeta{}, nil })
-				return nil
-			}
-			var b store.Batch
-			b.Delete(layout.ThreadMeta(x.thread))
-			_, err := x.store.Store.Commit(t.Context(), &b)
-			return err
-		}
-		if j := x.rotate(); j.Status != job.Cancelled || !strings.Contains(j.Error, "no such thread") {
-			t.Errorf("it ended as %+v", j)
-		}
-		s, jobs := x.process(x.store)
-		_, _, err := s.RotateDEK(t.Context(), jobs, x.thread)
-		wantCode(t, err, fault.NotFound)
-		_, _, err = s.RotateDEK(t.Context(), jobs, "no ID")
-		wantCode(t, err, fault.NotFound)
-		made := x.kms.made
-		if j := x.rotateAll(x.store, RotateAllArgs{}); marked && j.Failed != 0 || x.kms.made != made {
-			t.Errorf("of all threads: %+v", j)
-		}
-		jobs.Close()
-	}
-}
-
-// TestTheKEKIsRotatedMeanwhile lets a rotation of the threads' KEK and the rewrap
-// of all threads come before each call of the KMS.
-func TestTheKEKIsRotatedMeanwhile(t *testing.T) {
-	for n := 1; n < 12; n++ {
-		x := newShift(t, 45)
-		before, old := x.everything(x.Service), x.meta().KMS.KeyID
-		calls := 0
-		x.kms.before = func() {
-			if calls++; calls != n {
-				return
-			}
-			if j := x.rewrap(t, true); j.Status != job.Completed || j.Failed != 0 {
-				t.Errorf("call %d: the rewrap ended as %+v", n, j)
-			}
-			m := x.meta()
-			if m.KMS.KEKVersion != 2 || m.Moving != nil && m.Moving.Old.KEKVersion != 2 {
-				t.Errorf("call %d: the thread's DEKs are %+v, %+v", n, m.KMS, m.Moving)
-			}
-		}
-		x.completed(x.rotate())
-		x.kms.before = nil
-		if m := x.meta(); calls >= n && m.KMS.KEKVersion != 2 {
-			t.Errorf("call %d: the thread's DEK is %+v", n, m.KMS)
-		}
-		x.arrived(old)
-		x.same(before)
-	}
-}
-
-func TestAThreadIsMovedWhileTheKMSIsAwayForItsReaders(t *testing.T) {
-	x := newShift(t, 45)
-	b := &twinBreakGlass{kms: x.kms}
-	x.breakGlass = b
-	before := x.everything(x.Service)
-	m, err := x.load(t.Context(), x.thread)
-	x.must(err)
-	_, err = x.beginMoving(t.Context(), m)
-	x.must(err)
-	x.edit(x.Service, 3+1, "anew")
-	want := x.everything(x.Service)
-	x.kms.fail = away
-	got := x.everything(x.Service)
-	for what, was := range want {
-		if got[what] != was {
-			t.Errorf("by break-glass %s answers %s, want %s", what, got[what], was)
-		}
-	}
-	if len(b.reads) == 0 || len(before) == 0 {
-		t.Error("nobody broke the glass")
-	}
-}
-
-// TestAThreadInClearComesUnderItsFirstDEK begins with a server that does not
-// encrypt.
-func TestAThreadInClearComesUnderItsFirstDEK(t *testing.T) {
-	plain := newShift(t, 0)
-	plain.plain = true
-	plain.editMeta(t, plain.thread, func(m *meta) { m.Plain, m.KMS = true, kmsMeta{} })
-	for i := range 45 {
-		plain.ids = append(plain.ids, plain.say(t, plain.thread, canary))
-		if i%2 == 1 {
-			plain.edit(plain.Service, i, "edited")
-		}
-	}
-	if rows := plain.rows(); len(rows["none"]) != 67 {
-		t.Fatalf("rows are under %v", rows)
-	}
-	before := plain.everything(plain.Service)
-	last := 0
-	for at := 1; at == 1 || last == at-1; at++ {
-		for _, takes := range []bool{false, true} {
-			x := plain.clone(t)
-			x.kms.made = 1
-			if x.live(at, takes) {
-				last = at
-			}
-			x.same(before)
-			if x.meta().Moving != nil {
-				x.edit(x.another(), 7, "edited")
-				x.edit(x.another(), 7, "edited")
-			}
-			now := x.everything(x.another())
-			x.survives("")
-			x.same(now)
-			for key, value := range x.dump(t) {
-				if strings.Contains(value, canary) {
-					t.Errorf("%s holds the canary", key)
-				}
-			}
-		}
-	}
-	if last < 5 {
-		t.Errorf("it had %d commits", last)
-	}
-}
-
-func TestAThreadThatLostItsKeyIsNotTakenForOneInClear(t *testing.T) {
-	x := newShift(t, 5)
-	x.editMeta(t, x.thread, func(m *meta) { m.KMS = kmsMeta{} })
-	s, jobs := x.process(x.store)
-	defer jobs.Close()
-	_, _, err := s.RotateDEK(t.Context(), jobs, x.thread)
-	wantCode(t, err, fault.Damaged)
-	j, err := jobs.Start(t.Context(), MoveJob, MoveArgs{Thread: x.thread})
-	x.must(err)
-	if j := await(t, jobs, j.ID); j.Status != job.Failed || x.meta().Moving != nil {
-		t.Errorf("it ended as %+v", j)
-	}
-}
-
-func TestAServerThatDoesNotEncryptRotatesNoThreadInClear(t *testing.T) {
-	x := newShift(t, 0)
-	x.editMeta(t, x.thread, func(m *meta) { m.Plain, m.KMS = true, kmsMeta{} })
-	s, jobs := x.process(x.store)
-	defer jobs.Close()
-	s.plain = true
-	_, _, err := s.RotateDEK(t.Context(), jobs, x.thread)
-	wantCode(t, err, fault.Conflict)
 }
