@@ -315,7 +315,7 @@ func TestPoint6NobodyGetsThroughAnothersThread(t *testing.T) {
 			"GET /v1/threads/" + own + "/messages?before=" + filepath.Base(k.next):          200,
 			"GET /v1/threads/" + own + "/messages?after=" + filepath.Base(k.first):          200,
 			"GET /v1/threads/" + own + "/messages/" + filepath.Base(k.first) + "/reactions": 404,
-			"GET /v1/threads/" + own + "%2F.." + "/messages":                                400,
+			"GET /v1/threads/" + own + "%2F.." + "/messages":                                404,
 			"GET /v1/threads/" + own + ":msg:" + "/messages":                                404,
 		} {
 			if a := w.quiet(w.mate, call, `{"body":1}`); a.status != status || strings.Contains(a.body, canary) || strings.Contains(a.body, `"ts"`) {
