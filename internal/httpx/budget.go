@@ -7,12 +7,13 @@ import (
 	"github.com/keyfold/keyfold/internal/fault"
 )
 
-// Bounds of the memory that bodies under way may take together, in bytes. A
-// body up to smallBody is not counted: what bounds those is how many
+// Bounds of the memory that bodies and answers under way may take together, in
+// bytes. One up to smallBody is not counted: what bounds those is how many
 // connections there are.
 const (
-	smallBody   = 64 << 10
-	largeBodies = 128 << 20
+	smallBody    = 64 << 10
+	largeBodies  = 128 << 20
+	largeAnswers = 512 << 20
 )
 
 // budget is what large bodies may still take. It is refused at once where it is
@@ -25,7 +26,7 @@ func newBudget(bytes int64) *budget {
 	return b
 }
 
-var errNoRoom = fault.New(fault.Unavailable, "too many large bodies are under way; try again in a moment")
+var errNoRoom = fault.New(fault.Unavailable, "too many large bodies or answers are under way; try again in a moment, or ask for less")
 
 // take takes room for a body of at most n bytes and returns how much give has
 // to give back.

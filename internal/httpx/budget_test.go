@@ -1,7 +1,9 @@
 package httpx
 
 import (
+	"context"
 	"errors"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -77,5 +79,56 @@ func TestNoOrgsLargeBodiesShutOutTheOthers(t *testing.T) {
 	}
 	if left := m.large.left.Load(); left != largeBodies || len(m.shares.of) != 0 {
 		t.Errorf("%d bytes are left, and %d orgs hold some", left, len(m.shares.of))
+	}
+}
+
+// stalled is a client who does not read until he is let go.
+type stalled struct {
+	*httptest.ResponseRecorder
+	reached chan<- struct{}
+	free    <-chan struct{}
+}
+
+func (w *stalled) Write(b []byte) (int, error) {
+	w.reached <- struct{}{}
+	<-w.free
+	return w.ResponseRecorder.Write(b)
+}
+
+func TestLargeAnswersThatNobodyReadsAreFew(t *testing.T) {
+	m, _ := testMux(t)
+	send := func(ctx context.Context, c *Call) error {
+		c.Send(200, JSON, make([]byte, 2*smallBody))
+		return nil
+	}
+	m.routes.add(&Row{Method: "GET", Pattern: "/much", Handler: send})
+	m.routes.add(&Row{Method: "POST", Pattern: "/much", Handler: send})
+	m.routes.add(&Row{Method: "GET", Pattern: "/ours", Who: Public, Handler: send})
+	m.unread = newBudget(4 * smallBody)
+	reached, free, done := make(chan struct{}), make(chan struct{}), make(chan int)
+	get := func() {
+		r := httptest.NewRequest("GET", "/much", nil)
+		r.Header.Set("Authorization", "Bearer good")
+		w := &stalled{httptest.NewRecorder(), reached, free}
+		m.ServeHTTP(w, r)
+		done <- w.Code
+	}
+	go get()
+	<-reached
+	if w := do(m, "GET", "/much", ""); w.Code != 503 || w.Header().Get("Retry-After") == "" {
+		t.Errorf("a second one: %d %v", w.Code, w.Header())
+	}
+	for _, call := range []string{"POST /much", "GET /ours", "GET /things/7"} { // took effect, is everybody's, is small
+		method, path, _ := strings.Cut(call, " ")
+		if w := do(m, method, path, ""); w.Code != 200 {
+			t.Errorf("%s = %d", call, w.Code)
+		}
+	}
+	close(free)
+	if status := <-done; status != 200 || m.unread.left.Load() != 4*smallBody {
+		t.Errorf("%d, %d bytes of room left of %d", status, m.unread.left.Load(), 4*smallBody)
+	}
+	if w := do(m, "GET", "/much", ""); w.Code != 200 {
+		t.Errorf("with room again: %d", w.Code)
 	}
 }

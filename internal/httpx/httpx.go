@@ -127,6 +127,8 @@ type Mux struct {
 	cors      cors
 	large     *budget
 	shares    shares   // of large
+	unread    *budget  // of large answers that are being sent
+	answers   shares   // of unread
 	budgets   *budgets // nil: large is everybody's
 	streams   streams  // of events
 	problem   func([]byte, error) []byte
@@ -139,7 +141,7 @@ type Mux struct {
 func New(cfg Config) *Mux {
 	m := &Mux{
 		routes: newNode(), caller: cfg.Caller, endUsers: cfg.EndUsers, forbidden: cfg.Forbidden, proxies: cfg.Proxies, limits: newLimits(cfg.Limits, cfg.Now),
-		cors: newCORS(cfg.CORSOrigins), large: newBudget(largeBodies), problem: cfg.Problem, observe: cfg.Observe, log: cfg.Log,
+		cors: newCORS(cfg.CORSOrigins), large: newBudget(largeBodies), unread: newBudget(largeAnswers), problem: cfg.Problem, observe: cfg.Observe, log: cfg.Log,
 	}
 	for i := range cfg.Rows {
 		m.routes.add(&cfg.Rows[i])

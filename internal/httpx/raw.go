@@ -50,14 +50,30 @@ func (c *Call) freeRoom() {
 }
 
 // Send sends the whole answer. A client that is gone gets nothing, and there
-// is nobody to tell.
+// is nobody to tell. A large one of a GET needs room as a large body does, or
+// clients who do not read would fill the memory: where there is none it is 503.
 func (c *Call) Send(status int, contentType ContentType, body []byte) {
+	if c.readsMuch(len(body)) {
+		org := c.Principal.OrgID
+		room, err := c.mux.answers.take(c.mux.unread, org, int64(len(body)))
+		if err != nil {
+			c.fail(err)
+			return
+		}
+		defer c.mux.answers.give(c.mux.unread, org, room)
+	}
 	c.status, c.sent = status, body
 	h := c.w.Header()
 	h["Content-Type"] = contentType
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	c.w.WriteHeader(status)
 	_, _ = c.w.Write(body)
+}
+
+// readsMuch reports whether an answer of n bytes is for a caller who did nothing
+// but read what is his. What is everybody's is in the memory once.
+func (c *Call) readsMuch(n int) bool {
+	return n > smallBody && c.r.Method == http.MethodGet && (c.row.Who != Public || c.row.Optional)
 }
 
 // streamPace is how long a client may take to accept one write of a stream.
