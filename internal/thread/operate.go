@@ -417,13 +417,20 @@ func (w rewrapping) rewrapNow(ctx context.Context, m *meta, deks []*kmsMeta) err
 	if err := kmsFault(err, len(res), len(items)); err != nil {
 		return err
 	}
-	if err := w.take(deks, res); err != nil {
-		return err
-	}
+	missing := w.take(deks, res)
 	var b store.Batch
-	if err := m.put(&b); err != nil {
+	switch {
+	case errors.Is(missing, errNotRewrapped):
+		m.require(&b) // or that DEK was destroyed since, as it should be
+	case missing != nil:
+		return missing
+	default:
+		if err := m.put(&b); err != nil {
+			return err
+		}
+	}
+	if _, err := w.store.Commit(ctx, &b); err != nil {
 		return err
 	}
-	_, err = w.store.Commit(ctx, &b)
-	return err
+	return missing
 }

@@ -253,6 +253,7 @@ func (w rewrapping) rewrap(ctx context.Context, s *job.Step, old []meta) error {
 		switch {
 		case errors.Is(err, errNotRewrapped):
 			s.Failed = append(s.Failed, "thread "+m.ID)
+			m.require(&s.Batch) // or that DEK was destroyed since, as it should be
 			continue
 		case err == nil:
 			err = m.put(&s.Batch)

@@ -50,6 +50,7 @@ func (k *twinKMS) RotateKEK(_ context.Context, r kmsapi.Rotate) (kmsapi.Rotated,
 }
 
 func (k *twinKMS) Rewrap(_ context.Context, items []kmsapi.RewrapItem) ([]kmsapi.RewrapResult, error) {
+	k.rewrapping = items
 	if err := k.begin(0); err != nil {
 		return nil, err
 	}
@@ -279,6 +280,39 @@ func TestAThreadWithoutItsDEKIsNamed(t *testing.T) {
 	for _, i := range []int{2, 3} {
 		if key := layout.ThreadMeta(threads[i].ID); w.dump(t)[key] != before[key] {
 			t.Errorf("%s was changed", key)
+		}
+	}
+}
+
+// A rotation of the thread's DEK ends, and destroys the old one, between the reading
+// of the thread and the question for both.
+func TestADEKThatWasDestroyedSinceIsNotMissed(t *testing.T) {
+	for name, rewrap := range map[string]func(*shift) string{
+		"the job": func(x *shift) string { return fmt.Sprint(x.world.rewrap(t, true).FailedOf) },
+		"a call": func(x *shift) string {
+			x.kms.rotations++
+			out, err := x.RewrapDEKs(t.Context(), []string{x.thread}, nil)
+			if err != nil || len(out) != 1 || out[0].Err != nil {
+				return fmt.Sprint(out, err)
+			}
+			return "[]"
+		},
+	} {
+		x := newShift(t, 3)
+		m, err := x.load(t.Context(), x.thread)
+		x.must(err)
+		x.must(second(x.beginMoving(t.Context(), m)))
+		x.kms.before = func() {
+			if len(x.kms.rewrapping) == 2 {
+				x.kms.before = nil
+				x.completed(x.rotate())
+			}
+		}
+		if failed := rewrap(x); failed != "[]" {
+			t.Errorf("%s: %s", name, failed)
+		}
+		if m := x.meta(); m.KMS.KEKVersion != 2 || x.kms.before != nil {
+			t.Errorf("%s: the thread is under version %d", name, m.KMS.KEKVersion)
 		}
 	}
 }

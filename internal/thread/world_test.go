@@ -236,8 +236,9 @@ type twinKMS struct {
 
 	rotations, lag uint32 // the primary is 1 + rotations; Rewrap is lag behind
 	rewraps        []int  // items of each call of Rewrap
-	lost           error  // answers the next rotation, which takes effect
-	made           int    // keys
+	rewrapping     []kmsapi.RewrapItem
+	lost           error // answers the next rotation, which takes effect
+	made           int   // keys
 	shredded       []string
 }
 
