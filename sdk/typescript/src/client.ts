@@ -29,6 +29,8 @@ export interface ClientOptions {
    * ONECLAW_CMEK_KEY. false: none, whatever the environment says.
    */
   cmekKey?: CmekKeyOption | CmekKeyOption[] | false;
+  /** Post to, edit in, and import into, threads under a CMEK key alone, whatever the server says of a thread. */
+  sealedThreads?: boolean;
   /** Names the end user of a frontend or backend key in calls on threads and messages. */
   user?: { id: string; signature?: string };
   /** How long one call may take; 120,000 when absent. */
@@ -72,7 +74,7 @@ export class KeyfoldClient {
     this.apiKeys = new ApiKeys(this.http);
     this.shares = new Shares(this.http, keys);
     this.audit = new Audit(this.http);
-    const bodies = new Bodies(this.http, keys);
+    const bodies = new Bodies(this.http, keys, options.sealedThreads ?? false);
     this.threads = new Threads(this.http, bodies);
     this.messages = new Messages(this.http, bodies);
   }

@@ -110,7 +110,7 @@ async function* blocks(http: Http, path: string, last: string | undefined, signa
   signal?.addEventListener("abort", abort);
   let timer = setTimeout(abort, silence);
   try {
-    const body = await http.stream(path, last === undefined ? {} : { "Last-Event-ID": last }, controller.signal);
+    const body = await http.stream(path, "text/event-stream", last === undefined ? {} : { "Last-Event-ID": last }, controller.signal);
     let block: Block = {};
     for await (const line of lines(body, () => {
       clearTimeout(timer);

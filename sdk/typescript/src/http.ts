@@ -10,8 +10,12 @@ export interface RequestOptions {
   headers?: Record<string, string>;
   /** Sent as JSON. */
   body?: unknown;
+  /** Sent as it is, as JSON Lines, in place of body. */
+  lines?: string;
   /** A GET that must not be made twice, since the server counts it. */
   counts?: boolean;
+  /** A write that the server does once, however often it is made. */
+  once?: boolean;
   /** Needs no credential, and sends none. */
   public?: boolean;
   signal?: AbortSignal | undefined;
@@ -93,28 +97,31 @@ export class Http {
   }
 
   /**
-   * Begins a GET whose answer goes on, once. An answer that is not a success is
-   * thrown. signal ends it; no timeout does.
+   * Begins a GET whose answer goes on, of this media type, once. An answer that is
+   * not a success is thrown. signal ends it; no timeout does.
    */
-  async stream(path: string, headers: Record<string, string>, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
+  async stream(path: string, media: string, headers: Record<string, string>, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
     const bearer = await this.#config.bearer();
-    const all: Record<string, string> = { Accept: "text/event-stream, application/problem+json", ...this.#config.headers, ...headers };
+    const all: Record<string, string> = { Accept: `${media}, application/problem+json`, ...this.#config.headers, ...headers };
     if (bearer !== undefined) all["Authorization"] = `Bearer ${bearer}`;
     try {
       const response = await this.#config.fetch(this.#config.baseUrl + path, { method: "GET", headers: all, ...careful, signal });
-      if (response.ok && response.body && /^text\/event-stream/.test(response.headers.get("Content-Type") ?? "")) return response.body;
+      if (response.ok && response.body && response.headers.get("Content-Type")?.startsWith(media)) return response.body;
       readAnswer(response, await response.text(), "GET", path);
     } catch (err) {
       throw err instanceof KeyfoldError ? err : this.#lost(err, false);
     }
-    throw new KeyfoldError(`The answer to GET ${path} is no stream of events; is it a Keyfold server?`);
+    throw new KeyfoldError(`The answer to GET ${path} is not ${media}; is it a Keyfold server?`);
   }
 
   async #once<T>(method: string, path: string, options: RequestOptions, bearer: string | undefined): Promise<Answer<T>> {
     const headers: Record<string, string> = { Accept: "application/json", ...this.#config.headers, ...options.headers };
     const init: RequestInit = { method, headers, ...careful };
     if (bearer !== undefined) headers["Authorization"] = `Bearer ${bearer}`;
-    if (options.body !== undefined) {
+    if (options.lines !== undefined) {
+      headers["Content-Type"] = "application/x-ndjson";
+      init.body = options.lines;
+    } else if (options.body !== undefined) {
       headers["Content-Type"] = "application/json";
       init.body = JSON.stringify(options.body);
     }
@@ -169,15 +176,19 @@ export function pause(seconds: number, signal?: AbortSignal): Promise<void> {
 }
 
 /**
- * Whether a failed call may be made again: a read after a lost connection or a
- * 503; any call that was never sent, or that a rate limit refused. A write that
- * may have arrived is never sent again, nor is a read that counts.
+ * Whether a failed call may be made again: a read, or a write that the server does
+ * once, after a lost connection, a 502, 503 or 504; any call that was never sent, or
+ * that a rate limit refused. Another write that may have arrived is never sent again,
+ * nor is a read that counts.
  */
 function mayRepeat(method: string, options: RequestOptions, failure: KeyfoldError): boolean {
-  const repeatable = method === "GET" && !options.counts;
+  const repeatable = options.once === true || (method === "GET" && !options.counts);
   if (failure instanceof NetworkError) return neverSent.has(failure.code ?? "") || (repeatable && failure.code !== "timeout");
-  return failure.status === 429 || (failure.status === 503 && repeatable);
+  return failure.status === 429 || (repeatable && away.has(failure.status));
 }
+
+/** Statuses of a server that cannot be asked now, or of a proxy before it. */
+const away = new Set([502, 503, 504]);
 
 const neverSent = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "UND_ERR_CONNECT_TIMEOUT"]);
 

@@ -21,6 +21,7 @@ export type { Meta, Result } from "./result.js";
 export { METADATA_ENCODING, type PutOptions, type PutSecret, type Secrets, type SecretValue } from "./secrets.js";
 export type { Audit, OpenedShare, OpenShareOptions, Shares } from "./shares.js";
 export type { MessageQuery, Messages, ThreadQuery, Threads } from "./threads.js";
+export type { ExportOptions, ImportOptions, LinesSource } from "./transfer.js";
 export type { Session } from "./tokens.js";
 export type * as wire from "./types.js";
 export type { RotateOptions, Vaults, WaitOptions } from "./vault.js";

@@ -31,7 +31,7 @@ export interface ClientRotationOptions {
 export interface ClientRotation {
   /** Versions that are under the new key now, and were under the old one when the call began. */
   reencrypted: number;
-  /** Versions that are still under the old key. */
+  /** The others that were under the old one then. */
   kept: KeptVersion[];
 }
 
@@ -40,10 +40,10 @@ export interface KeptVersion {
   version: number;
   /**
    * older: not the newest, without all. read_limited: without readLimited, or
-   * with one read left. failed: it does not open, or is not to be had. Or the
-   * state of a version that nobody can read any more.
+   * with one read left. failed: it does not open, or is not to be had. other_key: it is
+   * under neither key by now. Or the state of a version that nobody can read any more.
    */
-  why: "older" | "read_limited" | "failed" | "disabled" | "deleted" | "expired" | "read_out";
+  why: "older" | "read_limited" | "failed" | "other_key" | "disabled" | "deleted" | "expired" | "read_out";
 }
 
 /** Everything that one rotation needs. */
@@ -67,17 +67,26 @@ export async function rotateHere(
   const out: ClientRotation = { reencrypted: 0, kept: [] };
   const keep = (v: CmekVersion, why: KeptVersion["why"]) => out.kept.push({ path: v.path, version: v.version, why });
   const left: CmekVersion[] = [];
-  for (const v of await listVersions(run)) {
+  for (const v of await listVersions(run, old)) {
     const why = reasonToKeep(v, options);
     if (why === undefined) left.push(v);
     else keep(v, why);
   }
   let done = 0;
+  const faster: CmekVersion[] = [];
   await inParallel(left, options, async (v) => {
-    if (await reencrypt(run, v)) out.reencrypted++;
-    else keep(v, "failed");
+    const how = await reencrypt(run, v);
+    if (how === "done") out.reencrypted++;
+    else if (how === "faster") faster.push(v);
+    else keep(v, how);
     options.onProgress?.(++done, left.length);
   });
+  // Which key those are under that somebody else was faster with. No value is read, which could count.
+  const under = new Set(faster.length === 0 ? [] : (await listVersions(run, fresh)).map(placeOf));
+  for (const v of faster) {
+    if (under.has(placeOf(v))) out.reencrypted++;
+    else keep(v, "other_key");
+  }
   return { data: out, status: 200, headers: new Headers() };
 }
 
@@ -120,10 +129,13 @@ async function tryKey(key: ClientKey, vaultId: string): Promise<void> {
   if (opened !== "trial") throw new CmekError("decrypt", `The key ${key.fingerprint} cannot be used; nothing was changed`);
 }
 
-async function listVersions({ http, vaultId, old }: Run): Promise<CmekVersion[]> {
+const placeOf = (v: CmekVersion) => `${v.version} ${v.path}`;
+
+/** The versions under a key. */
+async function listVersions({ http, vaultId }: Run, key: ClientKey): Promise<CmekVersion[]> {
   const all: CmekVersion[] = [];
   for (let cursor: string | undefined; ; ) {
-    const page: CmekVersions = await http.get(pathOf("vaults", vaultId, "cmek-versions"), { query: { fingerprint: old.fingerprint, cursor } });
+    const page: CmekVersions = await http.get(pathOf("vaults", vaultId, "cmek-versions"), { query: { fingerprint: key.fingerprint, cursor } });
     all.push(...page.versions);
     if (!page.next_cursor) return all;
     if (page.next_cursor === cursor) throw new KeyfoldError("The server answers with a page that was read already");
@@ -131,18 +143,20 @@ async function listVersions({ http, vaultId, old }: Run): Promise<CmekVersion[]>
   }
 }
 
-/** Re-encrypts a version in its place; false when it cannot be. Somebody else may have done it meanwhile. */
-async function reencrypt(run: Run, v: CmekVersion): Promise<boolean> {
+/** Re-encrypts a version in its place, and tells whether it is under the new key. "faster": somebody else has done it meanwhile. */
+async function reencrypt(run: Run, v: CmekVersion): Promise<"done" | "faster" | "failed" | "other_key"> {
   const url = secretPath(run.vaultId, "secret-version", v.path, v.version);
   try {
     const answer = await run.http.answer<Secret>("GET", url, { counts: true, signal: run.options.signal });
-    if (answer.headers.get("X-Keyfold-Cmek-Fingerprint") === run.fresh.fingerprint) return true;
+    const under = answer.headers.get("X-Keyfold-Cmek-Fingerprint")?.toLowerCase() ?? run.old.fingerprint; // without it the server decides below
+    if (under === run.fresh.fingerprint) return "done";
+    if (under !== run.old.fingerprint) return "other_key";
     const value = await reseal(run, answer.data.value, { vaultId: run.vaultId, path: v.path });
     await run.http.put(url, { value, old_fingerprint: run.old.fingerprint, new_fingerprint: run.fresh.fingerprint });
-    return true;
+    return "done";
   } catch (err) {
-    if (err instanceof ConflictError && err.status === 412) return true;
-    if (err instanceof GoneError || err instanceof NotFoundError || (err instanceof CmekError && err.code !== "kms_denied")) return false;
+    if (err instanceof ConflictError && err.status === 412) return "faster";
+    if (err instanceof GoneError || err instanceof NotFoundError || (err instanceof CmekError && err.code !== "kms_denied")) return "failed";
     throw err;
   }
 }

@@ -6,6 +6,7 @@ import { toHex, webCrypto } from "./bytes.js";
 import { KeyfoldError } from "./errors.js";
 import { follow, type FollowOptions, type ThreadEvent } from "./follow.js";
 import { pathOf, type Http } from "./http.js";
+import { exported, imported, messagesAfter, type ExportOptions, type ImportOptions, type LinesSource } from "./transfer.js";
 import { result, type Answer, type Result } from "./result.js";
 import type * as wire from "./types.js";
 
@@ -32,9 +33,19 @@ export class Threads {
     this.#bodies = bodies;
   }
 
-  /** Makes a thread; its key exists when the call returns. */
+  /**
+   * Makes a thread; its key exists when the call returns. With a CMEK fingerprint it is
+   * under that key for good: bodies of its messages are sealed by clients that have it.
+   */
   create(request: { title?: string; cmek_fingerprint?: string }): Promise<Result<wire.Thread>> {
-    return this.#http.request("POST", "/v1/threads", { body: request });
+    return result(async () => {
+      const made = await this.#http.answer<wire.Thread>("POST", "/v1/threads", { body: request });
+      if ((made.data.cmek_fingerprint ?? "").toLowerCase() !== (request.cmek_fingerprint ?? "").toLowerCase()) {
+        throw new KeyfoldError("The server has made a thread that is not under the CMEK key that was named; delete it");
+      }
+      this.#bodies.know(made.data);
+      return made;
+    });
   }
 
   /** A page of the caller's threads, newest first. */
@@ -91,6 +102,58 @@ export class Threads {
     }
   }
 
+  /**
+   * All versions of all messages, also of those that were deleted: messages in their
+   * order, the versions of one together, oldest first. Bodies of a thread under a CMEK
+   * key are opened here. Throws a KeyfoldError, with the code "cut_off" when the export
+   * ends early: ask for it again. Numbers are JavaScript's; exportLines keeps all digits.
+   */
+  async *export(threadId: string, options: ExportOptions = {}): AsyncGenerator<wire.Message, void, undefined> {
+    for await (const line of exported(this.#http, this.#bodies, threadId, options)) {
+      if (!line.end) yield JSON.parse(line.text) as wire.Message;
+    }
+  }
+
+  /** The export as JSON Lines in UTF-8, digit by digit: what import takes, and `keyfold message import`. */
+  exportLines(threadId: string, options: ExportOptions = {}): ReadableStream<Uint8Array> {
+    const lines = exported(this.#http, this.#bodies, threadId, options);
+    const encoder = new TextEncoder();
+    return new ReadableStream<Uint8Array>({
+      pull: async (out) => {
+        const { done, value } = await lines.next();
+        if (done) out.close();
+        else out.enqueue(encoder.encode(value.text + "\n"));
+      },
+      cancel: async () => void (await lines.return()),
+    });
+  }
+
+  /**
+   * Brings the lines of an export into a thread, part by part: each message with its
+   * versions and its deletion, under the caller's name. Into a thread under a CMEK key
+   * bodies are sealed here. What the thread has is not brought again, so the same lines
+   * may be sent again after a failure. Where the last line is missing all is brought that
+   * there was, and the error has the code "cut_off".
+   */
+  import(threadId: string, lines: LinesSource, options: ImportOptions = {}): Promise<Result<wire.ImportedMessages>> {
+    return result(() => imported(this.#http, this.#bodies, threadId, lines, options));
+  }
+
+  /** The legal hold of a thread, for who may set it: owners and admins of the org. */
+  getHold(threadId: string): Promise<Result<wire.Hold>> {
+    return result(() => this.#http.answer("GET", pathOf("threads", threadId, "hold")));
+  }
+
+  /** Puts a thread, which may be deleted, under a legal hold: nothing of it is purged. */
+  hold(threadId: string, request: { reason?: string } = {}): Promise<Result<wire.Hold>> {
+    return result(() => this.#http.answer("PUT", pathOf("threads", threadId, "hold"), { body: request }));
+  }
+
+  /** Ends the legal hold of a thread. */
+  release(threadId: string): Promise<Result<null>> {
+    return result(() => this.#http.answer("DELETE", pathOf("threads", threadId, "hold")));
+  }
+
   /** Deletes a thread; its messages are no longer readable. */
   delete(threadId: string): Promise<Result<null>> {
     return result(() => this.#http.answer("DELETE", pathOf("threads", threadId)));
@@ -108,10 +171,6 @@ export interface MessageQuery {
   /** Deleted ones, too: without body. */
   include_deleted?: boolean;
 }
-
-// The first two IDs that a message can have: no time is less than 1.
-const firstId = "00000000000000000001-000000";
-const secondId = "00000000000000000001-000001";
 
 /** client.messages */
 export class Messages {
@@ -132,20 +191,25 @@ export class Messages {
     return Promise.all(messages.map((m) => this.#bodies.open(threadId, m)));
   }
 
-  /** Appends a message. Its body is any JSON value but null, up to 4 MiB. In a thread under a CMEK key it is sealed here. A post is never made twice. */
+  /**
+   * Appends a message. Its body is any JSON value but null, up to 4 MiB. In a thread
+   * under a CMEK key it is sealed here. Each call has an Idempotency-Key of its own, so
+   * it is made again when the connection fails, and there is one message.
+   */
   post(threadId: string, request: wire.PostMessage): Promise<Result<wire.Message>> {
+    return this.#write("POST", threadId, ["messages"], request);
+  }
+
+  /** Makes a new version of a message of the caller's; what is left out is kept. It is made again as a post is. */
+  edit(threadId: string, messageId: string, request: wire.EditMessage): Promise<Result<wire.Message>> {
+    return this.#write("PUT", threadId, ["messages", messageId], request);
+  }
+
+  #write(method: string, threadId: string, at: string[], request: { body?: unknown }): Promise<Result<wire.Message>> {
     return result(async () => {
       const headers = { "Idempotency-Key": await idempotencyKey() };
       const body = await this.#bodies.seal(threadId, request);
-      return this.#one(threadId, this.#http.answer("POST", pathOf("threads", threadId, "messages"), { body, headers }));
-    });
-  }
-
-  /** Makes a new version of a message of the caller's; what is left out is kept. */
-  edit(threadId: string, messageId: string, request: wire.EditMessage): Promise<Result<wire.Message>> {
-    return result(async () => {
-      const body = await this.#bodies.seal(threadId, request);
-      return this.#one(threadId, this.#http.answer("PUT", pathOf("threads", threadId, "messages", messageId), { body }));
+      return this.#one(threadId, this.#http.answer(method, pathOf("threads", threadId, ...at), { body, headers, once: true }));
     });
   }
 
@@ -168,7 +232,7 @@ export class Messages {
 
   /** Sets the caller's reaction to a message, in place of the one before. */
   react(threadId: string, messageId: string, reaction: string): Promise<Result<wire.Message>> {
-    return result(() => this.#one(threadId, this.#http.answer("POST", pathOf("threads", threadId, "messages", messageId, "reactions"), { body: { reaction } })));
+    return result(() => this.#one(threadId, this.#http.answer("POST", pathOf("threads", threadId, "messages", messageId, "reactions"), { body: { reaction }, once: true })));
   }
 
   /** Takes the reaction of an identity back: the caller's or, in the caller's thread, anybody's. */
@@ -190,20 +254,7 @@ export class Messages {
 
   /** All messages after the one with this ID, or from the first one on, oldest first. Throws a KeyfoldError. */
   async *all(threadId: string, after?: string): AsyncGenerator<wire.Message, void, undefined> {
-    const path = pathOf("threads", threadId, "messages");
-    // after leaves out the ID that it names, so the very first is asked for by before.
-    let query: MessageQuery = after ? { limit: pageSize, after } : { limit: 1, before: secondId };
-    for (;;) {
-      const { messages } = await this.#http.get<wire.Messages>(path, { query: { ...query } });
-      for (const m of messages) {
-        if (query.after !== undefined && m.id <= query.after) throw stuck();
-        yield await this.#bodies.open(threadId, m);
-      }
-      const last = messages.at(-1);
-      if (query.before !== undefined) query = { limit: pageSize, after: firstId };
-      else if (last === undefined) return; // a page of large messages may be short, and is not the end
-      else query = { limit: pageSize, after: last.id };
-    }
+    for await (const m of messagesAfter(this.#http, threadId, after)) yield await this.#bodies.open(threadId, m);
   }
 }
 

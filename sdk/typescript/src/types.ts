@@ -69,6 +69,8 @@ export type Reactions = Schemas["Reactions"];
 export type Participant = Schemas["Participant"];
 export type Participants = Schemas["Participants"];
 export type MessageEvent = Schemas["MessageEvent"];
+export type ImportedMessages = Schemas["ImportedMessages"];
+export type Hold = Schemas["Hold"];
 export type Health = Schemas["Health"];
 
 /** Which events a page of the trail holds. */

@@ -157,6 +157,53 @@ export const rotation: Case[] = [
     },
   },
   {
+    name: "a rotation by the client counts nothing that another key has",
+    run: async (w) => {
+      for (const method of ["GET", "PUT"]) { // before a version is read, and after
+        const p = await prepared(w, { count: 2 });
+        const third = await generateCmekKey();
+        const other = createClient({ ...baseOf(w), cmekKey: false });
+        let met = false;
+        const client = createClient({
+          ...baseOf(w),
+          cmekKey: false,
+          fetch: async (input, init) => {
+            if (!met && init?.method === method && String(input).includes("/secret-version/")) {
+              met = true;
+              data(await other.vault.rotateCmekHere(p.vaultId, p.fresh, third));
+              data(await other.vault.rotateCmekHere(p.vaultId, p.old, third, { all: true }));
+              await other.http.post(`/v1/vaults/${p.vaultId}/cmek`, { fingerprint: p.newFingerprint, replaces: await cmekFingerprint(third) });
+            }
+            return fetch(input, init);
+          },
+        });
+        const done = data(await client.vault.rotateCmekHere(p.vaultId, p.old, p.fresh, { all: true, concurrency: 1 }));
+        equal(done.reencrypted, 0, method);
+        same(done.kept.map((k) => k.why), ["other_key", "other_key", "other_key"], method);
+      }
+    },
+  },
+  {
+    name: "a rotation by the client counts what another client was faster with",
+    run: async (w) => {
+      const p = await prepared(w, { count: 2 });
+      let met = false;
+      const client = createClient({
+        ...baseOf(w),
+        cmekKey: false,
+        fetch: async (input, init) => {
+          if (!met && init?.method === "PUT") {
+            met = true;
+            equal(data(await p.client.vault.rotateCmekHere(p.vaultId, p.old, p.fresh, { all: true })).reencrypted, 3);
+          }
+          return fetch(input, init);
+        },
+      });
+      const done = data(await client.vault.rotateCmekHere(p.vaultId, p.old, p.fresh, { all: true, concurrency: 1 }));
+      same([done.reencrypted, done.kept], [3, []]);
+    },
+  },
+  {
     name: "a key that is not the vault's rotates nothing",
     run: async (w) => {
       const p = await prepared(w, { count: 1 });

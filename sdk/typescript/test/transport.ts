@@ -83,22 +83,50 @@ export const transport: Case[] = [
     },
   },
   {
-    name: "a read is made again after a lost connection and a 503, a write and a counted read are not",
+    name: "a read is made again after a lost connection, a 502, 503 and 504, a write and a counted read are not",
     run: async () => {
-      const { client, calls } = scripted([lost(), problem(503), json({ vaults: [] })]);
-      data(await client.vault.list());
-      equal(calls.length, 3);
+      for (const status of [502, 503, 504]) {
+        const { client, calls } = scripted([lost(), problem(status), json({ vaults: [] })]);
+        data(await client.vault.list());
+        equal(calls.length, 3);
+      }
       for (const attempt of [(c: KeyfoldClient) => c.vault.create({ name: "x" }), (c: KeyfoldClient) => c.secrets.get("v", "a"), (c: KeyfoldClient) => c.messages.delete("t", "m")]) {
         const gone = scripted([lost("ECONNRESET"), json({})]);
         ok((await failure(attempt(gone.client))) instanceof NetworkError, "another error");
         equal(gone.calls.length, 1);
-        const away = scripted([problem(503), json({})]);
-        refused(await attempt(away.client));
-        equal(away.calls.length, 1);
+        for (const status of [502, 503, 504]) {
+          const away = scripted([problem(status), json({})]);
+          refused(await attempt(away.client));
+          equal(away.calls.length, 1);
+        }
       }
       const stubborn = scripted([problem(503)]);
       refused(await stubborn.client.vault.list());
       equal(stubborn.calls.length, 4);
+    },
+  },
+  {
+    name: "a post and an edit are made again with the same Idempotency-Key, and each call has its own",
+    run: async () => {
+      const thread = json({ id: "t" });
+      for (const call of [(c: KeyfoldClient) => c.messages.post("t", { body: 1 }), (c: KeyfoldClient) => c.messages.edit("t", "m", { body: 1 })]) {
+        const done = json({ id: "m", body: 1 });
+        const { client, calls } = scripted([thread, lost("ECONNRESET"), problem(503, {}, { "Retry-After": "0" }), new Response("<html>", { status: 504 }), done, problem(502), done]);
+        for (let i = 0; i < 2; i++) equal(data(await call(client)).id, "m");
+        const keys = calls.slice(1).map((c) => c.headers["Idempotency-Key"]!);
+        ok(keys.every((k) => /^[0-9a-f]{32}$/.test(k)), show(keys));
+        same(keys.map((k) => k === keys[0]), [true, true, true, true, false, false]);
+        equal(keys[4], keys[5]);
+        const stubborn = scripted([thread, lost()]);
+        ok((await failure(call(stubborn.client))) instanceof NetworkError, "another error");
+        equal(stubborn.calls.length, 1 + 4);
+        const late = scripted([thread, problem(503, {}, { "Retry-After": "31" })]);
+        refused(await call(late.client));
+        equal(late.calls.length, 2);
+        const wrong = scripted([thread, problem(500)]);
+        refused(await call(wrong.client));
+        equal(wrong.calls.length, 2);
+      }
     },
   },
   {

@@ -30,7 +30,7 @@ test("the README's samples run as printed", async (t) => {
       ["hand", given + client + keys + byHand],
       ["rotate", program("Rotate the key, by the server", client + keys)],
       ["here", program("Rotate the key, here", client + keys)],
-      ["threads", program("Threads and messages", client)],
+      ["threads", given + client + samples.get("Threads and messages")!.join("\n")],
     ]),
   );
   t.after(programs.remove);
@@ -49,5 +49,5 @@ test("the README's samples run as printed", async (t) => {
   assert.match(await programs.run("here", env(toBase64(second), third, "")), /^1\/2\n2\/2\n2 \[\]\n$/);
   const owner = createClient({ baseUrl: server.url, apiKey: server.api_key, cmekKey: third });
   for (const path of ["api-keys/stripe", "by/hand"]) assert.equal(data(await owner.secrets.get(vaultId, path)).value, "my-secret-value");
-  assert.match(await programs.run("threads", base), /text: 'hello'/);
+  assert.match(await programs.run("threads", base), /text: 'hello' \}\n1 messages are there\n1\n$/);
 });
