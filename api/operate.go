@@ -65,8 +65,8 @@ type RewrapDEKs struct {
 	ThreadIDs   []string `json:"thread_ids,omitzero"`
 	All         bool     `json:"all,omitzero"`
 	Parallelism int      `json:"parallelism,omitzero"` // is passed over
-	// Key material of 32 bytes, which becomes the primary version of the threads' KEK
-	// first; send it over TLS. It is refused where the key process's setting
+	// Key material, 64 hex digits, which first becomes the primary version of the
+	// threads' KEK; send it over TLS. It is refused where the key process's setting
 	// allow_kek_import is off, as it is but under keyfold dev, and where it is no
 	// fresh random key. The same call may be sent again.
 	NewKEKHex string `json:"new_kek_hex,omitzero"`

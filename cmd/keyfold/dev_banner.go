@@ -35,7 +35,8 @@ func (a *app) banner(d devFlags, dev devFile) error {
   Keys       %s
   API key    api_key in %s, readable by you alone; the commands below find it there
   Owner      %s, org %s on the enterprise plan
-  Open       anybody who reaches this address may sign up; calls are limited by --rate
+  Open       anybody who reaches this address may sign up; calls are limited by --rate, bodies to 4 MB;
+             retention is on; %s
   Stop       Ctrl-C; the data stays
 
 %s
@@ -47,7 +48,7 @@ Next, in another terminal in this directory:
   %s cmek enable VAULT_ID --cmek-key-file payments.key
   %s secret put VAULT_ID api-keys/stripe --cmek-key-file payments.key
   %s secret get VAULT_ID api-keys/stripe --cmek-key-file payments.key
-`, dev.URL, d.data, d.keysAt(), filepath.Join(d.data, devFileName), dev.Email, dev.OrgID, d.warning(), exposed(d.addr),
+`, dev.URL, d.data, d.keysAt(), filepath.Join(d.data, devFileName), dev.Email, dev.OrgID, d.imports(), d.warning(), exposed(d.addr),
 		next, keyfold, keyfold, keyfold, keyfold, keyfold)
 	return err
 }

@@ -47,6 +47,14 @@ func (d devFlags) keysAt() string {
 	return "external: the key process at " + d.kms
 }
 
+// imports says whether key material may be imported.
+func (d devFlags) imports() string {
+	if d.kms == allinone.Embedded || d.kms == external {
+		return "KEK import is allowed"
+	}
+	return "KEK import is the key process's to allow"
+}
+
 // warning says what trying it means.
 func (d devFlags) warning() string {
 	if d.encryption == "off" {

@@ -63,7 +63,7 @@ func startKMS(ctx context.Context, dir, socket string, out io.Writer, log *slog.
 			return nil, fmt.Errorf("%s could not make the keys in %s: %w", kmsProgram, dir, err)
 		}
 	}
-	serve := append([]string{"serve", "--endpoint", socket}, on...)
+	serve := append([]string{"serve", "--endpoint", socket, "--allow-kek-import"}, on...)
 	p := &keyProcess{
 		command: func(ctx context.Context) *exec.Cmd { return child(ctx, out, program, serve...) },
 		log:     log, first: make(chan error, 1), ended: make(chan struct{}),
