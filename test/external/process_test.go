@@ -158,11 +158,19 @@ func status(pid int) (state string, parent int) {
 // call makes one request and returns status and body; status 0 is an error of
 // the connection.
 func (s *server) call(method, path, body string) (int, string) {
+	return s.callOnce(method, path, body, "")
+}
+
+// callOnce is call with an idempotency key; "": none.
+func (s *server) callOnce(method, path, body, key string) (int, string) {
 	req, err := http.NewRequest(method, s.url+path, strings.NewReader(body))
 	if err != nil {
 		return 0, err.Error()
 	}
 	req.Header.Set("Authorization", "Bearer "+s.key)
+	if key != "" {
+		req.Header.Set("Idempotency-Key", key)
+	}
 	res, err := s.client.Do(req)
 	if err != nil {
 		return 0, err.Error()
