@@ -139,3 +139,25 @@ func TestABodyIsInNoStoreByteNoErrorAndNoLog(t *testing.T) {
 		t.Errorf("logged: %s", &logged)
 	}
 }
+
+// The record is no row that is sealed: what it says of who may is believed. Whoever
+// can write to the store needs no more than a key of any org.
+func TestWhoeverWritesToTheStoreNamesWhoMayReadAThread(t *testing.T) {
+	w := newWorld(t)
+	th := w.thread(t, owner, "")
+	w.say(t, th.ID, canary)
+	for who, edit := range map[access.Principal]func(*meta){
+		mate:     func(m *meta) { m.Parts = []participant{{ID: mate.ID, Part: access.Reader}} },
+		stranger: func(m *meta) { m.Org, m.Author = stranger.OrgID, stranger.ID },
+	} {
+		if _, err := w.ListMessages(t.Context(), who, th.ID, MessageQuery{}); err == nil {
+			t.Errorf("%s reads it as it is", who.ID)
+		}
+		before := w.get(t, layout.ThreadMeta(th.ID))
+		w.editMeta(t, th.ID, edit)
+		if got := w.list(t, who, th.ID, MessageQuery{}).Messages; len(got) != 1 || !bytes.Contains(got[0].Body, []byte(canary)) {
+			t.Errorf("%s reads %+v", who.ID, got)
+		}
+		w.overwrite(t, layout.ThreadMeta(th.ID), before)
+	}
+}
