@@ -23,11 +23,17 @@ writes the newest versions of the messages that are there, and nothing else.
 "message import" reads both forms.`,
 		Args: cobra.ExactArgs(1),
 		RunE: a.calls(func(ctx context.Context, c *client.Client, args []string) error {
+			one := func() {} // message was written
+			if out != "" {
+				bar := a.Bar(-1, "exporting")
+				defer bar.End()
+				one = bar.Add
+			}
 			err := a.writeOut(ctx, out, func(ctx context.Context, w io.Writer) error {
 				if newest {
-					return export(ctx, c, args[0], w)
+					return export(ctx, c, args[0], w, one)
 				}
-				return exportAll(ctx, c, args[0], w)
+				return exportAll(ctx, c, args[0], w, one)
 			})
 			return onNotFound(err, listThreads)
 		}),
@@ -39,7 +45,7 @@ writes the newest versions of the messages that are there, and nothing else.
 }
 
 // exportAll writes the form that readExport reads: that of GET /v1/threads/{thread}/export.
-func exportAll(ctx context.Context, c *client.Client, threadID string, w io.Writer) error {
+func exportAll(ctx context.Context, c *client.Client, threadID string, w io.Writer, one func()) error {
 	b := bufio.NewWriterSize(w, 64<<10)
 	end, last := api.ThreadExportLine{End: true}, ""
 	write := func(l api.ThreadExportLine) error {
@@ -55,6 +61,7 @@ func exportAll(ctx context.Context, c *client.Client, threadID string, w io.Writ
 		}
 		if m.ID != last {
 			end.Messages, last = end.Messages+1, m.ID
+			one()
 		}
 		if err := write(exportLine(m)); err != nil {
 			return err
@@ -74,7 +81,7 @@ func exportLine(m api.Message) api.ThreadExportLine {
 }
 
 // export writes the thread's messages in the form that readLines reads.
-func export(ctx context.Context, c *client.Client, threadID string, w io.Writer) error {
+func export(ctx context.Context, c *client.Client, threadID string, w io.Writer, one func()) error {
 	b := bufio.NewWriterSize(w, 64<<10)
 	for m, err := range c.Messages(ctx, threadID, "") {
 		if err != nil {
@@ -89,6 +96,7 @@ func export(ctx context.Context, c *client.Client, threadID string, w io.Writer)
 		if _, err := b.Write(append(line, '\n')); err != nil {
 			return err
 		}
+		one()
 	}
 	return b.Flush()
 }

@@ -92,11 +92,11 @@ func (a *App) Follow(ctx context.Context, what string, poll func() (done, total 
 // else not at all.
 type Bar struct{ bar *progressbar.ProgressBar }
 
-// Bar returns the bar of work that has total parts.
+// Bar returns the bar of work that has total parts; -1: nobody knows how many.
 func (a *App) Bar(total int, what string) Bar {
 	return Bar{progressbar.NewOptions(total, progressbar.OptionSetVisibility(IsTerminal(a.Err) && !a.JSON),
 		progressbar.OptionSetWriter(a.Err), progressbar.OptionSetDescription(what),
-		progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(),
+		progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(), progressbar.OptionSetSpinnerChangeInterval(0),
 		progressbar.OptionEnableColorCodes(false))}
 }
 
