@@ -36,7 +36,7 @@ func TestAPreviewSaysWhatARunPurges(t *testing.T) {
 		w := newWorldOn(mem)
 		var threads []*life
 		for range rapid.IntRange(1, 5).Draw(r, "threads") {
-			threads = append(threads, w.live(t, r))
+			threads = append(threads, w.past(t, r))
 		}
 		told := map[string]string{}
 		for _, org := range orgs {
@@ -77,8 +77,8 @@ type life struct {
 	messages map[string]int64 // by ID; when each was deleted, 0: it was not
 }
 
-// live makes a thread of some org, with a past.
-func (w *world) live(t *testing.T, r *rapid.T) *life {
+// past makes a thread of some org, with a past.
+func (w *world) past(t *testing.T, r *rapid.T) *life {
 	yes := func(what string) bool { return rapid.Bool().Draw(r, what) }
 	later := func() { w.pass(time.Duration(rapid.IntRange(0, 2).Draw(r, "days"))*day + time.Second) }
 	org := rapid.SampledFrom(orgs).Draw(r, "org")

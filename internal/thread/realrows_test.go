@@ -1,10 +1,6 @@
 package thread
 
 import (
-	"bytes"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -58,17 +54,7 @@ func TestWhatBecameOfMessagesIsReadableAfterARestart(t *testing.T) {
 		t.Error(diff)
 	}
 	s.close()
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		if bytes.Contains(data, []byte(canary)) {
-			t.Errorf("%s holds the canary", path)
-		}
-		return err
-	})
-	if err != nil {
-		t.Error(err)
+	if files := filesWith(t, dir, canary); len(files) > 0 {
+		t.Errorf("%q hold the canary", files)
 	}
 }
