@@ -113,3 +113,11 @@ func (c *Call) giveRoom() {
 	}
 	c.mux.shares.give(c.mux.large, c.Principal.OrgID, c.taken)
 }
+
+// roomFor takes room for n bytes that the client has yet to read, from his org's
+// share, until give is called.
+func (c *Call) roomFor(n int64) (give func(), err error) {
+	org := c.Principal.OrgID
+	room, err := c.mux.answers.take(c.mux.unread, org, n)
+	return func() { c.mux.answers.give(c.mux.unread, org, room) }, err
+}

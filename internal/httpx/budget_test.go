@@ -3,6 +3,7 @@ package httpx
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -103,6 +104,11 @@ func TestLargeAnswersThatNobodyReadsAreFew(t *testing.T) {
 	}
 	m.routes.add(&Row{Method: "GET", Pattern: "/much", Handler: send})
 	m.routes.add(&Row{Method: "POST", Pattern: "/much", Handler: send})
+	m.routes.add(&Row{Method: "GET", Pattern: "/lines", Room: 2 * smallBody, Handler: Stream(JSON, func(context.Context, *Call, io.Writer) error { return nil })})
+	m.routes.add(&Row{Method: "GET", Pattern: "/events", Handler: Events(func(_ context.Context, _ *Call, out *EventStream) error {
+		out.Add("1", "much", make([]byte, smallBody))
+		return out.Flush()
+	})})
 	m.routes.add(&Row{Method: "GET", Pattern: "/ours", Who: Public, Handler: send})
 	m.unread = newBudget(4 * smallBody)
 	reached, free, done := make(chan struct{}), make(chan struct{}), make(chan int)
@@ -118,6 +124,12 @@ func TestLargeAnswersThatNobodyReadsAreFew(t *testing.T) {
 	if w := do(m, "GET", "/much", ""); w.Code != 503 || w.Header().Get("Retry-After") == "" {
 		t.Errorf("a second one: %d %v", w.Code, w.Header())
 	}
+	if w := do(m, "GET", "/lines", ""); w.Code != 503 {
+		t.Errorf("lines: %d", w.Code)
+	}
+	if w := do(m, "GET", "/events", ""); w.Body.Len() > 0 {
+		t.Errorf("%d bytes of events", w.Body.Len())
+	}
 	for _, call := range []string{"POST /much", "GET /ours", "GET /things/7"} { // took effect, is everybody's, is small
 		method, path, _ := strings.Cut(call, " ")
 		if w := do(m, method, path, ""); w.Code != 200 {
@@ -128,7 +140,9 @@ func TestLargeAnswersThatNobodyReadsAreFew(t *testing.T) {
 	if status := <-done; status != 200 || m.unread.left.Load() != 4*smallBody {
 		t.Errorf("%d, %d bytes of room left of %d", status, m.unread.left.Load(), 4*smallBody)
 	}
-	if w := do(m, "GET", "/much", ""); w.Code != 200 {
-		t.Errorf("with room again: %d", w.Code)
+	for _, path := range []string{"/much", "/lines", "/events"} {
+		if w := do(m, "GET", path, ""); w.Code != 200 || path != "/lines" && w.Body.Len() < smallBody || m.unread.left.Load() != 4*smallBody {
+			t.Errorf("%s with room again: %d, %d bytes", path, w.Code, w.Body.Len())
+		}
 	}
 }

@@ -113,12 +113,18 @@ func (s *EventStream) field(name, value string) {
 	s.buf.WriteByte('\n')
 }
 
-// Flush sends what was added. Its error is a client that does not take it.
+// Flush sends what was added. Its error is a client that does not take it, or that
+// there is no room for more that clients have yet to take: this one comes again.
 func (s *EventStream) Flush() error {
 	s.begin()
+	give, err := s.call.roomFor(int64(s.buf.Len()))
+	if err != nil {
+		return err
+	}
+	defer give()
 	rc := http.NewResponseController(s.call.w)
 	_ = rc.SetWriteDeadline(time.Now().Add(streamPace)) // a writer without deadlines is a test's
-	_, err := s.call.w.Write(s.buf.Bytes())
+	_, err = s.call.w.Write(s.buf.Bytes())
 	if err == nil {
 		err = rc.Flush()
 	}

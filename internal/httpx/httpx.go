@@ -57,6 +57,9 @@ type Row struct {
 	// Strict refuses members that the call's type does not have; otherwise they
 	// are passed over.
 	Strict bool
+	// Room is what the handler of a Stream may hold, in bytes, until its client has
+	// read; it counts as a large answer of that size. 0: little.
+	Room int64
 	// Timeout bounds first the arrival of the body (408; on a Public row it is 5 s
 	// at most), then the handler's work (503). 0: DefaultTimeout.
 	Timeout time.Duration
@@ -202,6 +205,11 @@ func (m *Mux) serve(c *Call) error {
 	if err := c.keyHere(ctx); err != nil {
 		return c.named(ctx, err)
 	}
+	give, err := c.roomFor(c.row.Room)
+	if err != nil {
+		return c.named(ctx, err)
+	}
+	defer give()
 	return c.named(ctx, c.row.Handler(ctx, c))
 }
 

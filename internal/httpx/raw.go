@@ -54,13 +54,12 @@ func (c *Call) freeRoom() {
 // clients who do not read would fill the memory: where there is none it is 503.
 func (c *Call) Send(status int, contentType ContentType, body []byte) {
 	if c.readsMuch(len(body)) {
-		org := c.Principal.OrgID
-		room, err := c.mux.answers.take(c.mux.unread, org, int64(len(body)))
+		give, err := c.roomFor(int64(len(body)))
 		if err != nil {
 			c.fail(err)
 			return
 		}
-		defer c.mux.answers.give(c.mux.unread, org, room)
+		defer give()
 	}
 	c.status, c.sent = status, body
 	h := c.w.Header()

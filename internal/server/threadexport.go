@@ -20,7 +20,7 @@ const maxImport = 2*thread.MaxBody + maxSmall
 
 func (h transfer) rows() []httpx.Row {
 	return []httpx.Row{
-		{Method: "GET", Pattern: "/v1/threads/{thread}/export", Keys: true, Timeout: time.Hour, Handler: httpx.Stream(jsonLines, h.export)},
+		{Method: "GET", Pattern: "/v1/threads/{thread}/export", Keys: true, Room: 4 * thread.MaxBody, Timeout: time.Hour, Handler: httpx.Stream(jsonLines, h.export)},
 		{Method: "POST", Pattern: "/v1/threads/{thread}/import", Keys: true, MaxBody: maxImport, Lines: true, Timeout: 2 * time.Minute, Handler: httpx.NoBody(http.StatusOK, h.bring)},
 	}
 }

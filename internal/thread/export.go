@@ -22,6 +22,10 @@ import (
 // the last has the reactions. The last line counts the messages: without it the
 // export was cut off. A line break between the tokens of a body becomes a space.
 
+// exportBytes is the size, in bytes, of a page of an export: it is in the memory for
+// as long as its reader takes.
+const exportBytes = MaxBody
+
 // Export writes a thread with all versions and what was deleted, page by page: each is
 // decided on, and recorded, as a call of ListMessages is. What is posted meanwhile is
 // in it. Errors: those of ListMessages, and out's.
@@ -32,7 +36,7 @@ func (s *Service) Export(ctx context.Context, p access.Principal, threadID strin
 		if err != nil {
 			return err
 		}
-		recs, err := s.scan(ctx, m.ID, true, span{from: from, limit: MaxPage, bytes: maxPageBytes})
+		recs, err := s.scan(ctx, m.ID, true, span{from: from, limit: MaxPage, bytes: exportBytes})
 		if err != nil {
 			return err
 		}
@@ -83,7 +87,7 @@ func (s *Service) exportPast(ctx context.Context, p access.Principal, threadID, 
 			return err
 		}
 		rng := store.Range{Start: pastRow(messageID, done+1).key(m.ID), End: pastRow(messageID, newest).key(m.ID)}
-		recs, err := s.store.Scan(ctx, rng, store.ScanOptions{Limit: MaxPage, MaxBytes: maxPageBytes})
+		recs, err := s.store.Scan(ctx, rng, store.ScanOptions{Limit: MaxPage, MaxBytes: exportBytes})
 		if err != nil {
 			return store.Fault(err)
 		}
