@@ -38,7 +38,10 @@ func (w *purger) remove(ctx context.Context, m meta) (done bool, err error) {
 	if w.dry {
 		return true, nil
 	}
-	if err := w.shred(ctx, m); err != nil {
+	if err := w.shred(ctx, m); errors.Is(err, fault.Forbidden) { // until its operator allows it: that holds up no other thread
+		w.failed = append(w.failed, "thread "+m.ID+", whose DEK the KMS does not let this server destroy: give it the role admin there")
+		return true, nil
+	} else if err != nil {
 		return false, err
 	}
 	rng := store.Prefix(layout.ThreadRow(m.ID, ""))
