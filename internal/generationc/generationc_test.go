@@ -191,6 +191,30 @@ func TestABodyIsAnyJSONAndComesBackToTheByte(t *testing.T) {
 	w.send(over, 413)
 }
 
+// Its clients send no Idempotency-Key, but what stands before them may.
+func TestAPostAndAnEditThatAreSentAgainAreMadeOnce(t *testing.T) {
+	w := newWorld(t)
+	c := w.browser("u")
+	key := c.createThread("t")
+	again := func(method, path, body, once string, want int) (of struct{ Key string }) {
+		r := request{method: method, path: path, body: body, header: append([]string{"Idempotency-Key", once}, c.header...)}
+		w.decode(w.send(r, want), &of)
+		return of
+	}
+	m := again("POST", messagesPath(key), `{"body":1}`, "p", 202)
+	if got := again("POST", messagesPath(key), `{"body":1}`, "p", 202); got != m {
+		t.Errorf("%v, %v", m, got)
+	}
+	again("POST", messagesPath(key), `{"body":2}`, "p", 409)
+	again("POST", messagesPath(key), `{"body":2}`, "ü", 400)
+	for range 2 {
+		again("PUT", messagePath(key, m.Key), `{"body":3}`, "e", 202)
+	}
+	if n := strings.Count(w.send(request{method: "GET", path: "/v1" + strings.TrimPrefix(messagePath(key, m.Key), "/frontend/v1") + "/versions", header: c.header}, 200).body, `"body"`); n != 2 {
+		t.Errorf("%d versions", n)
+	}
+}
+
 // before is a place before a message and after all that were posted earlier.
 func before(key string) string {
 	ts, _, _ := strings.Cut(key, "-")

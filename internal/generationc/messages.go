@@ -15,7 +15,11 @@ import (
 type messages struct{ service *thread.Service }
 
 func (h messages) post(ctx context.Context, c *httpx.Call, req posted) (keyOf, error) {
-	text, err := h.service.Post(ctx, c.Principal, c.Param("thread"), api.PostMessage{Body: req.Body})
+	once, err := c.Guard("Idempotency-Key")
+	if err != nil {
+		return keyOf{}, err
+	}
+	text, err := h.service.PostWith(ctx, c.Principal, c.Param("thread"), api.PostMessage{Body: req.Body}, thread.PostOptions{IdempotencyKey: once})
 	if err != nil {
 		return keyOf{}, err
 	}
@@ -80,7 +84,11 @@ func (h messages) edit(ctx context.Context, c *httpx.Call, req posted) (keyOf, e
 	if req.Body == nil {
 		req.Body = stdjson.RawMessage("null") // a body that no message has, where none would keep the one that is there
 	}
-	_, err := h.service.EditMessage(ctx, c.Principal, c.Param("thread"), c.Param("message"), api.EditMessage{Body: req.Body})
+	once, err := c.Guard("Idempotency-Key")
+	if err != nil {
+		return keyOf{}, err
+	}
+	_, err = h.service.EditWith(ctx, c.Principal, c.Param("thread"), c.Param("message"), api.EditMessage{Body: req.Body}, thread.PostOptions{IdempotencyKey: once})
 	return keyOf{c.Param("message")}, err
 }
 
