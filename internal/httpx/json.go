@@ -126,6 +126,8 @@ func jsonFault(err error) error {
 			return fault.New(fault.Invalid, "the JSON of the body ends too early%s; send all of it", member(e.JSONPointer))
 		case errors.Is(e.Err, jsontext.ErrDuplicateName):
 			return fault.New(fault.Invalid, "the body names a member twice%s; name it once", member(e.JSONPointer))
+		case e.Err != nil && e.Err.Error() == "exceeded max depth": // which package jsontext does not name
+			return fault.New(fault.Invalid, "the JSON of the body is nested too deep%s; flatten it, or send it as a string", member(e.JSONPointer))
 		}
 		return fault.New(fault.Invalid, "the body is not valid JSON in UTF-8 at byte %d%s; mend it there", e.ByteOffset, member(e.JSONPointer))
 	}
