@@ -60,6 +60,7 @@ type Store struct {
 	dir     string // of its files
 	fs      vfs.FS
 
+	oneScrub  sync.Mutex   // held by a call of Scrub
 	fresh     atomic.Bool  // no file of an old log is used again; see logFS
 	scrubbing atomic.Bool  // no value goes to a blob file; see scrub.go
 	snapshots atomic.Int64 // open ones

@@ -44,7 +44,8 @@ import (
 
 var _ store.Scrubber = (*Store)(nil)
 
-// Scrub is [store.Scrubber].Scrub. It is fault.Unavailable while a Snapshot is open, too.
+// Scrub is [store.Scrubber].Scrub. It is fault.Unavailable while a Snapshot is open, and
+// while another call is under way: what ends one of them must not end what the other needs.
 func (s *Store) Scrub(ctx context.Context, state string) (next string, err error) {
 	if err := s.enter(ctx); err != nil {
 		return state, err
@@ -53,6 +54,10 @@ func (s *Store) Scrub(ctx context.Context, state string) (next string, err error
 	if s.snapshots.Load() > 0 {
 		return state, fault.New(fault.Unavailable, "the store is being copied, and what was overwritten stays until that is done; try again")
 	}
+	if !s.oneScrub.TryLock() {
+		return state, fault.New(fault.Unavailable, "the files of the store are being scrubbed already; try again")
+	}
+	defer s.oneScrub.Unlock()
 	s.scrubbing.Store(true)
 	if state == "" {
 		m, err := s.renewLogs(ctx)

@@ -282,6 +282,20 @@ func TestAScrubWaitsForWhoReadsAnOldTable(t *testing.T) {
 	}
 }
 
+// Of two calls at once the one that ends first would have files of old logs used again
+// under the other.
+func TestACallOfScrubWaitsForAnother(t *testing.T) {
+	s := open(t, t.TempDir(), Options{})
+	s.oneScrub.Lock()
+	for _, state := range []string{"", "7-9"} {
+		if next, err := s.Scrub(t.Context(), state); !errors.Is(err, fault.Unavailable) || next != state {
+			t.Errorf("meanwhile %q comes to %q, %v", state, next, err)
+		}
+	}
+	s.oneScrub.Unlock()
+	scrub(t, s)
+}
+
 func TestAScrubTakesNoStateButItsOwn(t *testing.T) {
 	s := open(t, t.TempDir(), Options{})
 	defer s.Close()
