@@ -42,7 +42,7 @@ func TestBodiesAreHeldToTheirShape(t *testing.T) {
 		{"deep", "/things", `{"free":` + strings.Repeat("[", 990), 400, "too early"},
 		{"long", "/things", long, 413, "1000 bytes"},
 		{"optional, none", "/maybe", ``, 200, `{"name":"","n":0,"free":null}`},
-		{"too deep", "/large", `{"free":` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000) + `}`, 400, `nested too deep (member \"free\")`},
+		{"too deep", "/large", `{"free":` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000) + `}`, 400, "nested too deep"},
 		{"optional, wrong", "/maybe", `{`, 400, "too early"},
 		{"free form", "/free", `{"free": {"a": 1,  "a":"\u0041", "é":[1e3]} }`, 200, `{"a": 1,  "a":"\u0041", "é":[1e3]}`},
 		{"free form keeps null", "/free", `{"free":null}`, 200, `null`},
