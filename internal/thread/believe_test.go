@@ -115,3 +115,14 @@ func TestAServerThatDoesNotEncryptDoesNotSayThatAllIsEncrypted(t *testing.T) {
 		t.Errorf("%v, told %d times", err, told)
 	}
 }
+
+// A row in clear is told by the ID of its message alone: in another one's place it is
+// damaged.
+func TestARowInClearIsNoOtherMessages(t *testing.T) {
+	x := newPlain(t, 2)
+	for _, s := range []*Service{x.plainServer(), x.another()} {
+		x.overwrite(t, newestRow(x.ids[0]).key(x.thread), x.get(t, newestRow(x.ids[1]).key(x.thread)))
+		wantCode(t, second(s.GetMessage(t.Context(), owner, x.thread, x.ids[0])), fault.Damaged)
+		wantCode(t, second(s.ListMessages(t.Context(), owner, x.thread, MessageQuery{})), fault.Damaged)
+	}
+}

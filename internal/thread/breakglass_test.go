@@ -12,8 +12,8 @@ import (
 	"github.com/keyfold/keyfold/internal/kmsapi"
 )
 
-// twinBreakGlass opens with the keys of a twinKMS, which it asks behind the
-// back of what makes that one fail.
+// twinBreakGlass opens all items of a read with the one key of a twinKMS that the
+// read names, which it asks behind the back of what makes that one fail.
 type twinBreakGlass struct {
 	kms   *twinKMS
 	reads []OfflineRead
@@ -27,11 +27,11 @@ func (b *twinBreakGlass) OpenOffline(_ context.Context, r OfflineRead) ([]kmsapi
 		return nil, b.fail
 	}
 	out := make([]kmsapi.DecryptResult, len(r.Items))
+	key, err := b.kms.key(r.DEK.KeyID)
+	if err != nil {
+		return nil, err
+	}
 	for i, item := range r.Items {
-		key, err := b.kms.key(item.KeyID)
-		if err != nil {
-			return nil, err
-		}
 		out[i].Plaintext, out[i].Err = key.Open(item.Ciphertext, item.AAD)
 	}
 	if b.one != nil {

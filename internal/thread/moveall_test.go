@@ -2,6 +2,7 @@ package thread
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -143,35 +144,44 @@ func TestAJobOfThreadsInClearLeavesTheOthersAlone(t *testing.T) {
 	}
 }
 
-// TestACancelledRotationOfAllThreadsLeavesNoDEKThatNobodyNames kills the server at
-// every commit, which takes effect, and cancels the job before anybody resumes it:
-// the DEK of a thread that arrived with that commit is destroyed by the cancel.
-func TestACancelledRotationOfAllThreadsLeavesNoDEKThatNobodyNames(t *testing.T) {
-	for at := 2; at < 12; at++ {
-		x, _ := newFleet(t, 4)
-		x.rotateAll(&storetest.DyingStore{Store: x.store, At: at, Takes: true}, RotateAllArgs{})
-		_, jobs := x.process(x.store)
-		all, err := jobs.List(t.Context())
-		x.must(err)
-		_, err = jobs.Cancel(t.Context(), all[0].ID)
-		x.must(err)
-		jobs.Close()
-		named := map[string]bool{}
-		for id, rec, err := x.threadAfter(t.Context(), ""); id != ""; id, rec, err = x.threadAfter(t.Context(), id) {
+// TestACancelledRotationLeavesNoDEKThatNobodyNames kills the server at every commit,
+// which takes effect, and cancels the job before anybody resumes it: the DEK of a
+// thread that arrived with that commit is destroyed by the cancel.
+func TestACancelledRotationLeavesNoDEKThatNobodyNames(t *testing.T) {
+	for name, rotate := range map[string]func(x *shift, at int){
+		"of all": func(x *shift, at int) {
+			x.rotateAll(&storetest.DyingStore{Store: x.store, At: at, Takes: true}, RotateAllArgs{})
+		},
+		"of one": func(x *shift, at int) { x.live(at, true) },
+	} {
+		for at := 2; at < 12; at++ {
+			x, _ := newFleet(t, 4)
+			rotate(x, at) // in a process that dies
+			_, jobs := x.process(x.store)
+			all, err := jobs.List(t.Context())
 			x.must(err)
-			m := decodeAs[meta](t, rec.Value)
-			named[m.KMS.KeyID] = true
-			if m.Moving != nil {
-				named[m.Moving.Old.KeyID] = true
-			}
-			if !x.kms.has(m.KMS.KeyID) || m.Moving != nil && !x.kms.has(m.Moving.Old.KeyID) {
-				t.Errorf("commit %d: thread %s has lost a DEK", at, id)
+			x.must(second(jobs.Cancel(t.Context(), all[0].ID)))
+			jobs.Close()
+			x.namesItsDEKs(fmt.Sprint(name, ", commit ", at))
+		}
+	}
+}
+
+// namesItsDEKs fails unless the KMS has the DEKs that threads name, and no other.
+func (x *shift) namesItsDEKs(when string) {
+	x.t.Helper()
+	named := map[string]bool{}
+	for id, rec, err := x.threadAfter(x.t.Context(), ""); id != ""; id, rec, err = x.threadAfter(x.t.Context(), id) {
+		x.must(err)
+		for _, key := range decodeAs[meta](x.t, rec.Value).deks() {
+			if named[key] = true; !x.kms.has(key) {
+				x.t.Errorf("%s: thread %s has lost a DEK", when, id)
 			}
 		}
-		for key := range x.kms.keys {
-			if !named[key] {
-				t.Errorf("commit %d: nobody names %s", at, key)
-			}
+	}
+	for key := range x.kms.keys {
+		if !named[key] {
+			x.t.Errorf("%s: nobody names %s", when, key)
 		}
 	}
 }

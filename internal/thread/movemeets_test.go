@@ -41,24 +41,36 @@ func TestTheNewKeyServesNewWritesAtOnce(t *testing.T) {
 // A message whose post has read the thread before the beginning, and is stored
 // before it, is newer than Last and under the old DEK.
 func TestAMessageStoredBetweenTheReadingOfLastAndTheBeginningIsMoved(t *testing.T) {
-	x := newShift(t, 30)
-	old := x.meta().KMS.KeyID
-	posted := false
-	x.kms.creating = func(*kmsapi.CreateDEKResult) {
-		if !posted {
-			posted = true
-			x.ids = append(x.ids, x.say(t, x.thread, "between"))
-			x.edit(x.Service, 30, "between, edited")
+	for name, rotate := range map[string]func(*shift) job.Job{
+		"begun by a request": (*shift).rotate,
+		"begun by its job":   func(x *shift) job.Job { return x.rotateAll(x.store, RotateAllArgs{}) },
+	} {
+		x := newShift(t, 30)
+		old := x.meta().KMS.KeyID
+		var before map[string]string
+		x.kms.creating = func(*kmsapi.CreateDEKResult) {
+			if before == nil {
+				x.ids = append(x.ids, x.say(t, x.thread, "between"))
+				x.edit(x.Service, 30, "between, edited")
+				before = x.everything(x.Service)
+			}
 		}
+		x.store.afterCommit = func() error {
+			if m := x.meta(); m.Moving != nil {
+				x.store.afterCommit = nil
+				if m.Moving.Last >= x.ids[30] || !slices.Contains(x.rows()[old], newestRow(x.ids[30])) {
+					t.Errorf("%s: Last is %s, the message %s", name, m.Moving.Last, x.ids[30])
+				}
+			}
+			return nil
+		}
+		x.completed(rotate(x))
+		if x.store.afterCommit != nil {
+			t.Errorf("%s: it was not begun", name)
+		}
+		x.arrived(old)
+		x.same(before)
 	}
-	m := x.begin()
-	if m.Moving.Last >= x.ids[30] || !slices.Contains(x.rows()[old], newestRow(x.ids[30])) {
-		t.Fatalf("Last is %s, the message %s", m.Moving.Last, x.ids[30])
-	}
-	before := x.everything(x.Service)
-	x.completed(x.rotate())
-	x.arrived(old)
-	x.same(before)
 }
 
 // TestAReaderMayBeAsOldAsHeLikes lets a whole rotation, or two, come between any

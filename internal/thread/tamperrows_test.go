@@ -11,6 +11,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
 )
 
 // rowsOfAllKinds makes a thread with rows of all kinds, of several messages, and
@@ -98,6 +99,28 @@ func TestARowOpensInItsOwnPlaceAlone(t *testing.T) {
 	if after := w.dump(t); len(after) != len(before) {
 		t.Errorf("%d records, were %d", len(after), len(before))
 	}
+}
+
+// What a message had before it was deleted does not open in the place of what the
+// deletion left, nor that in the place of a message that is there.
+func TestARowOfBeforeADeletionDoesNotUndoIt(t *testing.T) {
+	w := newWorld(t)
+	th := w.thread(t, owner, "t")
+	id := w.say(t, th.ID, canary)
+	w.react(t, owner, th.ID, id, "+")
+	newest, deleted := newestRow(id).key(th.ID), deletedRow(id).key(th.ID)
+	before := [][]byte{w.get(t, newest), w.get(t, reactionsRow(id).key(th.ID))}
+	w.unsay(t, th.ID, id)
+	gone := w.get(t, deleted)
+	for _, row := range before {
+		w.overwrite(t, deleted, row)
+		w.closed(t, "a row of before", deleted)
+	}
+	var b store.Batch
+	b.Delete(deleted)
+	b.Put(newest, gone)
+	w.commitAll(t, b)
+	w.closed(t, "what the deletion left", newest)
 }
 
 func TestAFlippedOrCutOffRowOfAnyKindDoesNotOpen(t *testing.T) {
