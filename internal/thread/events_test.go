@@ -522,3 +522,24 @@ func TestNobodyMissesAPostWhileOthersComeAndGo(t *testing.T) {
 		}
 	}
 }
+
+// A poll that read the store and then was slow tells what another poll has made the
+// feed forget meanwhile: that is no news, or who began to follow since would get it.
+func TestASlowPollTellsNothingTwice(t *testing.T) {
+	var h hub
+	f := h.join("t", func(context.Context) {})
+	defer h.leave("t")
+	c := change{changeAt(5), changeCreated, changeAt(1)}
+	h.found("t", changeAt(4), nil)
+	h.found("t", changeAt(4), []change{c})
+	end := h.end(f)
+	h.found("t", changeAt(6), nil)
+	h.found("t", changeAt(4), []change{c})
+	if end != 1 || h.end(f) != end {
+		t.Errorf("%d changes are news, and then %d", end, h.end(f))
+	}
+	h.tell("t", change{changeAt(3), changeCreated, changeAt(2)}) // a commit of this server that took long
+	if h.end(f) != end+1 {
+		t.Error("a change of this server is no news")
+	}
+}

@@ -24,6 +24,7 @@ type feed struct {
 	gone      int                 // changes that were before log[0]
 	known     map[string]struct{} // IDs of all that a poll can find
 	polled    bool                // known holds what was there when it began
+	since     string              // ID: what was found from before it is forgotten, and no news
 	news      chan struct{}       // closed by the next change; nil: nobody waits
 }
 
@@ -70,7 +71,8 @@ func (h *hub) tell(threadID string, c change) {
 }
 
 // found takes what a poll read: all changes from an ID on. What was there before
-// the first one is not news.
+// the first one is not news. Of two polls that meet the later one may be the first to
+// tell; what it made the feed forget does not come again with the other.
 func (h *hub) found(threadID, from string, changes []change) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -79,14 +81,16 @@ func (h *hub) found(threadID, from string, changes []change) {
 		return
 	}
 	for _, c := range changes {
-		if f.polled {
+		switch {
+		case c.ID < f.since:
+		case f.polled:
 			f.add(c)
-		} else {
+		default:
 			f.know(c.ID)
 		}
 	}
-	f.polled = true
-	f.forget(from)
+	f.polled, f.since = true, max(f.since, from)
+	f.forget(f.since)
 }
 
 // threads are those that are followed.
