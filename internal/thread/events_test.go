@@ -165,6 +165,11 @@ func TestWhatAnotherServerCommitsArrives(t *testing.T) {
 			}
 			time.Sleep(3 * pollEvery)
 			synctest.Wait()
+			select {
+			case <-f.News():
+				t.Errorf("%s: a poll that finds nothing new wakes who follows", what)
+			default:
+			}
 			if got := next(t, f); len(got) != 0 {
 				t.Errorf("%s: again %v", what, idsOf(got))
 			}

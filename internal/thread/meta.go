@@ -60,7 +60,8 @@ type hold struct {
 // key and it moves no more.
 type purging struct {
 	Since int64    `json:"since"`
-	DEKs  []string `json:"deks,omitzero"` // key IDs
+	DEKs  []string `json:"deks,omitzero"`  // key IDs
+	Clear bool     `json:"clear,omitzero"` // rows may lie in clear
 }
 
 // kmsMeta names the thread's DEK. WrappedDEK is a copy for recovery; the KMS

@@ -93,7 +93,6 @@ func (s *Service) begun(ctx context.Context, b *store.Batch, m meta) (meta, erro
 	if err != nil {
 		return m, err
 	}
-	b.Delete(layout.ThreadRow(m.ID, cursorName))
 	m.Moving = &moving{Old: m.KMS, Last: last}
 	m.KMS, m.Plain = dek, false
 	return m, nil

@@ -12,6 +12,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/layout"
 )
 
 // More people: of the owner's org but for the last.
@@ -189,6 +190,9 @@ func TestWhoIsRemovedHasNoWayToTheThread(t *testing.T) {
 			if page, err := w.List(t.Context(), p, q); err != nil || len(page.Threads) != 0 {
 				t.Errorf("%s: %+v: %+v, %v", p.Kind, q, page, err)
 			}
+		}
+		if left := w.rowsOf(t, layout.OrgThreads(p.OrgID, p.ID)); len(left) > 0 {
+			t.Errorf("%s: left in the index are %q", p.Kind, left)
 		}
 		<-f.News()
 		if _, err := f.Next(t.Context(), p); !errors.Is(err, fault.Forbidden) {

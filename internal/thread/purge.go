@@ -70,10 +70,9 @@ const (
 // # What lay there in clear
 //
 // Of rows that are encrypted the store's files keep nothing that opens without a DEK.
-// Of a thread that may have rows in clear the batch that marks it, or that takes a
-// message from it, leaves a note. When all orgs are done, and with them each thread
-// that is marked, a run that finds the note has the store's files scrubbed, and then
-// takes the note away: so a run that is cancelled or crashes owes that to the next.
+// A batch that takes rows from a thread that may have some in clear leaves a note. A
+// run that finds the note when all orgs are done has the store's files scrubbed, and
+// then takes the note away: so a run that is cancelled or crashes owes that to the next.
 func (s *Service) PurgeKind() job.Kind {
 	return job.Kind{
 		Name: PurgeJob,

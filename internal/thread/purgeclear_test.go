@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/job"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store/pebblestore"
 	"github.com/keyfold/keyfold/internal/store/storetest"
@@ -111,6 +112,29 @@ func (x *shift) diePurging(at int, takes bool) (files *scrubStore, died bool) {
 	x.must(r.Resume(x.t.Context()))
 	await(x.t, r, j.ID)
 	return files, dying.Dead()
+}
+
+// A thread that is marked in one run and removed in a later one is scrubbed after then.
+func TestAScrubComesAfterTheRowsHoweverLateTheyGo(t *testing.T) {
+	x := newPlain(t, 6)
+	x.must(second(x.BeginEncrypting(t.Context(), nil)))
+	files := &scrubStore{Store: x.store, x: x}
+	kms := &forbidding{x.kms, x.meta().KMS.KeyID}
+	x.drop(t, x.thread)
+	x.keep(t, boss, 1, 0)
+	x.pass(2 * day)
+	for _, want := range []int{0, 3} {
+		s := New(Config{Store: files, KMS: kms, Gate: x.asked, Now: x.now})
+		r := job.New(job.Config{Store: x.store, Kinds: []job.Kind{s.PurgeKind()}, Holder: "test"})
+		j, err := s.StartPurge(t.Context(), r)
+		x.must(err)
+		await(t, r, j.ID)
+		r.Close()
+		if len(files.calls) != want || want > 0 && len(files.inClear) > 0 {
+			t.Errorf("scrubs began at %q, with %q in clear", files.calls, files.inClear)
+		}
+		kms.keyID = ""
+	}
 }
 
 func TestAScrubThatHasToWaitIsTriedAgain(t *testing.T) {

@@ -37,7 +37,9 @@ func TestAPurgeThatMayNotDestroyADEKGoesOnWithTheOtherThreads(t *testing.T) {
 	w.keep(t, boss, 1, 0)
 	w.pass(2 * day)
 	rows := func() (out []string) {
-		return slices.DeleteFunc(w.rowsOf(t, kept), func(key string) bool { return !strings.HasPrefix(key, "thread:") || strings.Contains(key, ":change:") || strings.Contains(key, ":sent:") })
+		return slices.DeleteFunc(w.rowsOf(t, kept), func(key string) bool {
+			return !strings.HasPrefix(key, "thread:") || strings.Contains(key, ":change:") || strings.Contains(key, ":sent:")
+		})
 	}
 	before := rows()
 	run := func() job.Job {

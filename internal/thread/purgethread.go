@@ -17,8 +17,7 @@ func (w *purger) mark(m meta) (done bool, err error) {
 	if w.dry {
 		return true, nil
 	}
-	w.inClear = w.inClear || m.mayBePlain()
-	m.Purge = &purging{Since: w.tick(), DEKs: m.deks()}
+	m.Purge = &purging{Since: w.tick(), DEKs: m.deks(), Clear: m.mayBePlain()}
 	m.KMS, m.Moving = kmsMeta{}, nil
 	return false, m.put(&w.batch)
 }
@@ -54,6 +53,7 @@ func (w *purger) remove(ctx context.Context, m meta) (done bool, err error) {
 		return false, err
 	}
 	w.batch.RequireRevision(layout.ThreadMeta(m.ID), m.rev)
+	w.inClear = w.inClear || m.Purge.Clear
 	for _, rec := range recs {
 		if w.at.Row = rowOf(m.ID, rec.Key); rec.Key != layout.ThreadMeta(m.ID) {
 			w.batch.Delete(rec.Key)
