@@ -51,6 +51,11 @@ func TestAnImportedKEKCountsAtOnceAndItsJobBringsEveryDEKUnderIt(t *testing.T) {
 	ids := r.createDEKs(s, deksPerStep+20)
 	c := r.encrypt(s, ids[0], "plain", "aad")
 	raw := aead.GenerateRaw()
+	_, err := s.ImportKEK(ctx, raw)
+	r.must(err)
+	if info := r.createKEK(s, kmsapi.ThreadsKEK); info[0].Version != 2 { // before the job has come far
+		t.Error(info)
+	}
 	if j := r.imports(s, raw, 2); j.Processed != len(ids) || j.Failed != 0 {
 		t.Errorf("%+v", j)
 	}

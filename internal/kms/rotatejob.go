@@ -31,7 +31,7 @@ type rotation struct {
 	KEKID    string `json:"kek_id,omitzero"` // the threads'; "" with All
 	From     uint32 `json:"from,omitzero"`   // its primary when the job was asked for
 	All      bool   `json:"all,omitzero"`
-	Imported uint32 `json:"imported,omitzero"` // the primary that was imported; there is nothing to rotate
+	Imported uint32 `json:"imported,omitzero"` // the primary that was imported; From is none, and nothing is rotated
 	Actor    string `json:"actor"`             // who asked
 }
 
@@ -112,11 +112,9 @@ func (s *Service) stepRotation(ctx context.Context, j job.Job) (job.Step, error)
 		step, err = s.stepKEKs(ctx, j.Cursor, j.Created)
 	default:
 		step = job.Step{Cursor: layout.DEK("")}
-		if r.Imported == 0 {
-			s.rotating.Lock()
-			_, err = s.rotateFrom(ctx, r.KEKID, r.From)
-			s.rotating.Unlock()
-		}
+		s.rotating.Lock()
+		_, err = s.rotateFrom(ctx, r.KEKID, r.From)
+		s.rotating.Unlock()
 	}
 	return step, asFault(err)
 }

@@ -70,6 +70,10 @@ func everyCall(c *Client) map[string]func(context.Context) error {
 			_, err := c.RotateKEK(ctx, kmsapi.Rotate{KEKID: "k"})
 			return err
 		},
+		"ImportKEK": func(ctx context.Context) error {
+			_, err := c.ImportKEK(ctx, []byte("canary"))
+			return err
+		},
 		"ReleaseKEK":        func(ctx context.Context) error { return c.ReleaseKEK(ctx, "k", 2) },
 		"DestroyKEKVersion": func(ctx context.Context) error { return c.DestroyKEKVersion(ctx, "k", 1) },
 		"ShredDEK":          func(ctx context.Context) error { return c.ShredDEK(ctx, "k") },
