@@ -12,7 +12,7 @@ GO ?= go
 FIPS := ./internal/aead ./internal/keyring ./internal/kms ./cmek ./cmek/keyshare
 FUZZTIME ?= 2000x
 # Packages whose tests speak to a whole server: they run with the key process
-# inside it, behind a socket and behind mutual TLS.
+# inside it, behind a socket and behind mutual TLS, as the model of threads does.
 EVERYKMS := ./client ./cmd/keyfold ./internal/generationc ./internal/server ./keyfoldtest
 
 .PHONY: test sdk check long bench build deps
@@ -21,6 +21,8 @@ test: deps
 	$(GO) test -race $$($(GO) list ./... | grep -v /test/)
 	KEYFOLD_TEST_KMS=socket $(GO) test -race $(EVERYKMS)
 	KEYFOLD_TEST_KMS=mtls $(GO) test $(EVERYKMS)
+	KEYFOLD_TEST_KMS=socket $(GO) test -run TheirModel ./internal/thread
+	KEYFOLD_TEST_KMS=mtls $(GO) test -run TheirModel ./internal/thread
 	GODEBUG=fips140=only $(GO) test -count=1 $(FIPS)
 	cd test/wycheproof && $(GO) test -count=1 ./...
 	scripts/fuzz.sh $(FUZZTIME)

@@ -19,7 +19,7 @@ type modelFollower struct {
 	th         *modelThread
 	next       int             // of the thread's changes, the first that he has not got
 	last       string          // ID from which he goes on
-	resumed    bool            // changes of before may come again
+	since      int64           // from when on he gets all; a little of before may come, too
 	got        map[string]bool // by this Following
 }
 
@@ -41,7 +41,7 @@ func (m *model) follow(t *rapid.T) {
 		}
 	}
 	th := m.some(t)
-	f := &modelFollower{server: m.at(t), who: m.somebody(t, th), th: th, next: len(th.changes), got: map[string]bool{}}
+	f := &modelFollower{server: m.at(t), who: m.somebody(t, th), th: th, next: len(th.changes), since: m.clock.Load(), got: map[string]bool{}}
 	var err error
 	f.Following, err = f.server.Follow(context.Background(), f.who, th.ID, "")
 	if m.answered(t, err, th.mayRead(f.who)) {
@@ -52,11 +52,12 @@ func (m *model) follow(t *rapid.T) {
 
 func (m *model) resume(t *rapid.T, f *modelFollower) {
 	want := f.th.mayRead(f.who)
-	if at, _, _ := parseMessageID(f.last); want == "" && at < m.clock.Load()-int64(changesKept) {
+	f.server, f.got = m.at(t), map[string]bool{}
+	f.since, _, _ = parseMessageID(f.last)
+	if want == "" && f.since < m.clock.Load()-int64(changesKept) {
 		want = fault.Gone
 	}
 	var err error
-	f.server, f.resumed, f.got = m.at(t), true, map[string]bool{}
 	f.Following, err = f.server.Follow(context.Background(), f.who, f.th.ID, f.last)
 	if !m.answered(t, err, want) {
 		m.leave(f)
@@ -122,7 +123,7 @@ func (m *model) heard(t *rapid.T, f *modelFollower, e Event) {
 	t.Helper()
 	at := slices.IndexFunc(f.th.changes, func(c change) bool { return c.ID == e.ID })
 	switch {
-	case at < 0 || f.got[e.ID] || at > f.next || at < f.next && !f.resumed:
+	case at < 0 || f.got[e.ID] || at > f.next || at < f.next && e.ID < before(f.since):
 		t.Fatalf("change %d, %+v, came when %d was next; it came before: %v", at, e, f.next, f.got[e.ID])
 	case at == f.next:
 		f.next++

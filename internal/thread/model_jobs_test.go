@@ -245,6 +245,34 @@ func (m *model) keysAreNamed(t *rapid.T) {
 	}
 }
 
+// rowsAreWhole fails when there is a row of a thread or a message that is gone, or of a
+// deleted message what goes with the deletion.
+func (m *model) rowsAreWhole(t *rapid.T) {
+	t.Helper()
+	names := map[string]map[rowName]bool{}
+	for _, th := range m.threads {
+		if !th.purged {
+			names[th.ID] = map[rowName]bool{}
+		}
+	}
+	for rec, err := range store.All(context.Background(), m.rows, store.Prefix(layout.Threads())) {
+		id, name, _ := strings.Cut(strings.TrimPrefix(rec.Key, layout.Threads()), ":")
+		if err != nil || names[id] == nil {
+			t.Fatalf("%s: %s is left of a thread, %v", m.now, rec.Key, err)
+		}
+		names[id][rowName(name)] = true
+	}
+	for id, rows := range names {
+		for name := range rows {
+			kind, _, _ := strings.Cut(string(name), ":")
+			live, deleted := rows[newestRow(name.message())], rows[deletedRow(name.message())]
+			if kind == "react" && !live || kind == "past" && live == deleted || kind == "msg" && deleted {
+				t.Fatalf("%s: of thread %s is left %s", m.now, id, name)
+			}
+		}
+	}
+}
+
 // clearIsGone fails when a row lies in clear though nothing in clear is believed any more.
 func (m *model) clearIsGone(t *rapid.T) {
 	t.Helper()

@@ -25,6 +25,8 @@ type rig struct {
 	rows, keys store.Store
 	root       *keyring.FileRoot
 	kms        *kms.Service
+	calls      KMS // the kms as the servers call it
+	way        kmsWay
 	servers    [2]*Service
 	gate       *accesstest.Gate
 	clock      atomic.Int64 // of both servers, in nanoseconds since 1970
@@ -38,7 +40,7 @@ func newRig(t *rapid.T, dir string) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{dir: dir, root: root, gate: new(accesstest.Gate), rows: memstore.New(), keys: memstore.New()}
+	r := &rig{dir: dir, root: root, gate: new(accesstest.Gate), rows: memstore.New(), keys: memstore.New(), way: newKMSWay(t)}
 	r.clock.Store(1_790_000_000_000_000_000)
 	return r
 }
@@ -66,11 +68,17 @@ func (r *rig) openKMS(t *rapid.T) {
 	if r.kms, err = kms.New(context.Background(), kms.Config{Store: r.keys, Root: r.root, CacheEntries: 2}); err != nil {
 		t.Fatal(err)
 	}
+	r.calls = r.way.open(t, r.kms)
+}
+
+func (r *rig) closeKMS() {
+	r.way.close()
+	r.kms.Close()
 }
 
 func (r *rig) server() *Service {
 	s := New(Config{
-		Store: r.rows, KMS: r.kms, Gate: r.gate, Known: known, Plain: !r.encrypts, Believe: r.believes,
+		Store: r.rows, KMS: r.calls, Gate: r.gate, Known: known, Plain: !r.encrypts, Believe: r.believes,
 		Now:       func() time.Time { return time.Unix(0, r.clock.Load()) },
 		Encrypted: func(context.Context) error { r.believes = false; return nil },
 	})
@@ -80,7 +88,7 @@ func (r *rig) server() *Service {
 
 // shut ends all processes and closes the stores, if they are files.
 func (r *rig) shut() (err error) {
-	r.kms.Close()
+	r.closeKMS()
 	if r.dir != "" {
 		err = r.rows.Close()
 		if err1 := r.keys.Close(); err == nil {
@@ -94,6 +102,7 @@ func (r *rig) shut() (err error) {
 func (m *model) close() {
 	m.cutOff()
 	_ = m.shut() // what the stores hold, settle has looked at
+	m.way.remove()
 	if m.dir != "" {
 		os.RemoveAll(m.dir)
 	}
@@ -126,10 +135,10 @@ func (m *model) restart(t *rapid.T) {
 		m.cutOff(m.servers[i])
 		m.servers[i] = m.server()
 	case "kms":
-		m.kms.Close()
+		m.closeKMS()
 		m.openKMS(t)
 		for _, s := range m.servers {
-			s.kms = m.kms
+			s.kms = m.calls
 		}
 	case "other setting":
 		m.encrypts = !m.encrypts

@@ -22,6 +22,7 @@ import (
 //
 //	model_test.go          the model, and how many operations are done
 //	model_rig_test.go      servers, KMS, stores, clock and restarts
+//	model_kms_test.go      the KMS behind a socket or mutual TLS, as KEYFOLD_TEST_KMS says
 //	model_people_test.go   who they are and what each may
 //	model_threads_test.go  operations on threads
 //	model_messages_test.go operations that change messages
@@ -219,6 +220,7 @@ func (m *model) settle(t *rapid.T) {
 		}
 	}
 	m.keysAreNamed(t)
+	m.rowsAreWhole(t)
 	m.clearIsGone(t)
 }
 
