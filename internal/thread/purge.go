@@ -201,8 +201,6 @@ func (w *purger) org(ctx context.Context) (err error) {
 	switch {
 	case w.at.Phase == telling:
 		return w.tellOrg(ctx)
-	case w.policy.keepsAll(): // withdrawn meanwhile
-		w.enter(telling)
 	case w.at.Phase == clearing:
 		err = w.clear(ctx)
 	case w.policy.MessageDays == 0:

@@ -29,8 +29,6 @@ type policy struct {
 	rev         store.Revision // of the row; 0: there is none
 }
 
-func (p policy) keepsAll() bool { return p.DeletedDays == 0 && p.MessageDays == 0 }
-
 // expired reports whether what is of time ts has been there for so many days at
 // now, all in nanoseconds since 1970.
 func expired(ts int64, days int, now int64) bool { return ts < expiry(days, now) }
