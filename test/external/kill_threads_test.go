@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,7 +23,7 @@ type talker struct {
 	name   string
 	rand   *rand.Rand
 	said   []*said // in the order in which the posts were acknowledged
-	acked  *atomic.Int64
+	calls  *atomic.Int64
 }
 
 // said is a message as its author knows it.
@@ -66,7 +67,7 @@ func (w *talker) talk(stop *atomic.Bool) {
 		default:
 			w.remove(one)
 		}
-		w.acked.Add(1)
+		w.calls.Add(1)
 	}
 }
 
@@ -225,11 +226,33 @@ func (m *said) checkReactions(t testing.TB, got answer) {
 		may[a.text] = true
 	}
 	now := ""
-	for _, now = range got.Reactions {
+	for _, sign := range got.Reactions { // all are the owner's
+		now = sign
 	}
 	if !may[now] {
 		t.Errorf("the reaction to %s is %q, and %d others are newer", m.id, now, len(may))
 	}
+}
+
+// sum says how much was done.
+func sum(all map[string][]*talker) string {
+	var posts, edits, reactions, deleted, unknown int
+	for _, talkers := range all {
+		for _, w := range talkers {
+			for _, m := range w.said {
+				posts, edits, reactions = posts+1, edits+len(m.texts)-1, reactions+len(m.reactions)
+				if m.deleted {
+					deleted++
+				}
+				for _, a := range slices.Concat(m.texts, m.reactions) {
+					if a.version == 0 {
+						unknown++
+					}
+				}
+			}
+		}
+	}
+	return fmt.Sprintf("%d posts, %d edits, %d reactions and %d deletions, and of %d edits and reactions no answer came", posts, edits, reactions, deleted, unknown)
 }
 
 // site is a server and a key process, both of which the test kills.
@@ -317,7 +340,7 @@ func TestNothingAcknowledgedIsLostWhenProcessesAreKilledUnderLoad(t *testing.T) 
 		kills, each = 50, 5
 	}
 	x := newSite(t)
-	var acked atomic.Int64
+	var calls atomic.Int64
 	var jobs rotation
 	all := map[string][]*talker{}
 	threads := []string{}
@@ -328,7 +351,7 @@ func TestNothingAcknowledgedIsLostWhenProcessesAreKilledUnderLoad(t *testing.T) 
 			for i := range 3 {
 				threads = append(threads, x.thread())
 				for j := range 3 {
-					all[threads[i]] = append(all[threads[i]], &talker{s: x.server, thread: threads[i], name: fmt.Sprint(n, "-", i, "-", j), rand: rand.New(rand.NewPCG(uint64(n), uint64(3*i+j))), acked: &acked})
+					all[threads[i]] = append(all[threads[i]], &talker{s: x.server, thread: threads[i], name: fmt.Sprint(n, "-", i, "-", j), rand: rand.New(rand.NewPCG(uint64(n), uint64(3*i+j))), calls: &calls})
 				}
 			}
 		}
@@ -339,8 +362,8 @@ func TestNothingAcknowledgedIsLostWhenProcessesAreKilledUnderLoad(t *testing.T) 
 				talking.Go(func() { w.talk(&stop) })
 			}
 		}
-		at := acked.Load() + 100 + rand.Int64N(300)
-		x.await("calls are answered", func() bool { return acked.Load() >= at })
+		at := calls.Load() + 100 + rand.Int64N(300)
+		x.await("calls are answered", func() bool { return calls.Load() >= at })
 		what := []string{"the server", "the key process", "both"}[n%3]
 		if jobs.running(x.server) {
 			hit["during a rotation"]++
@@ -368,7 +391,7 @@ func TestNothingAcknowledgedIsLostWhenProcessesAreKilledUnderLoad(t *testing.T) 
 	for thread, talkers := range all {
 		check(x.server, thread, talkers)
 	}
-	t.Logf("%d kills (%v), %d calls acknowledged", done, hit, acked.Load())
+	t.Logf("%d kills (%v), %d calls: %s", done, hit, calls.Load(), sum(all))
 	x.stop()
 	x.stopKMS(syscall.SIGTERM)
 	x.mustNotHold(canary)
