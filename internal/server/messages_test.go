@@ -102,6 +102,23 @@ func TestAPostThatIsSentAgainIsOneMessage(t *testing.T) {
 	}
 }
 
+func TestAnEditThatIsSentAgainIsOneVersion(t *testing.T) {
+	w := newWorld(t)
+	thread := w.thread()
+	one := thread + "/messages/" + decode[api.Message](t, w.do(scenario{call: "POST " + thread + "/messages", body: `{"body":1}`, status: 200})).ID
+	key := []string{"Idempotency-Key", "a key"}
+	first := w.do(scenario{call: "PUT " + one, header: key, body: `{"body":2}`, status: 200, want: []string{`"version":2`}})
+	w.do(scenario{call: "PUT " + one, body: `{"body":3}`, status: 200, want: []string{`"version":3`}})
+	if again := w.do(scenario{call: "PUT " + one, header: key, body: `{"body":2}`, status: 200}); again.body != first.body {
+		t.Errorf("%s\n%s", first.body, again.body)
+	}
+	w.do(scenario{call: "PUT " + one, header: key, body: `{"body":3}`, status: 409})
+	w.do(scenario{call: "POST " + thread + "/messages", header: key, body: `{"body":1}`, status: 409})
+	w.do(scenario{call: "PUT " + one, header: []string{"Idempotency-Key", ""}, body: `{"body":2}`, status: 400})
+	w.do(scenario{call: "PUT " + one, header: []string{"Idempotency-Key", "a", "Idempotency-Key", "b"}, body: `{"body":2}`, status: 400})
+	w.do(scenario{call: "GET " + one, status: 200, want: []string{`"version":3`}})
+}
+
 // What is told of a thread's DEK is for backend keys, and never the wrapped DEK.
 func TestABackendKeySeesWhichDEKAThreadHas(t *testing.T) {
 	w := newWorld(t)

@@ -238,9 +238,10 @@ func TestAKeyOfOneRequestIsNoneOfAnother(t *testing.T) {
 	w.share(t, th.ID, mate)
 	before := w.dump(t)
 	for name, err := range map[string]error{
-		"another message":   second(w.EditWith(t.Context(), owner, th.ID, b, api.EditMessage{Body: x}, once)),
-		"a post":            second(w.PostWith(t.Context(), owner, th.ID, api.PostMessage{Body: x}, once)),
-		"an edit of a post": second(w.EditWith(t.Context(), owner, th.ID, mine, api.EditMessage{Body: x}, PostOptions{IdempotencyKey: "p"})),
+		"a post of what the edited message was": second(w.PostWith(t.Context(), owner, th.ID, api.PostMessage{Body: quoted("a")}, once)),
+		"another message":                       second(w.EditWith(t.Context(), owner, th.ID, b, api.EditMessage{Body: x}, once)),
+		"a post":                                second(w.PostWith(t.Context(), owner, th.ID, api.PostMessage{Body: x}, once)),
+		"an edit of a post":                     second(w.EditWith(t.Context(), owner, th.ID, mine, api.EditMessage{Body: x}, PostOptions{IdempotencyKey: "p"})),
 	} {
 		if !errorIs(err, fault.Conflict) {
 			t.Errorf("%s: %v", name, err)
@@ -283,6 +284,49 @@ func TestEditsOfOneKeyThatMeetMakeOneVersion(t *testing.T) {
 			t.Errorf("%d versions of two messages", n)
 		}
 	})
+}
+
+// An edit is known by what it made of the version before, not of the first one.
+func TestALaterEditAgainAnswersItsVersion(t *testing.T) {
+	w := newWorld(t)
+	th := w.thread(t, owner, "t")
+	id := w.say(t, th.ID, "a")
+	if _, err := w.EditMessage(t.Context(), owner, th.ID, id, api.EditMessage{Role: "tool"}); err != nil {
+		t.Fatal(err)
+	}
+	edit := func() ([]byte, error) {
+		return w.EditWith(t.Context(), owner, th.ID, id, api.EditMessage{Body: quoted("x")}, PostOptions{IdempotencyKey: "k"})
+	}
+	first, err := edit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := edit(); err != nil || !bytes.Equal(first, again) {
+		t.Errorf("%s, %v; want %s", again, err, first)
+	}
+}
+
+// Of edits of two messages that one key is sent with, one is made, wherever they meet.
+func TestAnEditThatComesBetweenWithTheSameKeyWins(t *testing.T) {
+	w := newWorld(t)
+	th := w.thread(t, owner, "t")
+	a, b := w.say(t, th.ID, "a"), w.say(t, th.ID, "b")
+	edit := func(s *Service, id string) error {
+		return second(s.EditWith(context.Background(), owner, th.ID, id, api.EditMessage{Body: quoted("x")}, PostOptions{IdempotencyKey: "k"}))
+	}
+	w.store.beforeCommit = func() error {
+		w.store.beforeCommit = nil
+		return edit(w.another(), b)
+	}
+	if err := edit(w.Service, a); !errorIs(err, fault.Conflict) {
+		t.Errorf("the one that came later: %v", err)
+	}
+	if got := w.versionsOf(t, owner, th.ID, a).Versions; len(got) != 1 {
+		t.Errorf("it made %d versions", len(got))
+	}
+	if got := w.versionsOf(t, owner, th.ID, b).Versions; len(got) != 2 {
+		t.Errorf("the other has %d", len(got))
+	}
 }
 
 func TestAnEditWhoseAnswerWasLostIsAnsweredByTheNext(t *testing.T) {
