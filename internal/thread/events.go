@@ -45,7 +45,7 @@ const (
 // empty, with all changes after it, an Event's or Position's ID. Some of those that
 // came up to lookBack before it come again. Close must be called. Errors:
 // Unauthenticated, NotFound, Forbidden, Invalid, Gone (after is older than changes
-// are kept).
+// are kept, or ahead of the clock).
 func (s *Service) Follow(ctx context.Context, p access.Principal, threadID, after string) (*Following, error) {
 	m, err := s.gate(ctx, p, access.MessageRead, threadID)
 	if err != nil {
@@ -53,7 +53,7 @@ func (s *Service) Follow(ctx context.Context, p access.Principal, threadID, afte
 	}
 	f := &Following{s: s, threadID: m.ID, since: s.now().UnixNano()}
 	if after != "" {
-		if f.from, err = resumes(after, f.since); err != nil {
+		if f.from, err = resumes(after, f.since, s.last.Load()); err != nil {
 			return nil, err
 		}
 	}
@@ -66,12 +66,16 @@ func (s *Service) Follow(ctx context.Context, p access.Principal, threadID, afte
 	return f, nil
 }
 
-// resumes is where the store is read from when somebody goes on after an ID.
-func resumes(after string, now int64) (from string, err error) {
+// resumes is where the store is read from when somebody goes on after an ID; last is the
+// last time that was given out. An ID that is far ahead of that is of a time before the
+// clock was put back, and what has happened since is not behind it.
+func resumes(after string, now, last int64) (from string, err error) {
 	ts, _, ok := parseMessageID(after)
 	switch {
 	case !ok:
 		return "", fault.New(fault.Invalid, "Last-Event-ID, or after, must be the id of an event of this thread; leave it out to begin with what comes next")
+	case ts > max(now, last)+int64(lookBack):
+		return "", fault.New(fault.Gone, "this id is ahead of the server's clock; list the messages, then follow the thread without Last-Event-ID and without after")
 	case ts < now-int64(changesKept):
 		return "", fault.New(fault.Gone, "events are kept for 24 hours, and this one is older; list the messages, then follow the thread without Last-Event-ID and without after")
 	}

@@ -218,6 +218,31 @@ func TestAResumeLosesNothingAndRepeatsOnlyWhatWasJustBefore(t *testing.T) {
 	}
 }
 
+// A clock is put back by an hour: what happens after a restart has IDs before those
+// that who followed the thread has seen, and would not be found behind them.
+func TestWhoHasSeenAnIDOfBeforeTheClockWasPutBackIsToldSo(t *testing.T) {
+	w := newWorld(t)
+	th := w.thread(t, owner, "t")
+	w.say(t, th.ID, "before")
+	seen := layout.MessageID(w.last.Load(), 0)
+	w.clock.Add(-int64(time.Hour))
+	follow := func(s *Service) error {
+		f, err := s.Follow(t.Context(), owner, th.ID, seen)
+		if err == nil {
+			f.Close()
+		}
+		return err
+	}
+	if err := follow(w.Service); err != nil {
+		t.Errorf("the server that gave it: %v", err) // and goes on from there
+	}
+	wantCode(t, follow(w.another()), fault.Gone)
+	w.clock.Add(int64(time.Hour - lookBack/2))
+	if err := follow(w.another()); err != nil {
+		t.Errorf("as far as clocks may differ: %v", err)
+	}
+}
+
 func TestAPlaceThatIsNoneIsRefused(t *testing.T) {
 	w := newWorld(t)
 	th := w.thread(t, owner, "t")
