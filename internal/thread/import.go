@@ -255,6 +255,10 @@ func (in *importing) edit(ctx context.Context, id string, versions []api.Message
 			return nil
 		}
 		reply, err := in.reply(ctx, v.ReplyTo)
+		if reply == id { // it answers one that is gone, whose ID it got itself
+			in.out.LeftOut++
+			reply = ""
+		}
 		if err == nil {
 			_, err = in.s.EditMessage(ctx, in.p, in.thread, id, api.EditMessage{Body: v.Body, Role: v.Role, ReplyTo: reply})
 		}
