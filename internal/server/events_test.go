@@ -101,7 +101,7 @@ func (s *stream) ends(what string) {
 			return
 		}
 		if e.kind != "" {
-			s.t.Errorf("%s: there is one more: %s", what, e.data)
+			s.t.Fatalf("%s: there is one more: %s", what, e.data)
 		}
 	}
 }

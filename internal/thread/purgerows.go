@@ -37,7 +37,7 @@ func (w *purger) age(ctx context.Context, threadID string, concerns func(meta) b
 			return true, nil
 		case err != nil:
 			return false, err
-		case m.Org != w.at.Org || w.due(m) || !concerns(m):
+		case m.Org != w.at.Org || !concerns(m):
 			return true, nil
 		case m.Hold != nil:
 			w.held(m)
