@@ -32,6 +32,7 @@ const MaxImport = 1000
 // MaxImport lines, each with its time. What the thread has already, a message of the
 // caller's of the same time and with the same first body, is not brought again, and
 // what is left of it is; so an import that was interrupted is sent again as it was.
+// Of two at once into a thread, on one server, the second waits for the first.
 // A reply answers the message that its file calls so, or the one of the thread that
 // has that ID. All lines are checked before the first is brought. Errors: those of
 // Post, EditMessage and React; Invalid names the line.
@@ -44,6 +45,11 @@ func (s *Service) Import(ctx context.Context, p access.Principal, threadID strin
 	if err != nil {
 		return api.ImportedMessages{}, err
 	}
+	done, err := s.imports.take(ctx, threadID)
+	if err != nil {
+		return api.ImportedMessages{}, err
+	}
+	defer done()
 	in := importing{s: s, p: p, thread: threadID, ids: map[string]string{}, used: map[string]bool{}}
 	for _, versions := range messages {
 		if err := in.bring(ctx, versions); err != nil {

@@ -109,6 +109,7 @@ type Service struct {
 	last       atomic.Int64 // the last time that tick gave out
 	together   together     // the posts that are on their way
 	hub        hub          // those who follow threads
+	imports    turns        // one import of a thread at a time
 	moveBatch  int          // rows of one batch of a re-encryption
 }
 

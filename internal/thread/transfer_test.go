@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -114,6 +115,43 @@ func TestAnImportThatFailedIsFinishedByTheSameLines(t *testing.T) {
 			t.Errorf("it failed at %d commits alone", n)
 		}
 	}
+}
+
+func TestTheSameImportTwiceAtOnceBringsEachMessageOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		th := w.thread(t, owner, "").ID
+		const lines = `{"ts":1,"body":1}` + "\n" + `{"ts":2,"body":2}`
+		free, commits := make(chan struct{}), 0
+		w.store.beforeCommit = func() error {
+			if commits++; commits == 1 {
+				<-free
+			}
+			return nil
+		}
+		brought := make(chan int)
+		bring := func(ctx context.Context) {
+			got, err := w.Import(ctx, owner, th, []byte(lines))
+			if err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+			brought <- got.Imported
+		}
+		go bring(t.Context())
+		synctest.Wait() // at its commit
+		go bring(t.Context())
+		ctx, cancel := context.WithCancel(t.Context())
+		go bring(ctx)
+		synctest.Wait()
+		cancel()
+		if n := <-brought; n != 0 || commits != 1 {
+			t.Errorf("one that waited in vain brought %d; %d commits", n, commits)
+		}
+		close(free)
+		if n := <-brought + <-brought; n != 2 || len(w.imports.busy) != 0 {
+			t.Errorf("%d messages, and %d turns are left", n, len(w.imports.busy))
+		}
+	})
 }
 
 func TestAnImportPutsNoWordsIntoAnothersMouth(t *testing.T) {
