@@ -46,13 +46,13 @@ func longThread(b *testing.B, s *Service, messages int) (thread, middle string) 
 		posting.Go(func() {
 			for i := w; i < messages; i += 32 {
 				text, err := s.Post(context.Background(), owner, thread, api.PostMessage{Body: kib})
-				if err != nil {
-					b.Error(err)
-				}
-				if i == messages/2 {
-					var m api.Message
+				var m api.Message
+				if err == nil && i == messages/2 {
 					err = json.Unmarshal(text, &m)
 					middle = m.ID
+				}
+				if err != nil {
+					b.Error(err)
 				}
 			}
 		})
