@@ -157,8 +157,24 @@ func (m *model) step(t *rapid.T, id string) {
 func (m *model) ended(t *rapid.T, id string) {
 	j := m.jobs[id]
 	delete(m.jobs, id)
-	if j.Kind == EncryptJob {
+	switch j.Kind {
+	case EncryptJob:
 		m.clearIsGone(t)
+	case RewrapJob:
+		m.factsAreNew(t, decode[position](t, []byte(j.Cursor)).Version)
+	}
+}
+
+// factsAreNew fails when a record has the facts of a DEK under an older version of the KEK.
+func (m *model) factsAreNew(t *rapid.T, version uint32) {
+	t.Helper()
+	for _, th := range m.threads {
+		if th.purged {
+			continue
+		}
+		if r := m.record(t, th); len(r.deksUnder(version)) > 0 || r.Moving != nil && !r.Moving.Old.plain() && r.Moving.Old.KEKVersion < version {
+			t.Fatalf("%s: thread %s has facts of a DEK under a version less than %d: %+v", m.now, th.ID, version, r.KMS)
+		}
 	}
 }
 
