@@ -1,6 +1,6 @@
 // Export and import of threads: against a fetch of our own, and against a real server.
 
-import { cmekFingerprint, createClient, generateCmekKey, inspectCmekValue, type ClientOptions, type KeyfoldClient, type wire } from "@keyfold/sdk";
+import { cmekEncryptValue, cmekFingerprint, createClient, generateCmekKey, inspectCmekValue, type ClientOptions, type KeyfoldClient, type wire } from "@keyfold/sdk";
 import { data, equal, failure, ok, refused, same, show, text, utf8, type Case, type World } from "./suite.js";
 
 const clientOf = (w: World, options: ClientOptions = {}) => createClient({ baseUrl: w.server.url, apiKey: w.server.api_key, cmekKey: false, ...options });
@@ -172,12 +172,24 @@ export const transfer: Case[] = [
     name: "what was sealed and is no JSON is told without a word of it",
     run: async () => {
       const key = await generateCmekKey();
-      const { cmekEncryptValue } = await import("@keyfold/sdk");
       const body = await cmekEncryptValue(utf8("canary, no JSON"), key, { vaultId: "thread:t", path: "message" });
       const fake: typeof fetch = async (input) =>
         new Response(JSON.stringify(String(input).endsWith("/t") ? { id: "t", cmek_fingerprint: await cmekFingerprint(key) } : { id: "m", body }));
       const r = refused(await createClient({ baseUrl: "https://keyfold.example", apiKey: "x", cmekKey: key, fetch: fake }).messages.get("t", "m"));
       ok(!r.message.includes("canary"), r.message);
+    },
+  },
+  {
+    name: "a line break between the tokens of a sealed body breaks no line of an export",
+    run: async () => {
+      const key = await generateCmekKey();
+      const body = await cmekEncryptValue(utf8("[1,\r\n2]"), key, { vaultId: "thread:t", path: "message" });
+      const fake: typeof fetch = async (input) =>
+        String(input).endsWith("/t")
+          ? new Response(JSON.stringify({ id: "t", cmek_fingerprint: await cmekFingerprint(key) }))
+          : new Response(`{"id":"a","body":"${body}"}\n{"end":true,"messages":1}\n`, { headers: { "Content-Type": "application/x-ndjson" } });
+      const client = createClient({ baseUrl: "https://keyfold.example", apiKey: "x", cmekKey: key, fetch: fake });
+      equal(await read(client.threads.exportLines("t")), '{"id":"a","body":[1,  2]}\n{"end":true,"messages":1}\n');
     },
   },
   {
