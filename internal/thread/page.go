@@ -23,6 +23,11 @@ func (s *Service) Page(ctx context.Context, p access.Principal, threadID string,
 	if err != nil {
 		return Page{}, err
 	}
+	done, err := s.reading.begin(ctx)
+	if err != nil {
+		return Page{}, err
+	}
+	defer done()
 	found, err := s.messages(ctx, p, m, q)
 	if err != nil {
 		return Page{}, err

@@ -36,6 +36,11 @@ func (s *Service) ListMessages(ctx context.Context, p access.Principal, threadID
 	if err != nil {
 		return nil, err
 	}
+	done, err := s.reading.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	messages, err := s.messages(ctx, p, m, q)
 	if err != nil {
 		return nil, err
@@ -51,6 +56,11 @@ func (s *Service) GetMessage(ctx context.Context, p access.Principal, threadID, 
 	if err != nil {
 		return nil, err
 	}
+	done, err := s.reading.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	recs, err := s.newest(ctx, m, messageID)
 	if err != nil {
 		return nil, err

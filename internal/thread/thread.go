@@ -110,6 +110,7 @@ type Service struct {
 	together   together     // the posts that are on their way
 	hub        hub          // those who follow threads
 	imports    turns        // one import of a thread at a time
+	reading    reading      // the pages that are being read
 	moveBatch  int          // rows of one batch of a re-encryption
 }
 
@@ -118,7 +119,7 @@ func New(c Config) *Service {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	s := &Service{store: c.Store, kms: c.KMS, authority: c.Gate, known: c.Known, breakGlass: c.BreakGlass, plain: c.Plain, now: c.Now, moveBatch: moveBatch, encrypted: c.Encrypted}
+	s := &Service{store: c.Store, kms: c.KMS, authority: c.Gate, known: c.Known, breakGlass: c.BreakGlass, plain: c.Plain, now: c.Now, moveBatch: moveBatch, encrypted: c.Encrypted, reading: make(reading, maxReading)}
 	s.believe.Store(c.Believe)
 	return s
 }

@@ -35,6 +35,11 @@ func (s *Service) ListVersions(ctx context.Context, p access.Principal, threadID
 	if cursor != "" && !ok {
 		return nil, fault.New(fault.Invalid, "cursor is not one of ours: pass next_cursor of the page before, unchanged")
 	}
+	done, err := s.reading.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	recs, next, err := s.versions(ctx, m, messageID, after, limit)
 	if err != nil {
 		return nil, err
