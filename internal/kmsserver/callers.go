@@ -21,6 +21,7 @@ const (
 	Crypto Roles = 1 << iota // use keys: encrypt, decrypt, seal, open, rewrap, create
 	Admin                    // rule over them: rotate, destroy, shred, list, back up
 	CMEK                     // seal and open with customers' keys that are granted to the caller
+	Shred                    // destroy threads' DEKs, which Admin may, too
 )
 
 // Caller is one entry of the allowlist: a UID on the Unix socket, or a name in
@@ -38,11 +39,12 @@ const (
 	listed = httpx.Public + 2 // any caller of the allowlist
 	cmek   = httpx.Public + 3
 	watch  = httpx.Public + 4 // any caller of the allowlist, but those with the role cmek alone
+	shred  = httpx.Public + 5
 )
 
-// needs is the roles that a row's Who asks for. A Who that is not here is
-// nobody's.
-var needs = map[httpx.Who]Roles{admin: Admin, crypto: Crypto, cmek: CMEK, listed: 0, watch: 0}
+// needs is the roles of which a row's Who asks for one; 0: for none. A Who that is
+// not here is nobody's.
+var needs = map[httpx.Who]Roles{admin: Admin, crypto: Crypto, cmek: CMEK, shred: Shred | Admin, listed: 0, watch: 0}
 
 // Principals of this process, as logs and audit records name them:
 // "uid:1000", "cert:keyfold-server".
@@ -122,7 +124,7 @@ func (s *Server) caller(c *httpx.Call) (access.Principal, error) {
 		return access.Principal{}, s.refuse(cn.caller.principal.Ref(), "a caller's certificate has expired", "your certificate has expired; connect with a new one")
 	}
 	need, ok := needs[c.Who()]
-	if !ok || cn.caller.roles&need != need || c.Who() == watch && cn.caller.roles == CMEK {
+	if !ok || need != 0 && cn.caller.roles&need == 0 || c.Who() == watch && cn.caller.roles == CMEK {
 		return cn.caller.principal, s.refuse(cn.caller.principal.Ref(), "a caller lacks the role for its call",
 			"your entry in the KMS's list of callers has not the role that this call needs; ask its operator")
 	}

@@ -39,7 +39,7 @@ func (s *Server) rows() []httpx.Row {
 		{Method: "POST", Pattern: "/rotate_kek", Who: admin, MaxBody: maxSmall, Strict: true, Handler: jsonBody(http.StatusAccepted, life.rotate)},
 		{Method: "POST", Pattern: "/import_kek", Who: admin, MaxBody: maxSmall, Strict: true, Handler: jsonBody(http.StatusAccepted, life.importKEK)},
 		{Method: "POST", Pattern: "/destroy_kek_version", Who: admin, MaxBody: maxSmall, Strict: true, Timeout: time.Minute, Handler: jsonBody(http.StatusOK, life.destroy)},
-		{Method: "POST", Pattern: "/shred_dek", Who: admin, MaxBody: maxSmall, Strict: true, Handler: jsonBody(http.StatusOK, life.shred)},
+		{Method: "POST", Pattern: "/shred_dek", Who: shred, MaxBody: maxSmall, Strict: true, Handler: jsonBody(http.StatusOK, life.shred)},
 		{Method: "GET", Pattern: "/jobs", Who: admin, Handler: httpx.NoBody(http.StatusOK, life.jobs)},
 		{Method: "GET", Pattern: "/jobs/{job}", Who: admin, Handler: httpx.NoBody(http.StatusOK, life.job)},
 		{Method: "DELETE", Pattern: "/jobs/{job}", Who: admin, Handler: httpx.NoBody(http.StatusOK, life.cancel)},
