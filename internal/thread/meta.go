@@ -34,6 +34,7 @@ type meta struct {
 	KMS       kmsMeta        `json:"kms"`
 	Plain     bool           `json:"plain,omitzero"`            // made by a server that does not encrypt, and not encrypted since
 	Moving    *moving        `json:"moving,omitzero"`           // it is being re-encrypted
+	Owed      []string       `json:"owed,omitzero"`             // key IDs of DEKs that nothing is under any more and that the KMS did not let this server destroy
 	CMEK      string         `json:"cmek_fingerprint,omitzero"` // of the customer's key that bodies are sealed with
 	Parts     []participant  `json:"participants,omitzero"`
 	Hold      *hold          `json:"hold,omitzero"`

@@ -240,7 +240,9 @@ func (m *model) keysAreNamed(t *rapid.T) {
 	}
 	for _, j := range m.jobs {
 		if j.Cursor != "" {
-			doomed[decode[moved](t, []byte(j.Cursor)).Shred] = true
+			for _, id := range decode[moved](t, []byte(j.Cursor)).Shred {
+				doomed[id] = true
+			}
 		}
 	}
 	for q := (kmsapi.KeysQuery{DEKs: true}); ; {

@@ -50,7 +50,10 @@ type MoveArgs struct {
 //     the record: no row is under the old DEK, and none can appear.
 //  4. shred. Only once that is on stable storage, the old DEK is destroyed. A
 //     cancelled job does so too if it was flipped. A DEK that is not there any more was
-//     destroyed by a try whose answer was lost.
+//     destroyed by a try whose answer was lost. Where the KMS does not let this server
+//     destroy it, the job fails, and the commit that ends it notes the DEK in the
+//     thread's record (meta.Owed): the next job's flip takes it from there, and so does
+//     a purge.
 //
 // A row that opens under neither DEK is left as it is, counted and named, and the
 // job fails at the end of the sweep: it does not flip, and the old DEK stays, under
@@ -88,21 +91,34 @@ func (s *Service) MoveKind() job.Kind {
 			}
 			return w.single(ctx)
 		},
-		Done: s.shredOf,
-		Undo: func(ctx context.Context, j job.Job) (store.Batch, error) { return store.Batch{}, s.shredOf(ctx, j) },
+		Done: func(ctx context.Context, j job.Job) error {
+			w, err := s.moverOf(j)
+			if err != nil {
+				return err
+			}
+			return w.shred(ctx)
+		},
+		Undo: func(ctx context.Context, j job.Job) (b store.Batch, err error) {
+			w, err := s.moverOf(j)
+			if err != nil {
+				return b, err
+			}
+			err = w.shredOrOwe(ctx, &b)
+			return b, err
+		},
 	}
 }
 
 // moved is the cursor of a MoveJob and a RotateAllJob, as JSON. Empty: at the start.
 type moved struct {
-	Thread string  `json:"thread,omitzero"` // that is at work, or was last
-	Key    string  `json:"key,omitzero"`    // its new DEK; "": it is not begun
-	Last   string  `json:"last,omitzero"`   // the newest message to look at; "": not known yet
-	After  rowName `json:"after,omitzero"`  // the last row that is done; "": none is
-	Left   int     `json:"left,omitzero"`   // rows so far that open under neither DEK
-	Rows   int     `json:"rows,omitzero"`   // of the last batch
-	Stuck  bool    `json:"stuck,omitzero"`  // all rows are done, but for those left
-	Shred  string  `json:"shred,omitzero"`  // ID of the DEK that nothing is under any more
+	Thread string   `json:"thread,omitzero"` // that is at work, or was last
+	Key    string   `json:"key,omitzero"`    // its new DEK; "": it is not begun
+	Last   string   `json:"last,omitzero"`   // the newest message to look at; "": not known yet
+	After  rowName  `json:"after,omitzero"`  // the last row that is done; "": none is
+	Left   int      `json:"left,omitzero"`   // rows so far that open under neither DEK
+	Rows   int      `json:"rows,omitzero"`   // of the last batch
+	Stuck  bool     `json:"stuck,omitzero"`  // all rows are done, but for those left
+	Shred  []string `json:"shred,omitzero"`  // IDs of the DEKs that nothing of it is under any more
 }
 
 // outcome is what a step comes to for its thread, once it is committed.
@@ -189,25 +205,51 @@ func (w mover) begin(ctx context.Context, m meta) (s job.Step, out outcome, err 
 	return s, onTheWay, m.put(&s.Batch)
 }
 
-// shredOf destroys the DEK that nothing is under any more since j's last commit,
-// if there is one.
-func (s *Service) shredOf(ctx context.Context, j job.Job) error {
-	w, err := s.moverOf(j)
-	if err != nil {
-		return err
+// giveShred says what to do where the KMS does not let this server destroy DEKs.
+const giveShred = "give the server's name the role shred in the key process's configuration, then run it again"
+
+// shred destroys the DEKs that nothing is under any more since the job's last
+// commit. fault.Forbidden: the KMS does not let this server do so.
+func (w mover) shred(ctx context.Context) error {
+	for _, key := range w.at.Shred {
+		switch err := w.kms.ShredDEK(ctx, key); {
+		case errors.Is(err, fault.Forbidden):
+			return fault.Wrap(fault.Forbidden, err, "all rows are under the new DEK, but the KMS does not let this server destroy the old one: %s", giveShred)
+		case err != nil && !errors.Is(err, fault.NotFound):
+			return fault.Wrap(fault.Unavailable, err, "all rows are under the new DEK, but the KMS has not destroyed the old one: %s", fault.Of(err).Message)
+		}
 	}
-	return w.shred(ctx)
+	return nil
 }
 
-func (w mover) shred(ctx context.Context) error {
-	if w.at.Shred == "" {
-		return nil
+// shredOrOwe is shred, or adds to b that the thread's DEKs are yet to be destroyed.
+func (w mover) shredOrOwe(ctx context.Context, b *store.Batch) error {
+	err := w.shred(ctx)
+	if !errors.Is(err, fault.Forbidden) {
+		return err
 	}
-	err := w.kms.ShredDEK(ctx, w.at.Shred)
-	if err == nil || errors.Is(err, fault.NotFound) {
+	return w.owe(ctx, b)
+}
+
+// owe adds to b that the DEKs of the thread are yet to be destroyed. A thread whose
+// record is gone or damaged takes no note.
+func (w mover) owe(ctx context.Context, b *store.Batch) error {
+	rec, err := w.store.Get(ctx, layout.ThreadMeta(w.at.Thread))
+	if errors.Is(err, store.ErrNotFound) {
 		return nil
+	} else if err != nil {
+		return store.Fault(err)
 	}
-	return fault.Wrap(fault.Unavailable, err, "all rows are under the new DEK, but the KMS has not destroyed the old one: %s", fault.Of(err).Message)
+	m, err := parseMeta(w.at.Thread, rec)
+	switch {
+	case err != nil:
+		return nil
+	case m.Purge != nil:
+		m.Purge.DEKs = append(m.Purge.DEKs, w.at.Shred...)
+	default:
+		m.Owed = append(m.Owed, w.at.Shred...)
+	}
+	return m.put(b)
 }
 
 // MoveJobs is what RotateDEK needs of the runner of jobs, which knows MoveKind.
@@ -278,8 +320,9 @@ type RotateAllArgs struct {
 // there when it is started, or those that are named, in the order of their IDs. Its
 // units are threads. One of which rows open under neither DEK keeps both and is
 // named, and so is one that is damaged or not there; one that another job takes up
-// meanwhile is left to that. A server that does not encrypt leaves threads alone
-// that are not encrypted.
+// meanwhile is left to that. One of which the KMS does not let this
+// server destroy the old DEK is named with what to do, and keeps a note of it. A
+// server that does not encrypt leaves threads alone that are not encrypted.
 func (s *Service) RotateAllKind() job.Kind {
 	return job.Kind{
 		Name: RotateAllJob,
@@ -297,12 +340,13 @@ func (s *Service) RotateAllKind() job.Kind {
 			}
 			return w.step(ctx)
 		},
-		Undo: func(ctx context.Context, j job.Job) (store.Batch, error) {
+		Undo: func(ctx context.Context, j job.Job) (b store.Batch, err error) {
 			w, err := s.allMoverOf(j)
 			if err != nil {
-				return store.Batch{}, err
+				return b, err
 			}
-			return store.Batch{}, w.shred(ctx)
+			err = w.shredOrOwe(ctx, &b)
+			return b, err
 		},
 	}
 }
@@ -321,10 +365,12 @@ func (s *Service) allMoverOf(j job.Job) (allMover, error) {
 // step destroys the DEK of the thread that arrived with the last commit, keeps to
 // the rate, and takes the thread that is at work a step on, or the next.
 func (w allMover) step(ctx context.Context) (s job.Step, err error) {
-	if err := w.shred(ctx); err != nil {
+	if err := w.shred(ctx); errors.Is(err, fault.Forbidden) {
+		return w.owes(ctx)
+	} else if err != nil {
 		return s, err
 	}
-	w.at.Shred = ""
+	w.at.Shred = nil
 	var pause time.Duration
 	w.batch, pause = w.pace()
 	if err := wait(ctx, pause); err != nil {
@@ -351,6 +397,16 @@ func (w allMover) step(ctx context.Context) (s job.Step, err error) {
 		s.Failed = []string{"thread " + thread}
 	}
 	*w.at = moved{Thread: thread, Rows: w.at.Rows, Shred: w.at.Shred}
+	return s.At(w.at)
+}
+
+// owes notes and names the thread of which the KMS destroys no DEK.
+func (w allMover) owes(ctx context.Context) (s job.Step, err error) {
+	if err := w.owe(ctx, &s.Batch); err != nil {
+		return s, err
+	}
+	s.Failed = []string{"thread " + w.at.Thread + ", whose old DEK the KMS does not let this server destroy: " + giveShred}
+	w.at.Shred = nil
 	return s.At(w.at)
 }
 

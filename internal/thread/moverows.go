@@ -98,8 +98,8 @@ func (w mover) page(ctx context.Context, m meta) (s job.Step, out outcome, err e
 		}
 		return s, out, nil
 	}
-	w.at.Shred = m.Moving.Old.KeyID
-	m.Moving = nil
+	w.at.Shred = m.deks()[1:]
+	m.Moving, m.Owed = nil, nil
 	s.Batch.Delete(layout.ThreadRow(m.ID, cursorName))
 	return s, arrived, m.put(&s.Batch)
 }
@@ -142,7 +142,7 @@ func (w mover) openMoving(ctx context.Context, m meta, recs []store.Record, text
 		left[i].at = i
 	}
 	for _, dek := range []func(meta, rowName) kmsMeta{meta.under, meta.other} {
-		q := w.question(m, recs, texts)
+		q := w.question(ctx, m, recs, texts)
 		asked := make([]bool, len(recs)) // under the old DEK
 		for _, l := range left {
 			k := dek(m, rowOf(m.ID, recs[l.at].Key))
@@ -150,7 +150,7 @@ func (w mover) openMoving(ctx context.Context, m meta, recs []store.Record, text
 			q.ask(l.at, k)
 		}
 		var res []kmsapi.DecryptResult
-		if len(q.items) > 0 {
+		if err = q.err; err == nil && len(q.items) > 0 {
 			res, err = w.kms.Decrypt(ctx, q.items)
 		}
 		if failed, err = q.take(res, err); err != nil {

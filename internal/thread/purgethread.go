@@ -18,16 +18,18 @@ func (w *purger) mark(m meta) (done bool, err error) {
 		return true, nil
 	}
 	m.Purge = &purging{Since: w.tick(), DEKs: m.deks(), Clear: m.mayBePlain()}
-	m.KMS, m.Moving = kmsMeta{}, nil
+	m.KMS, m.Moving, m.Owed = kmsMeta{}, nil, nil
 	return false, m.put(&w.batch)
 }
 
-// deks are the key IDs of all DEKs that rows of m may be under.
+// deks are the key IDs of all DEKs that m has in the KMS: first the one that it is
+// written under, then those that rows of it may be under, or were.
 func (m meta) deks() []string {
 	ids := []string{m.KMS.KeyID}
 	if m.Moving != nil {
 		ids = append(ids, m.Moving.Old.KeyID)
 	}
+	ids = append(ids, m.Owed...)
 	return slices.DeleteFunc(ids, func(id string) bool { return id == "" })
 }
 
@@ -38,7 +40,7 @@ func (w *purger) remove(ctx context.Context, m meta) (done bool, err error) {
 		return true, nil
 	}
 	if err := w.shred(ctx, m); errors.Is(err, fault.Forbidden) { // until its operator allows it: that holds up no other thread
-		w.failed = append(w.failed, "thread "+m.ID+", whose DEK the KMS does not let this server destroy: give it the role admin there")
+		w.failed = append(w.failed, "thread "+m.ID+", whose DEK the KMS does not let this server destroy: "+giveShred)
 		return true, nil
 	} else if err != nil {
 		return false, err
