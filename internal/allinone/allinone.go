@@ -168,13 +168,10 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 		return err
 	}
 	clear := inClear{n.Store, box}
-	believe, err := clear.known(ctx, cfg.Plain)
-	if err != nil {
-		return err
-	}
 	threads := thread.New(thread.Config{
 		Store: n.Store, KMS: keys, Gate: gate, Now: cfg.Now, BreakGlass: offline, Known: n.known,
-		Plain: cfg.Plain, Believe: believe, Encrypted: clear.forget,
+		Plain: cfg.Plain, Encrypted: clear.forget,
+		Believe: func(ctx context.Context) (bool, error) { return clear.known(ctx, cfg.Plain) },
 	})
 	n.Jobs = job.New(job.Config{
 		Store: n.Store, Kinds: []job.Kind{vaults.RewrapKind(), vaults.RotationKind(), threads.RewrapKind(), threads.MoveKind(), threads.RotateAllKind(), threads.EncryptKind(), threads.PurgeKind(), box.RewrapKind(keys)}, Now: cfg.Now, Log: cfg.Log,

@@ -85,6 +85,34 @@ func TestAServerWaitsForItsKMSAndRecoversByItself(t *testing.T) {
 	r.stop()
 }
 
+// Encryption that is off, or was, is a note that the key process sealed.
+func TestAServerWithoutEncryptionWaitsForItsKMS(t *testing.T) {
+	keys, _ := newKMS(t)
+	sock, dir := socket(t), t.TempDir()
+	cfg := Config{DataDir: dir, KMSURL: "unix://" + sock, Plain: true}
+	r := start(t, cfg)
+	key := r.user()
+	if status, body := r.call(key, "POST", "/v1/threads", `{}`); status != 503 || !strings.Contains(body, "try again") {
+		t.Errorf("a thread without the note: %d %s", status, body)
+	}
+	stop := serveKMS(t, keys, sock)
+	paths := r.fill(key)
+	r.stop()
+	for _, cfg.Plain = range []bool{true, false} {
+		stop()
+		r = start(t, cfg)
+		if status, body := r.call(key, "GET", "/readyz", ""); status != 503 {
+			t.Errorf("plain %v, without the KMS readyz = %d %s", cfg.Plain, status, body)
+		}
+		if status, _ := r.call(key, "GET", paths[1], ""); status != 200 && cfg.Plain || status != 503 && !cfg.Plain {
+			t.Errorf("plain %v, without the KMS the messages are answered with %d", cfg.Plain, status)
+		}
+		stop = serveKMS(t, keys, sock)
+		r.readable(key, paths)
+		r.stop()
+	}
+}
+
 func TestAnotherKMSIsAnErrorAtTheStart(t *testing.T) {
 	ours, _ := newKMS(t)
 	other, _ := newKMS(t)

@@ -76,6 +76,7 @@ func TestWhoWritesToTheStoreCannotHaveAServerBelieveRowsInClear(t *testing.T) {
 
 	w.SetEncryption(false)
 	w.Restart()
+	w.thread()
 	w.SetEncryption(true)
 	w.Restart()
 	w.forges(thread, 200) // the control: it is believed while something may lie in clear

@@ -13,6 +13,14 @@ import (
 	"github.com/keyfold/keyfold/internal/layout"
 )
 
+// always is Config.Believe where a server did not encrypt once.
+func always(context.Context) (bool, error) { return true, nil }
+
+func believes(s *Service) bool {
+	is, err := s.InClear(context.Background())
+	return is && err == nil
+}
+
 // forge puts a row in clear in the place of the first message, and returns its ID.
 func (x *shift) forge() string {
 	id := x.ids[0]
@@ -45,7 +53,7 @@ func TestARowInClearIsRefusedWhereNoServerEverStoredSuch(t *testing.T) {
 		x.editMeta(t, x.thread, change)
 		id := x.forge()
 		for believes, want := range map[bool]bool{true: true, false: false} {
-			s := New(Config{Store: x.store, KMS: x.kms, Gate: x.asked, Now: x.now, Believe: believes})
+			s := New(Config{Store: x.store, KMS: x.kms, Gate: x.asked, Now: x.now, Believe: func(context.Context) (bool, error) { return believes, nil }})
 			text, err := s.GetMessage(t.Context(), owner, x.thread, id)
 			if strings.Contains(string(text), "forged") != want || (err == nil) != want {
 				t.Errorf("%s, believes %v: %s, %v", what, believes, text, err)
@@ -61,6 +69,39 @@ func TestARowInClearIsRefusedWhereNoServerEverStoredSuch(t *testing.T) {
 	}
 }
 
+// A server that does not know whether rows in clear are to be believed answers no row
+// and makes no thread in clear, and asks again.
+func TestWhetherRowsInClearAreBelievedIsAskedUntilItIsAnswered(t *testing.T) {
+	x := newPlain(t, 3)
+	asked := 0
+	answer := error(fault.New(fault.Unavailable, "away"))
+	ask := func(context.Context) (bool, error) { asked++; return true, answer }
+	s := New(Config{Store: x.store, KMS: x.kms, Gate: x.asked, Now: x.now, Believe: ask})
+	plain := New(Config{Store: x.store, KMS: x.kms, Gate: x.asked, Now: x.now, Believe: ask, Plain: true})
+	for range 2 {
+		wantCode(t, second(s.GetMessage(t.Context(), owner, x.thread, x.ids[0])), fault.Unavailable)
+		wantCode(t, second(plain.Create(t.Context(), owner, api.CreateThread{})), fault.Unavailable)
+	}
+	asked, answer = 0, nil
+	for range 2 {
+		x.must(second(s.GetMessage(t.Context(), owner, x.thread, x.ids[0])))
+		x.must(second(plain.Create(t.Context(), owner, api.CreateThread{})))
+	}
+	if asked != 2 {
+		t.Errorf("two servers asked %d times", asked)
+	}
+	later := func(context.Context) (bool, error) {
+		if asked++; asked == 3 {
+			return false, fault.New(fault.Unavailable, "away")
+		}
+		return true, nil
+	}
+	s = New(Config{Store: x.store, KMS: x.kms, Gate: x.asked, Now: x.now, Believe: later})
+	if j := x.encryptBy(s, EncryptArgs{}); j.Status != job.Completed || j.Failed > 0 {
+		t.Errorf("the job that had to wait ended as %+v", j)
+	}
+}
+
 // Only the end of a job that has encrypted everything ends the belief.
 func TestRowsInClearAreBelievedUntilAllAreEncrypted(t *testing.T) {
 	x := newPlain(t, 3)
@@ -68,13 +109,13 @@ func TestRowsInClearAreBelievedUntilAllAreEncrypted(t *testing.T) {
 	rest, err := other.Create(t.Context(), owner, api.CreateThread{})
 	x.must(err)
 	told := 0
-	s := New(Config{Store: x.store, KMS: x.kms, Gate: x.asked, Now: x.now, Believe: true, Encrypted: func(context.Context) error { told++; return nil }})
+	s := New(Config{Store: x.store, KMS: x.kms, Gate: x.asked, Now: x.now, Believe: always, Encrypted: func(context.Context) error { told++; return nil }})
 	for _, step := range []struct {
 		args     EncryptArgs
 		believes bool
 	}{{EncryptArgs{Threads: []string{x.thread}}, true}, {EncryptArgs{Threads: []string{rest.ID}}, true}, {EncryptArgs{}, false}} {
-		if j := x.encryptBy(s, step.args); j.Status != job.Completed || s.believes() != step.believes || (told == 1) == step.believes {
-			t.Errorf("after %+v: %+v, believes %v, told %d times", step.args, j, s.believes(), told)
+		if j := x.encryptBy(s, step.args); j.Status != job.Completed || believes(s) != step.believes || (told == 1) == step.believes {
+			t.Errorf("after %+v: %+v, believes %v, told %d times", step.args, j, believes(s), told)
 		}
 	}
 }
@@ -88,7 +129,7 @@ func TestAnEncryptionThatCannotVouchForAThreadNamesIt(t *testing.T) {
 	} {
 		x := newPlain(t, 60)
 		told := 0
-		s := New(Config{Store: x.store, KMS: x.kms, Gate: x.asked, Now: x.now, Believe: true, Encrypted: func(context.Context) error { told++; return nil }})
+		s := New(Config{Store: x.store, KMS: x.kms, Gate: x.asked, Now: x.now, Believe: always, Encrypted: func(context.Context) error { told++; return nil }})
 		s.moveBatch = 20
 		n := 0
 		x.store.afterCommit = func() error {
@@ -101,8 +142,8 @@ func TestAnEncryptionThatCannotVouchForAThreadNamesIt(t *testing.T) {
 		if len(x.inClear()) == 0 {
 			t.Errorf("%s: nothing is in clear; the test needs some", name)
 		}
-		if !slices.Equal(j.FailedOf, []string{"thread " + x.thread}) || told > 0 || !s.believes() {
-			t.Errorf("%s: the job ended as %+v, said %d times that all is encrypted, and believes %v", name, j, told, s.believes())
+		if !slices.Equal(j.FailedOf, []string{"thread " + x.thread}) || told > 0 || !believes(s) {
+			t.Errorf("%s: the job ended as %+v, said %d times that all is encrypted, and believes %v", name, j, told, believes(s))
 		}
 	}
 }

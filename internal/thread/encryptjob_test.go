@@ -18,7 +18,7 @@ import (
 
 // encrypts is a server of its own over s that encrypts, with small batches.
 func (x *shift) encrypts(s store.Store) *Service {
-	threads := New(Config{Store: s, KMS: x.kms, Gate: new(accesstest.Gate), Now: x.now, Believe: true})
+	threads := New(Config{Store: s, KMS: x.kms, Gate: new(accesstest.Gate), Now: x.now, Believe: always})
 	threads.moveBatch = 20
 	return threads
 }

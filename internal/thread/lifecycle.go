@@ -50,10 +50,13 @@ const maxLags = 8
 // is one too: the KMS has not heard of it.
 func (s *Service) create(ctx context.Context, m *meta) (err error) {
 	var b store.Batch
-	if !m.Plain {
-		if m.KMS, err = s.freshDEK(ctx, &b, m.ID); err != nil {
-			return err
-		}
+	if m.Plain {
+		_, err = s.askBelieve(ctx) // or a server that encrypts would not read it
+	} else {
+		m.KMS, err = s.freshDEK(ctx, &b, m.ID)
+	}
+	if err != nil {
+		return err
 	}
 	if err := m.put(&b); err != nil {
 		return err

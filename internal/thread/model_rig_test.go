@@ -78,7 +78,7 @@ func (r *rig) closeKMS() {
 
 func (r *rig) server() *Service {
 	s := New(Config{
-		Store: r.rows, KMS: r.calls, Gate: r.gate, Known: known, Plain: !r.encrypts, Believe: r.believes,
+		Store: r.rows, KMS: r.calls, Gate: r.gate, Known: known, Plain: !r.encrypts, Believe: func(context.Context) (bool, error) { return r.believes, nil },
 		Now:       func() time.Time { return time.Unix(0, r.clock.Load()) },
 		Encrypted: func(context.Context) error { r.believes = false; return nil },
 	})

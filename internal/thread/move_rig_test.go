@@ -107,7 +107,7 @@ func (x *shift) clone(t testing.TB) *shift {
 
 // process is a server of its own over s, with batches of 20 rows.
 func (x *shift) process(s store.Store) (*Service, *job.Runner) {
-	threads := New(Config{Store: s, KMS: x.kms, Gate: new(accesstest.Gate), Now: x.now, Believe: true})
+	threads := New(Config{Store: s, KMS: x.kms, Gate: new(accesstest.Gate), Now: x.now, Believe: always})
 	threads.moveBatch = 20
 	return threads, job.New(job.Config{Store: s, Holder: "test", Kinds: []job.Kind{threads.MoveKind(), threads.RotateAllKind(), threads.RewrapKind()}})
 }

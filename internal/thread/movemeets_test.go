@@ -82,7 +82,7 @@ func TestAReaderMayBeAsOldAsHeLikes(t *testing.T) {
 		for n := 1; n < 12; n++ {
 			x := full.clone(t)
 			calls := &callsStore{Store: x.store}
-			reader := New(Config{Store: calls, KMS: x.kms, Gate: new(accesstest.Gate), Now: x.now, Believe: true})
+			reader := New(Config{Store: calls, KMS: x.kms, Gate: new(accesstest.Gate), Now: x.now, Believe: always})
 			between := func() {
 				for range times {
 					x.completed(x.rotate())
@@ -112,7 +112,7 @@ func TestAWriterWithAnOldRecordWritesNothingUnderTheOldDEK(t *testing.T) {
 	for n := 1; n < 12; n++ {
 		x := newShift(t, 45)
 		calls := &callsStore{Store: x.store}
-		writer := New(Config{Store: calls, KMS: x.kms, Gate: new(accesstest.Gate), Now: x.now, Believe: true})
+		writer := New(Config{Store: calls, KMS: x.kms, Gate: new(accesstest.Gate), Now: x.now, Believe: always})
 		var olds []string
 		between := func() {
 			olds = append(olds, x.meta().KMS.KeyID)

@@ -145,7 +145,7 @@ func (s *Service) reopen(ctx context.Context, p access.Principal, m meta, q ques
 		default:
 			return openFault(failed[0].err, rowOf(m.ID, recs[failed[0].at].Key).message())
 		}
-		if failed, err = s.openEither(ctx, p, now, s.question(now, recs, q.out), failed); err != nil || len(failed) == 0 {
+		if failed, err = s.openEither(ctx, p, now, s.question(ctx, now, recs, q.out), failed); err != nil || len(failed) == 0 {
 			return err
 		}
 		m, tried = now, true
@@ -174,7 +174,7 @@ func (s *Service) reread(ctx context.Context, recs []store.Record, failed []unop
 // as can be told, and the rest under the other.
 func (s *Service) openEither(ctx context.Context, p access.Principal, m meta, q question, failed []unopened) ([]unopened, error) {
 	for _, dek := range []func(meta, rowName) kmsMeta{meta.under, meta.other} {
-		again := s.question(m, q.recs, q.out)
+		again := s.question(ctx, m, q.recs, q.out)
 		for _, f := range failed {
 			again.ask(f.at, dek(m, rowOf(m.ID, q.recs[f.at].Key)))
 		}

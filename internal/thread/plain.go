@@ -39,6 +39,28 @@ func (s *Service) dekOf(ctx context.Context, m meta) (kmsMeta, error) {
 	return kmsMeta{}, err
 }
 
+// InClear reports whether rows may lie in clear: this server does not encrypt, or one
+// did not and not all is encrypted since. It scans nothing. Errors: Config.Believe's.
+func (s *Service) InClear(ctx context.Context) (bool, error) {
+	if s.plain {
+		return true, nil
+	}
+	return s.askBelieve(ctx)
+}
+
+// askBelieve is Config.Believe, which is asked until it has answered.
+func (s *Service) askBelieve(ctx context.Context) (bool, error) {
+	if is := s.believed.Load(); is != nil {
+		return *is, nil
+	}
+	is, err := s.believe(ctx)
+	if err != nil {
+		return false, err
+	}
+	s.believed.CompareAndSwap(nil, &is) // or all was encrypted meanwhile
+	return *s.believed.Load(), nil
+}
+
 // EncryptJob is the name of the kind that EncryptKind returns.
 const EncryptJob = "encrypt-existing"
 
@@ -91,7 +113,7 @@ func (s *Service) EncryptKind() job.Kind {
 				err = s.encrypted(ctx)
 			}
 			if err == nil {
-				s.believe.Store(false)
+				s.believed.Store(new(bool))
 			}
 			return err
 		},

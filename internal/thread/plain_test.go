@@ -167,7 +167,7 @@ func TestWithEncryptionOnNothingIsStoredInClear(t *testing.T) {
 					t.Fatal("without encryption no batch holds the canary: the test would prove nothing")
 				}
 				guarded := &guardStore{Store: x.store}
-				s := New(Config{Store: guarded, KMS: x.kms, Gate: x.asked, Now: x.now, Believe: true})
+				s := New(Config{Store: guarded, KMS: x.kms, Gate: x.asked, Now: x.now, Believe: always})
 				was := x.dump(t)
 				if away {
 					x.kms.fail = fault.New(fault.Unavailable, "away")

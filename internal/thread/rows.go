@@ -131,7 +131,7 @@ func (m meta) require(b *store.Batch) { b.RequireRevision(layout.ThreadMeta(m.ID
 // may be re-encrypted meanwhile; see reopen.
 func (s *Service) decrypt(ctx context.Context, p access.Principal, m meta, recs []store.Record) ([][]byte, error) {
 	out := make([][]byte, len(recs))
-	q := s.question(m, recs, out)
+	q := s.question(ctx, m, recs, out)
 	for i, rec := range recs {
 		q.ask(i, m.under(rowOf(m.ID, rec.Key)))
 	}
@@ -151,16 +151,18 @@ type question struct {
 	at     []int      // of items in recs
 	failed []unopened // without asking
 	clear  bool       // rows in clear are believed
+	err    error      // it is not known whether they are
 }
 
-func (s *Service) question(m meta, recs []store.Record, out [][]byte) question {
-	return question{m: m, recs: recs, out: out, clear: m.mayBePlain() && s.believes()}
+// question takes a row that lies there in clear for one that was written so, where
+// its thread's record says that it may. The record cannot prove it; see Config.Believe.
+func (s *Service) question(ctx context.Context, m meta, recs []store.Record, out [][]byte) question {
+	q := question{m: m, recs: recs, out: out}
+	if m.mayBePlain() {
+		q.clear, q.err = s.InClear(ctx)
+	}
+	return q
 }
-
-// believes reports whether a row that lies there in clear is taken for one that
-// was written so, where its thread's record says that it may. The record cannot
-// prove it; see Config.Believe.
-func (s *Service) believes() bool { return s.plain || s.believe.Load() }
 
 // ask adds row i to the question, under dek. A row that lies there in clear is
 // answered at once, where such a row may be.
@@ -198,6 +200,9 @@ type unopened struct {
 // answer has q answered, in as few calls as the KMS takes, and returns the rows
 // that do not open.
 func (s *Service) answer(ctx context.Context, p access.Principal, q *question) (failed []unopened, err error) {
+	if q.err != nil {
+		return nil, q.err
+	}
 	failed = q.failed
 	for len(q.items) > 0 {
 		n := min(len(q.items), kmsapi.MaxBatch)

@@ -79,10 +79,12 @@ type Config struct {
 	BreakGlass BreakGlass // answers reads of messages while the KMS is away; nil: they fail
 	Plain      bool       // new threads are not encrypted
 
-	// Believe has rows that lie in clear read where their thread's record says that
-	// they may: a server did not encrypt once, and not all is encrypted yet. Without
-	// it whoever writes to the store cannot put words into a thread. Plain implies it.
-	Believe bool
+	// Believe tells whether rows that lie in clear are read where their thread's record
+	// says that they may: a server did not encrypt once, and not all is encrypted yet.
+	// Else whoever writes to the store cannot put words into a thread. It is asked when
+	// that matters, before the first thread in clear is made, too, until it has
+	// answered. Plain servers read such rows whatever it answers. nil: they are not.
+	Believe func(context.Context) (bool, error)
 	// Encrypted is called once an EncryptJob has encrypted everything: nothing in
 	// clear is to be believed any more, after a restart neither. nil: nothing.
 	Encrypted func(context.Context) error
@@ -103,7 +105,8 @@ type Service struct {
 	known      Known
 	breakGlass BreakGlass // nil: off
 	plain      bool
-	believe    atomic.Bool
+	believe    func(context.Context) (bool, error)
+	believed   atomic.Pointer[bool] // what believe has answered; nil: nothing yet
 	encrypted  func(context.Context) error
 	now        func() time.Time
 	last       atomic.Int64 // the last time that tick gave out
@@ -119,8 +122,10 @@ func New(c Config) *Service {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	s := &Service{store: c.Store, kms: c.KMS, authority: c.Gate, known: c.Known, breakGlass: c.BreakGlass, plain: c.Plain, now: c.Now, moveBatch: moveBatch, encrypted: c.Encrypted, reading: make(reading, maxReading)}
-	s.believe.Store(c.Believe)
+	s := &Service{store: c.Store, kms: c.KMS, authority: c.Gate, known: c.Known, breakGlass: c.BreakGlass, plain: c.Plain, now: c.Now, moveBatch: moveBatch, encrypted: c.Encrypted, reading: make(reading, maxReading), believe: c.Believe}
+	if c.Believe == nil {
+		s.believed.Store(new(bool))
+	}
 	return s
 }
 

@@ -55,7 +55,7 @@ func newWorldOn(s store.Store) *world {
 
 // another is a second server on the same store, KMS and clock.
 func (w *world) another() *Service {
-	return New(Config{Store: w.store, KMS: w.kms, Gate: w.asked, Now: func() time.Time { return time.Unix(0, w.clock.Load()) }, Believe: true})
+	return New(Config{Store: w.store, KMS: w.kms, Gate: w.asked, Now: func() time.Time { return time.Unix(0, w.clock.Load()) }, Believe: always})
 }
 
 func (w *world) thread(t testing.TB, p access.Principal, title string) api.Thread {
