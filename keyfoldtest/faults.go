@@ -120,6 +120,17 @@ func (f *faults) RotateKEK(ctx context.Context, r kmsapi.Rotate) (kmsapi.Rotated
 	return pass(ctx, f, f.KMS.RotateKEK, r)
 }
 
+func (f *faults) ImportKEK(ctx context.Context, raw []byte) (kmsapi.Rotated, error) {
+	return pass(ctx, f, f.KMS.ImportKEK, raw)
+}
+
+func (f *faults) ShredDEK(ctx context.Context, keyID string) error {
+	if f.down.Load() {
+		return errDown
+	}
+	return f.KMS.ShredDEK(ctx, keyID)
+}
+
 func (f *faults) ReleaseKEK(ctx context.Context, kekID string, below uint32) error {
 	if f.down.Load() {
 		return errDown

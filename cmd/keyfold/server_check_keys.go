@@ -138,6 +138,8 @@ func (s serverSettings) callKMS(ctx context.Context, f *findings) {
 		f.warnf("kms.url: %v; until it answers, nothing that needs a key is done", err)
 	case err != nil:
 		f.errorf("kms.url: %v", err)
+	case errors.Is(c.ShredDEK(ctx, ""), fault.Forbidden): // the ID of no DEK: with the role it is a wrong request
+		f.warnf("kms.url: the key process lets this server destroy no DEKs: purges keep the threads that they are for, and rotations of DEKs the old ones; give its name there the role shred unless that is what you want")
 	}
 }
 

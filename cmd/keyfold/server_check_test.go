@@ -226,13 +226,15 @@ func TestACheckAsksTheKeyProcess(t *testing.T) {
 	}
 	for _, c := range []struct {
 		caller *uint32 // nil: nobody answers
+		roles  kmsserver.Roles
 		want   string
 	}{
-		{&us, ""}, {&nobody, "error: kms.url: you are not in the KMS's list of callers"}, {nil, "warning: kms.url: the KMS does not answer"},
+		{&us, kmsserver.Crypto | kmsserver.Shred, ""}, {&us, kmsserver.Crypto, "warning: kms.url: the key process lets this server destroy no DEKs"},
+		{&nobody, kmsserver.Crypto, "error: kms.url: you are not in the KMS's list of callers"}, {nil, 0, "warning: kms.url: the KMS does not answer"},
 	} {
 		stop := func(context.Context) error { return nil }
 		if c.caller != nil {
-			s := must(kmsserver.New(kmsserver.Config{KMS: keys, Callers: []kmsserver.Caller{{UID: c.caller, Roles: kmsserver.Crypto}}}))(t)
+			s := must(kmsserver.New(kmsserver.Config{KMS: keys, Callers: []kmsserver.Caller{{UID: c.caller, Roles: c.roles}}}))(t)
 			go s.Serve(must(s.Listen(filepath.Join(dir, "kms.sock"), nil))(t))
 			stop = s.Close
 		}
