@@ -64,8 +64,7 @@ func TestADataDirectoryMovesFromEmbeddedToExternalAndBack(t *testing.T) {
 	}
 }
 
-// A key process on TCP, with the certificates that init makes, and a server
-// that has but the crypto role there.
+// A key process on TCP, with the certificates and the list of callers that init makes.
 func TestAServerReachesItsKeyProcessByMutualTLS(t *testing.T) {
 	dir, data := shortDir(t), shortDir(t)
 	port := freePort(t)
