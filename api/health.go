@@ -6,6 +6,7 @@ type Health struct {
 	Version string `json:"version,omitzero"`
 
 	// Encryption is "off" where messages are stored in clear, as the server's
-	// configuration wants; left out otherwise.
+	// configuration wants, and "incomplete" where they were and not all threads are
+	// encrypted since: call POST /admin/encryption/encrypt-existing. Left out otherwise.
 	Encryption string `json:"encryption,omitzero"`
 }

@@ -202,7 +202,7 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 	if err := n.people(&s, box, t, cfg); err != nil {
 		return err
 	}
-	n.sayPlain(cfg)
+	n.sayClear(cfg, threads.InClear)
 	mux := server.New(s)
 	n.mux.Store(mux)
 	n.Handler = n.counts(mux)

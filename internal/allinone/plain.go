@@ -56,34 +56,49 @@ func ignore(err error, code fault.Code) error {
 	return err
 }
 
-const plainWarning = "encryption is off: messages of new threads are stored in clear, and whoever reads the data directory or a backup of it reads them; " +
-	"to end this, start the server with encryption on and call POST /admin/encryption/encrypt-existing"
+const (
+	plainWarning = "encryption is off: messages of new threads are stored in clear, and whoever reads the data directory or a backup of it reads them; " +
+		"to end this, start the server with encryption on and call POST /admin/encryption/encrypt-existing"
+	leftWarning = "encryption was off: some threads are not encrypted yet, and whoever reads the data directory or a backup of it reads them; " +
+		"to end this, call POST /admin/encryption/encrypt-existing"
+)
 
-// plainOften is how often the log of a server that does not encrypt says so.
-const plainOften = time.Hour
+// plainOften is how often the log says so, and plainAgain when it is asked again
+// whether it is so.
+const (
+	plainOften = time.Hour
+	plainAgain = time.Minute
+)
 
-// sayPlain says now, and every hour until the node is closed, that nothing is
-// encrypted, where that is so.
-func (n *Node) sayPlain(cfg Config) {
-	if !cfg.Plain {
-		return
-	}
-	cfg.Log.Error(plainWarning)
-	ended := make(chan struct{})
+// sayClear says now, and every hour until the node is closed, that nothing is
+// encrypted, or not all, for as long as inClear says so.
+func (n *Node) sayClear(cfg Config, inClear func(context.Context) (bool, error)) {
+	ctx, end := context.WithCancel(context.Background())
 	var saying sync.WaitGroup
 	saying.Go(func() {
-		for tick := time.NewTicker(plainOften); ; {
-			select {
-			case <-ended:
-				tick.Stop()
+		for {
+			next := plainOften
+			switch is, err := inClear(ctx); {
+			case ctx.Err() != nil:
 				return
-			case <-tick.C:
+			case err != nil: // the key process is away
+				next = plainAgain
+			case cfg.Plain:
 				cfg.Log.Error(plainWarning)
+			case is:
+				cfg.Log.Error(leftWarning)
+			default:
+				return
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(next):
 			}
 		}
 	})
 	n.opened = append(n.opened, func() error {
-		close(ended)
+		end()
 		saying.Wait()
 		return nil
 	})

@@ -33,7 +33,12 @@ func TestEncryptionThatWasOffIsSeenAndIsTurnedOn(t *testing.T) {
 
 	w.SetEncryption(true)
 	w.Restart()
-	w.do(scenario{key: "-", call: "GET /v1/health", status: 200, want: []string{`"status":"healthy"`}, forbid: []string{"encryption"}})
+	incomplete := func() {
+		t.Helper()
+		w.do(scenario{key: "-", call: "GET /v1/health", status: 200, want: []string{`"status":"degraded"`, `"encryption":"incomplete"`}})
+		w.do(scenario{key: "-", call: "GET /readyz", status: 200, want: []string{`"encryption":"incomplete"`}})
+	}
+	incomplete()
 	id := strings.TrimPrefix(threads[0], "/v1/threads/")
 	a := w.do(scenario{key: w.admin, call: "POST /admin/encryption/encrypt-existing", body: `{"thread_ids":["` + id + `","00000000-0000-0000-0000-000000000000","` + id + `"]}`, status: 200})
 	got := decode[api.ThreadEncryptions](t, a)
@@ -46,6 +51,7 @@ func TestEncryptionThatWasOffIsSeenAndIsTurnedOn(t *testing.T) {
 		t.Errorf("of one that is encrypted: %s, want %s", a.body, want)
 	}
 
+	incomplete()
 	a = w.do(scenario{key: w.admin, call: "POST /admin/encryption/encrypt-threads", status: 200})
 	all := decode[api.EncryptedThreads](t, a)
 	if all.Summary != (api.EncryptionSummary{Total: 3, Success: 2, Skipped: 1}) || len(all.Results) != 2 || all.JobID == "" {
@@ -59,6 +65,7 @@ func TestEncryptionThatWasOffIsSeenAndIsTurnedOn(t *testing.T) {
 		w.do(scenario{call: "GET " + thread + "/messages", status: 200, want: []string{canary}, reads: true})
 	}
 	for range 2 { // and after a restart
+		w.do(scenario{key: "-", call: "GET /v1/health", status: 200, want: []string{`"status":"healthy"`}, forbid: []string{"encryption"}})
 		w.forges(threads[1], 500)
 		w.Restart()
 	}

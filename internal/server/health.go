@@ -21,7 +21,8 @@ const KeyProcess = "key process"
 type health struct {
 	checks  []Check
 	version string
-	plain   bool // see Config
+	plain   bool                                // see Config
+	inClear func(context.Context) (bool, error) // see thread.Service; nil: never
 }
 
 // alive says that the process answers, and nothing of what it needs.
@@ -34,22 +35,32 @@ func (h health) ready(ctx context.Context, _ *httpx.Call) (api.Health, error) {
 	if err := h.check(ctx); err != nil {
 		return api.Health{}, err
 	}
-	return api.Health{Status: "ok", Version: h.version, Encryption: h.encryption()}, nil
+	return api.Health{Status: "ok", Version: h.version, Encryption: h.encryption(ctx)}, nil
 }
 
 // status tells people and clients what ready tells machines, always with 200. A
-// server that does not encrypt does its work and is not healthy.
+// server that does not encrypt, or has not encrypted all, does its work and is not
+// healthy.
 func (h health) status(ctx context.Context, _ *httpx.Call) (api.Health, error) {
-	out := api.Health{Status: "healthy", Version: h.version, Encryption: h.encryption()}
-	if h.plain || h.check(ctx) != nil {
+	out := api.Health{Status: "healthy", Version: h.version, Encryption: h.encryption(ctx)}
+	if out.Encryption != "" || h.check(ctx) != nil {
 		out.Status = "degraded"
 	}
 	return out, nil
 }
 
-func (h health) encryption() string {
+// encryption is api.Health's. Where the key process does not tell, health is degraded
+// without it.
+func (h health) encryption(ctx context.Context) string {
 	if h.plain {
 		return "off"
+	}
+	if h.inClear != nil {
+		ctx, cancel := context.WithTimeout(ctx, checkTime)
+		defer cancel()
+		if is, err := h.inClear(ctx); is && err == nil {
+			return "incomplete"
+		}
 	}
 	return ""
 }
