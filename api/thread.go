@@ -76,7 +76,7 @@ type PostMessage struct {
 	Body    json.RawMessage `json:"body"`               // any JSON value but null, at most 4 MiB and 1,000 levels deep
 	Role    string          `json:"role,omitempty"`     // "user" when absent
 	ReplyTo string          `json:"reply_to,omitempty"` // ID of a message
-	TS      int64           `json:"ts,omitzero"`        // nanoseconds since 1970; now when absent
+	TS      int64           `json:"ts,omitzero"`        // nanoseconds since 1970, at most 24 hours ahead of the server's clock; now when absent
 }
 
 // Message is an entry of a thread.

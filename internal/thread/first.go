@@ -13,7 +13,7 @@ import (
 // What Post would refuse makes no thread; when the post fails after that, a thread
 // without messages is left. Errors: those of Create and Post.
 func (s *Service) PostFirst(ctx context.Context, p access.Principal, req api.PostMessage) (json.RawMessage, error) {
-	if err := check(&req); err != nil {
+	if err := s.check(&req); err != nil {
 		return nil, err
 	}
 	if req.ReplyTo != "" {

@@ -41,7 +41,7 @@ func (s *Service) Import(ctx context.Context, p access.Principal, threadID strin
 	if err != nil {
 		return api.ImportedMessages{}, err
 	}
-	messages, err := m.parseImport(lines)
+	messages, err := s.parseImport(m, lines)
 	if err != nil {
 		return api.ImportedMessages{}, err
 	}
@@ -65,7 +65,7 @@ func (s *Service) Import(ctx context.Context, p access.Principal, threadID strin
 }
 
 // parseImport returns the versions of each message, oldest first.
-func (m meta) parseImport(lines []byte) (messages [][]api.Message, err error) {
+func (s *Service) parseImport(m meta, lines []byte) (messages [][]api.Message, err error) {
 	n, ended := 0, false
 	for line := range bytes.Lines(lines) {
 		if n++; n > MaxImport+1 {
@@ -94,7 +94,7 @@ func (m meta) parseImport(lines []byte) (messages [][]api.Message, err error) {
 		default:
 			messages = append(messages, []api.Message{version(l)})
 		}
-		if err := m.checkLine(l); err != nil {
+		if err := s.checkLine(m, l); err != nil {
 			f := fault.Of(err)
 			return nil, fault.New(f.Code, "line %d: %s", n, f.Message).WithType(f.Type)
 		}
@@ -103,7 +103,7 @@ func (m meta) parseImport(lines []byte) (messages [][]api.Message, err error) {
 }
 
 // checkLine tests what is to be posted, and its reactions.
-func (m meta) checkLine(l api.ThreadExportLine) error {
+func (s *Service) checkLine(m meta, l api.ThreadExportLine) error {
 	for _, reaction := range l.Reactions {
 		if err := checkReaction(reaction); err != nil {
 			return err
@@ -112,7 +112,7 @@ func (m meta) checkLine(l api.ThreadExportLine) error {
 	if l.End || l.Deleted {
 		return nil
 	}
-	if err := check(&api.PostMessage{Body: l.Body, Role: l.Role, TS: l.TS}); err != nil {
+	if err := s.check(&api.PostMessage{Body: l.Body, Role: l.Role, TS: l.TS}); err != nil {
 		return err
 	}
 	return m.checkBlob(l.Body)

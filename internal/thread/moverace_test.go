@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/fault"
@@ -24,6 +25,7 @@ func TestReadersAndWritersGoOnWhileAThreadIsMoved(t *testing.T) {
 	old := x.meta().KMS.KeyID
 	before := x.everything(x.Service)
 	first := x.ids
+	ahead := x.now().Add(time.Hour).UnixNano()
 	var done atomic.Bool
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -39,7 +41,7 @@ func TestReadersAndWritersGoOnWhileAThreadIsMoved(t *testing.T) {
 				text := fmt.Sprintf(`"writer %d, %d"`, n, i)
 				switch k := r.IntN(10); {
 				case k < 4 || len(mine) == 0:
-					ts := []int64{0, 0, int64(1 + r.IntN(1000)), 4e18 + int64(r.IntN(1000))}[r.IntN(4)]
+					ts := []int64{0, 0, int64(1 + r.IntN(1000)), ahead + int64(r.IntN(1000))}[r.IntN(4)]
 					raw, err := s.Post(ctx, owner, x.thread, api.PostMessage{Body: []byte(text), TS: ts})
 					if err != nil {
 						t.Errorf("post: %v", err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"time"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -20,7 +21,7 @@ import (
 // Body is any JSON value but null, in UTF-8, at most MaxBody bytes and MaxDepth
 // levels; its bytes are kept as they are. Role is at most MaxRole characters, "user" when
 // absent. ReplyTo is the ID of a message of this thread that is there already.
-// TS is the message's time, 1 or more; when it is 0 the server's clock gives
+// TS is the message's time, 1 or more and at most a day ahead of the server's clock; when it is 0 the server's clock gives
 // one that is greater than all it gave before. Messages of one time are told
 // apart, and ordered, by their seq, in the order in which they were stored.
 //
@@ -65,7 +66,7 @@ func (s *Service) tryPost(ctx context.Context, p access.Principal, threadID stri
 	if err != nil {
 		return nil, err
 	}
-	if err := check(&req); err != nil {
+	if err := s.check(&req); err != nil {
 		return nil, err
 	}
 	if err := m.checkBlob(req.Body); err != nil {
@@ -95,8 +96,12 @@ func (s *Service) tryPost(ctx context.Context, p access.Principal, threadID stri
 	return wire, nil // stored
 }
 
+// maxAhead is how far ahead of the server's clock a message's time may be: others
+// sort before it until then, and no count comes to it.
+const maxAhead = 24 * time.Hour
+
 // check tests req, but for what it replies to, and fills in its defaults.
-func check(req *api.PostMessage) error {
+func (s *Service) check(req *api.PostMessage) error {
 	if err := checkBody(req.Body); err != nil {
 		return err
 	}
@@ -105,6 +110,9 @@ func check(req *api.PostMessage) error {
 	}
 	if req.TS < 0 {
 		return fault.New(fault.Invalid, "ts must be nanoseconds since 1970, 1 or more; leave it out for now")
+	}
+	if req.TS > s.now().Add(maxAhead).UnixNano() {
+		return fault.New(fault.Invalid, "ts is more than 24 hours ahead of the server's clock; it is nanoseconds since 1970; leave it out for now")
 	}
 	return checkRole(req.Role)
 }

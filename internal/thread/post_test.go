@@ -257,6 +257,7 @@ func TestAnImportWithOneTimeCostsTheSamePerMessage(t *testing.T) {
 	w := newWorld(t)
 	th := w.thread(t, owner, "t")
 	const n = 2000
+	ahead := w.clock.Load() + int64(maxAhead)
 	w.store.reset()
 	for i := range n {
 		if m := w.post(t, owner, th.ID, api.PostMessage{Body: quoted("x"), TS: 5}); m.ID != layout.MessageID(5, i) {
@@ -267,10 +268,38 @@ func TestAnImportWithOneTimeCostsTheSamePerMessage(t *testing.T) {
 		t.Errorf("%d posts took %d scans of %d records, %d commits and %d encryptions", n, scans, scanned, commits, w.kms.items)
 	}
 	w.post(t, owner, th.ID, api.PostMessage{Body: quoted("x"), TS: 6}) // a neighbour
-	w.post(t, owner, th.ID, api.PostMessage{Body: quoted("x"), TS: 1<<63 - 1})
-	w.post(t, owner, th.ID, api.PostMessage{Body: quoted("x"), TS: 1<<63 - 1})
+	w.post(t, owner, th.ID, api.PostMessage{Body: quoted("x"), TS: ahead})
+	w.post(t, owner, th.ID, api.PostMessage{Body: quoted("x"), TS: ahead})
 	if m := w.post(t, owner, th.ID, api.PostMessage{Body: quoted("x"), TS: 5}); m.ID != layout.MessageID(5, n) {
 		t.Errorf("after a neighbour: %s", m.ID)
+	}
+}
+
+func TestATimeFarAheadIsRefused(t *testing.T) {
+	w := newWorld(t)
+	th := w.thread(t, owner, "t")
+	last := w.clock.Load() + int64(maxAhead)
+	line := func(ts int64) string { return fmt.Sprintf(`{"ts":%d,"body":"x"}`+"\n", ts) }
+	before := w.dump(t)
+	for _, ts := range []int64{last + 1, 4e18, 1<<63 - 1} {
+		_, post := w.Post(t.Context(), owner, th.ID, api.PostMessage{Body: quoted("x"), TS: ts})
+		_, first := w.PostFirst(t.Context(), owner, api.PostMessage{Body: quoted("x"), TS: ts})
+		_, lines := w.Import(t.Context(), owner, th.ID, []byte(line(1)+line(ts)))
+		for _, err := range []error{post, first, lines} {
+			if wantCode(t, err, fault.Invalid); !strings.Contains(err.Error(), "24 hours ahead") {
+				t.Errorf("ts %d: %v", ts, err)
+			}
+		}
+		if !strings.HasPrefix(lines.Error(), "line 2: ") {
+			t.Errorf("the import's line is not named: %v", lines)
+		}
+	}
+	if diff := cmp.Diff(before, w.dump(t)); diff != "" {
+		t.Errorf("something was stored: %s", diff)
+	}
+	w.post(t, owner, th.ID, api.PostMessage{Body: quoted("x"), TS: last})
+	if in, err := w.Import(t.Context(), owner, th.ID, []byte(line(1)+line(last))); err != nil || in.Imported != 1 || in.Present != 1 {
+		t.Errorf("a day ahead: %+v, %v", in, err)
 	}
 }
 
