@@ -128,13 +128,18 @@ func (s *Service) editedBefore(ctx context.Context, p access.Principal, m meta, 
 	return withReactions(text, now.reactions), nil
 }
 
-// versionOf opens version n of a message that was looked at.
+var errPastPurged = fault.New(fault.Conflict, "the version that the request with this idempotency key made, or the one before, was purged; send another key")
+
+// versionOf opens version n of a message that was looked at, for the idempotency key
+// of the request that made it, or the next. Errors: Conflict (it was purged).
 func (s *Service) versionOf(ctx context.Context, p access.Principal, m meta, now look, n int) (api.Message, []byte, error) {
 	if n == now.Version {
 		return now.Message, now.text, nil
 	}
 	rec, err := s.store.Get(ctx, pastRow(now.ID, n).key(m.ID))
-	if err != nil {
+	if errors.Is(err, store.ErrNotFound) {
+		return api.Message{}, nil, errPastPurged
+	} else if err != nil {
 		return api.Message{}, nil, store.Fault(err)
 	}
 	opened, err := s.decrypt(ctx, p, m, []store.Record{rec})

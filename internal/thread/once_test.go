@@ -13,6 +13,7 @@ import (
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
 )
 
 func TestTheSameRequestAgainAnswersTheSameMessage(t *testing.T) {
@@ -219,6 +220,37 @@ func TestTheSameEditAgainAnswersTheSameVersion(t *testing.T) {
 	_, err = edit(req)
 	wantCode(t, err, fault.NotFound)
 	w.unchanged(t, before)
+}
+
+// A message of many versions loses its oldest first.
+func TestARequestWhoseVersionIsPurgedSaysSo(t *testing.T) {
+	w := newWorld(t)
+	th := w.thread(t, owner, "t")
+	first := api.PostMessage{Body: quoted("1")}
+	id := decodeAs[api.Message](t, must(w.PostWith(t.Context(), owner, th.ID, first, PostOptions{IdempotencyKey: "post"}))).ID
+	edit := func(text, key string) error {
+		_, err := w.EditWith(t.Context(), owner, th.ID, id, api.EditMessage{Body: quoted(text)}, PostOptions{IdempotencyKey: key})
+		return err
+	}
+	for _, text := range []string{"2", "3", "4"} {
+		if err := edit(text, "edit "+text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var b store.Batch
+	for n := 1; n <= 2; n++ {
+		b.Delete(pastRow(id, n).key(th.ID))
+	}
+	w.commitAll(t, b)
+	_, err := w.PostWith(t.Context(), owner, th.ID, first, PostOptions{IdempotencyKey: "post"})
+	for _, err := range []error{err, edit("2", "edit 2"), edit("3", "edit 3")} {
+		if wantCode(t, err, fault.Conflict); err == nil || !strings.Contains(err.Error(), "was purged; send another key") {
+			t.Errorf("of a purged version: %v", err)
+		}
+	}
+	if err := edit("4", "edit 4"); err != nil {
+		t.Errorf("of one that is there: %v", err)
+	}
 }
 
 func TestAKeyOfOneRequestIsNoneOfAnother(t *testing.T) {
