@@ -83,7 +83,7 @@ func (s *Store) open(dir string, opts Options) (err error) {
 
 func (s *Store) pebbleOptions(opts Options) *pebble.Options {
 	logger := engineLogger{s}
-	events := pebble.MakeLoggingEventListener(logger)
+	events := pebble.TeeEventListener(pebble.MakeLoggingEventListener(logger), s.compactions.listener())
 	o := &pebble.Options{
 		FS:                          logFS{opts.fs, &s.fresh},
 		Lock:                        s.lock,

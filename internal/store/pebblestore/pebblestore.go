@@ -65,6 +65,8 @@ type Store struct {
 	scrubbing atomic.Bool  // no value goes to a blob file; see scrub.go
 	snapshots atomic.Int64 // open ones
 
+	compactions compactions // that are under way
+
 	// synced is the sequence number below which every write is known to be on
 	// stable storage. It only grows.
 	synced atomic.Uint64

@@ -29,10 +29,11 @@ import (
 // the last level holds such a record: then all of them lie in the last level,
 // which has one version of a record, the newest of them.
 //
-// More than one it has only where a Snapshot needed the others when the table was
-// written. So each table of the last level that was there at the beginning is
-// written anew as well: a record of it is written once more, as it is, which the
-// compaction of that record brings to the table.
+// More than one it has only where a Snapshot needed the others when the compaction
+// began that wrote the table. So Scrub waits at its beginning for those under way,
+// and each table of the last level that is there then is written anew as well: a
+// record of it is written once more, as it is, which the compaction of that record
+// brings to the table.
 //
 // Blob files: one stays whole while a table refers to any of its values. So from
 // its first call to its end Scrub has large values written into the tables, writes
@@ -124,6 +125,9 @@ const noKey = "\x00"
 // removed, and returns the mark.
 func (s *Store) renewLogs(ctx context.Context) (m mark, err error) {
 	if err := s.touch(noKey); err != nil {
+		return m, err
+	}
+	if err := s.compactions.ended(ctx); err != nil {
 		return m, err
 	}
 	m.sequence = s.synced.Load() // behind that of noKey

@@ -7,9 +7,14 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/store"
@@ -294,6 +299,56 @@ func TestACallOfScrubWaitsForAnother(t *testing.T) {
 	}
 	s.oneScrub.Unlock()
 	scrub(t, s)
+}
+
+// TestAScrubBeginsWhenTheCompactionsOfBeforeHaveEnded: one of them may have begun
+// under a snapshot that is closed, and writes what that needed to a table of the
+// last level that is younger than the scrub.
+func TestAScrubBeginsWhenTheCompactionsOfBeforeHaveEnded(t *testing.T) {
+	r, c := rand.New(rand.NewPCG(12, 13)), canaries{}
+	begun, release := make(chan struct{}), make(chan struct{})
+	var armed atomic.Bool
+	dir := t.TempDir()
+	s := open(t, dir, Options{fs: errorfs.Wrap(vfs.Default, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpCreate && strings.HasSuffix(op.Path, ".sst") && armed.CompareAndSwap(true, false) {
+			close(begun)
+			<-release
+		}
+		return nil
+	}))})
+	defer s.Close()
+	put(t, s, "row", c.value(r))
+	view, err := s.Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.db.Flush(); err != nil { // two tables, so that neither is just moved
+		t.Fatal(err)
+	}
+	put(t, s, "row", nil)
+	if err := s.db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	armed.Store(true)
+	compacted := make(chan error)
+	go func() { compacted <- s.db.Compact(context.Background(), []byte("a"), []byte("z"), false) }()
+	<-begun
+	if err := view.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer stop()
+	if state, err := s.Scrub(ctx, ""); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("it began meanwhile: %q, %v", state, err)
+	}
+	close(release)
+	if err := <-compacted; err != nil {
+		t.Fatal(err)
+	}
+	scrub(t, s)
+	if n := c.in(t, dir, "*"); n != 0 {
+		t.Errorf("%d canaries are left", n)
+	}
 }
 
 func TestAScrubTakesNoStateButItsOwn(t *testing.T) {
