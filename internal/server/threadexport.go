@@ -27,7 +27,7 @@ func (h transfer) rows() []httpx.Row {
 
 func (h transfer) export(ctx context.Context, c *httpx.Call, w io.Writer) error {
 	out := bufio.NewWriterSize(w, 64<<10)
-	if err := h.service.Export(ctx, c.Principal, c.Param("thread"), out); err != nil {
+	if err := h.service.Export(ctx, c.Principal, c.Again, c.Param("thread"), out); err != nil {
 		return err
 	}
 	return out.Flush()

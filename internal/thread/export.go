@@ -27,12 +27,14 @@ import (
 const exportBytes = MaxBody
 
 // Export writes a thread with all versions and what was deleted, page by page: each is
-// decided on, and recorded, as a call of ListMessages is. What is posted meanwhile is
-// in it. Errors: those of ListMessages, and out's.
-func (s *Service) Export(ctx context.Context, p access.Principal, threadID string, out io.Writer) error {
+// decided on, and recorded, as a call of ListMessages is, and from the second on again
+// tells who calls now; nil: p, still. What is posted meanwhile is in it. Errors: those
+// of ListMessages, again's, and out's.
+func (s *Service) Export(ctx context.Context, p access.Principal, again Again, threadID string, out io.Writer) error {
+	x := exporting{Service: s, p: p, again: again, thread: threadID, out: out}
 	messages := 0
 	for from := ""; ; {
-		m, err := s.gate(ctx, p, access.MessageRead, threadID)
+		m, err := x.page(ctx)
 		if err != nil {
 			return err
 		}
@@ -44,7 +46,7 @@ func (s *Service) Export(ctx context.Context, p access.Principal, threadID strin
 			_, err := fmt.Fprintf(out, `{"end":true,"messages":%d}`+"\n", messages)
 			return err
 		}
-		n, err := s.exportPage(ctx, p, m, recs, out)
+		n, err := x.write(ctx, m, recs)
 		if err != nil {
 			return err
 		}
@@ -52,9 +54,33 @@ func (s *Service) Export(ctx context.Context, p access.Principal, threadID strin
 	}
 }
 
-// exportPage writes the messages of rows as scan returns them, and tells how many.
-func (s *Service) exportPage(ctx context.Context, p access.Principal, m meta, recs []store.Record, out io.Writer) (int, error) {
-	opened, err := s.decrypt(ctx, p, m, recs)
+// Again finds out anew who calls; an error: nobody any more.
+type Again func(context.Context) (access.Principal, error)
+
+// exporting is an export under way.
+type exporting struct {
+	*Service
+	p      access.Principal
+	again  Again // nil: p it stays
+	begun  bool
+	thread string
+	out    io.Writer
+}
+
+// page decides on the next page, for who calls now.
+func (x *exporting) page(ctx context.Context) (_ meta, err error) {
+	if x.begun && x.again != nil {
+		if x.p, err = x.again(ctx); err != nil {
+			return meta{}, err
+		}
+	}
+	x.begun = true
+	return x.gate(ctx, x.p, access.MessageRead, x.thread)
+}
+
+// write writes the messages of rows as scan returns them, and tells how many.
+func (x *exporting) write(ctx context.Context, m meta, recs []store.Record) (int, error) {
+	opened, err := x.decrypt(ctx, x.p, m, recs)
 	if err != nil {
 		return 0, err
 	}
@@ -65,10 +91,10 @@ func (s *Service) exportPage(ctx context.Context, p access.Principal, m meta, re
 		}
 		msg, err := parseMessage(text)
 		if err == nil {
-			err = s.exportPast(ctx, p, m.ID, msg.ID, msg.Version, out)
+			err = x.past(ctx, msg.ID, msg.Version)
 		}
 		if err == nil {
-			err = writeLine(out, texts[n])
+			err = writeLine(x.out, texts[n])
 		}
 		if err != nil {
 			return 0, err
@@ -78,28 +104,28 @@ func (s *Service) exportPage(ctx context.Context, p access.Principal, m meta, re
 	return n, nil
 }
 
-// exportPast writes the versions of a message before the given one. They may be more
+// past writes the versions of a message before the given one. They may be more
 // than a page, so who exports is asked about each time.
-func (s *Service) exportPast(ctx context.Context, p access.Principal, threadID, messageID string, newest int, out io.Writer) error {
+func (x *exporting) past(ctx context.Context, messageID string, newest int) error {
 	for done := 0; done < newest-1; {
-		m, err := s.gate(ctx, p, access.MessageRead, threadID)
+		m, err := x.page(ctx)
 		if err != nil {
 			return err
 		}
 		rng := store.Range{Start: pastRow(messageID, done+1).key(m.ID), End: pastRow(messageID, newest).key(m.ID)}
-		recs, err := s.store.Scan(ctx, rng, store.ScanOptions{Limit: MaxPage, MaxBytes: exportBytes})
+		recs, err := x.store.Scan(ctx, rng, store.ScanOptions{Limit: MaxPage, MaxBytes: exportBytes})
 		if err != nil {
 			return store.Fault(err)
 		}
 		if len(recs) == 0 { // purged since
 			return nil
 		}
-		opened, err := s.decrypt(ctx, p, m, recs)
+		opened, err := x.decrypt(ctx, x.p, m, recs)
 		if err != nil {
 			return err
 		}
 		for _, text := range opened {
-			if err := writeLine(out, text); err != nil {
+			if err := writeLine(x.out, text); err != nil {
 				return err
 			}
 		}

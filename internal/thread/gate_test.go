@@ -76,7 +76,7 @@ var onThread = map[string]func(s *Service, ctx context.Context, p access.Princip
 		return second(s.Rename(ctx, p, t, api.UpdateThread{Title: "x"}))
 	},
 	"Export": func(s *Service, ctx context.Context, p access.Principal, t string) error {
-		return s.Export(ctx, p, t, io.Discard)
+		return s.Export(ctx, p, nil, t, io.Discard)
 	},
 	"Import": func(s *Service, ctx context.Context, p access.Principal, t string) error {
 		return second(s.Import(ctx, p, t, nil))

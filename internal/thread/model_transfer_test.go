@@ -25,7 +25,7 @@ func (m *model) export(t *rapid.T) {
 func (m *model) exported(t *rapid.T, p access.Principal, th *modelThread) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	if !m.answered(t, m.at(t).Export(context.Background(), p, th.ID, &out), th.mayRead(p)) {
+	if !m.answered(t, m.at(t).Export(context.Background(), p, nil, th.ID, &out), th.mayRead(p)) {
 		return nil
 	}
 	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")

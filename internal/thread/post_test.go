@@ -286,11 +286,11 @@ func TestATimeFarAheadIsRefused(t *testing.T) {
 		_, first := w.PostFirst(t.Context(), owner, api.PostMessage{Body: quoted("x"), TS: ts})
 		_, lines := w.Import(t.Context(), owner, th.ID, []byte(line(1)+line(ts)))
 		for _, err := range []error{post, first, lines} {
-			if wantCode(t, err, fault.Invalid); !strings.Contains(err.Error(), "24 hours ahead") {
+			if wantCode(t, err, fault.Invalid); !strings.Contains(fmt.Sprint(err), "24 hours ahead") {
 				t.Errorf("ts %d: %v", ts, err)
 			}
 		}
-		if !strings.HasPrefix(lines.Error(), "line 2: ") {
+		if !strings.HasPrefix(fmt.Sprint(lines), "line 2: ") {
 			t.Errorf("the import's line is not named: %v", lines)
 		}
 	}

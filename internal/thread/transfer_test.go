@@ -23,7 +23,7 @@ import (
 func (w *world) export(t testing.TB, p access.Principal, thread string) string {
 	t.Helper()
 	var out bytes.Buffer
-	if err := w.Export(t.Context(), p, thread, &out); err != nil {
+	if err := w.Export(t.Context(), p, nil, thread, &out); err != nil {
 		t.Fatal(err)
 	}
 	return out.String()
@@ -195,10 +195,10 @@ func TestAWrongImportBringsNothing(t *testing.T) {
 	if _, err := w.Import(t.Context(), mate, th, []byte(good)); !errors.Is(err, fault.Forbidden) {
 		t.Errorf("another's thread: %v", err)
 	}
-	if err := w.Export(t.Context(), mate, th, io.Discard); !errors.Is(err, fault.Forbidden) {
+	if err := w.Export(t.Context(), mate, nil, th, io.Discard); !errors.Is(err, fault.Forbidden) {
 		t.Errorf("another's thread: %v", err)
 	}
-	if err := w.Export(t.Context(), stranger, th, io.Discard); !errors.Is(err, fault.NotFound) {
+	if err := w.Export(t.Context(), stranger, nil, th, io.Discard); !errors.Is(err, fault.NotFound) {
 		t.Errorf("another org's thread: %v", err)
 	}
 }
@@ -298,6 +298,42 @@ func (c *cutWriter) Write(p []byte) (int, error) {
 	return c.Builder.Write(p)
 }
 
+// A page is 1,000 messages, or a part of the versions of one.
+func TestAnExportAsksForEachPageWhoCalls(t *testing.T) {
+	w := newWorld(t)
+	th := w.thread(t, owner, "").ID
+	for i := range MaxPage + 1 {
+		w.post(t, owner, th, api.PostMessage{Body: quoted("x"), TS: int64(i + 2)})
+	}
+	for _, lives := range []int{0, 1, 2} {
+		asked := 0
+		again := func(context.Context) (access.Principal, error) {
+			if asked++; asked > lives {
+				return access.Principal{}, fault.New(fault.Unauthenticated, "the key was revoked")
+			}
+			return owner, nil
+		}
+		var out bytes.Buffer
+		err := w.Export(t.Context(), owner, again, th, &out)
+		if lives < 2 {
+			if wantCode(t, err, fault.Unauthenticated); strings.Contains(out.String(), `"end"`) || asked != lives+1 {
+				t.Errorf("asked %d times, and it has its end", asked)
+			}
+		} else if err != nil || asked != 2 {
+			t.Errorf("asked %d times: %v", asked, err)
+		}
+	}
+	m := w.post(t, owner, th, api.PostMessage{Body: quoted("1"), TS: 1})
+	w.edit(t, owner, th, m.ID, "2")
+	revoked := func(context.Context) (access.Principal, error) {
+		return access.Principal{}, fault.New(fault.Unauthenticated, "the key was revoked")
+	}
+	var out bytes.Buffer
+	if wantCode(t, w.Export(t.Context(), owner, revoked, th, &out), fault.Unauthenticated); out.Len() > 0 {
+		t.Errorf("after the revocation came %s", out.String())
+	}
+}
+
 func TestAnExportEndsWithThePartOfWhoMakesIt(t *testing.T) {
 	w := newOffice(t)
 	th := w.thread(t, owner, "").ID
@@ -313,7 +349,7 @@ func TestAnExportEndsWithThePartOfWhoMakesIt(t *testing.T) {
 			t.Error(err)
 		}
 	}}
-	err := w.Export(t.Context(), colleague, th, &out)
+	err := w.Export(t.Context(), colleague, nil, th, &out)
 	if !errors.Is(err, fault.Forbidden) || strings.Count(out.String(), "\n") != 2 {
 		t.Errorf("%v after %s", err, out.String())
 	}
