@@ -37,11 +37,15 @@ type scrubStore struct {
 	calls   []string
 	inClear []string
 	fails   error
+	first   func() // is called when the scrub begins; nil: nothing
 }
 
 func (s *scrubStore) Scrub(_ context.Context, state string) (string, error) {
 	if s.calls = append(s.calls, state); state == "" {
 		s.inClear = s.x.inClear()
+		if s.first != nil {
+			s.first()
+		}
 	}
 	if err := s.fails; err != nil {
 		s.fails = nil
@@ -84,6 +88,26 @@ func TestEncryptExistingLeavesNoRowInClearAndChangesNoAnswer(t *testing.T) {
 	m := x.meta()
 	if rows := x.rows(); len(rows) != 1 || len(rows[m.KMS.KeyID]) == 0 || m.Moving != nil || m.Plain {
 		t.Errorf("rows are under %v, the record is %+v", rows, m)
+	}
+}
+
+// A server that does not encrypt runs for a while between the job's pass and its end.
+func TestEncryptExistingDoesNotVouchForAThreadThatCameAfterItsPass(t *testing.T) {
+	x := newPlain(t, 5)
+	vouched := 0
+	s := New(Config{
+		Store: &scrubStore{Store: x.store, x: x, first: func() { x.anotherPlain(t, "late") }}, KMS: x.kms, Gate: new(accesstest.Gate), Now: x.now, Believe: always,
+		Encrypted: func(context.Context) error { vouched++; return nil },
+	})
+	if j := x.encryptBy(s, EncryptArgs{}); j.Status != job.Failed || vouched > 0 || !strings.Contains(j.Error, "run encrypt-existing again") {
+		t.Errorf("it ended as %+v and vouched %d times", j, vouched)
+	}
+	if j := x.encryptBy(s, EncryptArgs{}); j.Status != job.Failed || vouched > 0 { // its scrub makes one more
+		t.Errorf("the second ended as %+v and vouched %d times", j, vouched)
+	}
+	s.store = x.store
+	if j := x.encryptBy(s, EncryptArgs{}); j.Status != job.Completed || vouched != 1 || len(x.inClear()) > 0 {
+		t.Errorf("the third ended as %+v and vouched %d times; in clear are %v", j, vouched, x.inClear())
 	}
 }
 

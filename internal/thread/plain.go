@@ -109,6 +109,9 @@ func (s *Service) EncryptKind() job.Kind {
 			if err != nil || len(w.args.Threads) > 0 || j.Failed > 0 {
 				return err // there may be more
 			}
+			if err := s.noneInClear(ctx); err != nil {
+				return err
+			}
 			if s.encrypted != nil {
 				err = s.encrypted(ctx)
 			}
@@ -118,6 +121,17 @@ func (s *Service) EncryptKind() job.Kind {
 			return err
 		},
 	}
+}
+
+// noneInClear fails if a thread may have rows in clear: a server that did not encrypt
+// ran since the job passed it.
+func (s *Service) noneInClear(ctx context.Context) error {
+	return s.each(ctx, "", func(m meta) error {
+		if m.mayBePlain() {
+			return fault.New(fault.Conflict, "a server that does not encrypt made thread %s meanwhile; run encrypt-existing again", m.ID)
+		}
+		return nil
+	})
 }
 
 // encrypted is the cursor of an EncryptJob, as JSON. Empty: at the start.
