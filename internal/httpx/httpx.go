@@ -54,8 +54,8 @@ type Row struct {
 	FreeForm bool
 	// Lines says that the body is no JSON object, such as JSON Lines; it names no author.
 	Lines bool
-	// Strict refuses members that the call's type does not have; otherwise they
-	// are passed over.
+	// Strict refuses members that the call's type does not have, and null as the
+	// body; otherwise they are passed over.
 	Strict bool
 	// Room is what the handler of a Stream may hold, in bytes, until its client has
 	// read; it counts as a large answer of that size. 0: little.

@@ -1,6 +1,7 @@
 package httpx
 
 import (
+	"bytes"
 	"context"
 	stdjson "encoding/json"
 	"errors"
@@ -84,6 +85,8 @@ var freeForm = json.WithUnmarshalers(json.UnmarshalFromFunc(func(d *jsontext.Dec
 	return err
 }))
 
+var errNoObject = fault.New(fault.Invalid, "send a JSON object as the body")
+
 var errNotUTF8 = errors.New("not UTF-8")
 
 // decode reads the body into in, a pointer.
@@ -92,7 +95,10 @@ func (c *Call) decode(in any) error {
 		if c.row.OptionalBody {
 			return nil
 		}
-		return fault.New(fault.Invalid, "send a JSON object as the body")
+		return errNoObject
+	}
+	if c.row.Strict && bytes.Equal(bytes.TrimSpace(c.body.Bytes()), []byte("null")) {
+		return errNoObject
 	}
 	if err := json.Unmarshal(c.body.Bytes(), in, c.row.jsonOptions()...); err != nil {
 		return jsonFault(err)

@@ -109,6 +109,7 @@ func TestAStrictRowRefusesWhatItsTypeDoesNotHave(t *testing.T) {
 	for _, body := range []string{`{"nam":"a"}`, `{"name":"a","Name":"b"}`, `{"name":"a","x":{}}`} {
 		checkProblem(t, answered(row, nil, body), 400, "does not know")
 	}
+	checkProblem(t, answered(row, nil, " null "), 400, "send a JSON object")
 }
 
 func TestAStreamThatBreaksIsNotTakenForWhole(t *testing.T) {

@@ -23,7 +23,7 @@ type retention struct {
 func (h retention) rows() []httpx.Row {
 	return []httpx.Row{
 		{Method: "GET", Pattern: "/v1/retention", Handler: httpx.NoBody(http.StatusOK, h.get)},
-		{Method: "PUT", Pattern: "/v1/retention", MaxBody: maxSmall, Handler: httpx.Body(http.StatusOK, h.set)},
+		{Method: "PUT", Pattern: "/v1/retention", MaxBody: maxSmall, Strict: true, Handler: httpx.Body(http.StatusOK, h.set)},
 		{Method: "GET", Pattern: "/v1/retention/preview", Timeout: time.Minute, Handler: httpx.NoBody(http.StatusOK, h.preview)},
 		{Method: "GET", Pattern: "/v1/threads/{thread}/hold", Handler: httpx.NoBody(http.StatusOK, h.held)},
 		{Method: "PUT", Pattern: "/v1/threads/{thread}/hold", MaxBody: maxSmall, OptionalBody: true, Handler: httpx.Body(http.StatusOK, h.hold)},
