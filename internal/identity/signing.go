@@ -177,7 +177,7 @@ func (s *Service) EndUser(ctx context.Context, key access.Principal, userID, sig
 			return access.Principal{}, err
 		}
 		if checkUserID(userID) != nil || !x.verifies(userID, signature) {
-			return access.Principal{}, s.refuse(ctx, key, "auth.failure", access.Failed, errSignature)
+			return access.Principal{}, s.refuse(ctx, key, "auth.failure", access.Failed, unsigned(key.Role))
 		}
 	}
 	switch {
@@ -196,7 +196,17 @@ func (s *Service) EndUser(ctx context.Context, key access.Principal, userID, sig
 	return p, nil
 }
 
+// unsigned is the fault of a signature that is none of the user's.
+func unsigned(role access.Role) error {
+	if role == access.Backend {
+		return errWrongSignature
+	}
+	return errSignature
+}
+
 var (
+	errWrongSignature = fault.New(fault.Unauthenticated, "X-User-Signature is no signature of X-User-ID under a live signing secret; sign the ID at POST /v1/_sign, or leave the signature out: a backend key needs none")
+
 	errSignature = fault.New(fault.Unauthenticated, "a frontend key needs X-User-ID and X-User-Signature; have your backend sign the ID at POST /v1/_sign")
 	errTwoUsers  = fault.New(fault.Forbidden, "author is another user than X-User-ID; leave one of them out")
 )

@@ -149,6 +149,11 @@ func TestOnlyAnOrgsKeySpeaksForEndUsersAndOnlyItsBackendSigns(t *testing.T) {
 		t.Fatal(err)
 	}
 	named := must(r.EndUser(t.Context(), back, "alice", "", ""))(t)
+	for key, want := range map[access.Principal]string{front: "a frontend key needs", back: "a backend key needs none"} {
+		if _, err := r.EndUser(t.Context(), key, "bob", signature, ""); !errors.Is(err, fault.Unauthenticated) || !strings.Contains(err.Error(), want) {
+			t.Errorf("another's signature: %v, want %q", err, want)
+		}
+	}
 	for what, p := range map[string]access.Principal{
 		"a backend key's end user": named, "a user": r.owner, "an agent": r.in(r.token(agentKey)), "an operator": r.in(r.newAdminKey()), "an end user": endUser,
 	} {

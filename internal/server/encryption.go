@@ -31,6 +31,19 @@ func (h encryption) rows() []httpx.Row {
 // maxNamed is how many threads a call may name.
 const maxNamed = 1000
 
+// checkNamed tests which threads a call names.
+func checkNamed(ids []string, all bool) error {
+	switch {
+	case all && len(ids) > 0:
+		return fault.New(fault.Invalid, "thread_ids and all are two ways to name threads; send one of them")
+	case len(ids) > maxNamed:
+		return fault.New(fault.Invalid, "thread_ids names %d threads, and a call takes %d; send the rest in another, or all", len(ids), maxNamed)
+	case !all && len(ids) == 0:
+		return fault.New(fault.Invalid, "there is nothing to do: name thread_ids, at most %d, or all", maxNamed)
+	}
+	return nil
+}
+
 func (h encryption) existing(ctx context.Context, c *httpx.Call, in api.EncryptExisting) (api.ThreadEncryptions, error) {
 	id := ""
 	if len(in.ThreadIDs) == 1 {
@@ -39,8 +52,8 @@ func (h encryption) existing(ctx context.Context, c *httpx.Call, in api.EncryptE
 	if err := h.asked(ctx, c, id); err != nil {
 		return nil, err
 	}
-	if len(in.ThreadIDs) > 0 == in.All || len(in.ThreadIDs) > maxNamed {
-		return nil, fault.New(fault.Invalid, "name thread_ids, at most %d, or all", maxNamed)
+	if err := checkNamed(in.ThreadIDs, in.All); err != nil {
+		return nil, err
 	}
 	threads, _, err := h.encrypt(ctx, c, in.ThreadIDs)
 	out := api.ThreadEncryptions{}

@@ -124,8 +124,13 @@ func TestABadEncryptExistingIsRefused(t *testing.T) {
 	w.admin = w.newAdmin()
 	many := strings.Repeat(`"00000000-0000-0000-0000-000000000000",`, 1001)
 	w.unchanged(func() {
-		for _, body := range []string{`{}`, `{"all":false}`, `{"thread_ids":[]}`, `{"thread_ids":["x"],"all":true}`, `{"thread_ids":[` + strings.TrimSuffix(many, ",") + `]}`} {
-			w.do(scenario{key: w.admin, call: "POST /admin/encryption/encrypt-existing", body: body, status: 400, want: []string{"thread_ids, at most 1000, or all"}})
+		for body, want := range map[string]string{
+			`{}`: "nothing to do: name thread_ids, at most 1000, or all", `{"all":false}`: "nothing to do", `{"thread_ids":[]}`: "nothing to do",
+			`{"thread_ids":["x"],"all":true}`: "send one of them", `{"thread_ids":[` + strings.TrimSuffix(many, ",") + `]}`: "names 1001 threads, and a call takes 1000",
+		} {
+			for _, call := range []string{"encrypt-existing", "rewrap-deks"} {
+				w.do(scenario{key: w.admin, call: "POST /admin/encryption/" + call, body: body, status: 400, want: []string{want}})
+			}
 		}
 		for _, id := range []string{"x", "../job:", "00000000-0000-0000-0000-000000000000"} {
 			w.do(scenario{key: w.admin, call: "POST /admin/encryption/encrypt-existing", body: `{"thread_ids":["` + id + `"]}`, status: 200, want: []string{`"error":"there is no such thread`}})

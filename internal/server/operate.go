@@ -157,8 +157,8 @@ func (h operate) rewrapDEKs(ctx context.Context, c *httpx.Call, in api.RewrapDEK
 	if err := h.gate.Check(ctx, c.Principal, access.Operate, what); err != nil {
 		return nil, err
 	}
-	if len(in.ThreadIDs) > 0 == in.All || len(in.ThreadIDs) > maxNamed {
-		return nil, fault.New(fault.Invalid, "there is nothing to do: name thread_ids, at most %d, or all", maxNamed)
+	if err := checkNamed(in.ThreadIDs, in.All); err != nil {
+		return nil, err
 	}
 	newKEK, err := importedKEK(c, in.NewKEKHex)
 	if err != nil {
