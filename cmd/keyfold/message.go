@@ -68,7 +68,9 @@ func (t *typedBody) read(a *app, cmd *cobra.Command) (json.RawMessage, error) {
 		if input, err = a.readStdin("the message"); err != nil {
 			return nil, err
 		}
-		input = bytes.TrimSuffix(input, []byte("\n"))
+		if input = bytes.TrimSuffix(input, []byte("\n")); len(input) == 0 { // a command before the pipe failed, say
+			return nil, errors.New(`stdin is empty; give the body there or with --body, and --body "" for an empty one`)
+		}
 	}
 	return messageBody(input, t.as)
 }
@@ -94,6 +96,9 @@ func (a *app) messageListCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if q.Before != "" && q.After != "" {
 				return cli.Usagef("--before and --after are two pages; give one")
+			}
+			if q.Limit < 1 || q.Limit > 1000 {
+				return cli.Usagef("--limit wants a number from 1 to 1000")
 			}
 			c, err := a.connect()
 			if err != nil {
