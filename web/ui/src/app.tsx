@@ -1,0 +1,123 @@
+// The frame of all pages: who is signed in, where to go, and what is shown there.
+
+import { LocationProvider, Router, Route, lazy, useLocation } from "preact-iso";
+import { useEffect, useRef } from "preact/hooks";
+import { lock, unlocked } from "./keys.js";
+import { signOut, user } from "./session.js";
+import { SignIn } from "./pages/signin.js";
+import { Empty, Loading } from "./ui/state.js";
+import { Toasts } from "./ui/toast.js";
+
+const Overview = lazy(() => import("./pages/overview.js"));
+const Vaults = lazy(() => import("./pages/vaults.js"));
+const Vault = lazy(() => import("./pages/vault.js"));
+const Agents = lazy(() => import("./pages/agents.js"));
+const Threads = lazy(() => import("./pages/threads.js"));
+const Thread = lazy(() => import("./pages/thread.js"));
+const Audit = lazy(() => import("./pages/audit.js"));
+const Keys = lazy(() => import("./pages/keys.js"));
+const Jobs = lazy(() => import("./pages/jobs.js"));
+const Account = lazy(() => import("./pages/account.js"));
+
+const places = [
+  ["/ui/", "Overview"],
+  ["/ui/vaults", "Vaults"],
+  ["/ui/agents", "Agents"],
+  ["/ui/threads", "Threads"],
+  ["/ui/audit", "Audit"],
+  ["/ui/keys", "Keys"],
+  ["/ui/jobs", "Jobs"],
+] as const;
+
+export function App() {
+  if (user.value === undefined) return <Loading what="your session" />;
+  return (
+    <LocationProvider scope="/ui">
+      {user.value === null ? <SignIn /> : <Frame />}
+      <Toasts />
+    </LocationProvider>
+  );
+}
+
+function Frame() {
+  return (
+    <>
+      <a class="skip" href="#main">
+        Skip to content
+      </a>
+      <header class="top">
+        <a class="brand" href="/ui/">
+          <img src="/ui/icon.svg" alt="" width="24" height="24" /> Keyfold
+        </a>
+        <Places />
+        <Who />
+      </header>
+      <Main />
+    </>
+  );
+}
+
+function Places() {
+  const { path } = useLocation();
+  return (
+    <nav aria-label="Main">
+      {places.map(([to, name]) => (
+        <a key={to} href={to} aria-current={(to === "/ui/" ? path === "/ui" || path === to : path.startsWith(to)) ? "page" : undefined}>
+          {name}
+        </a>
+      ))}
+    </nav>
+  );
+}
+
+function Who() {
+  return (
+    <div class="who">
+      {unlocked.value.size > 0 && (
+        <button type="button" class="small" onClick={lock}>
+          Lock {unlocked.value.size === 1 ? "1 key" : `${unlocked.value.size} keys`}
+        </button>
+      )}
+      <a href="/ui/account">{user.value?.email}</a>
+      <button type="button" class="small" onClick={() => void signOut(false)}>
+        Sign out
+      </button>
+    </div>
+  );
+}
+
+/** The page; the focus goes to it when another one is opened, for who does not see it change. */
+function Main() {
+  const { path } = useLocation();
+  const ref = useRef<HTMLElement>(null);
+  const first = useRef(true);
+  useEffect(() => {
+    if (!first.current) ref.current?.focus();
+    first.current = false;
+  }, [path]);
+  return (
+    <main id="main" ref={ref} tabIndex={-1}>
+      <Router>
+        <Route path="/ui" component={Overview} />
+        <Route path="/ui/vaults" component={Vaults} />
+        <Route path="/ui/vaults/:vault/:tab?" component={Vault} />
+        <Route path="/ui/agents" component={Agents} />
+        <Route path="/ui/threads" component={Threads} />
+        <Route path="/ui/threads/:thread" component={Thread} />
+        <Route path="/ui/audit" component={Audit} />
+        <Route path="/ui/keys" component={Keys} />
+        <Route path="/ui/jobs" component={Jobs} />
+        <Route path="/ui/account" component={Account} />
+        <Route default component={Nowhere} />
+      </Router>
+    </main>
+  );
+}
+
+function Nowhere() {
+  return (
+    <Empty title="There is no such page">
+      <a href="/ui/">Go to the overview</a>
+    </Empty>
+  );
+}

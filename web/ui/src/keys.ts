@@ -1,0 +1,42 @@
+// The CMEK keys that this tab has unlocked. They are CryptoKeys that give no
+// bytes out, in memory only, and forgotten on lock, sign-out, or when nobody has
+// touched the page for a while.
+
+import { CmekKey, parseCmekKeyFile } from "@keyfold/sdk";
+import { signal } from "@preact/signals";
+import { client } from "./session.js";
+
+/** Fingerprints of the keys at hand. */
+export const unlocked = signal<ReadonlySet<string>>(new Set());
+
+/** How long nobody may touch the page before its keys are forgotten, in ms. */
+export const idleLimit = 10 * 60_000;
+
+/** Reads a key file and keeps its key. Throws a CmekError when it is not a key file, or is of another fingerprint. */
+export async function unlock(file: File, fingerprint?: string): Promise<void> {
+  const raw = await parseCmekKeyFile(new Uint8Array(await file.arrayBuffer()));
+  try {
+    const key = await CmekKey.from(raw);
+    if (fingerprint !== undefined && key.fingerprint !== fingerprint) throw new Error(`This file holds the key ${key.fingerprint}; ${fingerprint} is needed`);
+    client.unlock(key);
+    unlocked.value = new Set([...unlocked.value, key.fingerprint]);
+  } finally {
+    raw.fill(0);
+  }
+}
+
+/** Forgets all keys. */
+export function lock(): void {
+  client.lock();
+  unlocked.value = new Set();
+}
+
+/** Forgets the keys when the page has not been touched for idleLimit. */
+export function watchIdle(): void {
+  let timer = setTimeout(lock, idleLimit);
+  const touched = () => {
+    clearTimeout(timer);
+    timer = setTimeout(lock, idleLimit);
+  };
+  for (const event of ["pointerdown", "keydown", "visibilitychange"]) document.addEventListener(event, touched, { passive: true });
+}

@@ -1,0 +1,56 @@
+// Reading from the server inside a component: what is shown while it loads, when
+// it failed, and when it is there.
+
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { KeyfoldError, type ErrorInfo, type Result } from "@keyfold/sdk";
+import { user } from "./session.js";
+
+/** What a component knows of something that it reads. data stays while it is read again. */
+export interface Loaded<T> {
+  data: T | undefined;
+  error: ErrorInfo | undefined;
+  loading: boolean;
+  /** Reads it again. */
+  reload: () => void;
+}
+
+/** Reads when the component appears and whenever one of deps changes; an answer that comes too late is dropped. */
+export function useLoad<T>(read: () => Promise<Result<T>>, deps: readonly unknown[]): Loaded<T> {
+  const [state, setState] = useState<Omit<Loaded<T>, "reload">>({ data: undefined, error: undefined, loading: true });
+  const turn = useRef(0);
+  const run = useCallback(async () => {
+    const mine = ++turn.current;
+    setState((s) => ({ ...s, loading: true }));
+    const { data, error } = await settle(read);
+    if (mine !== turn.current) return;
+    setState((s) => (error ? { data: s.data, error, loading: false } : { data, error: undefined, loading: false }));
+  }, deps);
+  useEffect(() => {
+    setState({ data: undefined, error: undefined, loading: true });
+    void run();
+    return () => void turn.current++;
+  }, [run]);
+  return { ...state, reload: () => void run() };
+}
+
+/** Runs work every so often (ms) while the component is there and its tab is seen. */
+export function useEvery(ms: number, work: () => void): void {
+  const latest = useRef(work);
+  latest.current = work;
+  useEffect(() => {
+    const timer = setInterval(() => document.visibilityState === "visible" && latest.current(), ms);
+    return () => clearInterval(timer);
+  }, [ms]);
+}
+
+/** The result of a call, with what the client throws (no answer came, a key is missing) as an error too. */
+export async function settle<T>(call: () => Promise<Result<T>>): Promise<{ data: T; error: null } | { data: null; error: ErrorInfo }> {
+  try {
+    const got = await call();
+    if (got.error?.type === "auth_error" && got.meta.status === 401) user.value = null;
+    return got.error ? { data: null, error: got.error } : { data: got.data, error: null };
+  } catch (err) {
+    if (err instanceof KeyfoldError) return { data: null, error: err.info() };
+    throw err;
+  }
+}
