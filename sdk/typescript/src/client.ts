@@ -1,16 +1,17 @@
 // createClient: what a program makes one of per server and credential.
 
+import { Admin } from "./admin.js";
 import { Bodies } from "./bodies.js";
 import { CmekError, KeyfoldError } from "./errors.js";
 import { Http } from "./http.js";
-import { Agents, ApiKeys, Auth, Policies } from "./identity.js";
+import { Agents, ApiKeys, Auth, Orgs, Policies } from "./identity.js";
 import { parseCmekKey } from "./keyfile.js";
 import { KeyRing, VaultStates, type CmekKeyOption } from "./keys.js";
 import type { Result } from "./result.js";
 import { Secrets } from "./secrets.js";
 import { Audit, Shares } from "./shares.js";
 import { Messages, Threads } from "./threads.js";
-import { sessionOf, Tokens, type Renew, type Session } from "./tokens.js";
+import { inOneTab, sessionOf, Tokens, type Renew, type Session } from "./tokens.js";
 import type { Health, Token } from "./types.js";
 import { Vaults } from "./vault.js";
 
@@ -22,6 +23,12 @@ export interface ClientOptions {
   apiKey?: string;
   /** In place of apiKey: a token, or a session whose refresh token renews it. Do not give one session to two clients. */
   token?: string | Session;
+  /**
+   * For a page of the server's own origin: what renews the session is kept by the
+   * browser, in a cookie that no script reads. The access token is in memory; after a
+   * reload auth.resume goes on. No key or token of the environment is looked at.
+   */
+  browserSession?: boolean;
   /** Whose key apiKey must be, of an agent. */
   agentId?: string;
   /**
@@ -52,10 +59,15 @@ export class KeyfoldClient {
   readonly audit: Audit;
   readonly threads: Threads;
   readonly messages: Messages;
+  readonly org: Orgs;
+  readonly admin: Admin;
+  readonly #keys: KeyRing;
+  readonly #browserSession: boolean;
   #bearer: string | undefined;
   #tokens: Tokens | undefined;
 
   constructor(options: ClientOptions) {
+    this.#browserSession = options.browserSession ?? false;
     this.http = new Http({
       baseUrl: parseBase(options.baseUrl ?? environment("KEYFOLD_URL")),
       bearer: async () => (this.#tokens ? this.#tokens.get() : this.#bearer),
@@ -65,8 +77,9 @@ export class KeyfoldClient {
     });
     this.#takeCredential(options);
     const keys = new KeyRing(keysOf(options));
+    this.#keys = keys;
     const states = new VaultStates(this.http);
-    this.auth = new Auth(this.http, () => this.#tokens, (session) => this.#signedIn(session));
+    this.auth = new Auth(this.http, () => this.#tokens, (session) => this.#signedIn(session), this.#browserSession);
     this.vault = new Vaults(this.http, keys, states);
     this.secrets = new Secrets(this.http, keys, states);
     this.agents = new Agents(this.http);
@@ -77,6 +90,23 @@ export class KeyfoldClient {
     const bodies = new Bodies(this.http, keys, options.sealedThreads ?? false);
     this.threads = new Threads(this.http, bodies);
     this.messages = new Messages(this.http, bodies);
+    this.org = new Orgs(this.http);
+    this.admin = new Admin(this.http);
+  }
+
+  /** Gives the client a CMEK key more. Throws a CmekError when it is none. */
+  unlock(key: CmekKeyOption): void {
+    this.#keys.add(key);
+  }
+
+  /** Forgets all CMEK keys of the client. What it knows of vaults stays: it writes nothing in the clear to a sealed one. */
+  lock(): void {
+    this.#keys.clear();
+  }
+
+  /** Whether the keys of the server can be used: status "ok" or "unavailable". */
+  keyHealth(): Promise<Result<Health>> {
+    return this.http.request("GET", "/v1/health/hsm", { public: true });
   }
 
   /** Whether the server works, and its version. */
@@ -87,6 +117,7 @@ export class KeyfoldClient {
   #takeCredential(options: ClientOptions): void {
     const { token, agentId } = options;
     if (token !== undefined) return this.#signedIn(typeof token === "string" ? { access_token: token } : token);
+    if (this.#browserSession) return;
     const apiKey = options.apiKey ?? environment("KEYFOLD_API_KEY");
     if (apiKey !== undefined && !/^[!-~]+$/.test(apiKey)) throw new KeyfoldError("The API key is empty or holds a character that no key has");
     if (!apiKey?.startsWith("ocv_")) {
@@ -101,10 +132,15 @@ export class KeyfoldClient {
   #signedIn(session: Session | undefined): void {
     this.#bearer = undefined;
     const renew: Renew = async (last) => {
+      if (this.#browserSession) return inOneTab(() => this.#refresh({}));
       if (last?.refresh_token === undefined) return last!; // to its end
-      return sessionOf(await this.http.post<Token>("/v1/auth/refresh", { refresh_token: last.refresh_token }, { public: true }));
+      return this.#refresh({ refresh_token: last.refresh_token });
     };
     this.#tokens = session && new Tokens(renew, session);
+  }
+
+  async #refresh(body: { refresh_token?: string }): Promise<Session> {
+    return sessionOf(await this.http.post<Token>("/v1/auth/refresh", body, { public: true, browserSession: this.#browserSession }));
   }
 }
 

@@ -1,5 +1,6 @@
 // One request: its URL, headers, tries and answer. Redirects are refused (they
-// would carry a credential elsewhere), cookies are never sent, nothing is cached.
+// would carry a credential elsewhere), cookies are sent in calls on a session that a browser
+// keeps alone, nothing is cached.
 
 import { errorFor, KeyfoldError, NetworkError } from "./errors.js";
 import { result, type Answer, type Result } from "./result.js";
@@ -18,6 +19,8 @@ export interface RequestOptions {
   once?: boolean;
   /** Needs no credential, and sends none. */
   public?: boolean;
+  /** On a session that the browser keeps in a cookie: see ClientOptions.browserSession. */
+  browserSession?: boolean;
   signal?: AbortSignal | undefined;
 }
 
@@ -117,6 +120,11 @@ export class Http {
   async #once<T>(method: string, path: string, options: RequestOptions, bearer: string | undefined): Promise<Answer<T>> {
     const headers: Record<string, string> = { Accept: "application/json", ...this.#config.headers, ...options.headers };
     const init: RequestInit = { method, headers, ...careful };
+    if (options.browserSession) {
+      headers["X-Keyfold-Session"] = "cookie";
+      init.credentials = "same-origin";
+      init.keepalive = true; // a page that is left must not lose the next cookie
+    }
     if (bearer !== undefined) headers["Authorization"] = `Bearer ${bearer}`;
     if (options.lines !== undefined) {
       headers["Content-Type"] = "application/x-ndjson";
@@ -199,7 +207,7 @@ function networkCode(err: unknown): string {
   return typeof code === "string" ? code : "connection_failed";
 }
 
-function queryOf(query: RequestOptions["query"]): string {
+export function queryOf(query: RequestOptions["query"]): string {
   const params = new URLSearchParams();
   for (const [name, value] of Object.entries(query ?? {})) {
     if (value !== undefined && value !== "") params.set(name, String(value));

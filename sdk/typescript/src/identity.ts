@@ -1,8 +1,8 @@
-// Who may: sessions, API keys, agents and policies.
+// Who may: sessions, second factors, orgs, API keys, agents and policies.
 
-import { pathOf, type Http } from "./http.js";
+import { pathOf, type Http, type RequestOptions } from "./http.js";
 import { result, type Answer, type Result } from "./result.js";
-import { sessionOf, type Session, type Tokens } from "./tokens.js";
+import { inOneTab, sessionOf, type Session, type Tokens } from "./tokens.js";
 import type * as wire from "./types.js";
 
 /** client.auth. What signs in makes the client act for that user from then on, and renews the session by itself. */
@@ -10,11 +10,13 @@ export class Auth {
   readonly #http: Http;
   readonly #signedIn: (session: Session | undefined) => void;
   readonly #tokens: () => Tokens | undefined;
+  readonly #browserSession: boolean;
 
-  constructor(http: Http, tokens: () => Tokens | undefined, signedIn: (session: Session | undefined) => void) {
+  constructor(http: Http, tokens: () => Tokens | undefined, signedIn: (session: Session | undefined) => void, browserSession: boolean) {
     this.#http = http;
     this.#tokens = tokens;
     this.#signedIn = signedIn;
+    this.#browserSession = browserSession;
   }
 
   signUp(request: wire.SignUp): Promise<Result<wire.SignedUp>> {
@@ -31,15 +33,35 @@ export class Auth {
     return this.#signIn("/v1/auth/mfa/verify", request);
   }
 
+  /** Goes on with the session that this browser keeps (browserSession), after a reload say; error type "auth_error": it keeps none. */
+  resume(): Promise<Result<wire.Token>> {
+    return result(() =>
+      inOneTab(async () => {
+        const answer = await this.#http.answer<wire.Token>("POST", "/v1/auth/refresh", { public: true, browserSession: true, body: {} });
+        this.#signedIn(sessionOf(answer.data));
+        return answer;
+      }),
+    );
+  }
+
   /** Ends the session of the client: its token and refresh token are dead when the call returns. */
   logout(): Promise<Result<null>> {
     return result(async () => {
       await this.#tokens()?.get(); // now, so that the refresh token is the last one
       const refresh_token = this.#tokens()?.refreshToken;
-      const answer = await this.#http.answer<null>("DELETE", "/v1/auth/token", refresh_token === undefined ? {} : { body: { refresh_token } });
-      this.#signedIn(undefined);
-      return answer;
+      return this.#end("/v1/auth/token", refresh_token === undefined ? {} : { body: { refresh_token } });
     });
+  }
+
+  /** Ends all sessions of the user, this one too. */
+  logoutEverywhere(): Promise<Result<null>> {
+    return result(() => this.#end("/v1/auth/tokens"));
+  }
+
+  async #end(path: string, options: RequestOptions = {}): Promise<Answer<null>> {
+    const answer = await this.#http.answer<null>("DELETE", path, { ...options, browserSession: this.#browserSession });
+    this.#signedIn(undefined);
+    return answer;
   }
 
   /** The user that the client acts for. */
@@ -56,12 +78,64 @@ export class Auth {
     return this.#http.request("POST", "/v1/auth/change-password", { body: request });
   }
 
+  /** Makes a second factor for an app that shows codes. It counts once confirmTotp was called with one. */
+  beginTotp(request: { password: string }): Promise<Result<wire.TOTP>> {
+    return this.#http.request("POST", "/v1/auth/mfa/totp", { body: request });
+  }
+
+  /** Puts the second factor in force. The recovery codes of the answer cannot be had again. */
+  confirmTotp(request: { code: string }): Promise<Result<wire.RecoveryCodes>> {
+    return this.#http.request("POST", "/v1/auth/mfa/totp/confirm", { body: request });
+  }
+
+  /** Takes the second factor away, with a code of the app or a recovery code. */
+  disableTotp(request: { code: string }): Promise<Result<null>> {
+    return this.#http.request("DELETE", "/v1/auth/mfa/totp", { body: request });
+  }
+
   #signIn<T extends wire.SignedIn>(path: string, body: unknown): Promise<Result<T>> {
     return result(async () => {
-      const answer: Answer<T> = await this.#http.answer("POST", path, { public: true, body });
+      const answer: Answer<T> = await this.#http.answer("POST", path, { public: true, body, browserSession: this.#browserSession });
       if (!answer.data.mfa_required) this.#signedIn(sessionOf(answer.data));
       return answer;
     });
+  }
+}
+
+/** client.org: the org that the client acts in. */
+export class Orgs {
+  readonly #http: Http;
+
+  constructor(http: Http) {
+    this.#http = http;
+  }
+
+  get(): Promise<Result<wire.Org>> {
+    return this.#http.request("GET", "/v1/org");
+  }
+
+  /** The users of the org, oldest first. */
+  members(): Promise<Result<wire.Members>> {
+    return this.#http.request("GET", "/v1/org/members");
+  }
+  setRole(userId: string, role: wire.Member["role"]): Promise<Result<wire.Member>> {
+    return result(() => this.#http.answer("PATCH", pathOf("org", "members", userId), { body: { role } }));
+  }
+  removeMember(userId: string): Promise<Result<null>> {
+    return result(() => this.#http.answer("DELETE", pathOf("org", "members", userId)));
+  }
+
+  /** Lets somebody join by signUp. The text of the invitation, which the answer holds, cannot be had again; the server sends no mail. */
+  invite(request: wire.CreateInvitation): Promise<Result<wire.InvitationCreated>> {
+    return this.#http.request("POST", "/v1/org/invitations", { body: request });
+  }
+
+  /** The invitations that can still be used, oldest first. */
+  invitations(): Promise<Result<wire.Invitations>> {
+    return this.#http.request("GET", "/v1/org/invitations");
+  }
+  deleteInvitation(id: string): Promise<Result<null>> {
+    return result(() => this.#http.answer("DELETE", pathOf("org", "invitations", id)));
   }
 }
 

@@ -6,6 +6,7 @@ export {
   CMEK_KEY_SIZE, cmekDecrypt, cmekDecryptValue, cmekEncrypt, cmekEncryptValue, cmekFingerprint, CmekKey, cmekKeyCheck,
   generateCmekKey, inspectCmekValue, type CmekContext, type CmekKeyLike, type CmekValueInfo,
 } from "./cmek.js";
+export type { Admin, KeysQuery } from "./admin.js";
 export { createClient, KeyfoldClient, type ClientOptions } from "./client.js";
 export {
   ApprovalRequiredError, AuthError, CmekError, ConflictError, GoneError, KeyfoldError, NetworkError, NotFoundError, PaymentRequiredError,
@@ -13,7 +14,7 @@ export {
 } from "./errors.js";
 export type { FollowOptions, ThreadEvent } from "./follow.js";
 export type { Http, RequestOptions } from "./http.js";
-export type { Agents, ApiKeys, Auth, Policies } from "./identity.js";
+export type { Agents, ApiKeys, Auth, Orgs, Policies } from "./identity.js";
 export { formatCmekKeyFile, parseCmekKey, parseCmekKeyFile } from "./keyfile.js";
 export type { CmekKeyOption, CmekSealer } from "./keys.js";
 export type { ClientRotation, ClientRotationOptions, KeptVersion } from "./reencrypt.js";

@@ -28,14 +28,29 @@ export type ClientKey = CmekKey | CmekSealer;
 
 /** The keys of a client. */
 export class KeyRing {
-  readonly #keys: Promise<ClientKey[]>;
-  readonly empty: boolean;
+  #keys: Promise<ClientKey[]> = Promise.resolve([]);
+  #empty = true;
 
   /** Throws a CmekError when a raw key or a text is not a key. */
   constructor(options: CmekKeyOption[]) {
-    this.empty = options.length === 0;
-    this.#keys = Promise.all(options.map(load));
+    for (const option of options) this.add(option);
+  }
+
+  get empty(): boolean {
+    return this.#empty;
+  }
+
+  /** Adds a key, in place of one of its fingerprint. Throws as the constructor does. */
+  add(option: CmekKeyOption): void {
+    this.#keys = Promise.all([this.#keys, load(option)]).then(([had, key]) => [...had.filter((k) => k.fingerprint !== key.fingerprint), key]);
     this.#keys.catch(() => undefined); // told by the first call that needs a key
+    this.#empty = false;
+  }
+
+  /** Forgets all keys. */
+  clear(): void {
+    this.#keys = Promise.resolve([]);
+    this.#empty = true;
   }
 
   all(): Promise<ClientKey[]> {

@@ -1,6 +1,6 @@
 // Shares, and the audit trail.
 
-import { pathOf, type Http } from "./http.js";
+import { pathOf, queryOf, type Http } from "./http.js";
 import type { KeyRing } from "./keys.js";
 import { result, type Result } from "./result.js";
 import { asText, openSecret } from "./secrets.js";
@@ -82,5 +82,13 @@ export class Audit {
   /** Has the server check the trail. */
   verify(query: Pick<wire.AuditQuery, "from" | "to" | "limit"> = {}): Promise<Result<wire.AuditVerification>> {
     return this.#http.request("GET", "/v1/audit/verify", { query: { ...query } });
+  }
+
+  /** The events of a time, oldest first, with all that a check needs who does not trust the server: JSON Lines. signal ends it. */
+  export(query: Pick<wire.AuditQuery, "from" | "to"> = {}, signal?: AbortSignal): Promise<Result<ReadableStream<Uint8Array>>> {
+    return result(async () => {
+      const data = await this.#http.stream("/v1/audit/export" + queryOf({ ...query }), "application/x-ndjson", {}, signal ?? new AbortController().signal);
+      return { data, status: 200, headers: new Headers() };
+    });
   }
 }

@@ -80,6 +80,12 @@ function lifeOf(session: Session, now: number): number {
   return Number.MAX_SAFE_INTEGER;
 }
 
+/** Runs work while no other tab of this origin does, where the browser can tell. */
+export async function inOneTab<T>(work: () => Promise<T>): Promise<T> {
+  const { locks } = (globalThis.navigator ?? {}) as { locks?: LockManager };
+  return locks ? await locks.request("keyfold-session", work) : work();
+}
+
 /** The session in an answer that should hold one. */
 export function sessionOf(answer: Partial<Token>): Session {
   if (!answer.access_token) throw new KeyfoldError("The server answered without a token; is it a Keyfold server?");

@@ -32,6 +32,14 @@ export type UpdateProfile = Schemas["UpdateProfile"];
 export type TOTP = Schemas["TOTP"];
 export type RecoveryCodes = Schemas["RecoveryCodes"];
 
+export type Org = Schemas["Org"];
+export type Member = Schemas["Member"];
+export type Members = Schemas["Members"];
+export type CreateInvitation = Schemas["CreateInvitation"];
+export type Invitation = Schemas["Invitation"];
+export type InvitationCreated = Schemas["InvitationCreated"];
+export type Invitations = Schemas["Invitations"];
+
 export type CreateAgent = Schemas["CreateAgent"];
 export type UpdateAgent = Schemas["UpdateAgent"];
 export type Agent = Schemas["Agent"];
@@ -48,6 +56,7 @@ export type CreatePolicy = Schemas["CreatePolicy"];
 export type UpdatePolicy = Schemas["UpdatePolicy"];
 export type Policy = Schemas["Policy"];
 export type PolicyConditions = Schemas["PolicyConditions"];
+export type TimeWindow = Schemas["TimeWindow"];
 
 export type AuditEvent = Schemas["AuditEvent"];
 export type AuditEvents = Schemas["AuditEvents"];
@@ -72,6 +81,15 @@ export type MessageEvent = Schemas["MessageEvent"];
 export type ImportedMessages = Schemas["ImportedMessages"];
 export type Hold = Schemas["Hold"];
 export type Health = Schemas["Health"];
+
+export type RotateKek = Schemas["RotateKEK"];
+export type RotateThreadDek = Schemas["RotateThreadDEK"];
+export type ThreadDekRotated = Schemas["ThreadDEKRotated"];
+export type Job = Schemas["Job"];
+export type Jobs = Schemas["Jobs"];
+export type Stats = Schemas["Stats"];
+export type ServiceHealth = Schemas["ServiceHealth"];
+export type StoreKeys = Schemas["StoreKeys"];
 
 /** Which events a page of the trail holds. */
 export interface AuditQuery {
