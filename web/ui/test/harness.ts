@@ -1,0 +1,162 @@
+// What the end-to-end tests are made of: a development server, a Chromium, and
+// pages of the dashboard that fail their test when they complain of anything.
+//
+//	const site = await start();
+//	test("a vault is made", async (t) => {
+//		const { page } = await site.signedIn(t);
+//		await page.goto(site.at("vaults"));
+//		...
+//		await accessible(page);
+//	});
+//
+// KEYFOLD_BIN is the program. KEYFOLD_IMAGES=1 has shot() write docs/images.
+// KEYFOLD_UI_DEV=1 takes the sources through Vite's development server: no build
+// is needed then, and there is no Content-Security-Policy.
+
+import assert from "node:assert/strict";
+import { mkdir, readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { after, type TestContext } from "node:test";
+import { fileURLToPath } from "node:url";
+import type axe from "axe-core";
+import { chromium, type Browser, type BrowserContextOptions, type Page } from "playwright-core";
+import { startDev, type Login, type Running } from "./server.js";
+import { watch, type Watch } from "./watch.js";
+
+export { totp, type Login } from "./server.js";
+export { assertNotSent, type Sent } from "./watch.js";
+
+/** web/ui */
+export const root = join(dirname(fileURLToPath(import.meta.url)), "../..");
+const images = join(root, "../../docs/images");
+
+export interface Opened {
+  page: Page;
+  watch: Watch;
+}
+
+export interface Site {
+  dev: Running;
+  browser: Browser;
+  /** The address of a page: at("vaults") is .../ui/vaults. */
+  at: (path?: string) => string;
+  /** A page of a browser without cookies, at the sign-in. The test fails at its end when the page complained. */
+  open: (t: TestContext, options?: BrowserContextOptions) => Promise<Opened>;
+  /** A page that the owner, or another one, has signed in to; it shows the overview. */
+  signedIn: (t: TestContext, who?: Login, options?: BrowserContextOptions) => Promise<Opened>;
+}
+
+/** Starts a server and a browser for the tests of one file; they end with it. */
+export async function start(...flags: string[]): Promise<Site> {
+  const dev = await startDev(...flags);
+  after(dev.stop);
+  const browser = await launch();
+  after(() => browser.close());
+  const base = process.env["KEYFOLD_UI_DEV"] ? await startVite(dev.url) : dev.url;
+  const at = (path = "") => `${base}/ui/${path}`;
+  const open: Site["open"] = (t, options) => openPage(t, browser, at(), options);
+  const signedIn: Site["signedIn"] = async (t, who = dev, options) => {
+    const opened = await open(t, options);
+    await signIn(opened.page, who);
+    await seen(opened.page);
+    return opened;
+  };
+  return { dev, browser, at, open, signedIn };
+}
+
+async function launch(): Promise<Browser> {
+  const flags = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server"];
+  if (process.getuid?.() === 0) flags.push("--no-sandbox"); // which Chromium cannot have as root
+  return chromium.launch({ executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium", headless: true, args: flags });
+}
+
+async function startVite(url: string): Promise<string> {
+  process.env["KEYFOLD_URL"] = url;
+  const { createServer } = await import("vite");
+  const server = await createServer({ root, logLevel: "error", server: { port: 0, host: "127.0.0.1", hmr: false } });
+  await server.listen();
+  after(() => server.close());
+  return server.resolvedUrls!.local[0]!.replace(/\/ui\/$/, "");
+}
+
+async function openPage(t: TestContext, browser: Browser, url: string, options: BrowserContextOptions = {}): Promise<Opened> {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, colorScheme: "light", acceptDownloads: true, ...options });
+  context.setDefaultTimeout(10_000);
+  const page = await context.newPage();
+  const watched = await watch(page);
+  t.after(async () => {
+    await context.close();
+    watched.check();
+  });
+  watched.allow(/ 401 .*\/v1\/auth\//); // a page that has no session asks for one
+  await page.goto(url);
+  return { page, watch: watched };
+}
+
+/** Fills in the form of the sign-in and sends it. */
+export async function signIn(page: Page, who: Login): Promise<void> {
+  await page.getByLabel("Email").fill(who.email);
+  await page.getByLabel("Password").fill(who.password);
+  await page.getByRole("button", { name: "Sign in", exact: true }).click();
+}
+
+/** Waits until a signed-in page shows its heading and nothing in it still loads. */
+export async function seen(page: Page): Promise<void> {
+  await page.locator("main#main").waitFor();
+  await page.locator("main#main h1, main#main .empty").first().waitFor();
+  await page.waitForFunction(() => document.querySelector(".loading") === null);
+}
+
+const axeSource = readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+/** Fails when axe finds something serious or critical in the page as it is, in light or in dark. */
+export async function accessible(page: Page): Promise<void> {
+  for (const colorScheme of ["dark", "light"] as const) {
+    await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+    await page.evaluate(await axeSource);
+    const found = await page.evaluate(async () => {
+      const { violations } = await (globalThis as unknown as { axe: typeof axe }).axe.run(document, { resultTypes: ["violations"] });
+      return violations.filter((v) => v.impact === "serious" || v.impact === "critical").map((v) => `${v.id}: ${v.help}: ${v.nodes.map((n) => `${n.html} ${n.failureSummary}`).join(" | ")}`);
+    });
+    assert.deepEqual(found, [], `axe, ${colorScheme}`);
+  }
+}
+
+/** Fails when the page itself scrolls sideways at a width of 360 pixels. */
+export async function narrow(page: Page): Promise<void> {
+  const before = page.viewportSize();
+  await page.setViewportSize({ width: 360, height: 800 });
+  const wide = await page.evaluate(() => {
+    const over = [...document.querySelectorAll("body *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".table, pre, .skip"));
+    return document.documentElement.scrollWidth > innerWidth ? over.slice(0, 5).map((e) => e.outerHTML.slice(0, 200)) : [];
+  });
+  if (before) await page.setViewportSize(before);
+  assert.deepEqual(wide, [], "wider than 360 pixels");
+}
+
+/** Writes docs/images/NAME-WIDTH-SCHEME.png, when KEYFOLD_IMAGES is set. */
+export async function shot(page: Page, name: string): Promise<void> {
+  if (!process.env["KEYFOLD_IMAGES"]) return;
+  await mkdir(images, { recursive: true });
+  const before = page.viewportSize();
+  for (const colorScheme of ["light", "dark"] as const) {
+    for (const width of [1280, 360]) {
+      await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+      await page.setViewportSize({ width, height: 800 });
+      await page.screenshot({ path: join(images, `${name}-${width}-${colorScheme}.png`), fullPage: true, animations: "disabled" });
+    }
+  }
+  if (before) await page.setViewportSize(before);
+}
+
+/** The bytes of the file that an act has the page hand to the user, and its name. */
+export async function downloaded(page: Page, act: () => Promise<void>): Promise<{ name: string; bytes: Buffer }> {
+  const [download] = await Promise.all([page.waitForEvent("download"), act()]);
+  return { name: download.suggestedFilename(), bytes: await readFile(await download.path()) };
+}
+
+/** What the page keeps where scripts reach it: both storages, cookies that scripts see, and the databases. */
+export function stored(page: Page): Promise<string> {
+  return page.evaluate(async () => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie, await indexedDB.databases(), await caches.keys()]));
+}
