@@ -2,7 +2,7 @@
 // bytes out, in memory only, and forgotten on lock, sign-out, or when nobody has
 // touched the page for a while.
 
-import { CmekKey, parseCmekKeyFile } from "@keyfold/sdk";
+import { CmekError, CmekKey, parseCmekKeyFile } from "@keyfold/sdk";
 import { signal } from "@preact/signals";
 import { client } from "./session.js";
 
@@ -17,12 +17,17 @@ export async function unlock(file: File, fingerprint?: string): Promise<void> {
   const raw = await parseCmekKeyFile(new Uint8Array(await file.arrayBuffer()));
   try {
     const key = await CmekKey.from(raw);
-    if (fingerprint !== undefined && key.fingerprint !== fingerprint) throw new Error(`This file holds the key ${key.fingerprint}; ${fingerprint} is needed`);
-    client.unlock(key);
-    unlocked.value = new Set([...unlocked.value, key.fingerprint]);
+    if (fingerprint !== undefined && key.fingerprint !== fingerprint) throw new CmekError("fingerprint_mismatch", `This file holds the key ${key.fingerprint}; ${fingerprint} is needed`);
+    keep(key);
   } finally {
     raw.fill(0);
   }
+}
+
+/** Keeps a key that is at hand already. */
+export function keep(key: CmekKey): void {
+  client.unlock(key);
+  unlocked.value = new Set([...unlocked.value, key.fingerprint]);
 }
 
 /** Forgets all keys. */

@@ -1,0 +1,185 @@
+// The settings of a vault: its CMEK key, and the vault itself.
+
+import type { wire } from "@keyfold/sdk";
+import { useLocation } from "preact-iso";
+import { useState } from "preact/hooks";
+import { useLoad, type Loaded } from "../../load.js";
+import { client } from "../../session.js";
+import { Confirm } from "../../ui/dialog.js";
+import { Head, Id, Time } from "../../ui/parts.js";
+import { Show } from "../../ui/state.js";
+import { toast } from "../../ui/toast.js";
+import { Inventory, VaultKey } from "./settings/cmekstatus.js";
+import { Enable } from "./settings/enable.js";
+import { Rotate, type Plan } from "./settings/rotate.js";
+import { Rotations, UnderWay } from "./settings/rotations.js";
+import { recallUnused, rememberUnused } from "./settings/unsaved.js";
+
+interface SettingsProps {
+  vault: wire.Vault;
+  /** Reads the vault again. */
+  reload: () => void;
+}
+
+export default function Settings({ vault, reload }: SettingsProps) {
+  return (
+    <>
+      <CmekCard key={vault.id} vault={vault} reload={reload} />
+      <VaultCard vault={vault} />
+    </>
+  );
+}
+
+function CmekCard({ vault, reload }: SettingsProps) {
+  const status = useLoad(() => client.vault.cmekStatus(vault.id), [vault.id]);
+  const rotations = useLoad(() => client.vault.listRotations(vault.id), [vault.id]);
+  const changed = () => {
+    status.reload();
+    rotations.reload();
+    reload();
+  };
+  return (
+    <section class="card" aria-labelledby="cmek">
+      <Head level={2} title={<span id="cmek">Customer-Managed Key</span>} />
+      <UnusedNote vault={vault} />
+      <Show of={status} what="the key">
+        {(s) => (s.enabled ? <Enabled vault={vault} status={s} rotations={rotations} changed={changed} /> : <Off vault={vault} status={s} changed={changed} />)}
+      </Show>
+    </section>
+  );
+}
+
+/** Tells of a key that was made here before the page was loaded again. */
+function UnusedNote({ vault }: { vault: wire.Vault }) {
+  const [unused, setUnused] = useState(() => recallUnused(vault.id));
+  if (!unused) return null;
+  const forget = () => {
+    rememberUnused(undefined);
+    setUnused(undefined);
+  };
+  return (
+    <div class="notice" role="status">
+      <p>
+        This page was left before the key <code>{unused.fingerprint.slice(0, 8)}</code> was in use. The key is no longer here; nothing is sealed with it, and nothing in the vault has changed. If you saved its
+        file <code>{unused.file}</code>, choose it as a key file that you have. Otherwise make a new key.
+      </p>
+      <button type="button" class="small" onClick={forget}>
+        Understood
+      </button>
+    </div>
+  );
+}
+
+interface StateProps {
+  vault: wire.Vault;
+  status: wire.CmekStatus;
+  changed: () => void;
+}
+
+function Off({ vault, status, changed }: StateProps) {
+  const [enables, setEnables] = useState(false);
+  return (
+    <>
+      <p>
+        Off. With CMEK, values are sealed in your browser and your clients with a key that only you have: neither this server nor whoever runs it can read them. Who loses the key loses what it seals.
+      </p>
+      {enables ? (
+        <Enable vault={vault} done={changed} cancel={() => setEnables(false)} />
+      ) : (
+        <div class="actions">
+          <button type="button" class="primary" onClick={() => setEnables(true)}>
+            Enable CMEK
+          </button>
+        </div>
+      )}
+      {(status.keys?.length ?? 0) > 0 && <Inventory status={status} reencrypt={undefined} />}
+    </>
+  );
+}
+
+function Enabled({ vault, status, rotations, changed }: StateProps & { rotations: Loaded<wire.Rotations> }) {
+  const [plan, setPlan] = useState<Plan>();
+  const [disables, setDisables] = useState(false);
+  const { rotation } = status;
+  const own = status.fingerprint ?? "";
+  const rotate = () => setPlan({ from: own, failed: rotations.data?.rotations[0]?.status === "failed" });
+  const idle = !rotation && !plan;
+  return (
+    <>
+      <VaultKey status={status} />
+      {rotation && <UnderWay key={rotation.id} vault={vault} rotation={rotation} ended={changed} resume={() => setPlan({ from: rotation.old_fingerprint, to: rotation.new_fingerprint, way: "server" })} />}
+      {plan && <Rotate key={`${plan.from} ${plan.to}`} vault={vault} plan={plan} bound={status.blob_version === 2} close={() => setPlan(undefined)} changed={changed} />}
+      {idle && (
+        <div class="actions">
+          <button type="button" onClick={rotate}>
+            Rotate the key
+          </button>
+          <button type="button" class="danger" onClick={() => setDisables(true)}>
+            Disable CMEK
+          </button>
+        </div>
+      )}
+      {disables && <Disable vault={vault} fingerprint={own} close={() => setDisables(false)} done={changed} />}
+      <Inventory status={status} reencrypt={idle ? (from) => setPlan({ from, to: own, way: "here" }) : undefined} />
+      <h3>Rotations</h3>
+      <Rotations of={rotations} />
+    </>
+  );
+}
+
+function Disable({ vault, fingerprint, close, done }: { vault: wire.Vault; fingerprint: string; close: () => void; done: () => void }) {
+  const disabled = () => {
+    close();
+    toast("CMEK is disabled");
+    done();
+  };
+  return (
+    <Confirm title="Disable CMEK" name={vault.name} submit="Disable CMEK" send={() => client.vault.disableCmek(vault.id)} done={disabled} close={close}>
+      <p>New values of this vault will no longer be sealed by you: the server can read them.</p>
+      <p>
+        What is sealed stays sealed and still needs the key <code>{fingerprint.slice(0, 8)}</code>. Keep its file: without it those values are lost.
+      </p>
+    </Confirm>
+  );
+}
+
+function VaultCard({ vault }: { vault: wire.Vault }) {
+  const [deletes, setDeletes] = useState(false);
+  return (
+    <section class="card" aria-labelledby="this-vault">
+      <Head level={2} title={<span id="this-vault">This vault</span>}>
+        <button type="button" class="danger" onClick={() => setDeletes(true)}>
+          Delete the vault
+        </button>
+      </Head>
+      <dl class="facts">
+        <dt>Name</dt>
+        <dd>{vault.name}</dd>
+        {vault.description && <dt>Description</dt>}
+        {vault.description && <dd>{vault.description}</dd>}
+        <dt>ID</dt>
+        <dd>
+          <Id value={vault.id} what="the vault's ID" />
+        </dd>
+        <dt>Made</dt>
+        <dd>
+          <Time at={vault.created_at} exact /> by {vault.created_by_type === "agent" ? "an agent" : "a user"}
+        </dd>
+      </dl>
+      {deletes && <Delete vault={vault} close={() => setDeletes(false)} />}
+    </section>
+  );
+}
+
+function Delete({ vault, close }: { vault: wire.Vault; close: () => void }) {
+  const { route } = useLocation();
+  const deleted = () => {
+    toast(`Deleted ${vault.name}`);
+    route("/ui/vaults", true);
+  };
+  return (
+    <Confirm title="Delete the vault" name={vault.name} submit="Delete the vault" send={() => client.vault.delete(vault.id)} done={deleted} close={close}>
+      <p>All its secrets, with all their versions, are deleted for good, and agents that read them will fail. Nobody can bring them back.</p>
+    </Confirm>
+  );
+}
