@@ -57,7 +57,7 @@ function NewKey({ vault, chosen, onChosen }: ChooseProps) {
   };
   if (!chosen) {
     return (
-      <div class="step">
+      <div class="stack">
         <p class="hint">256 random bits, made here by WebCrypto. The key is saved as a file on this computer; it is not sent.</p>
         <button type="button" class="primary" onClick={() => void make()}>
           Make a key and download its file
@@ -66,7 +66,7 @@ function NewKey({ vault, chosen, onChosen }: ChooseProps) {
     );
   }
   return (
-    <div class="step">
+    <div class="stack">
       <dl class="facts">
         <dt>Key file</dt>
         <dd>

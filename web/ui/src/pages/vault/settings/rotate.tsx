@@ -174,7 +174,7 @@ const reasons: Record<ClientRotation["kept"][number]["why"], string> = {
 /** What a rotation in this page has done, and what it left. */
 function Ended({ rotation: { reencrypted, kept }, close }: { rotation: ClientRotation; close: () => void }) {
   return (
-    <div class="step" role="status">
+    <div class="stack" role="status">
       <p>
         {reencrypted === 1 ? "1 version is" : `${reencrypted.toLocaleString()} versions are`} under the new key now. {kept.length > 0 && `${kept.length.toLocaleString()} stayed as they were:`}
       </p>

@@ -31,7 +31,7 @@ export function UnderWay({ vault, rotation, ended, resume }: UnderWayProps) {
     ended();
   }, [over]);
   return (
-    <section class="step" aria-label="Rotation">
+    <section class="stack" aria-label="Rotation">
       <p>
         <State job={job} /> From <code>{short(job.old_fingerprint)}</code> to <code>{short(job.new_fingerprint)}</code>. Readers and writers need both keys until it ends.
       </p>
