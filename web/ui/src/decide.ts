@@ -111,7 +111,18 @@ function minutes(text: string): number {
 }
 
 function wallClock(timeZone: string, now: Date): { minute: number; weekday: number } {
-  const parts = new Intl.DateTimeFormat("en-US", { timeZone, hourCycle: "h23", weekday: "short", hour: "2-digit", minute: "2-digit" }).formatToParts(now);
+  const format = formatIn(timeZone);
+  if (!format) return { minute: NaN, weekday: NaN }; // in no window
+  const parts = format.formatToParts(now);
   const part = (type: Intl.DateTimeFormatPartTypes) => parts.find((p) => p.type === type)?.value ?? "";
   return { minute: Number(part("hour")) * 60 + Number(part("minute")), weekday: days.indexOf(part("weekday").toLowerCase()) };
+}
+
+/** Undefined for a zone that this browser does not know. */
+function formatIn(timeZone: string): Intl.DateTimeFormat | undefined {
+  try {
+    return new Intl.DateTimeFormat("en-US", { timeZone, hourCycle: "h23", weekday: "short", hour: "2-digit", minute: "2-digit" });
+  } catch {
+    return undefined;
+  }
 }
