@@ -3,6 +3,7 @@
 # make long     the long forms of the crash, fuzz and model campaigns
 # make bench    the figures of bench/RESULTS.md
 # make sdk      the TypeScript SDK and its tests, in Node and in a browser (part of make test)
+# make web      the dashboard into web/dist, which is checked in and embedded
 # make build    both binaries into bin/
 
 SHELL := bash
@@ -15,7 +16,7 @@ FUZZTIME ?= 2000x
 # inside it, behind a socket and behind mutual TLS, as the model of threads does.
 EVERYKMS := ./client ./cmd/keyfold ./internal/generationc ./internal/server ./keyfoldtest
 
-.PHONY: test sdk check long bench build deps
+.PHONY: test sdk web check long bench build deps
 test: deps
 	$(GO) test ./...
 	$(GO) test -race $$($(GO) list ./... | grep -v /test/)
@@ -27,9 +28,13 @@ test: deps
 	cd test/wycheproof && $(GO) test -count=1 ./...
 	scripts/fuzz.sh $(FUZZTIME)
 	scripts/sdk.sh
+	scripts/web.sh
 
 sdk:
 	scripts/sdk.sh
+
+web:
+	scripts/web.sh build
 
 check:
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "run: gofmt -w ." >&2; exit 1; }

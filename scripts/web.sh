@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Checks the dashboard: its types, that the build in web/dist is of this source,
+# how much a first load takes, and, in a headless Chromium against a server of
+# this tree, every flow. It installs what that needs and this machine lacks (npm's
+# packages by the lock files; as root on Debian also nodejs, npm and chromium), says
+# plainly what it must skip, and under CI=true skips nothing.
+#
+# usage: scripts/web.sh          check and test
+#        scripts/web.sh build    build web/dist
+#        scripts/web.sh images   test, and write docs/images
+# env: KEYFOLD_BIN  the program; it is built when this is not set
+#      CHROMIUM     the browser; /usr/bin/chromium when this is not set
+set -euo pipefail
+cd "$(dirname "$0")/../web/ui"
+what=${1:-test}
+
+# skip says what is skipped and why; under CI=true it fails.
+skip() {
+	echo "web: skipped: $1" >&2
+	[ "${CI:-}" != true ] || exit 1
+}
+
+have() { command -v "$1" >/dev/null; }
+
+# install tries to get Debian packages, quietly.
+install() {
+	[ "$(id -u)" = 0 ] && have apt-get || return 1
+	echo "web: installing $*"
+	apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@" >/dev/null
+}
+
+# packages installs what a lock file names into its directory.
+packages() (
+	cd "$1"
+	cmp -s package-lock.json node_modules/.installed && exit
+	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && cp package-lock.json node_modules/.installed
+)
+
+# without ends the script: there is nothing that can be done. What was asked for by name has then failed.
+without() {
+	skip "all of it: $1"
+	[ "$what" = test ] || exit 1
+	exit 0
+}
+
+{ have node && have npm; } || install nodejs npm || without "no Node here (Debian: apt-get install nodejs npm)"
+node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' || without "Node $(node --version) is older than 20.19"
+packages ../../sdk/typescript && packages . || without "npm cannot install package-lock.json's packages"
+unset NODE_OPTIONS NODE_ENV
+npm --prefix ../../sdk/typescript run --silent types
+
+if [ "$what" = build ]; then
+	npx --no vite build -- --logLevel error
+	exit
+fi
+
+rm -rf build
+npx --no tsc -- -p tsconfig.json
+npx --no tsc -- -p test/tsconfig.json
+npx --no vite build -- --logLevel error --outDir build/dist
+diff -r build/dist ../dist || { echo "web: web/dist is not a build of web/ui and sdk/typescript; run: make web" >&2; exit 1; }
+node scripts/size.mjs build/dist
+
+[ -x "${CHROMIUM:=/usr/bin/chromium}" ] || install chromium || {
+	skip "the tests in a browser: no chromium here (Debian: apt-get install chromium)"
+	exit 0
+}
+export CHROMIUM
+if [ -z "${KEYFOLD_BIN:-}" ]; then
+	export KEYFOLD_BIN=$PWD/build/bin/keyfold
+	(cd ../.. && "${GO:-go}" build -o web/ui/build/bin/ ./cmd/keyfold)
+fi
+[ "$what" != images ] || export KEYFOLD_IMAGES=1
+node --test --test-reporter=tap build/test/*.test.js >build/test.log 2>&1 || {
+	grep -E '^ *not ok|^ *error:|^ {4,}at |^# (tests|pass|fail)' build/test.log >&2 || cat build/test.log >&2
+	echo "web: failed; all of it is in web/ui/build/test.log" >&2
+	exit 1
+}
+grep -E '^# (tests|pass|fail|skipped)' build/test.log | tr '\n' ' ' | sed 's/^/web: /; s/# //g'
+echo
