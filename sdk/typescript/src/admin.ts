@@ -60,6 +60,11 @@ export class Admin {
     });
   }
 
+  /** A page of all threads of the server, each with the DEK that it has. */
+  listThreads(query: { limit?: number; cursor?: string } = {}): Promise<Result<wire.Threads>> {
+    return this.#http.request("GET", "/admin/threads", { query });
+  }
+
   /** Makes another admin key. The key, which the answer holds, cannot be had again. */
   createKey(request: wire.CreateApiKey): Promise<Result<wire.ApiKeyCreated>> {
     return this.#http.request("POST", "/admin/keys", { body: request });
