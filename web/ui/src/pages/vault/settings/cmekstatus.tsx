@@ -23,7 +23,7 @@ export function VaultKey({ status }: { status: wire.CmekStatus }) {
       <dt>Key check</dt>
       <dd>{status.key_check ? "kept: clients refuse a wrong key before they write" : "not kept"}</dd>
       <dt>In this tab</dt>
-      <dd>{status.fingerprint && unlocked.value.has(status.fingerprint) ? "unlocked" : "locked: values show as sealed until its key file is chosen on the tab Secrets"}</dd>
+      <dd>{status.fingerprint && unlocked.value.has(status.fingerprint) ? "unlocked" : "locked: unlock with its key file to read and write values here"}</dd>
     </dl>
   );
 }
