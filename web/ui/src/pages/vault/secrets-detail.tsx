@@ -1,0 +1,94 @@
+// One secret: what is known of its newest version, its value, and its versions.
+
+import { useState } from "preact/hooks";
+import type { wire } from "@keyfold/sdk";
+import { client } from "../../session.js";
+import { Confirm } from "../../ui/dialog.js";
+import { Badge, Copy, Head, Time } from "../../ui/parts.js";
+import { toast } from "../../ui/toast.js";
+import { nameOf, ownMetadata } from "./secrets-kinds.js";
+import { keyOf, placeOf, type Sealed } from "./secrets-sealed.js";
+import { Marks } from "./secrets-tree.js";
+import { Value } from "./secrets-value.js";
+import { Versions } from "./secrets-versions.js";
+
+interface SecretProps {
+  vault: wire.Vault;
+  secret: wire.SecretMetadata;
+  sealed: Sealed | undefined;
+  /** Opens the form for a new version. */
+  write: (of: wire.SecretMetadata) => void;
+  deleted: () => void;
+}
+
+export function Secret({ vault, secret, sealed, write, deleted }: SecretProps) {
+  const [dropping, setDropping] = useState(false);
+  const key = sealed?.get(placeOf(secret));
+  const done = () => {
+    toast(`Deleted ${secret.path}`);
+    deleted();
+  };
+  return (
+    <div>
+      <section class="card" aria-label={secret.path}>
+        <Head
+          level={2}
+          title={
+            <>
+              <span class="path">{secret.path}</span> <Badge>{nameOf(secret.type)}</Badge> <Marks secret={secret} sealed={key !== undefined} />
+            </>
+          }
+        >
+          <Copy text={secret.path} what="the path" />
+          <button type="button" onClick={() => write(secret)}>
+            New version
+          </button>
+          <button type="button" class="danger" onClick={() => setDropping(true)}>
+            Delete
+          </button>
+        </Head>
+        <Value vault={vault} secret={secret} sealedWith={keyOf(sealed, secret)} />
+        <Facts secret={secret} limit={key} />
+      </section>
+      <Versions vault={vault} secret={secret} sealed={sealed} />
+      {dropping && (
+        <Confirm title="Delete a secret" name={secret.path} submit="Delete the secret" send={() => client.secrets.delete(vault.id, secret.path)} done={done} close={() => setDropping(false)}>
+          <p>
+            Nobody can read any version of <code>{secret.path}</code> from then on. The path can be written again.
+          </p>
+        </Confirm>
+      )}
+    </div>
+  );
+}
+
+function Facts({ secret, limit }: { secret: wire.SecretMetadata; limit: wire.CmekVersion | undefined }) {
+  return (
+    <dl class="facts">
+      <dt>Version</dt>
+      <dd>{secret.version}</dd>
+      <dt>Written</dt>
+      <dd>
+        <Time at={secret.created_at} exact />
+      </dd>
+      <dt>Expires</dt>
+      <dd>
+        <Time at={secret.expires_at} exact />
+      </dd>
+      {limit?.max_access_count !== undefined && (
+        <>
+          <dt>Reads</dt>
+          <dd>
+            {limit.reads ?? 0} of {limit.max_access_count}
+          </dd>
+        </>
+      )}
+      {Object.entries(ownMetadata(secret.metadata)).map(([name, value]) => (
+        <>
+          <dt key={name}>{name}</dt>
+          <dd>{typeof value === "string" ? value : JSON.stringify(value)}</dd>
+        </>
+      ))}
+    </dl>
+  );
+}
