@@ -88,6 +88,11 @@ export class Vaults {
     return result(() => this.#http.answer("GET", pathOf("vaults", vaultId, "cmek")));
   }
 
+  /** A page of the versions that are sealed with a key, without values. Where it has next_cursor, go on from there, also when it is empty. */
+  cmekVersions(vaultId: string, fingerprint: string, cursor?: string): Promise<Result<wire.CmekVersions>> {
+    return result(() => this.#http.answer("GET", pathOf("vaults", vaultId, "cmek-versions"), { query: { fingerprint, cursor } }));
+  }
+
   /**
    * Has the server re-encrypt all versions under the old key to the new one.
    * Both keys are base64 of 32 bytes. The answer is a running job: see
