@@ -1,0 +1,51 @@
+// Keys: whether the key process works, the CMEK keys of the vaults, and, for an
+// operator, the threads' DEKs and the rotation of KEKs.
+
+import { useEffect } from "preact/hooks";
+import { useEvery, useLoad } from "../load.js";
+import { client } from "../session.js";
+import { ForgetKey, Operator } from "../ui/operator.js";
+import { Badge, Head } from "../ui/parts.js";
+import { Show } from "../ui/state.js";
+import { CmekKeys } from "./keys/cmek.js";
+import { OperatorKeys } from "./keys/operator.js";
+
+export default function Keys() {
+  useEffect(() => void (document.title = "Keys · Keyfold"), []);
+  return (
+    <>
+      <Head title="Keys">
+        <ForgetKey />
+      </Head>
+      <KeyProcess />
+      <CmekKeys />
+      <Operator what="KEKs, and the DEKs of threads, are for operators. Give an admin key to see and rotate them.">{(admin) => <OperatorKeys client={admin} />}</Operator>
+    </>
+  );
+}
+
+function KeyProcess() {
+  const keys = useLoad(() => client.keysHealth(), []);
+  useEvery(10_000, keys.reload);
+  return (
+    <section class="card" aria-label="Key process">
+      <h2>Key process</h2>
+      <Show of={keys} what="the state of the key process">
+        {({ status }) =>
+          status === "ok" ? (
+            <p>
+              <Badge kind="good">works</Badge> It is unlocked, and its KEKs can be used.
+            </p>
+          ) : (
+            <p>
+              <Badge kind="bad">away</Badge> It does not answer, or its root key is locked. Until it works, nothing that needs a KEK can be read or written. On its machine, <code>keyfold-kms status</code> says why.
+            </p>
+          )
+        }
+      </Show>
+      <p class="hint">
+        The server is not told where the root key is (a file or an HSM), nor how often a KEK was used: <code>keyfold-kms status</code> and <code>keyfold-kms keys</code> tell the operator of the key process.
+      </p>
+    </section>
+  );
+}
