@@ -38,6 +38,7 @@ var rooms = map[string]room{
 	"internal/openapi":         {floor: 0},
 	"cmek/internal/genvectors": {floor: 0},
 	"cmek/internal/fields":     {floor: 0},
+	"web":                      {floor: 0},
 
 	"api":              {floor: 1},
 	"cmek":             {floor: 1, ours: "internal/aead"},
@@ -102,7 +103,7 @@ var rooms = map[string]room{
 
 	"cmd/keyfold": {
 		floor:  10,
-		ours:   "api auditcheck client client/kmskey cmek cmek/keybackup cmek/keyshare internal/access internal/allinone internal/audit internal/breakglass internal/cli internal/config internal/fault internal/harden internal/httpx internal/identity internal/keyring internal/kmsclient internal/password internal/throttle",
+		ours:   "api auditcheck client client/kmskey cmek cmek/keybackup cmek/keyshare internal/access internal/allinone internal/audit internal/breakglass internal/cli internal/config internal/fault internal/harden internal/httpx internal/identity internal/keyring internal/kmsclient internal/password internal/throttle web",
 		others: jsonv2 + " " + uuid + " github.com/spf13/cobra golang.org/x/term",
 	},
 	"cmd/keyfold-kms": {floor: 6, ours: "cmek internal/audit internal/cli internal/config internal/fault internal/harden internal/keyring internal/keyring/rootspec internal/kms internal/kmsapi internal/kmsbackup internal/kmsclient internal/kmsnode internal/kmsserver", others: "github.com/spf13/cobra"},

@@ -51,9 +51,12 @@ type VerifyMFA struct {
 }
 
 // Refresh is the body of POST /v1/auth/refresh, which answers a Token with the
-// next refresh token in it.
+// next refresh token in it. Where the call that began the session had the header
+// X-Keyfold-Session: cookie, the refresh token is in a cookie in place of the answer;
+// then the body is an empty object and the call has that header, too, as the one
+// that ends the session. It is for pages of the server's own origin.
 type Refresh struct {
-	RefreshToken string `json:"refresh_token"`
+	RefreshToken string `json:"refresh_token,omitempty"`
 }
 
 // SignOut is the body of DELETE /v1/auth/token, which may have none: the access

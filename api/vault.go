@@ -19,6 +19,7 @@ const (
 	// sealed with, and names it on every read of a sealed version.
 	HeaderCMEKFingerprint = "X-Keyfold-Cmek-Fingerprint"
 	HeaderRequestID       = "X-Request-Id"
+	HeaderSession         = "X-Keyfold-Session" // "cookie": see Refresh
 )
 
 // CreateVault is the body of POST /v1/vaults.

@@ -20,6 +20,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -61,6 +62,8 @@ type options struct {
 	origins []string
 	plain   bool
 	dev     bool
+
+	dashboard fs.FS
 }
 
 // OnDisk keeps the data in dir, as "keyfold dev --data dir" does. Data that is
@@ -69,6 +72,10 @@ func OnDisk(dir string) Option { return func(o *options) { o.dir = dir } }
 
 // WithCORS lets pages of these origins call the server.
 func WithCORS(origins ...string) Option { return func(o *options) { o.origins = origins } }
+
+// WithDashboard serves these files as the dashboard, under /ui/. Without it there is
+// none.
+func WithDashboard(files fs.FS) Option { return func(o *options) { o.dashboard = files } }
 
 // WithoutEncryption has the server store the messages of threads in clear, until a
 // Restart after SetEncryption.
@@ -144,6 +151,7 @@ func (s *Server) open() {
 	cfg := allinone.Config{
 		DataDir:     s.options.dir,
 		CORSOrigins: s.options.origins,
+		Dashboard:   s.options.dashboard,
 		Plain:       s.options.plain,
 		Dev:         s.options.dev,
 		SignUp:      identity.SignUpOpen,

@@ -17,6 +17,7 @@ import (
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/throttle"
+	"github.com/keyfold/keyfold/web"
 )
 
 type devFlags struct {
@@ -91,7 +92,7 @@ func (a *app) dev(ctx context.Context, d devFlags, onFailure func(error)) (err e
 	cfg.DataDir, cfg.Version, cfg.Log, cfg.OnFailure = d.data, cli.Version(), log, onFailure
 	// Generous, so that the test suites of real clients run.
 	cfg.SignUp, cfg.DefaultPlan, cfg.PublicURL = identity.SignUpOpen, access.Enterprise, "http://"+devHost(ln.Addr())
-	cfg.CORSOrigins, cfg.Plain, cfg.Dev = d.cors, bool(!encrypts), true
+	cfg.CORSOrigins, cfg.Plain, cfg.Dev, cfg.Dashboard = d.cors, bool(!encrypts), true, web.FS()
 	cfg.Retention = defaultRetention
 	cfg.Limits = httpx.Limits{Principal: throttle.Rate{PerSecond: d.rate}, Address: throttle.Rate{PerSecond: d.rate}}
 	node, err := allinone.Open(ctx, cfg)

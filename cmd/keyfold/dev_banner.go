@@ -31,6 +31,7 @@ func (a *app) banner(d devFlags, dev devFile) error {
 	_, err := fmt.Fprintf(a.Out, `Keyfold runs.
 
   Server     %s
+  Dashboard  %s/ui/
   Data       %s
   Keys       %s
   API key    api_key in %s, readable by you alone; the commands below find it there
@@ -48,7 +49,7 @@ Next, in another terminal in this directory:
   %s cmek enable VAULT_ID --cmek-key-file payments.key
   %s secret put VAULT_ID api-keys/stripe --cmek-key-file payments.key
   %s secret get VAULT_ID api-keys/stripe --cmek-key-file payments.key
-`, dev.URL, d.data, d.keysAt(), filepath.Join(d.data, devFileName), dev.Email, dev.OrgID, d.imports(), d.warning(), exposed(d.addr),
+`, dev.URL, dev.URL, d.data, d.keysAt(), filepath.Join(d.data, devFileName), dev.Email, dev.OrgID, d.imports(), d.warning(), exposed(d.addr),
 		next, keyfold, keyfold, keyfold, keyfold, keyfold)
 	return err
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/throttle"
+	"github.com/keyfold/keyfold/web"
 )
 
 // serverSettings is the configuration file of keyfold server, and what the
@@ -52,6 +53,7 @@ type serverSettings struct {
 		Address   rate `yaml:"address" env:"KEYFOLD_LIMIT_ADDRESS"`
 	} `yaml:"limits"`
 	CORSOrigins []string `yaml:"cors_origins" env:"KEYFOLD_CORS_ORIGINS"`
+	Dashboard   onOff    `yaml:"dashboard" env:"KEYFOLD_DASHBOARD"`
 	Log         cli.Log  `yaml:"log" env:"KEYFOLD_LOG"`
 }
 
@@ -63,7 +65,7 @@ const defaultRetention = time.Hour
 // defaultSettings is what counts where nothing is said. Where the keys and the
 // data are has no default.
 func defaultSettings() (s serverSettings) {
-	s.Addr, s.Encryption = "127.0.0.1:7420", true
+	s.Addr, s.Encryption, s.Dashboard = "127.0.0.1:7420", true, true
 	s.SignUp, s.DefaultPlan = string(identity.SignUpInvited), string(access.Enterprise)
 	s.Retention.Every = defaultRetention
 	s.Proxies.Header = xForwardedFor
@@ -91,6 +93,9 @@ func (s serverSettings) config() allinone.Config {
 		Proxies:     httpx.Proxies{Header: s.Proxies.Header},
 		Limits:      httpx.Limits{Principal: throttle.Rate(s.Limits.Principal), Address: throttle.Rate(s.Limits.Address)},
 		CORSOrigins: s.CORSOrigins, Version: cli.Version(), Retention: s.Retention.Every, Plain: bool(!s.Encryption),
+	}
+	if s.Dashboard {
+		c.Dashboard = web.FS()
 	}
 	if s.kmsHasTLS() {
 		c.KMSTLS = allinone.TLSFiles{Cert: s.KMS.Cert, Key: s.KMS.Key, CA: s.KMS.CA}
@@ -133,6 +138,18 @@ func (e encryption) String() string {
 		return "on"
 	}
 	return "off"
+}
+
+// onOff is "on" or "off".
+type onOff bool
+
+// UnmarshalText reads on or off and nothing else.
+func (o *onOff) UnmarshalText(text []byte) error {
+	if s := string(text); s != "on" && s != "off" {
+		return errors.New("write on or off")
+	}
+	*o = string(text) == "on"
+	return nil
 }
 
 // network is an address, or a network as CIDR: "10.0.0.7", "10.0.0.0/8".

@@ -26,6 +26,7 @@ package allinone
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -71,6 +72,7 @@ type Config struct {
 	Proxies     httpx.Proxies    // see server.Config
 	Limits      httpx.Limits     // see server.Config
 	CORSOrigins []string         // see server.Config
+	Dashboard   fs.FS            // see server.Config
 	Version     string           // of the program, for health answers
 	Log         *slog.Logger     // nil: nothing is logged
 	Now         func() time.Time // nil: time.Now
@@ -197,6 +199,7 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 		Dev:         cfg.Dev,
 		Store:       n.Store,
 		CORSOrigins: cfg.CORSOrigins,
+		Dashboard:   cfg.Dashboard,
 		Log:         cfg.Log,
 	}
 	if err := n.people(&s, box, t, cfg); err != nil {

@@ -1,10 +1,13 @@
 package server
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
 )
@@ -31,23 +34,64 @@ func from(c *httpx.Call) identity.From {
 }
 
 func (h auth) signUp(ctx context.Context, c *httpx.Call, req api.SignUp) (api.SignedUp, error) {
-	return h.service.SignUp(ctx, from(c), req)
+	b, err := browserOf(c)
+	if err != nil {
+		return api.SignedUp{}, err
+	}
+	out, err := h.service.SignUp(ctx, from(c), req)
+	b.keep(&out.Token)
+	return out, err
 }
 
 func (h auth) signIn(ctx context.Context, c *httpx.Call, req api.SignIn) (api.SignedIn, error) {
-	return h.service.SignIn(ctx, from(c), req)
+	b, err := browserOf(c)
+	if err != nil {
+		return api.SignedIn{}, err
+	}
+	out, err := h.service.SignIn(ctx, from(c), req)
+	b.keep(&out.Token)
+	return out, err
 }
 
 func (h auth) signOut(ctx context.Context, c *httpx.Call, req api.SignOut) error {
-	return h.service.SignOut(ctx, c.Principal, c.Bearer(), req.RefreshToken)
+	b, err := browserOf(c)
+	if err != nil {
+		return err
+	}
+	if err := h.service.SignOut(ctx, c.Principal, c.Bearer(), cmp.Or(req.RefreshToken, b.kept())); err != nil {
+		return err
+	}
+	b.forget()
+	return nil
 }
 
 func (h auth) signOutEverywhere(ctx context.Context, c *httpx.Call) error {
-	return h.service.SignOutEverywhere(ctx, c.Principal)
+	b, err := browserOf(c)
+	if err != nil {
+		return err
+	}
+	if err := h.service.SignOutEverywhere(ctx, c.Principal); err != nil {
+		return err
+	}
+	b.forget()
+	return nil
 }
 
 func (h auth) refresh(ctx context.Context, c *httpx.Call, req api.Refresh) (api.Token, error) {
-	return h.service.Refresh(ctx, from(c), req.RefreshToken)
+	b, err := browserOf(c)
+	if err != nil {
+		return api.Token{}, err
+	}
+	text := cmp.Or(req.RefreshToken, b.kept())
+	if b.call != nil && text == "" {
+		return api.Token{}, fault.New(fault.Unauthenticated, "this browser keeps no session; sign in")
+	}
+	out, err := h.service.Refresh(ctx, from(c), text)
+	if errors.Is(err, fault.Unauthenticated) {
+		b.forget()
+	}
+	b.keep(&out)
+	return out, err
 }
 
 func (h auth) profile(ctx context.Context, c *httpx.Call) (api.Profile, error) {

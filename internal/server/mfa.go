@@ -34,5 +34,11 @@ func (h mfa) remove(ctx context.Context, c *httpx.Call, req api.TOTPCode) error 
 }
 
 func (h mfa) verify(ctx context.Context, c *httpx.Call, req api.VerifyMFA) (api.Token, error) {
-	return h.service.VerifyMFA(ctx, from(c), req)
+	b, err := browserOf(c)
+	if err != nil {
+		return api.Token{}, err
+	}
+	out, err := h.service.VerifyMFA(ctx, from(c), req)
+	b.keep(&out)
+	return out, err
 }

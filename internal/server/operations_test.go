@@ -41,8 +41,9 @@ const (
 	limited     = "The caller may not do this, or the org's plan admits no more of them (type `resource_limit_exceeded`)."
 	keyMismatch = "The declared fingerprint is neither that of the vault's key nor of the one that it is being rotated to (type `cmek_key_mismatch`), " +
 		"or a rotation is about to end and the value is sealed with its old key (type `cmek_rotation_closing`, with Retry-After)."
-	rotating = "A rotation of the key is under way (type `cmek_rotating`)."
-	tooMany  = "There are as many as there can be; delete one."
+	rotating  = "A rotation of the key is under way (type `cmek_rotating`)."
+	otherSite = "The header X-Keyfold-Session came from a page of another origin."
+	tooMany   = "There are as many as there can be; delete one."
 )
 
 // operations is the table that the document is made of. An operation is one
@@ -205,11 +206,11 @@ var operations = []operationGroup{
 		{"DELETE /v1/threads/{thread}/hold", "releaseThread", "End the legal hold of a thread", nil, nil, 0, operationMore{}},
 	}},
 	{"auth", "Signing up, in and out, and the caller's own account.", []operation{
-		{"POST /v1/auth/signup", "signUp", "Make an account", api.SignUp{}, api.SignedUp{}, 0, operationMore{fails: fails{403: "This server takes no sign-ups, or none without an invitation.", 409: "There is an account with this email."}}},
-		{"POST /v1/auth/token", "signIn", "Sign in with email and password", api.SignIn{}, api.SignedIn{}, 0, operationMore{fails: fails{401: ""}}},
-		{"DELETE /v1/auth/token", "signOut", "Sign out", api.SignOut{}, nil, 0, operationMore{}},
-		{"DELETE /v1/auth/tokens", "signOutEverywhere", "End all sessions of the caller", nil, nil, 0, operationMore{}},
-		{"POST /v1/auth/refresh", "refreshToken", "Turn a refresh token into a session", api.Refresh{}, api.Token{}, 0, operationMore{fails: fails{401: ""}}},
+		{"POST /v1/auth/signup", "signUp", "Make an account", api.SignUp{}, api.SignedUp{}, 0, operationMore{params: params{session}, fails: fails{403: "This server takes no sign-ups, or none without an invitation.", 409: "There is an account with this email."}}},
+		{"POST /v1/auth/token", "signIn", "Sign in with email and password", api.SignIn{}, api.SignedIn{}, 0, operationMore{params: params{session}, fails: fails{401: "", 403: otherSite}}},
+		{"DELETE /v1/auth/token", "signOut", "Sign out", api.SignOut{}, nil, 0, operationMore{params: params{session}}},
+		{"DELETE /v1/auth/tokens", "signOutEverywhere", "End all sessions of the caller", nil, nil, 0, operationMore{params: params{session}}},
+		{"POST /v1/auth/refresh", "refreshToken", "Turn a refresh token into a session", api.Refresh{}, api.Token{}, 0, operationMore{params: params{session}, fails: fails{401: "", 403: otherSite}}},
 		{"POST /v1/auth/api-key-token", "getApiKeyToken", "Turn a user's API key into an access token", api.GetAPIKeyToken{}, api.Token{}, 0, operationMore{fails: fails{401: ""}}},
 		{"POST /v1/auth/agent-token", "getAgentToken", "Turn an agent's key into an access token", api.GetAgentToken{}, api.AgentToken{}, 0, operationMore{fails: fails{401: ""}}},
 		{"GET /v1/auth/jwt-public-key", "getPublicKey", "Show the key that verifies access tokens", nil, api.PublicKey{}, 0, operationMore{}},
@@ -220,7 +221,7 @@ var operations = []operationGroup{
 		{"POST /v1/auth/mfa/totp", "beginTotp", "Begin a second factor", api.BeginTOTP{}, api.TOTP{}, 0, operationMore{fails: fails{409: "There is a second factor already."}}},
 		{"POST /v1/auth/mfa/totp/confirm", "confirmTotp", "Put the second factor into force", api.TOTPCode{}, api.RecoveryCodes{}, 0, operationMore{fails: fails{404: "", 409: "It is in force already."}}},
 		{"DELETE /v1/auth/mfa/totp", "removeTotp", "Remove the second factor", api.TOTPCode{}, nil, 0, operationMore{fails: fails{404: ""}}},
-		{"POST /v1/auth/mfa/verify", "verifyMfa", "Finish signing in with a second factor", api.VerifyMFA{}, api.Token{}, 0, operationMore{fails: fails{401: ""}}},
+		{"POST /v1/auth/mfa/verify", "verifyMfa", "Finish signing in with a second factor", api.VerifyMFA{}, api.Token{}, 0, operationMore{params: params{session}, fails: fails{401: "", 403: otherSite}}},
 		{"POST /v1/auth/api-keys", "createApiKey", "Make an API key", api.CreateAPIKey{}, api.APIKeyCreated{}, 201, operationMore{fails: fails{409: tooMany}}},
 		{"GET /v1/auth/api-keys", "listApiKeys", "List API keys", nil, api.APIKeys{}, 0, operationMore{}},
 		{"DELETE /v1/auth/api-keys/{key}", "deleteApiKey", "Delete an API key", nil, nil, 0, operationMore{}},
@@ -231,7 +232,7 @@ var operations = []operationGroup{
 		{"GET /v1/auth/passkeys", "listPasskeys", "List the caller's passkeys", nil, api.Passkeys{}, 0, operationMore{}},
 		{"DELETE /v1/auth/passkeys/{passkey}", "deletePasskey", "Delete a passkey", nil, nil, 0, operationMore{}},
 		{"POST /v1/auth/passkeys/login/begin", "beginPasskeyLogin", "Begin to sign in with a passkey", nil, api.PasskeyChallenge{}, 0, operationMore{}},
-		{"POST /v1/auth/passkeys/login/finish", "finishPasskeyLogin", "Sign in with a passkey", api.FinishPasskey{}, api.Token{}, 0, operationMore{fails: fails{401: ""}}},
+		{"POST /v1/auth/passkeys/login/finish", "finishPasskeyLogin", "Sign in with a passkey", api.FinishPasskey{}, api.Token{}, 0, operationMore{params: params{session}, fails: fails{401: "", 403: otherSite}}},
 	}},
 	{"devices", "Signing in on a device without a browser (RFC 8628).", []operation{
 		{"POST /v1/auth/device/code", "requestDeviceCode", "Ask for a code that a user enters elsewhere", api.RequestDeviceCode{}, api.DeviceCode{}, 0, operationMore{}},
@@ -339,6 +340,7 @@ var (
 	}
 
 	includeDeleted = openapi.Param{In: "query", Name: "include_deleted", Description: "true: deleted messages too, without body", Schema: openapi.Schema{"type": "boolean", "default": false}}
+	session        = header(api.HeaderSession, "The browser keeps the refresh token, in a cookie that no script reads, in place of the answer or the body; for pages of the server's own origin", openapi.Schema{"type": "string", "enum": []string{"cookie"}})
 	idempotencyKey = header("Idempotency-Key", "1 to 255 printable ASCII characters that name the request: for a day the same key in the same thread answers again what the first request made", openapi.Schema{"type": "string", "minLength": 1, "maxLength": 255})
 
 	pages = params{limit(thread.MaxPage, thread.MaxPage), query("cursor", "What next_cursor of the page before says")}

@@ -44,5 +44,11 @@ func (h passkeys) beginLogin(ctx context.Context, _ *httpx.Call) (api.PasskeyCha
 }
 
 func (h passkeys) finishLogin(ctx context.Context, c *httpx.Call, req api.FinishPasskey) (api.Token, error) {
-	return h.service.FinishLogin(ctx, from(c), req)
+	b, err := browserOf(c)
+	if err != nil {
+		return api.Token{}, err
+	}
+	out, err := h.service.FinishLogin(ctx, from(c), req)
+	b.keep(&out)
+	return out, err
 }

@@ -11,6 +11,7 @@ package server
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"time"
@@ -53,6 +54,7 @@ type Config struct {
 	Store       store.Store      // whose rows operators are shown; see layout.Shown
 	Version     string           // of the program, as health answers show it
 	CORSOrigins []string         // whose pages may call; see httpx.Config
+	Dashboard   fs.FS            // the files of package web; nil: there is no dashboard here
 	Log         *slog.Logger     // nil: nothing is logged
 }
 
@@ -75,9 +77,13 @@ func New(cfg Config) *httpx.Mux {
 }
 
 // allRows is the table with generation C, whose clients know it by another
-// document than ours.
+// document than ours, and with the dashboard, which is no API.
 func allRows(cfg Config) []httpx.Row {
-	return append(rows(cfg), generationc.Rows(cfg.Threads, cfg.Identity)...)
+	all := append(rows(cfg), generationc.Rows(cfg.Threads, cfg.Identity)...)
+	if cfg.Dashboard != nil {
+		all = append(all, newDashboard(cfg.Dashboard).rows()...)
+	}
+	return all
 }
 
 // strayed has the gate record an org's own key that called what is not for it.

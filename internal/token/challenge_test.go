@@ -209,7 +209,7 @@ func TestRowsThatArePastGoInBoundedWork(t *testing.T) {
 		w.challenge("x")
 		w.begin(ada)
 	}
-	w.pass(refreshTTL + keep + 1)
+	w.pass(RefreshTTL + keep + 1)
 	rows := len(w.rows())
 	for i := 0; w.begins(layout.Refresh("")) > 0; i++ {
 		if i > n {

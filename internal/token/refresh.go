@@ -20,7 +20,7 @@ import (
 // own. Each works once.
 const (
 	refreshPrefix = "1rt_"
-	refreshTTL    = 30 * 24 * time.Hour // a session without a new token ends
+	RefreshTTL    = 30 * 24 * time.Hour // a session without a new token ends
 
 	// reuse is how long a token that was used is taken again: a client may ask
 	// twice at once, or lose the answer. Each time it gets a token of its own.
@@ -84,10 +84,10 @@ func SessionOf(text string) string {
 	return hash(raw[:sessionBytes])
 }
 
-// putSession adds row to b, with its end, which is refreshTTL from now.
+// putSession adds row to b, with its end, which is RefreshTTL from now.
 func (s *Service) putSession(b *store.Batch, name string, row sessionRow) error {
 	key := layout.Refresh(name)
-	row.Expires = s.now().UTC().Add(refreshTTL)
+	row.Expires = s.now().UTC().Add(RefreshTTL)
 	raw, err := json.Marshal(row)
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "a session does not encode")

@@ -59,7 +59,7 @@ func TestARefreshTokenIsTakenForTheNextOne(t *testing.T) {
 			t.Fatal(session, next, err)
 		}
 		text = next
-		w.pass(refreshTTL - time.Second) // each lives for a while of its own
+		w.pass(RefreshTTL - time.Second) // each lives for a while of its own
 	}
 	if w.begins(layout.Refresh("")) != 1 || w.begins(layout.RefreshOf(ada, "")) != 1 || w.begins("tokenend:") != 1 {
 		t.Errorf("rows are left: %v", w.rows())

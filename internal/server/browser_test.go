@@ -1,0 +1,157 @@
+package server_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/keyfoldtest"
+)
+
+// page is what a browser sends of itself with a call of a page of this origin.
+func page(origin, site string, more ...string) []string {
+	return append([]string{api.HeaderSession, "cookie", "Origin", origin, "Sec-Fetch-Site", site}, more...)
+}
+
+// cookieOf is the one cookie that an answer sets.
+func cookieOf(t *testing.T, a answer) *http.Cookie {
+	t.Helper()
+	cookies := (&http.Response{Header: a.header}).Cookies()
+	if len(cookies) != 1 {
+		t.Fatalf("%v are set, want one cookie", cookies)
+	}
+	return cookies[0]
+}
+
+func sent(c *http.Cookie) []string { return []string{"Cookie", c.Name + "=" + c.Value} }
+
+// inBrowser signs Ann up, and in, from a page of this origin.
+func inBrowser(t *testing.T, w *world, origin string) (api.Token, *http.Cookie) {
+	t.Helper()
+	a := w.do(scenario{key: "-", call: "POST /v1/auth/signup", header: page(origin, "same-origin"), status: 200,
+		body: `{"email":"ann@example.com","password":"` + annsPassword + `"}`, forbid: []string{"refresh_token", "1rt_"}})
+	return decode[api.Token](t, a), cookieOf(t, a)
+}
+
+func TestABrowserKeepsASessionThatNoScriptReads(t *testing.T) {
+	for _, c := range []struct{ origin, want string }{
+		{"https://keys.example.com", "__Host-keyfold-session=V; Path=/; Max-Age=2592000; HttpOnly; Secure; SameSite=Strict"},
+		{"https://keys.example.com:8443", "__Host-keyfold-session=V; Path=/; Max-Age=2592000; HttpOnly; Secure; SameSite=Strict"},
+		{"http://127.0.0.1:7420", "keyfold-session-7420=V; Path=/v1/auth; Max-Age=2592000; HttpOnly; SameSite=Strict"},
+		{"http://localhost:7420", "keyfold-session-7420=V; Path=/v1/auth; Max-Age=2592000; HttpOnly; SameSite=Strict"},
+		{"http://[::1]", "keyfold-session-=V; Path=/v1/auth; Max-Age=2592000; HttpOnly; SameSite=Strict"},
+	} {
+		w := newWorld(t)
+		_, cookie := inBrowser(t, w, c.origin)
+		a := w.do(scenario{key: "-", call: "POST /v1/auth/token", header: page(c.origin, "same-origin"), status: 200,
+			body: `{"email":"ann@example.com","password":"` + annsPassword + `"}`, forbid: []string{"refresh_token"}})
+		cookie = cookieOf(t, a)
+		if got := strings.Replace(a.header.Get("Set-Cookie"), cookie.Value, "V", 1); got != c.want || len(cookie.Value) < 40 {
+			t.Errorf("%s: the cookie is\n%s, want\n%s", c.origin, got, c.want)
+		}
+	}
+}
+
+func TestTheCookieRenewsAndEndsItsSessionAndDoesNothingElse(t *testing.T) {
+	const origin = "http://127.0.0.1:7420"
+	w := newWorld(t)
+	first, cookie := inBrowser(t, w, origin)
+
+	alone := append(sent(cookie), "Sec-Fetch-Site", "same-origin", "Origin", origin)
+	for _, call := range []string{"GET /v1/auth/me", "GET /v1/vaults", "DELETE /v1/auth/token", "DELETE /v1/auth/tokens", "GET /admin/jobs"} {
+		w.do(scenario{key: "-", call: call, header: alone, status: 401})
+		w.do(scenario{key: "-", call: call, header: page(origin, "same-origin", sent(cookie)...), status: 401})
+	}
+	w.do(scenario{key: "-", call: "POST /v1/auth/refresh", header: alone, body: `{}`, status: 400, want: []string{"refresh_token is required"}})
+
+	a := w.do(scenario{key: "-", call: "POST /v1/auth/refresh", header: page(origin, "same-origin", sent(cookie)...), body: `{}`, status: 200, forbid: []string{"refresh_token"}})
+	second, next := decode[api.Token](t, a), cookieOf(t, a)
+	if next.Value == cookie.Value || second.AccessToken == first.AccessToken {
+		t.Error("a renewal changes nothing")
+	}
+	w.do(scenario{key: second.AccessToken, call: "GET /v1/auth/me", status: 200})
+
+	a = w.do(scenario{key: second.AccessToken, call: "DELETE /v1/auth/token", header: page(origin, "same-origin", sent(next)...), status: 204})
+	if gone := cookieOf(t, a); gone.MaxAge != -1 || gone.Value != "" || gone.Name != next.Name || gone.Path != next.Path {
+		t.Errorf("sign-out leaves %v", gone)
+	}
+	a = w.do(scenario{key: "-", call: "POST /v1/auth/refresh", header: page(origin, "same-origin", sent(next)...), body: `{}`, status: 401})
+	if gone := cookieOf(t, a); gone.MaxAge != -1 {
+		t.Errorf("a dead cookie stays: %v", gone)
+	}
+	w.do(scenario{key: "-", call: "POST /v1/auth/refresh", header: page(origin, "same-origin"), body: `{}`, status: 401, want: []string{"sign in"}})
+	w.MustNotHold(t, cookie.Value, next.Value, first.AccessToken, second.AccessToken)
+}
+
+func TestSignOutEndsTheSessionOfTheCookieToo(t *testing.T) {
+	const origin = "http://127.0.0.1:7420"
+	w := newWorld(t)
+	tok, cookie := inBrowser(t, w, origin)
+	w.do(signIn("ann@example.com", annsPassword))
+	other := decode[api.Token](t, w.do(signIn("ann@example.com", annsPassword)))
+	w.do(scenario{key: other.AccessToken, call: "DELETE /v1/auth/token", header: page(origin, "same-origin", sent(cookie)...), status: 204})
+	w.do(scenario{key: "-", call: "POST /v1/auth/refresh", header: page(origin, "same-origin", sent(cookie)...), body: `{}`, status: 401})
+
+	a := w.do(scenario{key: "-", call: "POST /v1/auth/token", header: page(origin, "same-origin"), status: 200,
+		body: `{"email":"ann@example.com","password":"` + annsPassword + `"}`})
+	tok, cookie = decode[api.Token](t, a), cookieOf(t, a)
+	a = w.do(scenario{key: tok.AccessToken, call: "DELETE /v1/auth/tokens", header: page(origin, "same-origin"), status: 204})
+	if gone := cookieOf(t, a); gone.MaxAge != -1 || gone.Name != cookie.Name {
+		t.Errorf("sign-out everywhere leaves %v", gone)
+	}
+	w.do(scenario{key: "-", call: "POST /v1/auth/refresh", header: page(origin, "same-origin", sent(cookie)...), body: `{}`, status: 401})
+}
+
+func TestAPageOfAnotherOriginUsesNoSession(t *testing.T) {
+	w := newWorld(t)
+	_, cookie := inBrowser(t, w, "http://127.0.0.1:7420")
+	refresh := func(status int, header ...string) {
+		t.Helper()
+		a := w.do(scenario{key: "-", call: "POST /v1/auth/refresh", header: append(header, sent(cookie)...), body: `{}`, status: status})
+		if a.header.Get("Set-Cookie") != "" {
+			t.Errorf("%v: a cookie is set", header)
+		}
+	}
+	refresh(403, page("https://evil.example", "cross-site")...)
+	refresh(403, page("http://127.0.0.1:3000", "same-site")...)
+	refresh(403, api.HeaderSession, "cookie", "Origin", "https://evil.example") // of a browser that does not say more
+	refresh(403, api.HeaderSession, "cookie", "Origin", "null")
+	refresh(400, page("http://keys.example.com", "same-origin")...) // the cookie would go in the clear
+	refresh(400, page("http://127.0.0.1.evil.example", "same-origin")...)
+	refresh(400, page("http://localhost.evil.example", "same-origin")...)
+	refresh(400, page("", "same-origin")...)
+	refresh(400, api.HeaderSession, "cookie")
+	refresh(400, api.HeaderSession, "yes", "Origin", "http://127.0.0.1:7420", "Sec-Fetch-Site", "same-origin")
+	refresh(400, append(page("http://127.0.0.1:7420", "same-origin"), api.HeaderSession, "cookie")...)
+	// No session begins that nobody keeps.
+	w.do(scenario{key: "-", call: "POST /v1/auth/token", header: page("https://evil.example", "cross-site"), status: 403,
+		body: `{"email":"ann@example.com","password":"` + annsPassword + `"}`, forbid: []string{"access_token"}})
+}
+
+func TestNoOriginMaySendTheHeaderOfASession(t *testing.T) {
+	w := newWorld(t, keyfoldtest.WithCORS("https://app.example.com"))
+	a := w.do(scenario{key: "-", call: "OPTIONS /v1/auth/refresh", status: 204,
+		header: []string{"Origin", "https://app.example.com", "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", api.HeaderSession}})
+	if got := a.header.Get("Access-Control-Allow-Headers"); got == "" || strings.Contains(strings.ToLower(got), strings.ToLower(api.HeaderSession)) || a.header.Get("Access-Control-Allow-Credentials") != "" {
+		t.Errorf("a preflight is answered by %v", a.header)
+	}
+}
+
+func TestASecondFactorEndsInTheCookieToo(t *testing.T) {
+	const origin = "https://keys.example.com"
+	w := newWorld(t)
+	tok, _ := inBrowser(t, w, origin)
+	totp := decode[api.TOTP](t, w.do(scenario{key: tok.AccessToken, call: "POST /v1/auth/mfa/totp", body: `{"password":"` + annsPassword + `"}`, status: 200}))
+	w.do(scenario{key: tok.AccessToken, call: "POST /v1/auth/mfa/totp/confirm", body: `{"code":"` + w.totpNow(totp.Secret) + `"}`, status: 200})
+	a := w.do(scenario{key: "-", call: "POST /v1/auth/token", header: page(origin, "same-origin"), status: 200,
+		body: `{"email":"ann@example.com","password":"` + annsPassword + `"}`, want: []string{"mfa_token"}})
+	if a.header.Get("Set-Cookie") != "" {
+		t.Error("half a sign-in sets a cookie")
+	}
+	challenge := decode[api.SignedIn](t, a)
+	w.Advance(30e9)
+	a = w.do(scenario{key: "-", call: "POST /v1/auth/mfa/verify", header: page(origin, "same-origin"), status: 200,
+		body: `{"mfa_token":"` + challenge.MFAToken + `","code":"` + w.totpNow(totp.Secret) + `"}`, forbid: []string{"refresh_token"}})
+	cookieOf(t, a)
+}
