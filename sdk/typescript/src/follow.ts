@@ -16,6 +16,8 @@ export interface ThreadEvent extends wire.MessageEvent {
 export interface FollowOptions {
   /** ID of an event that follow goes on after; without it, it begins with what comes next. */
   after?: string;
+  /** Is told at each beginning of a stream: what was read before may lack what came about meanwhile. */
+  onOpen?: () => void;
   /** Ends the iteration, which then throws a NetworkError with the code "aborted". */
   signal?: AbortSignal;
 }
@@ -32,7 +34,7 @@ export async function* follow(http: Http, threadId: string, options: FollowOptio
   const state = { last: options.after, retry: 1, tries: 0, begun: false };
   for (;;) {
     try {
-      for await (const block of blocks(http, path, state.last, options.signal)) {
+      for await (const block of blocks(http, path, state.last, options)) {
         state.begun = true;
         state.tries = 0;
         if (block.id !== undefined) state.last = block.id;
@@ -103,7 +105,7 @@ function dataOf(block: Block, baseUrl: string): wire.MessageEvent {
 }
 
 /** The blocks of one stream. A connection that fails or falls silent is a NetworkError. */
-async function* blocks(http: Http, path: string, last: string | undefined, signal: AbortSignal | undefined): AsyncGenerator<Block, void, undefined> {
+async function* blocks(http: Http, path: string, last: string | undefined, { signal, onOpen }: FollowOptions): AsyncGenerator<Block, void, undefined> {
   const controller = new AbortController();
   const abort = () => controller.abort();
   if (signal?.aborted) abort();
@@ -111,6 +113,7 @@ async function* blocks(http: Http, path: string, last: string | undefined, signa
   let timer = setTimeout(abort, silence);
   try {
     const body = await http.stream(path, "text/event-stream", last === undefined ? {} : { "Last-Event-ID": last }, controller.signal);
+    onOpen?.();
     let block: Block = {};
     for await (const line of lines(body, () => {
       clearTimeout(timer);

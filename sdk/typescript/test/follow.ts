@@ -48,7 +48,7 @@ const refused = (status: number, headers = {}) => () =>
   new Response(JSON.stringify({ type: "about:blank", title: "t", status, detail: "told" }), { status, headers: { "Content-Type": "application/problem+json", ...headers } });
 const lost = () => Promise.reject(new TypeError("fetch failed"));
 
-async function collect(client: KeyfoldClient, options: { after?: string; signal?: AbortSignal } = {}): Promise<{ got: ThreadEvent[]; err: Error & { code?: string } }> {
+async function collect(client: KeyfoldClient, options: { after?: string; signal?: AbortSignal; onOpen?: () => void } = {}): Promise<{ got: ThreadEvent[]; err: Error & { code?: string } }> {
   const got: ThreadEvent[] = [];
   const err = await failure(
     (async () => {
@@ -67,7 +67,9 @@ export const following: Case[] = [
           stream(beat(5), { size }), stream(created(7) + created(9) + "id: 10\nevent: cut", { size }), lost,
           stream((created(7) + created(8) + created(9) + beat(11)).replaceAll("\n", "\r\n"), { size }), refused(502), stream(created(12), { size }), refused(410),
         );
-        const { got, err } = await collect(client);
+        let opened = 0;
+        const { got, err } = await collect(client, { onOpen: () => void opened++ });
+        equal(opened, 5); // not where no stream began
         same(got.map((e) => [e.id, e.kind, e.message_id, (e.message as { body: string }).body]), [7, 9, 8, 12].map((n) => [at(n), "created", String(n), "ключ🔑"]));
         ok(err instanceof GoneError, String(err));
         same(after, [undefined, at(5), at(9), at(9), at(11), at(11), at(12)]);

@@ -1,0 +1,23 @@
+// Bodies of messages as text. They are JSON of any kind, written by anybody, and
+// are never shown as anything but text.
+
+/** How a body is read: a text as it is, all else as indented JSON. */
+export function textOf(body: unknown): string {
+  return typeof body === "string" ? body : JSON.stringify(body, null, 2);
+}
+
+/** What was typed as a body. Throws a SyntaxError when it is to be JSON and is not. */
+export function bodyOf(text: string, json: boolean): unknown {
+  return json ? (JSON.parse(text) as unknown) : text;
+}
+
+/** Why a text cannot be sent; undefined: it can. */
+export function bodyProblem(text: string, json: boolean): string | undefined {
+  if (text.trim() === "") return "Write something";
+  if (!json) return undefined;
+  try {
+    return JSON.parse(text) === null ? "null is no message" : undefined;
+  } catch {
+    return "This is not JSON";
+  }
+}
