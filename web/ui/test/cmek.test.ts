@@ -76,7 +76,7 @@ function keyOf(file: Buffer): Buffer {
 /** Writes a secret on the tab Secrets, in this page, and reads it there. */
 async function writeAndReveal(page: Page, path: string, value: string): Promise<void> {
   await page.getByRole("navigation", { name: "Parts of the vault" }).getByRole("link", { name: "Secrets" }).click();
-  await button(page, "New secret").first().click();
+  await button(page, "Create the first secret").click();
   const dialog = page.getByRole("dialog");
   await dialog.getByLabel("Path", { exact: true }).fill(path);
   await dialog.getByLabel("Value", { exact: true }).fill(value);
@@ -162,7 +162,7 @@ test("a reload in the middle loses nothing but the unsaved key, and says so", as
 
   await button(page, "Enable CMEK").click();
   await page.getByLabel("Use a key file that I have").check();
-  await page.getByLabel("Key file").setInputFiles({ name: file.name, mimeType: "text/plain", buffer: file.bytes });
+  await page.getByLabel("Key file", { exact: true }).setInputFiles({ name: file.name, mimeType: "text/plain", buffer: file.bytes });
   await button(page, "Enable").click();
   await page.getByText("enabled", { exact: true }).waitFor();
   assert.equal((await statusOf(vault)).fingerprint, fingerprint);
