@@ -64,7 +64,7 @@ function NoSecret({ make }: { make: () => void }) {
     <Empty title="No secret yet">
       <p>A secret has a path, such as db/credentials, and a value: a password, a key, a file, or a bundle of variables.</p>
       <button type="button" class="primary" onClick={make}>
-        Create the first secret
+        New secret
       </button>
     </Empty>
   );
