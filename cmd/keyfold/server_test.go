@@ -142,7 +142,7 @@ func TestEverySettingReachesTheServer(t *testing.T) {
 		"KEYFOLD_BREAKGLASS_ROOT": "r", "KEYFOLD_BREAKGLASS_KEYRING": "y", "KEYFOLD_SIGN_UP": "closed", "KEYFOLD_DEFAULT_PLAN": "pro",
 		"KEYFOLD_PROXIES": "10.0.0.7,10.1.2.3/16", "KEYFOLD_PROXY_HEADER": "Forwarded",
 		"KEYFOLD_LIMIT_PRINCIPAL": "7/s", "KEYFOLD_LIMIT_ADDRESS": "none", "KEYFOLD_CORS_ORIGINS": "https://a.example,*",
-		"KEYFOLD_ENCRYPTION": "off", "KEYFOLD_RETENTION_EVERY": "2h",
+		"KEYFOLD_ENCRYPTION": "off", "KEYFOLD_RETENTION_EVERY": "2h", "KEYFOLD_DASHBOARD": "off",
 	}
 	s, err := (&app{getenv: func(name string) string { return env[name] }}).loadSettings("")
 	want := allinone.Config{
@@ -155,6 +155,10 @@ func TestEverySettingReachesTheServer(t *testing.T) {
 	}
 	if got := s.config(); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%v\n%+v\nwant\n%+v", err, got, want)
+	}
+	s.Dashboard = true
+	if s.config().Dashboard == nil {
+		t.Error("there is no dashboard")
 	}
 	s.KMS.URL = allinone.Embedded
 	if got := s.config().KMSTLS; got != (allinone.TLSFiles{}) {
