@@ -47,17 +47,18 @@ without() {
 node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' || without "Node $(node --version) is older than 20.19"
 packages ../../sdk/typescript && packages . || without "npm cannot install package-lock.json's packages"
 unset NODE_OPTIONS NODE_ENV
+PATH=$PWD/node_modules/.bin:$PATH
 npm --prefix ../../sdk/typescript run --silent types
 
 if [ "$what" = build ]; then
-	npx --no vite build -- --logLevel error
+	vite build --logLevel error
 	exit
 fi
 
 rm -rf build
-npx --no tsc -- -p tsconfig.json
-npx --no tsc -- -p test/tsconfig.json
-npx --no vite build -- --logLevel error --outDir build/dist
+tsc -p tsconfig.json
+tsc -p test/tsconfig.json
+vite build --logLevel error --outDir build/dist
 diff -r build/dist ../dist || { echo "web: web/dist is not a build of web/ui and sdk/typescript; run: make web" >&2; exit 1; }
 node scripts/size.mjs build/dist
 

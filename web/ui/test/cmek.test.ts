@@ -130,6 +130,7 @@ test("a vault takes bound blobs, and no key check, where that is chosen", async 
   const { page } = await site.signedIn(t);
   await settings(page, vault);
   await button(page, "Enable CMEK").click();
+  await page.getByText("Options", { exact: true }).click();
   await page.getByLabel(/^Bound blobs/).check();
   await page.getByLabel(/key check/).uncheck();
   await makeAndSave(page);
@@ -277,20 +278,23 @@ test("versions that open with neither key are named, and can be accepted", async
   assert.equal((await statusOf(vault)).fingerprint, fingerprintOf(fresh));
 });
 
-test("an interrupted rotation is resumed with its own two keys, or cancelled", async (t) => {
+test("a rotation shows how far it is, and an interrupted one is resumed with its own two keys, or cancelled", async (t) => {
   const [old, fresh] = [newKey(), newKey()];
   const vault = await sealedVault(old, { "app/one": "the first" });
   const job = {
     id: "0d4f9a52-7a0f-4c52-9a3e-3f6f1f0a2b11", vault_id: vault.id, old_fingerprint: fingerprintOf(old), new_fingerprint: fingerprintOf(fresh),
-    status: "interrupted", total_secrets: 10, processed: 4, error: "the key process no longer has the keys", created_at: new Date().toISOString(),
+    status: "running", total_secrets: 10, processed: 0, created_at: new Date().toISOString(),
   };
+  const steps = [{ processed: 4 }, { processed: 7 }, { processed: 7, status: "interrupted", error: "the key process no longer has the keys" }];
+  const now = () => ({ ...job, ...(steps.length > 1 ? steps.shift() : steps[0]) });
   const { page } = await site.signedIn(t);
   await page.route(`**/v1/vaults/${vault.id}/cmek`, async (route) => route.fulfill({ json: { ...(await statusOf(vault)), rotation: job } }));
   await page.route(`**/v1/vaults/${vault.id}/cmek-rotate/${job.id}`, (route) =>
-    route.request().method() === "DELETE" ? route.fulfill({ json: { ...job, status: "cancelled" } }) : route.fulfill({ json: job }),
+    route.request().method() === "DELETE" ? route.fulfill({ json: { ...job, status: "cancelled" } }) : route.fulfill({ json: now() }),
   );
   await settings(page, vault);
   await page.getByText("4 of 10 (40%)").waitFor();
+  await page.getByText("7 of 10 (70%)").waitFor();
   await button(page, "Resume").click();
   await page.getByLabel("Key file of the old key").setInputFiles(keyFile(old));
   await page.getByLabel("Key file of the new key").setInputFiles(keyFile(fresh));

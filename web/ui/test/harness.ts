@@ -87,7 +87,8 @@ async function openPage(t: TestContext, browser: Browser, url: string, options: 
   const watched = await watch(page);
   t.after(async () => {
     await context.close();
-    watched.check();
+    for (const complaint of watched.complaints()) t.diagnostic(complaint); // which is seen when the test has failed already, too
+    assert.deepEqual(watched.complaints(), [], "the page complained");
   });
   watched.allow(/ 401 .*\/v1\/auth\//); // a page that has no session asks for one
   await page.goto(url);
