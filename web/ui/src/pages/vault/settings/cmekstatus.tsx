@@ -49,7 +49,7 @@ function Keys({ keys, own, reencrypt }: { keys: NonNullable<wire.CmekStatus["key
           <td>
             <Id value={k.fingerprint} what="the fingerprint" />
           </td>
-          <td>{k.versions === 1 ? "1 version" : `${k.versions.toLocaleString()} versions`}</td>
+          <td class="nowrap">{k.versions === 1 ? "1 version" : `${k.versions.toLocaleString()} versions`}</td>
           <td>{k.newest.toLocaleString()}</td>
           <td>{k.versions > 0 ? <Time at={k.oldest} /> : "–"}</td>
           <td>

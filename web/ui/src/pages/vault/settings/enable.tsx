@@ -33,11 +33,11 @@ export function Enable({ vault, done, cancel }: { vault: wire.Vault; done: () =>
   return (
     <Form submit="Enable" send={send} done={enabled} cancel={left} disabled={!chosen?.saved}>
       <ChooseKey vault={vault} chosen={chosen} onChosen={setChosen} />
-      <fieldset class="choice">
-        <legend>Options</legend>
+      <details class="stack">
+        <summary>Options</summary>
         <Check label="Send a key check, so that clients refuse a wrong key before they write with it. It opens nothing." checked={check} onChecked={setCheck} />
         <Check label="Bound blobs (version 2): a value opens at its own vault and path only. Needs clients of Keyfold; other published clients refuse them." checked={bound} onChecked={setBound} />
-      </fieldset>
+      </details>
       <p class="hint">The server is sent the key's fingerprint{check ? ", the key check" : ""} and the version of the blobs. Values that are in the vault already stay as they are; write them again to seal them.</p>
     </Form>
   );

@@ -57,7 +57,7 @@ export function Rotate({ vault, plan, bound, close, changed }: RotateProps) {
     changed();
     if ("kept" in answer) setEnded(answer);
     else close();
-    toast("kept" in answer ? "The rotation has ended" : "The rotation runs");
+    toast("kept" in answer ? "The rotation has ended" : "The rotation has begun");
   };
   const left = () => {
     here.stop();

@@ -6,7 +6,7 @@ import { useEvery, useLoad, type Loaded } from "../../../load.js";
 import { client } from "../../../session.js";
 import { Confirm } from "../../../ui/dialog.js";
 import { Badge, Id, Progress, Table, Time } from "../../../ui/parts.js";
-import { Empty, Problem, Show } from "../../../ui/state.js";
+import { Problem, Show } from "../../../ui/state.js";
 import { toast } from "../../../ui/toast.js";
 import { short } from "./keyathand.js";
 
@@ -81,9 +81,7 @@ export function Rotations({ of }: { of: Loaded<wire.Rotations> }) {
     <Show of={of} what="the rotations">
       {({ rotations }) =>
         rotations.length === 0 ? (
-          <Empty title="No rotations by the server">
-            <p>Rotations in a browser or by the command line's --client-side are not listed here.</p>
-          </Empty>
+          <p class="quiet">None by the server. Rotations in a browser, or by the command line with --client-side, are not listed.</p>
         ) : (
           <Table label="Rotations by the server" columns={["Started", "State", "From", "To", "Versions", "Ended"]}>
             {rotations.map((job) => (
@@ -113,7 +111,7 @@ function Row({ job }: { job: wire.RotationJob }) {
         <td>
           <Id value={job.new_fingerprint} what="the new fingerprint" />
         </td>
-        <td>
+        <td class="nowrap">
           {job.processed.toLocaleString()} of {job.total_secrets.toLocaleString()}
         </td>
         <td>{job.completed_at ? <Time at={job.completed_at} /> : "–"}</td>
