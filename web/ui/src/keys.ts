@@ -9,6 +9,9 @@ import { client } from "./session.js";
 /** Fingerprints of the keys at hand. */
 export const unlocked = signal<ReadonlySet<string>>(new Set());
 
+/** How often the keys were forgotten; forms drop the keys that they hold when it changes. */
+export const locks = signal(0);
+
 /** How long nobody may touch the page before its keys are forgotten, in ms. */
 export const idleLimit = 10 * 60_000;
 
@@ -34,6 +37,7 @@ export function keep(key: CmekKey): void {
 export function lock(): void {
   client.lock();
   unlocked.value = new Set();
+  locks.value++;
 }
 
 /** Forgets the keys when the page has not been touched for idleLimit. */

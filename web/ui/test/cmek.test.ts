@@ -76,7 +76,7 @@ function keyOf(file: Buffer): Buffer {
 /** Writes a secret on the tab Secrets, in this page, and reads it there. */
 async function writeAndReveal(page: Page, path: string, value: string): Promise<void> {
   await page.getByRole("navigation", { name: "Parts of the vault" }).getByRole("link", { name: "Secrets" }).click();
-  await button(page, "Create the first secret").click();
+  await button(page, "New secret").click();
   const dialog = page.getByRole("dialog");
   await dialog.getByLabel("Path", { exact: true }).fill(path);
   await dialog.getByLabel("Value", { exact: true }).fill(value);
@@ -84,6 +84,7 @@ async function writeAndReveal(page: Page, path: string, value: string): Promise<
   await dialog.waitFor({ state: "detached" });
   await button(page, "Reveal").click();
   await page.getByText(value, { exact: true }).waitFor();
+  await button(page, "Hide").click();
 }
 
 test("CMEK is enabled with a key that is made here, and only its fingerprint leaves", async (t) => {
@@ -116,6 +117,9 @@ test("CMEK is enabled with a key that is made here, and only its fingerprint lea
   const plaintext = "correct horse battery staple";
   await writeAndReveal(page, "db/password", plaintext);
   assert.equal(open(key, await valueOf(vault, "db/password")), plaintext);
+
+  await button(page, "Lock 1 key").click();
+  await button(page, "Unlock with key file").first().waitFor();
 
   const kept = await stored(page);
   for (const form of [key.toString("hex"), key.toString("base64"), key.toString("base64url"), plaintext]) assert.ok(!kept.includes(form), "the page keeps a secret");
@@ -174,7 +178,8 @@ test("a reload in the middle loses nothing but the unsaved key, and says so", as
 });
 
 test("what is no key file is refused with a reason", async (t) => {
-  const vault = await sealedVault(newKey(), {});
+  const key = newKey();
+  const vault = await sealedVault(key, {});
   const { page } = await site.signedIn(t);
   await settings(page, vault);
   await button(page, "Rotate the key").click();
@@ -184,6 +189,9 @@ test("what is no key file is refused with a reason", async (t) => {
   await old.setInputFiles(keyFile(newKey(), "another.key"));
   await page.getByRole("alert").getByText(/another\.key holds the key .* is needed/).waitFor();
   assert.ok(await button(page, "Rotate").isDisabled());
+  await old.setInputFiles(keyFile(key));
+  await page.getByText("Holds the key").waitFor();
+  assert.equal(await page.getByRole("alert").count(), 0, "the reason stays");
 });
 
 test("the server rotates to a key that is made here, and is sent neither key nor value", async (t) => {

@@ -2,10 +2,11 @@
 
 import { KeyfoldError, type ErrorInfo, type wire } from "@keyfold/sdk";
 import { useEffect, useId, useState } from "preact/hooks";
+import { locks } from "../../../keys.js";
 import { Check } from "../../../ui/form.js";
 import { download, Id } from "../../../ui/parts.js";
 import { Problem } from "../../../ui/state.js";
-import { makeKey, readKey, type KeyAtHand } from "./keyathand.js";
+import { makeKey, readKey, short, type KeyAtHand } from "./keyathand.js";
 import { rememberUnused, useGuard } from "./unsaved.js";
 
 interface ChooseProps {
@@ -96,8 +97,27 @@ interface FileProps {
   onChosen: (key: KeyAtHand | undefined) => void;
 }
 
+function Named({ what, fingerprint }: { what: string; fingerprint: string }) {
+  return (
+    <>
+      {what} <code title={fingerprint}>{short(fingerprint)}</code>
+    </>
+  );
+}
+
+/** A key that is forgotten with all others, unless it was made here and is not saved. */
+export function useKey() {
+  const [key, setKey] = useState<KeyAtHand>();
+  useEffect(() => setKey((k) => (k?.saved ? undefined : k)), [locks.value]);
+  return [key, setKey] as const;
+}
+
 /** A key file from the user's disk. It is read here. */
-export function KeyFile({ label, wanted, chosen, onChosen }: FileProps) {
+export function KeyFile(props: FileProps) {
+  return <Picker key={locks.value} {...props} />;
+}
+
+function Picker({ label, wanted, chosen, onChosen }: FileProps) {
   const [error, setError] = useState<ErrorInfo>();
   const id = useId();
   const pick = async (file: File | undefined) => {
@@ -116,7 +136,7 @@ export function KeyFile({ label, wanted, chosen, onChosen }: FileProps) {
       <label for={id}>{label}</label>
       <input id={id} type="file" accept=".key,text/plain,application/octet-stream" aria-describedby={`${id}-hint`} onChange={(e) => void pick(e.currentTarget.files?.[0])} />
       <div class="hint" id={`${id}-hint`}>
-        {chosen ? <>Holds the key <Id value={chosen.key.fingerprint} what="the fingerprint" /></> : wanted ? <>Of the key <Id value={wanted} what="the fingerprint" /></> : "It is read in this browser and not sent."}
+        {chosen ? <Named what="Holds the key" fingerprint={chosen.key.fingerprint} /> : wanted ? <Named what="Of the key" fingerprint={wanted} /> : "It is read in this browser."}
       </div>
       <Problem error={error} />
     </div>

@@ -6,12 +6,11 @@ import { keep } from "../../../keys.js";
 import { client } from "../../../session.js";
 import { Check, Form } from "../../../ui/form.js";
 import { toast } from "../../../ui/toast.js";
-import { ChooseKey } from "./choosekey.js";
-import type { KeyAtHand } from "./keyathand.js";
+import { ChooseKey, useKey } from "./choosekey.js";
 import { rememberUnused } from "./unsaved.js";
 
 export function Enable({ vault, done, cancel }: { vault: wire.Vault; done: () => void; cancel: () => void }) {
-  const [chosen, setChosen] = useState<KeyAtHand>();
+  const [chosen, setChosen] = useKey();
   const [bound, setBound] = useState(false);
   const [check, setCheck] = useState(true);
   const send = async () => {

@@ -8,7 +8,7 @@ import { client } from "../../../session.js";
 import { Check, Form } from "../../../ui/form.js";
 import { Badge, Progress, Table } from "../../../ui/parts.js";
 import { toast } from "../../../ui/toast.js";
-import { ChooseKey, KeyFile } from "./choosekey.js";
+import { ChooseKey, KeyFile, useKey } from "./choosekey.js";
 import { textOf, type KeyAtHand } from "./keyathand.js";
 import { rememberUnused, useGuard } from "./unsaved.js";
 
@@ -43,8 +43,8 @@ interface Options {
 }
 
 export function Rotate({ vault, plan, bound, close, changed }: RotateProps) {
-  const [old, setOld] = useState<KeyAtHand>();
-  const [fresh, setFresh] = useState<KeyAtHand>();
+  const [old, setOld] = useKey();
+  const [fresh, setFresh] = useKey();
   const [way, setWay] = useState<Way>(plan.way ?? "server");
   const [options, setOptions] = useState<Options>({ acceptFailed: false, all: true, readLimited: false, bound: false });
   const [ended, setEnded] = useState<ClientRotation>();
