@@ -3,7 +3,7 @@
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { KeyfoldError, type ErrorInfo, type Result } from "@keyfold/sdk";
-import { user } from "./session.js";
+import { stillSignedIn } from "./session.js";
 
 /** What a component knows of something that it reads. data stays while it is read again. */
 export interface Loaded<T> {
@@ -47,7 +47,7 @@ export function useEvery(ms: number, work: () => void): void {
 export async function settle<T>(call: () => Promise<Result<T>>): Promise<{ data: T; error: null } | { data: null; error: ErrorInfo }> {
   try {
     const got = await call();
-    if (got.error?.type === "auth_error" && got.meta.status === 401) user.value = null;
+    if (got.meta.status === 401) await stillSignedIn(); // or it was an operator's key that is none
     return got.error ? { data: null, error: got.error } : { data: got.data, error: null };
   } catch (err) {
     if (err instanceof KeyfoldError) return { data: null, error: err.info() };

@@ -24,6 +24,13 @@ export async function whoAmI(): Promise<void> {
   user.value = data;
 }
 
+/** Looks whether the session is over, after a call that was refused for its credential. */
+export async function stillSignedIn(): Promise<void> {
+  if (!user.value) return;
+  const { meta } = await client.auth.me();
+  if (meta.status === 401) user.value = null;
+}
+
 /** Ends the session of this browser, or all of the user's. */
 export async function signOut(everywhere: boolean): Promise<void> {
   client.lock();
