@@ -248,6 +248,7 @@ test("a sealed vault is opened with its key file, and locked again", async (t) =
   await page.getByText("Unlocked in this tab").first().waitFor();
   await button(page, "Reveal").click();
   await page.getByText("sealed words", { exact: true }).waitFor();
+  await page.getByRole("cell", { name: "1 of 5" }).waitFor();
   await accessible(page);
   await shot(page, "vault-unlocked");
 

@@ -107,9 +107,9 @@ function Event({ event: e, name }: { event: wire.AuditEvent; name: string }) {
   return (
     <tr>
       <td>
-        <Time at={e.created_at} />
+        <Time at={e.created_at} exact />
       </td>
-      <td>{name}</td>
+      <td class="nowrap">{name}</td>
       <td>
         <code>{e.action}</code>
       </td>

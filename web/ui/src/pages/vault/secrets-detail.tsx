@@ -16,12 +16,14 @@ interface SecretProps {
   vault: wire.Vault;
   secret: wire.SecretMetadata;
   sealed: Sealed | undefined;
+  /** Is told that a value was read. */
+  read: () => void;
   /** Opens the form for a new version. */
   write: (of: wire.SecretMetadata) => void;
   deleted: () => void;
 }
 
-export function Secret({ vault, secret, sealed, write, deleted }: SecretProps) {
+export function Secret({ vault, secret, sealed, read, write, deleted }: SecretProps) {
   const [dropping, setDropping] = useState(false);
   const key = sealed?.get(placeOf(secret));
   const done = () => {
@@ -39,18 +41,17 @@ export function Secret({ vault, secret, sealed, write, deleted }: SecretProps) {
             </>
           }
         >
-          <Copy text={secret.path} what="the path" />
           <button type="button" onClick={() => write(secret)}>
             New version
           </button>
-          <button type="button" class="danger" onClick={() => setDropping(true)}>
+          <button type="button" onClick={() => setDropping(true)}>
             Delete
           </button>
         </Head>
-        <Value vault={vault} secret={secret} sealedWith={keyOf(sealed, secret)} />
+        <Value vault={vault} secret={secret} sealedWith={keyOf(sealed, secret)} onRead={read} />
         <Facts secret={secret} limit={key} />
       </section>
-      <Versions vault={vault} secret={secret} sealed={sealed} />
+      <Versions vault={vault} secret={secret} sealed={sealed} read={read} />
       {dropping && (
         <Confirm title="Delete a secret" name={secret.path} submit="Delete the secret" send={() => client.secrets.delete(vault.id, secret.path)} done={done} close={() => setDropping(false)}>
           <p>
@@ -65,6 +66,11 @@ export function Secret({ vault, secret, sealed, write, deleted }: SecretProps) {
 function Facts({ secret, limit }: { secret: wire.SecretMetadata; limit: wire.CmekVersion | undefined }) {
   return (
     <dl class="facts">
+      <dt>Path</dt>
+      <dd class="id">
+        <code>{secret.path}</code>
+        <Copy text={secret.path} what="the path" />
+      </dd>
       <dt>Version</dt>
       <dd>{secret.version}</dd>
       <dt>Written</dt>

@@ -57,7 +57,7 @@ function Fields({ vault, of, close, done }: WriteProps) {
   return (
     <Form submit={of ? "Store the version" : "Create the secret"} send={send} done={done} cancel={close}>
       {!of && <Field label="Path" required maxLength={512} pattern={pathPattern} hint="Such as db/credentials or OPENAI_KEY: letters, digits, _, - and /" value={path} onValue={setPath} />}
-      <Choice label="Type" value={type} onValue={changeType} options={typeOptions} />
+      <Choice label="Type" value={type} onValue={changeType} options={typeOptions(of?.type)} />
       {of && kind !== "file" && <Current vault={vault} of={of} take={setValue} />}
       <Editor key={kind} kind={kind} value={value} onValue={changeValue} />
       {vault.cmek_enabled && <p class="hint">The value is sealed here, before it leaves. Path, type and metadata are stored in the clear.</p>}

@@ -18,8 +18,8 @@ const types: Record<wire.SecretType, { name: string; kind: Kind; ending: string 
   note: { name: "Note", kind: "text", ending: ".txt" },
 };
 
-/** Value and label of each type, for a choice. */
-export const typeOptions = Object.entries(types).map(([value, { name }]) => [value, name] as const);
+/** Value and label of each type that a new version may have; "env" is the same as "env_bundle", and offered to who has it. */
+export const typeOptions = (now: wire.SecretType | undefined) => Object.entries(types).filter(([value]) => value !== "env" || now === "env").map(([value, { name }]) => [value, name] as const);
 
 export const nameOf = (type: wire.SecretType): string => types[type]?.name ?? type;
 export const kindOf = (type: wire.SecretType): Kind => types[type]?.kind ?? "text";

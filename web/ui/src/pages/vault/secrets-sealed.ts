@@ -13,8 +13,9 @@ export const placeOf = (v: { path: string; version: number }): string => `${v.ve
 export const keyOf = (sealed: Sealed | undefined, v: { path: string; version: number }): string | null | undefined => sealed && (sealed.get(placeOf(v))?.fingerprint ?? null);
 
 /** The sealed versions by their places; undefined while it is not known, or to somebody who may not know it. */
-export function useSealed(vault: wire.Vault, turn: unknown): Sealed | undefined {
-  return useLoad(() => readSealed(vault.id), [vault.id, vault.cmek_enabled, turn]).data;
+export function useSealed(vault: wire.Vault, turn: unknown): { sealed: Sealed | undefined; again: () => void } {
+  const { data, reload } = useLoad(() => readSealed(vault.id), [vault.id, vault.cmek_enabled, turn]);
+  return { sealed: data, again: reload };
 }
 
 async function readSealed(vaultId: string): Promise<Result<Sealed>> {

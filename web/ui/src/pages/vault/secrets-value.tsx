@@ -25,10 +25,11 @@ interface ValueProps {
   secret: wire.SecretMetadata;
   /** The fingerprint of the key that the version is sealed with; null: it is not sealed; undefined: not known. */
   sealedWith: string | null | undefined;
+  onRead: () => void;
 }
 
-export function Value({ vault, secret, sealedWith }: ValueProps) {
-  const { seen, error, busy, take, hide } = useValue(vault, secret);
+export function Value({ vault, secret, sealedWith, onRead }: ValueProps) {
+  const { seen, error, busy, take, hide } = useValue(vault, secret, onRead);
   const needed = sealedWith === undefined ? vault.cmek_fingerprint : sealedWith;
   if (needed && !unlocked.value.has(needed)) return <Locked fingerprint={needed} what="Unlock it with its key file to see them." />;
   const open = seen?.cmek_encrypted && !seen.cmek_opened ? undefined : seen;
@@ -54,7 +55,7 @@ export function Value({ vault, secret, sealedWith }: ValueProps) {
   );
 }
 
-function useValue(vault: wire.Vault, secret: wire.SecretMetadata) {
+function useValue(vault: wire.Vault, secret: wire.SecretMetadata, onRead: () => void) {
   const [seen, setSeen] = useState<Read>();
   const [error, setError] = useState<ErrorInfo>();
   const [busy, setBusy] = useState(false);
@@ -83,6 +84,7 @@ function useValue(vault: wire.Vault, secret: wire.SecretMetadata) {
     if (!there.current) return undefined;
     setBusy(false);
     setError(got.error ?? undefined);
+    onRead();
     if (got.data && (show || (got.data.cmek_encrypted && !got.data.cmek_opened))) setSeen(got.data);
     return got.data ?? undefined;
   };

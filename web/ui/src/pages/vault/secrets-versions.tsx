@@ -16,11 +16,13 @@ interface VersionsProps {
   vault: wire.Vault;
   secret: wire.SecretMetadata;
   sealed: Sealed | undefined;
+  /** Is told that a value was read. */
+  read: () => void;
 }
 
 type Doing = { what: "show" | "disable"; version: wire.VersionMetadata };
 
-export function Versions({ vault, secret, sealed }: VersionsProps) {
+export function Versions({ vault, secret, sealed, read }: VersionsProps) {
   const versions = useLoad(() => client.secrets.listVersions(vault.id, secret.path), [vault.id, secret.path, secret.version]);
   const writers = useWriters(vault, secret);
   const [doing, setDoing] = useState<Doing>();
@@ -44,7 +46,7 @@ export function Versions({ vault, secret, sealed }: VersionsProps) {
       </Show>
       {doing?.what === "show" && (
         <Dialog title={`Version ${doing.version.version} of ${secret.path}`} close={close}>
-          <Value vault={vault} secret={doing.version} sealedWith={keyOf(sealed, doing.version)} />
+          <Value vault={vault} secret={doing.version} sealedWith={keyOf(sealed, doing.version)} onRead={read} />
         </Dialog>
       )}
       {doing?.what === "disable" && (

@@ -19,7 +19,7 @@ export function Secrets({ vault }: { vault: wire.Vault }) {
   const { query, route } = useLocation();
   const [search, setSearch] = useState("");
   const [writing, setWriting] = useState<{ of?: wire.SecretMetadata }>();
-  const sealed = useSealed(vault, secrets.data);
+  const { sealed, again } = useSealed(vault, secrets.data);
   const base = `/ui/vaults/${vault.id}/secrets`;
   const hrefOf = (path: string) => `${base}?path=${encodeURIComponent(path)}`;
   const at = query["path"];
@@ -49,7 +49,7 @@ export function Secrets({ vault }: { vault: wire.Vault }) {
                 <Field label="Search paths" type="search" value={search} onValue={setSearch} />
                 <Tree secrets={data.secrets} search={search} at={at} hrefOf={hrefOf} sealed={sealed} />
               </div>
-              <Open vault={vault} secrets={data.secrets} at={at} sealed={sealed} write={(of) => setWriting({ of })} deleted={deleted} />
+              <Open vault={vault} secrets={data.secrets} at={at} sealed={sealed} read={again} write={(of) => setWriting({ of })} deleted={deleted} />
             </div>
           )
         }
