@@ -28,12 +28,14 @@ export type ClientKey = CmekKey | CmekSealer;
 
 /** The keys of a client. */
 export class KeyRing {
-  #keys: Promise<ClientKey[]> = Promise.resolve([]);
-  #empty = true;
+  #keys: Promise<ClientKey[]>;
+  #empty: boolean;
 
   /** Throws a CmekError when a raw key or a text is not a key. */
   constructor(options: CmekKeyOption[]) {
-    for (const option of options) this.add(option);
+    this.#empty = options.length === 0;
+    this.#keys = Promise.all(options.map(load));
+    this.#keys.catch(() => undefined); // told by the first call that needs a key
   }
 
   get empty(): boolean {
@@ -43,7 +45,7 @@ export class KeyRing {
   /** Adds a key, in place of one of its fingerprint. Throws as the constructor does. */
   add(option: CmekKeyOption): void {
     this.#keys = Promise.all([this.#keys, load(option)]).then(([had, key]) => [...had.filter((k) => k.fingerprint !== key.fingerprint), key]);
-    this.#keys.catch(() => undefined); // told by the first call that needs a key
+    this.#keys.catch(() => undefined);
     this.#empty = false;
   }
 

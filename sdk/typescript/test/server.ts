@@ -220,6 +220,85 @@ export const server: Case[] = [
     },
   },
   {
+    name: "a key comes and goes: with it values are opened, without it none leaves in the clear",
+    run: async (w) => {
+      const { key, bare, vaultId, client, fingerprint } = await sealed(w);
+      data(await client.secrets.put(vaultId, "a", { value: "x" }));
+      const tab = clientOf(w);
+      ok(data(await tab.secrets.get(vaultId, "a")).value !== "x", "it opened without a key");
+      tab.unlock(await CmekKey.from(await generateCmekKey()));
+      equal(refused(await tab.secrets.get(vaultId, "a")).code, "key_missing");
+      tab.unlock(await CmekKey.from(key));
+      tab.unlock(toBase64(key));
+      equal(data(await tab.secrets.get(vaultId, "a")).value, "x");
+      const { error, data: meta } = await tab.secrets.put(vaultId, "b", { value: "y" });
+      equal(error, null);
+      equal(meta!.version, 1);
+      equal(data(await client.secrets.get(vaultId, "b")).cmek_fingerprint, fingerprint);
+      tab.lock();
+      equal(data(await tab.secrets.get(vaultId, "a")).cmek_opened, false);
+      equal(refused(await tab.secrets.put(vaultId, "c", { value: "plain" })).code, "not_a_blob");
+      equal(data(await bare.secrets.list(vaultId)).secrets.length, 2);
+      let told = "";
+      try {
+        tab.unlock("too short");
+      } catch (err) {
+        told = (err as { code: string }).code;
+      }
+      ok(told !== "", "what is no key was taken");
+      equal(data(await tab.secrets.get(vaultId, "a")).cmek_opened, false);
+    },
+  },
+  {
+    name: "members and invitations of an org",
+    run: async (w) => {
+      const client = clientOf(w);
+      const me = data(await client.auth.me());
+      equal(data(await client.org.get()).id, me.org_id);
+      const email = `mate${Math.random()}@example.com`;
+      const { invitation, text: invited } = data(await client.org.invite({ email, role: "member" }));
+      ok(data(await client.org.invitations()).invitations.some((i) => i.id === invitation.id), "the invitation is not listed");
+      const mate = createClient({ baseUrl: w.server.url, cmekKey: false, apiKey: "1ck_none" });
+      const up = data(await mate.auth.signUp({ email, password: "Quiet-Harbour-58!", invitation: invited }));
+      equal(up.org_id, me.org_id);
+      equal(data(await client.org.setRole(up.user_id, "admin")).role, "admin");
+      ok(data(await client.org.members()).members.some((m) => m.id === up.user_id && m.role === "admin"), "the member is not listed");
+      data(await client.org.removeMember(up.user_id));
+      refused(await mate.auth.me());
+      const other = data(await client.org.invite({ email: "x" + email })).invitation;
+      data(await client.org.deleteInvitation(other.id));
+      ok(!data(await client.org.invitations()).invitations.some((i) => i.id === other.id), "the invitation is still there");
+    },
+  },
+  {
+    name: "an operator looks at keys and jobs, and rotates",
+    run: async (w) => {
+      const client = clientOf(w);
+      const v = await vaultOf(client);
+      data(await client.secrets.put(v, "a", { value: "x" }));
+      const thread = data(await client.threads.create({ title: "T" }));
+      data(await client.messages.post(thread.id, { body: 1 }));
+      equal(refused(await client.admin.listJobs()).type, "auth_error");
+      const { admin } = clientOf(w, { apiKey: w.server.admin_key });
+      const job = data(await admin.rotateKek({ vault_id: v })).jobs[0]!;
+      ok(data(await admin.listJobs()).jobs.some((j) => j.id === job.id), "the job is not listed");
+      equal(data(await admin.getJob(job.id)).kind, job.kind);
+      equal(data(await admin.rewrap({ vault_id: v })).jobs.length, 1);
+      equal(data(await admin.cancelJob(job.id)).id, job.id);
+      ok(data(await admin.rotateThreadDek({ thread_id: thread.id })).job_id, "there is no job");
+      const { keys, pagination } = data(await admin.listKeys({ limit: 1 }));
+      equal(keys.length, 1);
+      ok(pagination.has_more && data(await admin.listKeys({ limit: 1, cursor: pagination.next_cursor! })).keys[0] !== keys[0], "the page is the same");
+      ok(data(await admin.getKey(keys[0]!)).length > 0, "the row is empty");
+      ok(data(await admin.stats()).threads > 0, "there is no thread");
+      ok(data(await admin.health()).status, "there is no health");
+      ok(data(await admin.metrics()).includes("# TYPE"), "these are no metrics");
+      ok(data(await admin.auditEvents({ limit: 5 })).events.length > 0, "nothing was recorded");
+      equal(data(await admin.createKey({ name: "another" })).key.role, "admin");
+      equal(data(await client.keyHealth()).status, "ok");
+    },
+  },
+  {
     name: "a session signs in, renews itself and ends",
     run: async (w) => {
       const client = createClient({ baseUrl: w.server.url, cmekKey: false });
@@ -248,6 +327,8 @@ export const server: Case[] = [
       equal(refused(await clientOf(w, { apiKey: made.api_key }).vault.get(v)).type, "auth_error");
       ok(data(await client.audit.list({ resource_id: v, action: "secret.write" })).events.length > 0, "nothing was recorded");
       equal(data(await client.audit.verify()).chain_valid, true);
+      const lines = (await new Response(data(await client.audit.export())).text()).trim().split("\n");
+      ok(lines.length > 2 && lines.every((l) => typeof JSON.parse(l) === "object"), "the export is none");
       equal(data(await client.health()).status, "healthy");
     },
   },

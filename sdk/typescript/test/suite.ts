@@ -11,6 +11,7 @@ export interface World {
 export interface Server {
   url: string;
   api_key: string;
+  admin_key: string;
   email: string;
   password: string;
   backend_key: string;

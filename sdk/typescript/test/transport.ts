@@ -12,13 +12,14 @@ interface Call {
   url: string;
   headers: Record<string, string>;
   body: string | undefined;
+  credentials: string | undefined;
 }
 
 /** A client whose calls get these replies, the last one for ever; and the calls. */
 function scripted(replies: Reply[], options: ClientOptions = {}): { client: KeyfoldClient; calls: Call[] } {
   const calls: Call[] = [];
   const fake: typeof fetch = async (input, init) => {
-    calls.push({ method: init!.method!, url: String(input), headers: init!.headers as Record<string, string>, body: init!.body as string | undefined });
+    calls.push({ method: init!.method!, url: String(input), headers: init!.headers as Record<string, string>, body: init!.body as string | undefined, credentials: init!.credentials });
     const reply = replies[Math.min(calls.length, replies.length) - 1]!;
     if (reply instanceof Error) throw reply;
     return reply instanceof Response ? reply.clone() : reply();
@@ -179,6 +180,50 @@ export const transport: Case[] = [
       await Promise.all([client.vault.list(), client.vault.list()]);
       equal(tokens, 2);
       same(seen, ["Bearer t1", "Bearer t1", "Bearer t1", "Bearer t2", "Bearer t2"]);
+    },
+  },
+  {
+    name: "a session that the browser keeps goes along in the calls on it, and in no others",
+    run: async () => {
+      const token = (n: number, expires_in = 3600) => json({ access_token: `t${n}`, token_type: "Bearer", expires_in });
+      const { client, calls } = scripted([problem(401), token(1, 0.02), token(2), json({ vaults: [] }), token(3), json(null, 200), json(null, 200)], { browserSession: true });
+      equal(refused(await client.auth.resume()).type, "auth_error");
+      equal(data(await client.auth.login({ email: "a", password: "p" })).access_token, "t1");
+      await new Promise((done) => setTimeout(done, 25));
+      data(await client.vault.list());
+      equal(data(await client.auth.resume()).access_token, "t3");
+      data(await client.auth.logout());
+      data(await client.auth.logoutEverywhere());
+      same(calls.map((c) => `${c.method} ${c.url.slice(c.url.indexOf("/v1"))} ${c.headers["X-Keyfold-Session"]} ${c.credentials} ${c.headers["Authorization"]} ${c.body}`), [
+        "POST /v1/auth/refresh cookie same-origin undefined {}",
+        'POST /v1/auth/token cookie same-origin undefined {"email":"a","password":"p"}',
+        "POST /v1/auth/refresh cookie same-origin undefined {}",
+        "GET /v1/vaults undefined omit Bearer t2 undefined",
+        "POST /v1/auth/refresh cookie same-origin undefined {}",
+        "DELETE /v1/auth/token cookie same-origin Bearer t3 undefined",
+        "DELETE /v1/auth/tokens cookie same-origin undefined undefined",
+      ]);
+      const plain = scripted([token(1), json(null, 200)], { apiKey: "1ck_x" });
+      data(await plain.client.auth.login({ email: "a", password: "p" }));
+      data(await plain.client.auth.logout());
+      for (const c of plain.calls) equal(`${c.headers["X-Keyfold-Session"]} ${c.credentials}`, "undefined omit");
+    },
+  },
+  {
+    name: "one renewal at a time where tabs share a session",
+    run: async () => {
+      let [running, most, made] = [0, 0, 0];
+      const fake: typeof fetch = async (input) => {
+        if (!String(input).endsWith("/refresh")) return json({ vaults: [] });
+        most = Math.max(most, ++running);
+        await new Promise((done) => setTimeout(done, 5));
+        running--;
+        return json({ access_token: `t${++made}`, token_type: "Bearer", expires_in: 3600 });
+      };
+      const tabs = [1, 2, 3, 4].map(() => createClient({ baseUrl: "http://localhost:1", cmekKey: false, browserSession: true, fetch: fake }));
+      await Promise.all(tabs.map((c) => c.auth.resume()));
+      equal(made, 4);
+      if (globalThis.navigator?.locks) equal(most, 1, "renewals at once");
     },
   },
   {
