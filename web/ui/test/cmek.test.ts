@@ -177,6 +177,22 @@ test("a reload in the middle loses nothing but the unsaved key, and says so", as
   assert.equal(asked.length, 2, "a saved key is warned of");
 });
 
+test("a page that nobody touches drops the keys of its forms, but not one that is not saved", async (t) => {
+  const old = newKey();
+  const vault = await sealedVault(old, {});
+  const { page } = await site.signedIn(t);
+  await page.clock.install();
+  await settings(page, vault);
+  await button(page, "Rotate the key").click();
+  await page.getByLabel("Key file of the old key").setInputFiles(keyFile(old));
+  await page.getByText("Holds the key").waitFor();
+  await makeAndSave(page);
+  await page.clock.runFor(11 * 60_000);
+  assert.equal(await page.getByText("Holds the key").count(), 0, "the old key is still in the form");
+  await page.getByLabel("I have saved it").check();
+  assert.ok(await button(page, "Rotate").isDisabled());
+});
+
 test("what is no key file is refused with a reason", async (t) => {
   const key = newKey();
   const vault = await sealedVault(key, {});
