@@ -1,26 +1,24 @@
 // The frame of all pages: who is signed in, where to go, and what is shown there.
 
-import type { ComponentType } from "preact";
 import { LocationProvider, Router, Route, lazy, useLocation } from "preact-iso";
 import { useEffect, useRef } from "preact/hooks";
 import { lock, unlocked } from "./keys.js";
 import { signOut, user } from "./session.js";
 import { SignIn } from "./pages/signin.js";
+import { Head } from "./ui/parts.js";
 import { Empty, Loading } from "./ui/state.js";
 import { Toasts } from "./ui/toast.js";
 
-const pages = import.meta.glob<{ default: ComponentType }>(["./pages/*.tsx", "!./pages/signin.tsx"]);
-const page = (name: string) => lazy(pages[`./pages/${name}.tsx`] ?? (() => Promise.resolve({ default: Nowhere })));
-const Overview = page("overview");
-const Vaults = page("vaults");
-const Vault = page("vault");
-const Agents = page("agents");
-const Threads = page("threads");
-const Thread = page("thread");
-const Audit = page("audit");
-const Keys = page("keys");
-const Jobs = page("jobs");
-const Account = page("account");
+const Overview = lazy(() => import("./pages/overview.js"));
+const Vaults = lazy(() => import("./pages/vaults.js"));
+const Vault = lazy(() => import("./pages/vault.js"));
+const Agents = lazy(() => import("./pages/agents.js"));
+const Threads = lazy(() => import("./pages/threads.js"));
+const Thread = lazy(() => import("./pages/thread.js"));
+const Audit = lazy(() => import("./pages/audit.js"));
+const Keys = lazy(() => import("./pages/keys.js"));
+const Jobs = lazy(() => import("./pages/jobs.js"));
+const Account = lazy(() => import("./pages/account.js"));
 
 const places = [
   ["/ui/", "Overview"],
@@ -118,9 +116,13 @@ function Main() {
 }
 
 function Nowhere() {
+  useEffect(() => void (document.title = "No such page · Keyfold"), []);
   return (
-    <Empty title="There is no such page">
-      <a href="/ui/">Go to the overview</a>
-    </Empty>
+    <>
+      <Head title="No such page" />
+      <Empty title="Nothing is at this address">
+        <a href="/ui/">Go to the overview</a>
+      </Empty>
+    </>
   );
 }

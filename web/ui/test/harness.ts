@@ -130,7 +130,8 @@ export async function narrow(page: Page): Promise<void> {
   await page.setViewportSize({ width: 360, height: 800 });
   const wide = await page.evaluate(() => {
     const over = [...document.querySelectorAll("body *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".table, pre, .skip"));
-    return document.documentElement.scrollWidth > innerWidth ? over.slice(0, 5).map((e) => e.outerHTML.slice(0, 200)) : [];
+    const width = document.documentElement.scrollWidth;
+    return width > innerWidth ? [`it is ${width} wide`, ...over.slice(0, 5).map((e) => e.outerHTML.slice(0, 200))] : [];
   });
   if (before) await page.setViewportSize(before);
   assert.deepEqual(wide, [], "wider than 360 pixels");

@@ -50,6 +50,7 @@ async function record(r: Request): Promise<Sent> {
 export function assertNotSent(sent: readonly Sent[], secret: Uint8Array, what: string): void {
   const forms = formsOf(Buffer.from(secret));
   for (const r of sent) {
+    assert.ok(!(Number(r.headers["content-length"]) > r.body.length), `${r.method} ${r.url} has a body that the browser does not show, such as a Blob`);
     const text = Buffer.concat([Buffer.from(`${r.url}\n${decodeURIComponent(r.url)}\n${JSON.stringify(r.headers)}\n`), r.body]);
     const lower = Buffer.from(text.toString("latin1").toLowerCase(), "latin1");
     for (const [name, form] of forms) {
