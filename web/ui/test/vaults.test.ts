@@ -103,6 +103,11 @@ test("text, a file, PEM and an environment bundle are written and read back", as
   assert.deepEqual([stored.value, stored.type, stored.metadata], ["hunter2", "password", { owner: "<b>ann</b>" }]);
   assert.equal(new Date(stored.expires_at!).getUTCFullYear(), 2099);
 
+  const again = await newSecret(page, "db/password", "password");
+  await button(page, "Create the secret").click();
+  await again.dialog.getByRole("alert").getByText(/^There is a secret at db\/password/).waitFor();
+  await button(page, "Cancel").click();
+
   const bundle = await newSecret(page, "app/env", "env_bundle");
   const multi = 'two\nlines "quoted" $HOME \\';
   await bundle.dialog.getByLabel("Name 1").fill("URL");
@@ -118,6 +123,17 @@ test("text, a file, PEM and an environment bundle are written and read back", as
   const cells = page.getByRole("region", { name: "Variables" }).getByRole("cell");
   await cells.first().waitFor();
   assert.deepEqual(await cells.allTextContents(), ["URL", "https://x.example/?a=b", "NOTE", multi]);
+
+  const text = "# of production\nURL=x\n";
+  await button(page, "New version").click();
+  const next = page.getByRole("dialog");
+  await button(page, "Begin with the value of version 1").click();
+  await page.waitForFunction(() => document.querySelectorAll("dialog .row").length === 2);
+  await next.getByLabel("Or read an .env file").setInputFiles({ name: ".env", mimeType: "text/plain", buffer: Buffer.from(text) });
+  await next.getByLabel("Value", { exact: true }).fill(text + "DEBUG=1\n");
+  await button(page, "Store the version").click();
+  await next.waitFor({ state: "detached" });
+  assert.equal((await get(vault, "app/env")).value, text + "DEBUG=1\n");
 
   const key = "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n";
   const pem = await newSecret(page, "tls/key", "private_key");

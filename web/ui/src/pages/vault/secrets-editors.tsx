@@ -66,7 +66,11 @@ function EnvEditor({ value, onValue }: TextProps) {
     const parsed = parseEnv(value);
     setRows(parsed && (parsed.length > 0 ? parsed : [{ name: "", value: "" }]));
   }, [value]);
-  if (!rows) return <Area label="Value" rows={8} mono value={value} onValue={onValue} hint="This bundle has comments or references, which a table would lose: it is edited as text" />;
+  const changeText = (text: string) => {
+    written.current = text; // it stays text while it is typed
+    onValue(text);
+  };
+  if (!rows) return <Area label="Value" rows={8} mono value={value} onValue={changeText} hint="This bundle has comments or references, which a table would lose: it is edited as text" />;
   const change = (next: Row[]) => {
     setRows(next);
     written.current = formatEnv(next);

@@ -16,6 +16,8 @@ export interface WriteProps {
   vault: wire.Vault;
   /** The newest version; absent: a new secret. */
   of?: wire.SecretMetadata | undefined;
+  /** Whether there is a secret at a path already. */
+  taken: (path: string) => boolean;
   close: () => void;
   done: (written: wire.SecretMetadata) => void;
 }
@@ -31,7 +33,7 @@ export function Write(props: WriteProps) {
   );
 }
 
-function Fields({ vault, of, close, done }: WriteProps) {
+function Fields({ vault, of, taken, close, done }: WriteProps) {
   const [path, setPath] = useState(of?.path ?? "");
   const [type, setType] = useState<string>(of?.type ?? "generic");
   const [value, setValue] = useState<Draft>("");
@@ -51,6 +53,7 @@ function Fields({ vault, of, close, done }: WriteProps) {
     const secret: PutSecret = { type: type as wire.SecretType, value, metadata: { ...notText(of?.metadata), ...membersOf(metadata) } };
     if (expires) secret.expires_at = new Date(expires);
     if (reads) secret.max_access_count = Number(reads);
+    if (!of && taken(path)) throw new KeyfoldError(`There is a secret at ${path}: open it, and write a new version of it`);
     if (kind === "file" && typeof value === "string") throw new KeyfoldError("Choose a file first");
     return client.secrets.put(vault.id, path, secret, { allowUnsealed: !vault.cmek_enabled, ...(of && { ifMatch: of.version }) });
   };

@@ -54,7 +54,7 @@ export function Secrets({ vault }: { vault: wire.Vault }) {
           )
         }
       </Show>
-      {writing && <Write vault={vault} of={writing.of} close={() => setWriting(undefined)} done={written} />}
+      {writing && <Write vault={vault} of={writing.of} taken={(path) => secrets.data?.secrets.some((s) => s.path === path) ?? false} close={() => setWriting(undefined)} done={written} />}
     </>
   );
 }
