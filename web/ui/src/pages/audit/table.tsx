@@ -1,7 +1,8 @@
 // Events in a table: who did what to what, and how it ended.
 
+import { Fragment } from "preact";
 import type { wire } from "@keyfold/sdk";
-import { Badge, Id, Table, Time } from "../../ui/parts.js";
+import { Badge, Table, Time } from "../../ui/parts.js";
 
 const kinds: Record<string, "good" | "warn" | "bad" | "plain"> = { refused: "warn", failed: "bad", done: "good" };
 
@@ -19,7 +20,7 @@ export function EventTable({ events, short }: { events: wire.AuditEvent[]; short
             <Time at={e.created_at} />
           </td>
           <td>
-            <Party type={e.actor_type} id={e.actor_id} what="the actor's ID" />
+            <Party type={e.actor_type} id={e.actor_id} />
           </td>
           <td>
             <code>{e.action}</code>
@@ -28,7 +29,7 @@ export function EventTable({ events, short }: { events: wire.AuditEvent[]; short
             <Outcome outcome={e.outcome} />
           </td>
           <td>
-            <Party type={e.resource_type} id={e.resource_id} what="the resource's ID" />
+            <Party type={e.resource_type} id={e.resource_id} />
             {e.details?.["path"] !== undefined && <div>{e.details["path"]}</div>}
           </td>
           {!short && (
@@ -42,10 +43,11 @@ export function EventTable({ events, short }: { events: wire.AuditEvent[]; short
   );
 }
 
-function Party({ type, id, what }: { type: string; id: string; what: string }) {
+/** What kind of thing it is, and enough of its ID to know it again; the facts have all of it. */
+function Party({ type, id }: { type: string; id: string }) {
   return (
     <>
-      {type.replaceAll("_", " ")} {id && <Id value={id} what={what} />}
+      {type.replaceAll("_", " ")} {id && <code title={id}>{id.length > 20 ? `${id.slice(0, 8)}…${id.slice(-6)}` : id}</code>}
     </>
   );
 }
@@ -53,6 +55,8 @@ function Party({ type, id, what }: { type: string; id: string; what: string }) {
 /** What else the server recorded of an event. */
 function More({ event }: { event: wire.AuditEvent }) {
   const facts: [string, string | undefined][] = [
+    ["actor", event.actor_id],
+    ["resource", event.resource_id],
     ...Object.entries(event.details ?? {}),
     ["address", event.ip_address],
     ["request", event.request_id],
@@ -66,12 +70,12 @@ function More({ event }: { event: wire.AuditEvent }) {
         {facts.map(
           ([name, value]) =>
             value && (
-              <>
-                <dt key={`${name}-name`}>{name}</dt>
-                <dd key={name}>
+              <Fragment key={name}>
+                <dt>{name}</dt>
+                <dd>
                   <code>{value}</code>
                 </dd>
-              </>
+              </Fragment>
             ),
         )}
       </dl>
