@@ -63,7 +63,8 @@ test("two talk in a thread, and each sees at once what the other does", async (t
   await mine.getByLabel("Who", { exact: true }).selectOption(`user:${await memberId()}`);
   await mine.getByLabel("May").selectOption("write");
   await mine.getByRole("button", { name: "Add", exact: true }).click();
-  const { page: theirs } = await site.signedIn(t, site.dev.member);
+  const { page: theirs, watch } = await site.signedIn(t, site.dev.member);
+  watch.allow(/ 403 .*\/events/); // at the end, of who was removed
   await theirs.goto(site.at(`threads/${thread.id}`));
   for (const page of [mine, theirs]) await page.getByText("live", { exact: true }).waitFor();
 
@@ -128,6 +129,9 @@ test("a long thread shows its older messages on demand", async (t) => {
   await page.waitForFunction(() => document.querySelectorAll("li.message").length === 120);
   await page.getByRole("button", { name: "Show older messages" }).waitFor({ state: "detached" });
   assert.deepEqual(await lines.locator(".body").allTextContents(), Array.from({ length: 120 }, (_, i) => `Line ${i + 1}`));
+  await site.dev.call("POST", `/v1/threads/${thread.id}/messages`, { body: "x".repeat(20_000) });
+  await page.getByRole("button", { name: "Show all 20,000 characters" }).click();
+  assert.equal((await lines.last().locator(".body").innerText()).length, 20_000);
 });
 
 test("a thread under a customer's key says that it needs the key file, and opens with it", async (t) => {
@@ -149,4 +153,23 @@ test("a thread under a customer's key says that it needs the key file, and opens
   await page.getByRole("button", { name: /^Lock/ }).click();
   await page.getByText("This thread is under a key of its own").waitFor();
   assert.equal(await page.getByText("Only for us").count(), 0);
+});
+
+test("an operator rotates the DEK of a thread", async (t) => {
+  const thread = await site.dev.call<Thread>("POST", "/v1/threads", { title: "Rotated" });
+  await site.dev.call("POST", `/v1/threads/${thread.id}/messages`, { body: "Before" });
+  const { page } = await site.signedIn(t);
+  await page.goto(site.at("keys"));
+  await page.getByLabel("Admin key", { exact: true }).fill(site.dev.admin_key);
+  await page.keyboard.press("Enter");
+  await page.getByRole("button", { name: "Forget the admin key" }).waitFor();
+  await page.getByRole("navigation", { name: "Main" }).getByRole("link", { name: "Threads" }).click();
+  await page.getByRole("link", { name: "Rotated" }).click();
+  await page.getByRole("button", { name: "Rotate its DEK" }).click();
+  await page.getByRole("button", { name: "Rotate the DEK" }).click();
+  await page.getByText("The new DEK is").waitFor();
+  await page.getByLabel("Message", { exact: true }).fill("After");
+  await page.getByRole("button", { name: "Post" }).click();
+  await message(page, "After").waitFor();
+  await message(page, "Before").waitFor();
 });

@@ -96,7 +96,7 @@ function Bound({ vaults, bound, onBound }: { vaults: wire.Vault[]; bound: Readon
     onBound(next);
   };
   return (
-    <fieldset>
+    <fieldset class="box">
       <legend>Bound to these vaults</legend>
       <p class="hint">None: any vault that its policies name.</p>
       <div class="choices">

@@ -3,7 +3,7 @@
 
 /** How a body is read: a text as it is, all else as indented JSON. */
 export function textOf(body: unknown): string {
-  return typeof body === "string" ? body : JSON.stringify(body, null, 2);
+  return typeof body === "string" ? body : (JSON.stringify(body, null, 2) ?? "");
 }
 
 /** What was typed as a body. Throws a SyntaxError when it is to be JSON and is not. */

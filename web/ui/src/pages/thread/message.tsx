@@ -1,7 +1,8 @@
 // One message, and what can be done with it.
 
 import { useState } from "preact/hooks";
-import type { wire } from "@keyfold/sdk";
+import type { ErrorInfo, wire } from "@keyfold/sdk";
+import { settle } from "../../load.js";
 import { usePaged } from "../../paged.js";
 import { client, user } from "../../session.js";
 import { Confirm, Dialog } from "../../ui/dialog.js";
@@ -47,8 +48,22 @@ export function MessageItem(props: MessageProps) {
   );
 }
 
+const longBody = 10_000; // characters; a body may have some million
+
 function Body({ body }: { body: unknown }) {
-  return typeof body === "string" ? <p class="body">{body}</p> : <pre class="body">{textOf(body)}</pre>;
+  const [all, setAll] = useState(false);
+  const text = textOf(body);
+  const shown = all ? text : text.slice(0, longBody);
+  return (
+    <>
+      {typeof body === "string" ? <p class="body">{shown}</p> : <pre class="body">{shown}</pre>}
+      {shown.length < text.length && (
+        <button type="button" class="small" onClick={() => setAll(true)}>
+          Show all {text.length.toLocaleString()} characters
+        </button>
+      )}
+    </>
+  );
 }
 
 function Acts({ message: m, names, mine, own, writes, reply, open }: MessageProps & { open: (what: Open) => void }) {
@@ -87,31 +102,35 @@ function Acts({ message: m, names, mine, own, writes, reply, open }: MessageProp
 
 /** Reactions by their text; the caller's own can be taken back. */
 function Reactions({ message: m, thread, names, writes, take }: MessageProps) {
+  const [error, setError] = useState<ErrorInfo | null>(null);
   const all = Object.entries(m.reactions ?? {});
-  if (all.length === 0) return null;
   const me = user.value?.id ?? "";
-  const texts = [...new Set(all.map(([, text]) => text))];
-  const toggle = async (text: string, on: boolean) => {
-    if (on) {
-      const got = await client.messages.react(thread.id, m.id, text);
-      if (got.data) take(got.data);
-    } else {
-      const got = await client.messages.unreact(thread.id, m.id, me);
-      if (!got.error) take({ ...m, reactions: Object.fromEntries(all.filter(([id]) => id !== me)) });
-    }
+  const react = async (text: string) => {
+    const got = await settle(() => client.messages.react(thread.id, m.id, text));
+    setError(got.error);
+    if (got.data) take(got.data);
   };
+  const takeBack = async () => {
+    const got = await settle(() => client.messages.unreact(thread.id, m.id, me));
+    setError(got.error);
+    if (!got.error) take({ ...m, reactions: Object.fromEntries(all.filter(([id]) => id !== me)) });
+  };
+  if (all.length === 0) return <Problem error={error} />;
   return (
-    <div class="reactions">
-      {texts.map((text) => {
-        const by = all.filter(([, t]) => t === text).map(([id]) => id);
-        const pressed = by.includes(me);
-        return (
-          <button key={text} type="button" class="small" aria-pressed={pressed} disabled={!writes} title={by.map(names).join(", ")} onClick={() => void toggle(text, !pressed)}>
-            {text} {by.length}
-          </button>
-        );
-      })}
-    </div>
+    <>
+      <div class="reactions">
+        {[...new Set(all.map(([, text]) => text))].map((text) => {
+          const by = all.filter(([, t]) => t === text).map(([id]) => id);
+          const pressed = by.includes(me);
+          return (
+            <button key={text} type="button" class="small" aria-pressed={pressed} disabled={!writes} title={by.map(names).join(", ")} onClick={() => void (pressed ? takeBack() : react(text))}>
+              {text} {by.length}
+            </button>
+          );
+        })}
+      </div>
+      <Problem error={error} />
+    </>
   );
 }
 

@@ -53,7 +53,7 @@ export function Conditions({ limits: l, onLimits }: { limits: Limits; onLimits: 
   const set = (change: Partial<Limits>) => onLimits({ ...l, ...change });
   const toggle = (day: string, on: boolean) => set({ days: new Set(week.filter((d) => (d === day ? on : l.days.has(d)))) });
   return (
-    <fieldset>
+    <fieldset class="box">
       <legend>Conditions</legend>
       <Area label="Only from these addresses" rows={2} mono value={l.from} onValue={(from) => set({ from })} placeholder={"192.0.2.7\n10.0.0.0/8"} hint="Addresses or networks, one per line. Empty: from anywhere." />
       <Check label="Only in these hours" checked={l.hours} onChecked={(hours) => set({ hours })} />

@@ -78,7 +78,7 @@ export function Editor({ vault, people, paths, policy, close, done }: EditorProp
         {policy ? <Fixed people={people} policy={policy} /> : <Choice label="Who" value={f.who} onValue={(who) => set({ who })} options={optionsOf(people, vault)} />}
         {!policy && <Field label="Paths" required maxLength={512} value={f.pattern} onValue={(pattern) => set({ pattern })} placeholder="db/**" hint={patternHint(f.pattern)} />}
         <Matched pattern={f.pattern} paths={paths} />
-        <fieldset>
+        <fieldset class="box">
           <legend>What</legend>
           <Choice label="Effect" value={f.deny ? "deny" : "allow"} onValue={(effect) => set({ deny: effect === "deny" })} options={[["allow", "Allow"], ["deny", "Deny"]]} />
           {permissions.map(([name, label]) => (

@@ -46,7 +46,7 @@ export function Readers({ vault, policies, people, secrets }: ReadersProps) {
         </Table>
       )}
       <p class="hint">
-        Worked out in this page from the policies as they are now; the server decides at each call. API keys and tokens may be limited further, and people see only the agents that they may see.
+        Worked out in this page from the policies as they are now; the server decides at each call. API keys and tokens may be limited further. Agents that you may not see are listed only where a policy names them.
         {vault.cmek_enabled && " The vault is sealed: who can read gets a sealed value, and only the key file opens it."}
       </p>
     </section>
