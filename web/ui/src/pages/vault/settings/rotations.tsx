@@ -77,6 +77,7 @@ function State({ job }: { job: wire.RotationJob }) {
 
 /** All rotations by the server, newest first. */
 export function Rotations({ of }: { of: Loaded<wire.Rotations> }) {
+  useEvery(1_000, () => of.data?.rotations.some((job) => job.status === "running") && of.reload());
   return (
     <Show of={of} what="the rotations">
       {({ rotations }) =>
