@@ -52,6 +52,7 @@ export const rotation: Case[] = [
       }
       await checkRotated(p, w);
       equal(data(await spy.vault.listRotations(p.vaultId)).rotations[0]?.id, job.id);
+      equal(data(await spy.vault.cmekVersions(p.vaultId, p.newFingerprint)).versions.length, data(await spy.vault.cmekStatus(p.vaultId)).keys?.[0]?.versions);
       refused(await spy.vault.cancelRotation(p.vaultId, "00000000-0000-4000-8000-000000000000"));
     },
   },
