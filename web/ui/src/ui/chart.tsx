@@ -17,8 +17,7 @@ export interface Moment {
 }
 
 const width = 600;
-const height = 140;
-const foot = 18; // for the labels under the bars
+const height = 120;
 const numbers = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
 
 export interface ChartProps {
@@ -42,20 +41,18 @@ export function Chart({ title, unit, series, moments }: ChartProps) {
           {unit}, at most {numbers.format(top)}
         </span>
       </figcaption>
-      <svg viewBox={`0 0 ${width} ${height}`} role="img" aria-labelledby={`${id}-title ${id}-desc`}>
+      <svg viewBox={`0 0 ${width} ${height}`} preserveAspectRatio="none" role="img" aria-labelledby={`${id}-title ${id}-desc`}>
         <title id={`${id}-title`}>{title}</title>
         <desc id={`${id}-desc`}>
           {unit}, from {moments[0]?.label} to {moments.at(-1)?.label}. In all: {all.join(", ")}.
         </desc>
         <Bars series={series} moments={moments} top={top} />
-        <line x1="0" x2={width} y1={height - foot} y2={height - foot} />
-        <text x="0" y={height - 3}>
-          {moments[0]?.label}
-        </text>
-        <text x={width} y={height - 3} text-anchor="end">
-          {moments.at(-1)?.label}
-        </text>
+        <line x1="0" x2={width} y1={height} y2={height} vector-effect="non-scaling-stroke" />
       </svg>
+      <p class="axis" aria-hidden="true">
+        <span>{moments[0]?.label}</span>
+        <span>{moments.at(-1)?.label}</span>
+      </p>
       <Legend series={series} />
       <details>
         <summary>The numbers</summary>
@@ -76,11 +73,11 @@ export function Chart({ title, unit, series, moments }: ChartProps) {
 
 function Bars({ series, moments, top }: { series: readonly Series[]; moments: readonly Moment[]; top: number }) {
   const step = width / Math.max(1, moments.length);
-  const scale = (height - foot - 4) / top;
+  const scale = (height - 2) / top;
   return (
     <>
       {moments.map((m, x) => {
-        let y = height - foot;
+        let y = height;
         return (
           <g key={m.label}>
             {m.values.map((v, i) => {

@@ -5,8 +5,9 @@ import { useEffect, useState } from "preact/hooks";
 import type { KeyfoldClient } from "@keyfold/sdk";
 import { useEvery, useLoad } from "../../load.js";
 import { Chart, type Moment } from "../../ui/chart.js";
-import { Head } from "../../ui/parts.js";
+import { Head, Table } from "../../ui/parts.js";
 import { Problem, Show } from "../../ui/state.js";
+import { JobBadge, jobName, JobProgress } from "../jobs/state.js";
 import { outcomes, perStep } from "../audit/overtime.js";
 import { sumOf } from "./metrics.js";
 
@@ -36,11 +37,46 @@ export function ServerNow({ client }: { client: KeyfoldClient }) {
           )}
         </Show>
       </section>
+      <Running client={client} />
       <div class="grid">
         <Pace client={client} />
         <OperatorCalls client={client} />
       </div>
     </>
+  );
+}
+
+/** The jobs that go on, rotations and rewraps among them. */
+function Running({ client }: { client: KeyfoldClient }) {
+  const loaded = useLoad(() => client.admin.listJobs(), [client]);
+  useEvery(every, loaded.reload);
+  return (
+    <section class="card" aria-label="Jobs of the server">
+      <Head level={2} title="Jobs of the server">
+        <a href="/ui/jobs">All jobs</a>
+      </Head>
+      <Show of={loaded} what="jobs">
+        {({ jobs }) => {
+          const running = jobs.filter((j) => j.status === "running" || j.status === "interrupted");
+          if (running.length === 0) return <p class="quiet">No KEK or DEK is being rotated, and no other job runs.</p>;
+          return (
+            <Table label="Jobs under way" columns={["Job", "Status", "Done"]}>
+              {running.map((j) => (
+                <tr key={j.id}>
+                  <td>{jobName(j.kind)}</td>
+                  <td>
+                    <JobBadge status={j.status} />
+                  </td>
+                  <td>
+                    <JobProgress status={j.status} done={j.processed} of={j.total} label={jobName(j.kind)} />
+                  </td>
+                </tr>
+              ))}
+            </Table>
+          );
+        }}
+      </Show>
+    </section>
   );
 }
 
