@@ -142,11 +142,12 @@ export async function shot(page: Page, name: string): Promise<void> {
   if (!process.env["KEYFOLD_IMAGES"]) return;
   await mkdir(images, { recursive: true });
   const before = page.viewportSize();
+  const fullPage = (await page.locator("dialog[open]").count()) === 0; // whose backdrop covers what is seen
   for (const colorScheme of ["light", "dark"] as const) {
     for (const width of [1280, 360]) {
       await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
       await page.setViewportSize({ width, height: 800 });
-      await page.screenshot({ path: join(images, `${name}-${width}-${colorScheme}.png`), fullPage: true, animations: "disabled" });
+      await page.screenshot({ path: join(images, `${name}-${width}-${colorScheme}.png`), fullPage, animations: "disabled" });
     }
   }
   if (before) await page.setViewportSize(before);

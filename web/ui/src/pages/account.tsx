@@ -20,7 +20,7 @@ export default function Account() {
       <Head title="Account" />
       <div class="grid">
         <Profile me={me} />
-        <Password />
+        <Password email={me.email} />
         <SecondFactor me={me} />
         <Sessions />
       </div>
@@ -61,11 +61,14 @@ function Profile({ me }: { me: wire.Profile }) {
   );
 }
 
-function Password() {
+function Password({ email }: { email: string }) {
   const [current, setCurrent] = useState("");
   const [next, setNext] = useState("");
   const [again, setAgain] = useState("");
-  const changed = () => {
+  const changed = async () => {
+    // The renewal of this session has ended with the others: it goes on as one by the new password.
+    const { data } = await client.auth.login({ email, password: next });
+    if (!data || data.mfa_required) return signOut(false);
     setCurrent("");
     setNext("");
     setAgain("");
@@ -75,7 +78,7 @@ function Password() {
   return (
     <section class="card">
       <h2>Password</h2>
-      <Form submit="Change the password" send={() => client.auth.changePassword({ current_password: current, new_password: next })} done={changed} disabled={again !== next}>
+      <Form submit="Change the password" send={() => client.auth.changePassword({ current_password: current, new_password: next })} done={() => void changed()} disabled={again !== next}>
         <Field label="Password now" type="password" autocomplete="current-password" required value={current} onValue={setCurrent} />
         <Field
           label="New password"

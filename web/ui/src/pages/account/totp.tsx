@@ -77,7 +77,6 @@ function AddToApp({ totp, done, close }: { totp: wire.TOTP; done: (codes: string
           </div>
           <div class="actions">
             <Copy text={totp.secret} what="the secret" />
-            <Copy text={totp.otpauth_uri} what="the address for an app" />
           </div>
         </div>
         <Field label="Code that the app shows" inputMode="numeric" autocomplete="one-time-code" required pattern="\s*([0-9]\s*){6}" value={code} onValue={setCode} />
