@@ -112,3 +112,41 @@ test("a rewrap runs and can be seen on the overview's server", async (t) => {
   await narrow(page);
   await shot(page, "overview-operator");
 });
+
+test("a running job is watched and cancelled, and what failed is named", async (t) => {
+  const { page } = await site.signedIn(t);
+  const job = { id: "01a2042c-0000-7000-8000-000000ddc8be", kind: "vault-rewrap", status: "running", total: 40, processed: 10, failed: 2, failed_items: ["vault <b>one</b>", "vault two"], created_at: new Date().toISOString(), updated_at: new Date().toISOString() };
+  await page.route("**/admin/jobs", (route) => route.fulfill({ json: { jobs: [{ ...job, processed: (job.processed += 5) }] } }));
+  let cancelled = "";
+  await page.route("**/admin/jobs/*", (route) => {
+    cancelled = `${route.request().method()} ${new URL(route.request().url()).pathname}`;
+    job.status = "cancelled";
+    return route.fulfill({ json: job });
+  });
+  await page.goto(site.at("jobs"));
+  await seen(page);
+  await asOperator(page);
+  const jobs = page.getByRole("region", { name: "Jobs of the server" });
+  await jobs.getByText("20 of 40 (50%)").waitFor(); // it is read again by itself
+  await jobs.getByText("2 left as they were").click();
+  await jobs.getByText("vault <b>one</b>").waitFor();
+  await accessible(page);
+  await narrow(page);
+  await jobs.getByRole("button", { name: "Cancel" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Cancel the job" }).click();
+  await jobs.getByText("cancelled").waitFor();
+  assert.equal(cancelled, `DELETE /admin/jobs/${job.id}`);
+});
+
+test("the overview says what is due, and by what policy", async (t) => {
+  const { page } = await site.signedIn(t);
+  const vault = await dev.call<{ id: string }>("POST", "/v1/vaults", { name: "due" });
+  await dev.call("PUT", `/v1/vaults/${vault.id}/secrets/expires/soon`, { value: "x", expires_at: new Date(Date.now() + 3 * 86_400_000).toISOString() });
+  await dev.call("PUT", `/v1/vaults/${vault.id}/secrets/expires/late`, { value: "x", expires_at: new Date(Date.now() + 30 * 86_400_000).toISOString() });
+  await page.goto(site.at());
+  await seen(page);
+  await page.getByText("a CMEK key is due after 365 days").waitFor();
+  const due = page.getByRole("region", { name: "Due" });
+  await due.getByText("due: expires/soon").waitFor();
+  assert.equal(await due.getByText("expires/late").count(), 0);
+});

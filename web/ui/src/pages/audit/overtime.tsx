@@ -20,7 +20,7 @@ const steps: [ms: number, unit: string][] = [
   [6 * 60 * minute, "Events per six hours"], [24 * 60 * minute, "Events per day"], [7 * 24 * 60 * minute, "Events per week"],
 ];
 const maxBars = 48;
-const minBars = 12;
+const minBars = 24;
 const label = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 
 /** The number of events in equal steps up to now. */
