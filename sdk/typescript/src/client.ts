@@ -114,11 +114,6 @@ export class KeyfoldClient {
     return this.http.request("GET", "/v1/health", { public: true });
   }
 
-  /** Whether the key process can use the KEKs: "ok" or "unavailable". */
-  keysHealth(): Promise<Result<Health>> {
-    return this.http.request("GET", "/v1/health/hsm", { public: true });
-  }
-
   #takeCredential(options: ClientOptions): void {
     const { token, agentId } = options;
     if (token !== undefined) return this.#signedIn(typeof token === "string" ? { access_token: token } : token);

@@ -291,6 +291,8 @@ export const server: Case[] = [
       ok(pagination.has_more && data(await admin.listKeys({ limit: 1, cursor: pagination.next_cursor! })).keys[0] !== keys[0], "the page is the same");
       ok(data(await admin.getKey(keys[0]!)).length > 0, "the row is empty");
       ok(data(await admin.stats()).threads > 0, "there is no thread");
+      const { threads } = data(await admin.listThreads());
+      ok(threads.find((t) => t.id === thread.id)?.kms?.key_id, "the thread is not listed with its DEK");
       ok(data(await admin.health()).status, "there is no health");
       ok(data(await admin.metrics()).includes("# TYPE"), "these are no metrics");
       ok(data(await admin.auditEvents({ limit: 5 })).events.length > 0, "nothing was recorded");

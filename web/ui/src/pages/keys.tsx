@@ -25,7 +25,7 @@ export default function Keys() {
 }
 
 function KeyProcess() {
-  const keys = useLoad(() => client.keysHealth(), []);
+  const keys = useLoad(() => client.keyHealth(), []);
   useEvery(10_000, keys.reload);
   return (
     <section class="card" aria-label="Key process">
