@@ -98,12 +98,12 @@ test("who can read a secret, and why, is what the server decides", async (t) => 
   const { page } = await site.signedIn(t);
   await page.goto(site.at(`vaults/${vault.id}/access`));
   await page.getByLabel("Path", { exact: true }).fill(paths[0]!);
-  const table = page.getByRole("region", { name: `Who can read ${paths[0]}` });
+  const list = page.getByRole("list", { name: `Who can read ${paths[0]}` });
   const says = async (name: string, can: string, why: string) => {
-    const text = await table.getByRole("row").filter({ hasText: name }).first().innerText();
+    const text = await list.getByRole("listitem").filter({ hasText: name }).first().innerText();
     assert.ok(text.includes(can) && text.includes(why), `${name}: ${text}`);
   };
-  await table.waitFor();
+  await list.waitFor();
   await says("owner", "can read", "Created the vault");
   await says("Reader", "can read", "Allowed by the policy db/**");
   await says("Denied", "cannot read", "Denied by the policy db/main/*");

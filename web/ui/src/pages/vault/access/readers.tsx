@@ -4,7 +4,7 @@ import { useId, useState } from "preact/hooks";
 import type { wire } from "@keyfold/sdk";
 import { canRead, type Person, type Verdict } from "../../../decide.js";
 import { patternProblem } from "../../../glob.js";
-import { Badge, Table } from "../../../ui/parts.js";
+import { Badge } from "../../../ui/parts.js";
 
 interface ReadersProps {
   vault: wire.Vault;
@@ -39,11 +39,11 @@ export function Readers({ vault, policies, people, secrets }: ReadersProps) {
         </p>
       </div>
       {valid && (
-        <Table label={`Who can read ${path}`} columns={["Who", "Can read", "Why"]}>
+        <ul class="verdicts" aria-label={`Who can read ${path}`}>
           {verdicts.map(({ who, verdict }) => (
             <Row key={`${who.kind}:${who.id}`} who={who} verdict={verdict} />
           ))}
-        </Table>
+        </ul>
       )}
       <p class="hint">
         Worked out in this page from the policies as they are now; the server decides at each call. API keys and tokens may be limited further. Agents that you may not see are listed only where a policy names them.
@@ -56,20 +56,20 @@ export function Readers({ vault, policies, people, secrets }: ReadersProps) {
 function Row({ who, verdict }: { who: Person; verdict: Verdict }) {
   const manages = who.role === "owner" || who.role === "admin";
   return (
-    <tr>
-      <td>
+    <li>
+      <span>
         {who.name} <span class="quiet">{who.role ?? who.kind}</span>
-      </td>
-      <td>
+      </span>
+      <span>
         <Badge kind={kinds[verdict.can]}>{words[verdict.can]}</Badge>
-      </td>
-      <td>
+      </span>
+      <div>
         {verdict.why}
         {verdict.by.length > 0 && <p class="hint">{verdict.by.map(describe).join("; ")}</p>}
         {manages && verdict.can !== "yes" && <p class="hint">As {who.role === "owner" ? "an owner" : "an admin"} of the org this user can change the policies.</p>}
         {who.kind === "agent" && !who.agent && <p class="hint">You may not see this agent: its scopes and vaults may limit it further.</p>}
-      </td>
-    </tr>
+      </div>
+    </li>
   );
 }
 
