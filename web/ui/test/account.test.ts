@@ -76,7 +76,7 @@ test("an API key is made, shown once, works, and is deleted", async (t) => {
   assert.ok(!(await page.content()).includes(key), "the page still holds the key");
   const me = await site.dev.call<{ email: string }>("GET", "/v1/auth/me", undefined, key);
   assert.equal(me.email, who.email.toLowerCase());
-  await page.getByRole("cell", { name: "deploys <b>bold</b>" }).waitFor();
+  await page.getByRole("cell", { name: "deploys <b>bold</b>", exact: true }).waitFor();
   await accessible(page);
   await narrow(page);
   await shot(page, "account");

@@ -21,8 +21,10 @@ export default function Account() {
       <div class="grid">
         <Profile me={me} />
         <Password email={me.email} />
-        <SecondFactor me={me} />
-        <Sessions />
+        <div class="stack">
+          <SecondFactor me={me} />
+          <Sessions />
+        </div>
       </div>
       <ApiKeys />
     </>

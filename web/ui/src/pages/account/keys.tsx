@@ -44,7 +44,7 @@ export function ApiKeys() {
         </Once>
       )}
       {open?.what === "delete" && (
-        <Confirm title={`Delete ${open.key.name}`} submit="Delete the key" send={() => client.apiKeys.delete(open.key.id)} done={deleted} close={close}>
+        <Confirm title={`Delete ${nameOf(open.key)}`} submit="Delete the key" send={() => client.apiKeys.delete(open.key.id)} done={deleted} close={close}>
           <p>Programs that use this key are refused from now on.</p>
         </Confirm>
       )}
@@ -60,13 +60,15 @@ function None() {
   );
 }
 
+const nameOf = (key: wire.ApiKey) => key.name || `${key.key_prefix}…`;
+
 function List({ keys, remove }: { keys: wire.ApiKey[]; remove: (key: wire.ApiKey) => void }) {
   return (
     <Table label="API keys" columns={["Name", "Begins with", "Scopes", "Created", "Last used", "Expires", "Actions"]}>
       {keys.map((key) => (
         <tr key={key.id}>
           <td>
-            <strong>{key.name}</strong> {key.role && <Badge>{key.role}</Badge>} {!key.is_active && <Badge kind="bad">expired</Badge>}
+            {key.name ? <strong>{key.name}</strong> : <span class="quiet">no name</span>} {key.role && <Badge>{key.role}</Badge>} {!key.is_active && <Badge kind="bad">expired</Badge>}
           </td>
           <td>
             <code>{key.key_prefix}…</code>
@@ -82,7 +84,7 @@ function List({ keys, remove }: { keys: wire.ApiKey[]; remove: (key: wire.ApiKey
             <Time at={key.expires_at} />
           </td>
           <td>
-            <button type="button" class="small danger" aria-label={`Delete ${key.name}`} onClick={() => remove(key)}>
+            <button type="button" class="small danger" aria-label={`Delete ${nameOf(key)}`} onClick={() => remove(key)}>
               Delete
             </button>
           </td>
