@@ -134,7 +134,7 @@ func TestEncryptionIsTurnedOnAndNoFileKeepsATextOfBefore(t *testing.T) {
 	after := new(texts)
 	for kills := 0; ; kills++ {
 		s = dev(t, dir, nil)
-		if text := s.must("GET", "/v1/health", ""); strings.Contains(text, "encryption") {
+		if text := s.must("GET", "/v1/health", ""); !strings.Contains(text, `"encryption":"incomplete"`) || !strings.Contains(text, `"degraded"`) {
 			t.Errorf("health says %s", text)
 		}
 		use := s.uses(threads, after)
@@ -156,6 +156,9 @@ func TestEncryptionIsTurnedOnAndNoFileKeepsATextOfBefore(t *testing.T) {
 		break
 	}
 	for range 2 {
+		if text := s.must("GET", "/v1/health", ""); strings.Contains(text, "encryption") {
+			t.Errorf("once all is encrypted, health says %s", text)
+		}
 		if n, m := before.in(t, dir, "*"), after.in(t, dir, "*"); n+m > 0 {
 			t.Errorf("%d texts of before and %d of after encryption was turned on are in files", n, m)
 		}

@@ -322,17 +322,25 @@ func TestAScrubBeginsWhenTheCompactionsOfBeforeHaveEnded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.db.Flush(); err != nil { // two tables, so that neither is just moved
-		t.Fatal(err)
+	compacted := make(chan error, 1)
+	for under := false; !under; { // two tables, so that neither is just moved; Pebble may compact them before we do
+		for range 2 {
+			put(t, s, "row", random(r, 100))
+			if err := s.db.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		armed.Store(true)
+		go func() { compacted <- s.db.Compact(context.Background(), []byte("a"), []byte("z"), false) }()
+		select {
+		case <-begun:
+			under = true
+		case err := <-compacted:
+			if under = !armed.Swap(false); under || err != nil {
+				t.Fatalf("a compaction ended that should wait: %v", err)
+			}
+		}
 	}
-	put(t, s, "row", nil)
-	if err := s.db.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	armed.Store(true)
-	compacted := make(chan error)
-	go func() { compacted <- s.db.Compact(context.Background(), []byte("a"), []byte("z"), false) }()
-	<-begun
 	if err := view.Close(); err != nil {
 		t.Fatal(err)
 	}
