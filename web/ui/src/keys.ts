@@ -3,8 +3,8 @@
 // touched the page for a while.
 
 import { CmekError, CmekKey, parseCmekKeyFile } from "@keyfold/sdk";
-import { signal } from "@preact/signals";
-import { client } from "./session.js";
+import { effect, signal, untracked } from "@preact/signals";
+import { client, user } from "./session.js";
 
 /** Fingerprints of the keys at hand. */
 export const unlocked = signal<ReadonlySet<string>>(new Set());
@@ -39,6 +39,10 @@ export function lock(): void {
   unlocked.value = new Set();
   locks.value++;
 }
+
+effect(() => {
+  if (user.value === null) untracked(lock); // nobody is signed in, or no more
+});
 
 /** Forgets the keys when the page has not been touched for idleLimit. */
 export function watchIdle(): void {

@@ -33,7 +33,6 @@ export async function stillSignedIn(): Promise<void> {
 
 /** Ends the session of this browser, or all of the user's. */
 export async function signOut(everywhere: boolean): Promise<void> {
-  client.lock();
   await (everywhere ? client.auth.logoutEverywhere() : client.auth.logout());
   user.value = null;
 }

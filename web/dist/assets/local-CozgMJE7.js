@@ -1,0 +1,1 @@
+function e(e){if(e===void 0)return``;let t=new Date(e);return new Date(t.getTime()-t.getTimezoneOffset()*6e4).toISOString().slice(0,16)}function t(e){return new Date(e).toISOString()}export{e as n,t};
