@@ -43,10 +43,10 @@ func TestABrowserKeepsASessionThatNoScriptReads(t *testing.T) {
 		{"http://[::1]", "keyfold-session-=V; Path=/v1/auth; Max-Age=2592000; HttpOnly; SameSite=Strict"},
 	} {
 		w := newWorld(t)
-		_, cookie := inBrowser(t, w, c.origin)
+		inBrowser(t, w, c.origin)
 		a := w.do(scenario{key: "-", call: "POST /v1/auth/token", header: page(c.origin, "same-origin"), status: 200,
 			body: `{"email":"ann@example.com","password":"` + annsPassword + `"}`, forbid: []string{"refresh_token"}})
-		cookie = cookieOf(t, a)
+		cookie := cookieOf(t, a)
 		if got := strings.Replace(a.header.Get("Set-Cookie"), cookie.Value, "V", 1); got != c.want || len(cookie.Value) < 40 {
 			t.Errorf("%s: the cookie is\n%s, want\n%s", c.origin, got, c.want)
 		}
