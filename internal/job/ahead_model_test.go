@@ -149,6 +149,7 @@ func argsOf(h held) (a relayArgs) {
 func (l *relay) runner() *Runner {
 	r := New(Config{Store: l.store, Kinds: []Kind{l.kind()}, Now: l.now, Lease: lease})
 	r.look = time.Millisecond
+	r.rest = func(d time.Duration) { r.wait(min(d, time.Millisecond)) } // what fails again and again is tried no later
 	l.runners = append(l.runners, r)
 	return r
 }

@@ -46,8 +46,8 @@ type Runner struct {
 	lease  time.Duration
 	holder string
 	busy   func() bool
-	rest   func(time.Duration)
-	look   time.Duration // how often Wait looks at a job that another Runner works on
+	rest   func(time.Duration) // wait, after failures and for others
+	look   time.Duration       // how often Wait looks at a job that another Runner works on
 
 	ctx     context.Context // done once Close was called
 	stop    context.CancelFunc

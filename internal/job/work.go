@@ -209,7 +209,7 @@ func (r *Runner) release(h held) {
 // pause waits a random time that doubles with tries, from a millisecond on.
 func (r *Runner) pause(tries int) {
 	longest := min(time.Millisecond<<min(tries, 20), maxPause, r.lease/3)
-	r.wait(longest/2 + rand.N(longest/2+1))
+	r.rest(longest/2 + rand.N(longest/2+1))
 }
 
 // wait waits, or until r closes.
