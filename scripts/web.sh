@@ -5,14 +5,18 @@
 # packages by the lock files; as root on Debian also nodejs, npm and chromium), says
 # plainly what it must skip, and under CI=true skips nothing.
 #
-# usage: scripts/web.sh          check and test
-#        scripts/web.sh build    build web/dist
-#        scripts/web.sh images   test, and write docs/images
-# env: KEYFOLD_BIN  the program; it is built when this is not set
-#      CHROMIUM     the browser; /usr/bin/chromium when this is not set
+# usage: scripts/web.sh                  check and test
+#        scripts/web.sh test NAME...     check, and of web/ui/test/*.test.ts these only
+#        scripts/web.sh build            build web/dist
+#        scripts/web.sh images           write docs/images
+#        scripts/web.sh speed            measure how soon a page can be used
+# env: KEYFOLD_BIN    the program; it is built when this is not set
+#      CHROMIUM       the browser; /usr/bin/chromium when this is not set
+#      KEYFOLD_SHOTS  a directory for images of what the tests look at
 set -euo pipefail
 cd "$(dirname "$0")/../web/ui"
 what=${1:-test}
+shift || true
 
 # skip says what is skipped and why; under CI=true it fails.
 skip() {
@@ -38,14 +42,36 @@ packages() (
 
 # without ends the script: there is nothing that can be done. What was asked for by name has then failed.
 without() {
-	skip "all of it: $1"
+	skip "$1"
 	[ "$what" = test ] || exit 1
 	exit 0
 }
 
-{ have node && have npm; } || install nodejs npm || without "no Node here (Debian: apt-get install nodejs npm)"
-node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' || without "Node $(node --version) is older than 20.19"
-packages ../../sdk/typescript && packages . || without "npm cannot install package-lock.json's packages"
+# run runs a command in a process group of its own, which ends when this script does, however that is ended.
+run() {
+	set -m
+	KEYFOLD_RUNNER=$$ "$@" &
+	group=$!
+	set +m
+	wait "$group"
+}
+
+# end leaves no process and no file of a run behind.
+end() {
+	if [ -n "${group:-}" ] && kill -- "-$group" 2>/dev/null; then
+		for _ in {1..50}; do kill -0 -- "-$group" 2>/dev/null && sleep 0.1 || break; done
+		kill -KILL -- "-$group" 2>/dev/null || true
+	fi
+	[ -z "${scratch:-}" ] || rm -rf "$scratch" || { sleep 1 && rm -rf "$scratch"; } # a browser that was just killed writes to its end
+}
+trap end EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+case $what in test | build | images | speed) ;; *) sed -n '/^# usage/,/^# env/{/^# env/d;s/^# //;p}' "$0" >&2; exit 2 ;; esac
+{ have node && have npm; } || install nodejs npm || without "all of it: no Node here (Debian: apt-get install nodejs npm)"
+node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' || without "all of it: Node $(node --version) is older than 20.19"
+packages ../../sdk/typescript && packages . || without "all of it: npm cannot install package-lock.json's packages"
 unset NODE_OPTIONS NODE_ENV
 PATH=$PWD/node_modules/.bin:$PATH
 npm --prefix ../../sdk/typescript run --silent types
@@ -62,17 +88,23 @@ vite build --logLevel error --outDir build/dist
 diff -r build/dist ../dist || { echo "web: web/dist is not a build of web/ui and sdk/typescript; run: make web" >&2; exit 1; }
 node scripts/size.mjs build/dist
 
-[ -x "${CHROMIUM:=/usr/bin/chromium}" ] || install chromium || {
-	skip "the tests in a browser: no chromium here (Debian: apt-get install chromium)"
-	exit 0
-}
+[ -x "${CHROMIUM:=/usr/bin/chromium}" ] || install chromium || without "the tests in a browser: no chromium here (Debian: apt-get install chromium)"
 export CHROMIUM
 if [ -z "${KEYFOLD_BIN:-}" ]; then
 	export KEYFOLD_BIN=$PWD/build/bin/keyfold
 	(cd ../.. && "${GO:-go}" build -o web/ui/build/bin/ ./cmd/keyfold)
 fi
-[ "$what" != images ] || export KEYFOLD_IMAGES=1
-node --test --test-reporter=tap build/test/*.test.js >build/test.log 2>&1 || {
+scratch=$(mktemp -d)
+export TMPDIR=$scratch
+
+if [ "$what" != test ]; then
+	run node "build/test/$what.js"
+	exit
+fi
+tests=()
+[ $# != 0 ] || set -- '*'
+for name; do tests+=(build/test/$name.test.js); done
+run node --test --test-reporter=tap --test-concurrency=2 --test-timeout=600000 "${tests[@]}" >build/test.log 2>&1 || {
 	grep -E '^ *not ok|^ *error:|^ {4,}at |^# (tests|pass|fail)' build/test.log >&2 || cat build/test.log >&2
 	echo "web: failed; all of it is in web/ui/build/test.log" >&2
 	exit 1

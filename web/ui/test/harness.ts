@@ -9,8 +9,11 @@
 //		await accessible(page);
 //	});
 //
-// KEYFOLD_BIN is the program. KEYFOLD_IMAGES=1 has shot() write docs/images.
-// KEYFOLD_UI_DEV=1 takes the sources through Vite's development server: no build
+// A test waits for states, and for each as long as patience says: it holds on a
+// machine of any pace.
+//
+// KEYFOLD_BIN is the program. KEYFOLD_SHOTS=DIR has shot() write images of what the
+// tests look at. KEYFOLD_UI_DEV=1 takes the sources through Vite's development server: no build
 // is needed then, and there is no Content-Security-Policy.
 
 import assert from "node:assert/strict";
@@ -29,7 +32,11 @@ export { assertNotSent, type Sent } from "./watch.js";
 
 /** web/ui */
 export const root = join(dirname(fileURLToPath(import.meta.url)), "../..");
-const images = join(root, "../../docs/images");
+
+/** How long a page may take to get where a test waits for it, on a machine that has much else to do. */
+export const patience = 60_000;
+
+endWithRunner();
 
 export interface Opened {
   page: Page;
@@ -45,6 +52,20 @@ export interface Site {
   open: (t: TestContext, options?: BrowserContextOptions) => Promise<Opened>;
   /** A page that the owner, or another one, has signed in to; it shows the overview. */
   signedIn: (t: TestContext, who?: Login, options?: BrowserContextOptions) => Promise<Opened>;
+}
+
+/** Ends this process when the one that started it, or scripts/web.sh, was killed. The browser and the server end with it. */
+function endWithRunner(): void {
+  const parent = process.ppid;
+  const script = Number(process.env["KEYFOLD_RUNNER"] ?? parent);
+  const lives = (pid: number) => {
+    try {
+      return process.kill(pid, 0);
+    } catch {
+      return false;
+    }
+  };
+  setInterval(() => (process.ppid === parent && lives(script)) || process.exit(1), 500).unref();
 }
 
 /** Starts a server and a browser for the tests of one file; they end with it. */
@@ -82,7 +103,7 @@ async function startVite(url: string): Promise<string> {
 
 async function openPage(t: TestContext, browser: Browser, url: string, options: BrowserContextOptions = {}): Promise<Opened> {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, colorScheme: "light", acceptDownloads: true, ...options });
-  context.setDefaultTimeout(10_000);
+  context.setDefaultTimeout(patience);
   const page = await context.newPage();
   const watched = await watch(page);
   t.after(async () => {
@@ -137,19 +158,23 @@ export async function narrow(page: Page): Promise<void> {
   assert.deepEqual(wide, [], "wider than 360 pixels");
 }
 
-/** Writes docs/images/NAME-WIDTH-SCHEME.png, when KEYFOLD_IMAGES is set. */
+/** Writes NAME-WIDTH-SCHEME.png for the eyes of who changes the page, when KEYFOLD_SHOTS names a directory. */
 export async function shot(page: Page, name: string): Promise<void> {
-  if (!process.env["KEYFOLD_IMAGES"]) return;
-  await mkdir(images, { recursive: true });
+  const dir = process.env["KEYFOLD_SHOTS"];
+  if (!dir) return;
+  for (const scheme of ["light", "dark"] as const) {
+    for (const width of [1280, 360]) await picture(page, join(dir, `${name}-${width}-${scheme}.png`), width, scheme);
+  }
+}
+
+/** Writes an image of the page, at a width, in light or dark. */
+export async function picture(page: Page, file: string, width: number, colorScheme: "light" | "dark"): Promise<void> {
+  await mkdir(dirname(file), { recursive: true });
   const before = page.viewportSize();
   const fullPage = (await page.locator("dialog[open]").count()) === 0; // whose backdrop covers what is seen
-  for (const colorScheme of ["light", "dark"] as const) {
-    for (const width of [1280, 360]) {
-      await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
-      await page.setViewportSize({ width, height: 800 });
-      await page.screenshot({ path: join(images, `${name}-${width}-${colorScheme}.png`), fullPage, animations: "disabled" });
-    }
-  }
+  await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+  await page.setViewportSize({ width, height: 800 });
+  await page.screenshot({ path: file, fullPage, animations: "disabled" });
   if (before) await page.setViewportSize(before);
 }
 
