@@ -1,12 +1,15 @@
 // Who may: sessions, second factors, orgs, API keys, agents and policies.
 
+import { AuthError } from "./errors.js";
 import { pathOf, type Http, type RequestOptions } from "./http.js";
+import { Passkeys } from "./passkeys.js";
 import { result, type Answer, type Result } from "./result.js";
 import { inOneTab, sessionOf, type Session, type Tokens } from "./tokens.js";
 import type * as wire from "./types.js";
 
 /** client.auth. What signs in makes the client act for that user from then on, and renews the session by itself. */
 export class Auth {
+  readonly passkeys: Passkeys;
   readonly #http: Http;
   readonly #signedIn: (session: Session | undefined) => void;
   readonly #tokens: () => Tokens | undefined;
@@ -17,6 +20,7 @@ export class Auth {
     this.#tokens = tokens;
     this.#signedIn = signedIn;
     this.#browserSession = browserSession;
+    this.passkeys = new Passkeys(http, (path, body) => this.#begin<wire.Token>(path, body));
   }
 
   signUp(request: wire.SignUp): Promise<Result<wire.SignedUp>> {
@@ -38,6 +42,7 @@ export class Auth {
     return result(() =>
       inOneTab(async () => {
         const answer = await this.#http.answer<wire.Token>("POST", "/v1/auth/refresh", { public: true, browserSession: true, body: {} });
+        if (answer.status === 204) throw new AuthError("This browser keeps no session; sign in", { status: 204 });
         this.#signedIn(sessionOf(answer.data));
         return answer;
       }),
@@ -51,6 +56,11 @@ export class Auth {
       const refresh_token = this.#tokens()?.refreshToken;
       return this.#end("/v1/auth/token", refresh_token === undefined ? {} : { body: { refresh_token } });
     });
+  }
+
+  /** Forgets the session in this client, and calls nobody: of a page that another one has signed out. */
+  forget(): void {
+    this.#signedIn(undefined);
   }
 
   /** Ends all sessions of the user, this one too. */
@@ -94,11 +104,13 @@ export class Auth {
   }
 
   #signIn<T extends wire.SignedIn>(path: string, body: unknown): Promise<Result<T>> {
-    return result(async () => {
-      const answer: Answer<T> = await this.#http.answer("POST", path, { public: true, body, browserSession: this.#browserSession });
-      if (!answer.data.mfa_required) this.#signedIn(sessionOf(answer.data));
-      return answer;
-    });
+    return result(() => this.#begin<T>(path, body));
+  }
+
+  async #begin<T extends wire.SignedIn>(path: string, body: unknown): Promise<Answer<T>> {
+    const answer: Answer<T> = await this.#http.answer("POST", path, { public: true, body, browserSession: this.#browserSession });
+    if (!answer.data.mfa_required) this.#signedIn(sessionOf(answer.data));
+    return answer;
   }
 }
 

@@ -15,9 +15,11 @@ export {
 export type { FollowOptions, ThreadEvent } from "./follow.js";
 export type { Http, RequestOptions } from "./http.js";
 export type { Agents, ApiKeys, Auth, Orgs, Policies } from "./identity.js";
+export { formatJson, parseJson } from "./json.js";
 export { formatCmekKeyFile, parseCmekKey, parseCmekKeyFile } from "./keyfile.js";
 export type { CmekKeyOption, CmekSealer } from "./keys.js";
 export type { ClientRotation, ClientRotationOptions, KeptVersion } from "./reencrypt.js";
+export type { Authenticators, PasskeyOptions, Passkeys } from "./passkeys.js";
 export type { Meta, Result } from "./result.js";
 export { METADATA_ENCODING, type PutOptions, type PutSecret, type Secrets, type SecretValue } from "./secrets.js";
 export type { Audit, OpenedShare, OpenShareOptions, Shares } from "./shares.js";
@@ -25,4 +27,4 @@ export type { MessageQuery, Messages, ThreadQuery, Threads } from "./threads.js"
 export type { ExportOptions, ImportOptions, LinesSource } from "./transfer.js";
 export type { Session } from "./tokens.js";
 export type * as wire from "./types.js";
-export type { RotateOptions, Vaults, WaitOptions } from "./vault.js";
+export type { EnableOptions, RotateOptions, Vaults, WaitOptions } from "./vault.js";

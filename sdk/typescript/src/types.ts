@@ -31,6 +31,9 @@ export type Profile = Schemas["Profile"];
 export type UpdateProfile = Schemas["UpdateProfile"];
 export type TOTP = Schemas["TOTP"];
 export type RecoveryCodes = Schemas["RecoveryCodes"];
+export type Passkey = Schemas["Passkey"];
+export type Passkeys = Schemas["Passkeys"];
+export type PasskeyChallenge = Schemas["PasskeyChallenge"];
 
 export type Org = Schemas["Org"];
 export type Member = Schemas["Member"];
