@@ -31,11 +31,11 @@ func (a *app) banner(d devFlags, dev devFile) error {
 	_, err := fmt.Fprintf(a.Out, `Keyfold runs.
 
   Server     %s
-  Dashboard  %s/ui/
+  Dashboard  %s/ui/ (sign in as the owner)
   Data       %s
   Keys       %s
   API key    api_key in %s, readable by you alone; the commands below find it there
-  Owner      %s, org %s on the enterprise plan
+  Owner      %s, password in the same file, org %s on the enterprise plan
   Open       anybody who reaches this address may sign up; calls are limited by --rate, bodies to 4 MB;
              retention is on; %s
   Stop       Ctrl-C; the data stays
