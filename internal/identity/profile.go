@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"errors"
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
@@ -57,16 +58,54 @@ func (s *Service) UpdateProfile(ctx context.Context, p access.Principal, req api
 // current password counts as a failed sign-in. Errors: Forbidden, Invalid,
 // Unauthenticated, TooMany, Unavailable.
 func (s *Service) ChangePassword(ctx context.Context, p access.Principal, req api.ChangePassword) error {
+	_, err := s.ChangePasswordAndGoOn(ctx, p, req, "")
+	return err
+}
+
+// ChangePasswordAndGoOn is ChangePassword for who keeps a refresh token, too: the
+// session that it is of goes on by the token next, if it is a live one of p's. So
+// nobody who showed a second factor is asked for it again, and nobody who did not
+// gets a session by the password alone. refresh may be used up when err is not nil;
+// next stands for it then.
+func (s *Service) ChangePasswordAndGoOn(ctx context.Context, p access.Principal, req api.ChangePassword, refresh string) (next string, err error) {
 	if err := s.gate.Check(ctx, p, access.ProfileWrite, self(p, "auth.password_change")); err != nil {
-		return err
+		return "", err
 	}
 	if err := checkPasswordRules(req.NewPassword); err != nil {
-		return err
+		return "", err
 	}
 	if err := s.provePassword(ctx, p, req.CurrentPassword); err != nil {
-		return err
+		return "", err
 	}
-	return s.setPassword(ctx, p.ID, req.NewPassword, p.Credential)
+	live, next, err := s.redeemOwn(ctx, p, refresh)
+	if err != nil {
+		return "", err
+	}
+	if err := s.setPassword(ctx, p.ID, req.NewPassword, p.Credential); err != nil || !live {
+		return next, err
+	}
+	u, _, err := s.user(ctx, p.ID)
+	if err != nil {
+		return "", err
+	}
+	return s.sessions.IssueRefresh(ctx, u.ID, u.after(s.now()))
+}
+
+// redeemOwn takes refresh, which may be "", for the next token of its session, and
+// reports whether that is a live one of p's.
+func (s *Service) redeemOwn(ctx context.Context, p access.Principal, refresh string) (live bool, next string, err error) {
+	if refresh == "" {
+		return false, "", nil
+	}
+	session, next, err := s.sessions.Redeem(ctx, refresh)
+	if errors.Is(err, fault.Unauthenticated) {
+		return false, "", nil
+	}
+	if err != nil || session.UserID != p.ID {
+		return false, next, err
+	}
+	u, _, err := s.user(ctx, p.ID)
+	return u.admits(session.Since, ""), next, err
 }
 
 var errCurrentPassword = fault.New(fault.Unauthenticated, "the current password is wrong")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -59,6 +60,49 @@ func TestAnotherPasswordEndsTheOtherSessions(t *testing.T) {
 	w.must(w.SignOutEverywhere(t.Context(), p))
 	w.out("the spared session", tok.AccessToken)
 	w.out("the next session", next.AccessToken)
+	w.nowhere()
+}
+
+func TestAnotherPasswordLeavesTheSessionOfItsBrowser(t *testing.T) {
+	w := newPeople(t)
+	email := w.email()
+	other := w.signUp(email)
+	tok, p := w.session(email, goodPassword)
+	w.clock.frozen = true
+	current := goodPassword
+	change := func(p access.Principal, next, refresh string) string {
+		t.Helper()
+		out, err := w.ChangePasswordAndGoOn(t.Context(), p, api.ChangePassword{CurrentPassword: current, NewPassword: next}, refresh)
+		w.must(err)
+		current = next
+		return out
+	}
+	next := change(p, w.seen(otherPassword), tok.RefreshToken)
+	for _, refresh := range []string{other.RefreshToken, tok.RefreshToken} {
+		_, err := w.Refresh(t.Context(), w.from, refresh)
+		wantError(t, "a refresh token from before", err, fault.Unauthenticated)
+	}
+	on := must(w.Refresh(t.Context(), w.from, next))(t)
+	w.out("another session", other.AccessToken)
+	w.in(tok.AccessToken)
+
+	// Who has no session that is live gets none, though he knows the password.
+	for name, refresh := range map[string]string{"none": "", "one from before": tok.RefreshToken, "one that was used": next, "no token": "1rt_x"} {
+		w.clock.now = w.clock.now.Add(time.Minute)
+		next, err := w.ChangePasswordAndGoOn(t.Context(), w.in(on.AccessToken), api.ChangePassword{CurrentPassword: current, NewPassword: otherPassword}, refresh)
+		if err != nil || next != "" {
+			t.Errorf("%s: the session goes on, by %q, or %v", name, next, err)
+		}
+	}
+
+	// Another's session is not p's, and goes on by itself.
+	his := w.signUp(w.email())
+	mine, _ := w.session(email, otherPassword)
+	next = change(w.in(mine.AccessToken), goodPassword, his.RefreshToken)
+	tok = must(w.Refresh(t.Context(), w.from, next))(t)
+	if got := w.in(tok.AccessToken); got.ID == p.ID {
+		t.Error("a refresh token of another begins a session")
+	}
 	w.nowhere()
 }
 
