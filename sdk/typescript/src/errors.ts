@@ -136,6 +136,7 @@ export type CmekErrorCode =
   | "key_check"
   | "not_sealed"
   | "unsealed"
+  | "unbound"
   | "already_sealed"
   | "not_a_blob"
   | "not_text"

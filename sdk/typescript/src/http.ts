@@ -3,6 +3,7 @@
 // keeps alone, nothing is cached.
 
 import { errorFor, KeyfoldError, NetworkError } from "./errors.js";
+import { formatJson, parseJson } from "./json.js";
 import { result, type Answer, type Result } from "./result.js";
 
 /** What a request needs beyond method and path. */
@@ -19,6 +20,8 @@ export interface RequestOptions {
   once?: boolean;
   /** Needs no credential, and sends none. */
   public?: boolean;
+  /** Integers of the answer that a number would change are bigints. Those of a body always may be. */
+  exact?: boolean;
   /** On a session that the browser keeps in a cookie: see ClientOptions.browserSession. */
   browserSession?: boolean;
   signal?: AbortSignal | undefined;
@@ -131,12 +134,12 @@ export class Http {
       init.body = options.lines;
     } else if (options.body !== undefined) {
       headers["Content-Type"] = "application/json";
-      init.body = JSON.stringify(options.body);
+      init.body = formatJson(options.body);
     }
     const limit = deadline(this.#config.timeoutMs, options.signal);
     try {
       const response = await this.#config.fetch(this.#config.baseUrl + path + queryOf(options.query), { ...init, signal: limit.signal });
-      return readAnswer<T>(response, await response.text(), method, path);
+      return readAnswer<T>(response, await response.text(), method, path, options.exact);
     } catch (err) {
       if (err instanceof KeyfoldError) throw err;
       throw this.#lost(err, limit.timedOut());
@@ -234,8 +237,8 @@ function deadline(ms: number, other: AbortSignal | undefined) {
   return { signal: controller.signal, timedOut: () => timedOut, clear };
 }
 
-function readAnswer<T>(response: Response, text: string, method: string, path: string): Answer<T> {
-  const body = parseJson(text);
+function readAnswer<T>(response: Response, text: string, method: string, path: string, exact?: boolean): Answer<T> {
+  const body = parse(text, exact);
   if (!response.ok) throw problem(response, body);
   if (text !== "" && body === undefined) {
     throw new KeyfoldError(`The answer to ${method} ${path} is not JSON; is it a Keyfold server?`, { status: response.status });
@@ -243,9 +246,9 @@ function readAnswer<T>(response: Response, text: string, method: string, path: s
   return { data: (body ?? null) as T, status: response.status, headers: response.headers };
 }
 
-function parseJson(text: string): unknown {
+function parse(text: string, exact = false): unknown {
   try {
-    return text === "" ? undefined : JSON.parse(text);
+    return text === "" ? undefined : exact ? parseJson(text) : JSON.parse(text);
   } catch {
     return undefined; // the cause could quote a value
   }

@@ -108,7 +108,8 @@ const openStateLives = 60_000;
 /**
  * What the server said of vaults: a sealed one is believed until the server
  * contradicts, an open one for a minute. None turns from sealed to open, unless
- * this very client disabled CMEK: somebody else did, or the server pretends so.
+ * this very client disabled CMEK or its user agrees: somebody else did, or the
+ * server pretends so.
  */
 export class VaultStates {
   readonly #http: Http;
@@ -118,17 +119,23 @@ export class VaultStates {
     this.#http = http;
   }
 
-  async get(vaultId: string): Promise<VaultState> {
+  /** With accept, a vault that was sealed may be open by now: the server is asked anew, and believed. */
+  async get(vaultId: string, accept = false): Promise<VaultState> {
     const known = this.#known.get(vaultId);
-    if (known && !known.stale && (known.fingerprint !== undefined || Date.now() < known.until)) return known;
-    return this.remember(vaultId, await this.#http.get<CmekStatus>(pathOf("vaults", vaultId, "cmek"), { query: { keys: false } }));
+    const believed = known?.fingerprint === undefined ? Date.now() < (known?.until ?? 0) : !accept;
+    if (known && !known.stale && believed) return known;
+    return this.remember(vaultId, await this.#http.get<CmekStatus>(pathOf("vaults", vaultId, "cmek"), { query: { keys: false } }), accept);
   }
 
-  remember(vaultId: string, status: CmekStatus): VaultState {
+  remember(vaultId: string, status: CmekStatus, accept = false): VaultState {
+    const had = this.#known.get(vaultId);
     const fingerprint = status.enabled ? status.fingerprint?.toLowerCase() : undefined;
     if (status.enabled && !fingerprint) throw new KeyfoldError("The server says that the vault is sealed and not with which key");
-    if (!fingerprint && this.#known.get(vaultId)?.fingerprint !== undefined) {
-      throw new CmekError("unsealed", "The vault was sealed and now is not; the value was not sent in the clear. A new client accepts the new state");
+    if (!fingerprint && had?.fingerprint !== undefined && !accept) {
+      throw new CmekError("unsealed", `The vault was sealed with the key ${had.fingerprint} and now is not, the server says; the value was not sent in the clear. Whoever knows that CMEK was disabled says acceptUnsealed`);
+    }
+    if (had?.version === 2 && status.blob_version !== 2 && fingerprint === had.fingerprint) {
+      throw new CmekError("unbound", "The vault took bound blobs and now does not, under the same key; nothing was sent. A new client accepts the new state");
     }
     const state: Remembered = {
       fingerprint,
@@ -140,6 +147,14 @@ export class VaultStates {
     };
     this.#known.set(vaultId, state);
     return state;
+  }
+
+  /** Takes from any answer that a vault is sealed: from then on it is not believed to be open. */
+  note(vaultId: string, fingerprint: string | undefined): void {
+    const known = this.#known.get(vaultId);
+    const now = fingerprint?.toLowerCase();
+    if (!now || known?.fingerprint === now) return;
+    this.#known.set(vaultId, { version: 1, keyCheck: undefined, next: undefined, until: 0, ...known, fingerprint: now, stale: true });
   }
 
   /** Marks what is known as contradicted; that the vault was sealed is not forgotten. */

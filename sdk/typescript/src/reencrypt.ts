@@ -118,7 +118,7 @@ async function switchKey(
   const request: EnableCmek = { fingerprint: fresh.fingerprint, blob_version: version, replaces: old.fingerprint };
   if (check !== undefined) request.key_check = check;
   await http.post(path, request);
-  states.forget(vaultId);
+  states.remember(vaultId, { ...request, enabled: true });
   return version;
 }
 

@@ -15,7 +15,7 @@ export interface PutSecret {
   type?: wire.SecretType;
   /** Text or bytes, up to about 6 MB. */
   value: string | Uint8Array;
-  /** Stored in the clear, and listed without the value. */
+  /** Stored in the clear, and listed without the value. Integers that no number holds are bigints. */
   metadata?: Record<string, unknown>;
   /** Not readable from then on. */
   expires_at?: string | Date;
@@ -30,6 +30,12 @@ export interface PutOptions {
   ifMatch?: number;
   /** Write to a vault that is not sealed though the client has a CMEK key (CmekError "not_sealed" otherwise). */
   allowUnsealed?: boolean;
+  /**
+   * Write in the clear to a vault that was sealed when this client last knew, and that the
+   * server, asked anew, says is not (CmekError "unsealed" otherwise). For somebody who knows
+   * that CMEK was disabled: a server that lies gets the value. Do not set it beforehand.
+   */
+  acceptUnsealed?: boolean;
   /** The value is a blob already, sealed with the key of this fingerprint: it is sent as it is. */
   sealedWith?: string;
 }
@@ -107,7 +113,7 @@ export class Secrets {
       throw new KeyfoldError(`The metadata member "${METADATA_ENCODING}" is the client's own; leave it out`);
     }
     if (options.sealedWith !== undefined) return { text: blobText(value), metadata, fingerprint: options.sealedWith };
-    const state = await this.#states.get(context.vaultId);
+    const state = await this.#states.get(context.vaultId, options.acceptUnsealed);
     if (state.fingerprint === undefined) return { ...this.#inTheClear(value, metadata, options), fingerprint: undefined };
     if (this.#keys.empty) return { text: blobText(value), metadata, fingerprint: undefined };
     const key = await this.#keys.find(state.fingerprint, state.next);
@@ -117,7 +123,7 @@ export class Secrets {
   }
 
   #inTheClear(value: string | Uint8Array, metadata: PutSecret["metadata"], options: PutOptions) {
-    if (!this.#keys.empty && !options.allowUnsealed) {
+    if (!this.#keys.empty && !options.allowUnsealed && !options.acceptUnsealed) {
       throw new CmekError("not_sealed", "A CMEK key is given and the vault is not sealed; the value was not sent in the clear. Enable CMEK, or say allowUnsealed");
     }
     const text = typeof value === "string" ? value : decodeText(value);
@@ -150,12 +156,12 @@ export class Secrets {
 
   /** The newest version of every secret whose path begins with the prefix, without values. */
   list(vaultId: string, prefix?: string): Promise<Result<{ secrets: wire.SecretMetadata[] }>> {
-    return result(() => this.#http.answer("GET", pathOf("vaults", vaultId, "secrets"), { query: { prefix } }));
+    return result(() => this.#http.answer("GET", pathOf("vaults", vaultId, "secrets"), { query: { prefix }, exact: true }));
   }
 
   /** All versions of a secret, newest first, without values. */
   listVersions(vaultId: string, path: string): Promise<Result<{ versions: wire.VersionMetadata[] }>> {
-    return result(() => this.#http.answer("GET", secretPath(vaultId, "secret-versions", path)));
+    return result(() => this.#http.answer("GET", secretPath(vaultId, "secret-versions", path), { exact: true }));
   }
 
   /** Makes a version unreadable, for good. */
@@ -180,7 +186,7 @@ export class Secrets {
   }
 
   async #read(vaultId: string, path: string, route: string, version?: number): Promise<Answer<SecretValue<Uint8Array>>> {
-    const answer = await this.#http.answer<wire.Secret>("GET", secretPath(vaultId, route, path, version), { counts: true });
+    const answer = await this.#http.answer<wire.Secret>("GET", secretPath(vaultId, route, path, version), { counts: true, exact: true });
     const fingerprint = answer.headers.get(fingerprintHeader)?.toLowerCase() || undefined;
     // The path that was asked for, not the one that came: a bound blob of another must not open.
     const data = await openSecret(this.#keys, answer.data, fingerprint, { vaultId, path });

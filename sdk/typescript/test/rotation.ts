@@ -57,6 +57,28 @@ export const rotation: Case[] = [
     },
   },
   {
+    name: "a rotation takes bytes, which stay the caller's, and sends no key check when none is wanted",
+    run: async (w) => {
+      for (const keys of ["sealed", "headers"] as const) {
+        const p = await prepared(w, { count: 1 });
+        const bodies: string[] = [];
+        const client = createClient({ ...baseOf(w), cmekKey: false, fetch: (input, init) => (bodies.push(String(init?.body ?? "")), fetch(input, init)) });
+        const [old, fresh] = [p.old.slice(), p.fresh.slice()];
+        const asked = client.vault.rotateCmek(p.vaultId, old, fresh, p.newFingerprint, { keys, keyCheck: false });
+        old.fill(0); // the caller's to wipe, at once
+        fresh.fill(0);
+        equal(data(await client.vault.waitForRotation(p.vaultId, data(await asked).id, { intervalMs: 10 })).status, "completed", keys);
+        ok(!bodies.some((b) => b.includes("key_check")), "a key check was sent");
+        await checkRotated(p, w);
+        equal(data(await client.vault.cmekStatus(p.vaultId)).key_check, undefined);
+      }
+      const p = await prepared(w, { count: 1 });
+      equal(refused(await p.client.vault.rotateCmek(p.vaultId, p.old, p.fresh.subarray(1), p.newFingerprint)).code, "key_size");
+      data(await p.client.vault.rotateCmek(p.vaultId, p.old, p.fresh, p.newFingerprint));
+      ok(p.fresh.some((b) => b !== 0) && p.old.some((b) => b !== 0), "the caller's bytes were wiped");
+    },
+  },
+  {
     name: "a one-time key that is gone is asked for once more",
     run: async (w) => {
       for (const times of [1, 2]) {
