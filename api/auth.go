@@ -54,7 +54,8 @@ type VerifyMFA struct {
 // next refresh token in it. Where the call that began the session had the header
 // X-Keyfold-Session: cookie, the refresh token is in a cookie in place of the answer;
 // then the body is an empty object and the call has that header, too, as the one
-// that ends the session. It is for pages of the server's own origin.
+// that ends the session. A browser that keeps none is answered 204, without a body.
+// It is for pages of the server's own origin.
 type Refresh struct {
 	RefreshToken string `json:"refresh_token,omitempty"`
 }

@@ -44,6 +44,24 @@ func NoBody[Out any](status int, call func(ctx context.Context, c *Call) (Out, e
 	}
 }
 
+// Perhaps is Body for a call that may have nothing to answer: nil is 204.
+func Perhaps[In, Out any](status int, call func(ctx context.Context, c *Call, in In) (*Out, error)) Handler {
+	return func(ctx context.Context, c *Call) error {
+		var in In
+		if err := c.decode(&in); err != nil {
+			return err
+		}
+		switch out, err := call(ctx, c, in); {
+		case err != nil:
+			return err
+		case out == nil:
+			return c.noContent()
+		default:
+			return c.answer(status, out)
+		}
+	}
+}
+
 // Empty makes a handler that takes no body and answers 204.
 func Empty(call func(ctx context.Context, c *Call) error) Handler {
 	return func(ctx context.Context, c *Call) error {

@@ -65,6 +65,7 @@ type Answer struct {
 	Media   string // of Body; "": JSON. Other media are text
 	Body    any    // a zero value of its type; nil: none
 	Headers []string
+	Nothing string // when it is 204 in place of Status; "": never
 }
 
 // Failure is an error answer.
@@ -210,6 +211,9 @@ func (d *Document) responses(s *schemas, op Operation) (o object) {
 		ok.add("content", content("", s.of(reflect.TypeOf(a.Body))))
 	}
 	o.add(strconv.Itoa(a.Status), ok)
+	if a.Nothing != "" {
+		o.add(strconv.Itoa(http.StatusNoContent), object{{"description", a.Nothing}, {"headers", headerRefs(a.Headers)}})
+	}
 	for status := 400; status < 500; status++ {
 		text, fails := op.Failures[status]
 		switch {

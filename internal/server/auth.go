@@ -21,7 +21,7 @@ func (h auth) rows() []httpx.Row {
 		{Method: "POST", Pattern: "/v1/auth/token", Who: httpx.Public, MaxBody: maxSmall, Handler: httpx.Body(http.StatusOK, h.signIn)},
 		{Method: "DELETE", Pattern: "/v1/auth/token", MaxBody: maxSmall, OptionalBody: true, Handler: httpx.Done(h.signOut)},
 		{Method: "DELETE", Pattern: "/v1/auth/tokens", Handler: httpx.Empty(h.signOutEverywhere)},
-		{Method: "POST", Pattern: "/v1/auth/refresh", Who: httpx.Public, MaxBody: maxSmall, Handler: httpx.Body(http.StatusOK, h.refresh)},
+		{Method: "POST", Pattern: "/v1/auth/refresh", Who: httpx.Public, MaxBody: maxSmall, Handler: httpx.Perhaps(http.StatusOK, h.refresh)},
 		{Method: "GET", Pattern: "/v1/auth/me", Handler: httpx.NoBody(http.StatusOK, h.profile)},
 		{Method: "PATCH", Pattern: "/v1/auth/me", MaxBody: maxSmall, Handler: httpx.Body(http.StatusOK, h.updateProfile)},
 		{Method: "POST", Pattern: "/v1/auth/change-password", MaxBody: maxSmall, Handler: httpx.Done(h.changePassword)},
@@ -77,21 +77,23 @@ func (h auth) signOutEverywhere(ctx context.Context, c *httpx.Call) error {
 	return nil
 }
 
-func (h auth) refresh(ctx context.Context, c *httpx.Call, req api.Refresh) (api.Token, error) {
+// refresh answers nothing to a browser that keeps no session: a page asks for one
+// when it opens, and that there is none yet is no error.
+func (h auth) refresh(ctx context.Context, c *httpx.Call, req api.Refresh) (*api.Token, error) {
 	b, err := browserOf(c)
 	if err != nil {
-		return api.Token{}, err
+		return nil, err
 	}
 	text := cmp.Or(req.RefreshToken, b.kept())
 	if b.call != nil && text == "" {
-		return api.Token{}, fault.New(fault.Unauthenticated, "this browser keeps no session; sign in")
+		return nil, nil
 	}
 	out, err := h.service.Refresh(ctx, from(c), text)
 	if errors.Is(err, fault.Unauthenticated) {
 		b.forget()
 	}
 	b.keep(&out)
-	return out, err
+	return &out, err
 }
 
 func (h auth) profile(ctx context.Context, c *httpx.Call) (api.Profile, error) {

@@ -80,7 +80,6 @@ func TestTheCookieRenewsAndEndsItsSessionAndDoesNothingElse(t *testing.T) {
 	if gone := cookieOf(t, a); gone.MaxAge != -1 {
 		t.Errorf("a dead cookie stays: %v", gone)
 	}
-	w.do(scenario{key: "-", call: "POST /v1/auth/refresh", header: page(origin, "same-origin"), body: `{}`, status: 401, want: []string{"sign in"}})
 	w.MustNotHold(t, cookie.Value, next.Value, first.AccessToken, second.AccessToken)
 }
 
@@ -101,6 +100,24 @@ func TestSignOutEndsTheSessionOfTheCookieToo(t *testing.T) {
 		t.Errorf("sign-out everywhere leaves %v", gone)
 	}
 	w.do(scenario{key: "-", call: "POST /v1/auth/refresh", header: page(origin, "same-origin", sent(cookie)...), body: `{}`, status: 401})
+}
+
+func TestABrowserThatKeepsNoSessionIsAnsweredNothing(t *testing.T) {
+	const origin = "http://127.0.0.1:7420"
+	w := newWorld(t)
+	_, cookie := inBrowser(t, w, origin)
+	refresh := func(status int, header ...string) {
+		t.Helper()
+		a := w.do(scenario{key: "-", call: "POST /v1/auth/refresh", header: header, body: `{}`, status: status, forbid: []string{"access_token"}})
+		if status == 204 && (len(a.body) != 0 || a.header.Get("Set-Cookie") != "") {
+			t.Errorf("%v: 204 says %q and sets %q", header, a.body, a.header.Get("Set-Cookie"))
+		}
+	}
+	refresh(204, page(origin, "same-origin")...)
+	refresh(204, page("https://keys.example.com", "same-origin", sent(cookie)...)...) // which is of another name there
+	refresh(401, page(origin, "same-origin", "Cookie", cookie.Name+"=1rt_0000000000000000000000000000000000000000000")...)
+	refresh(403, page("https://evil.example", "cross-site")...)
+	refresh(400, "Origin", origin, "Sec-Fetch-Site", "same-origin")
 }
 
 func TestAPageOfAnotherOriginUsesNoSession(t *testing.T) {

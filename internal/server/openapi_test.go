@@ -83,7 +83,7 @@ func (op operation) described(t *testing.T, row httpx.Row) openapi.Operation {
 	return openapi.Operation{
 		Method: row.Method, Path: op.path(row), ID: op.id, Summary: op.does, Description: op.more.text,
 		Security: security(row), Params: op.params(t, row), Request: op.in, Media: op.more.sends, Optional: row.OptionalBody,
-		Answer:   openapi.Answer{Status: status, Media: op.more.media, Body: op.out, Headers: append([]string{api.HeaderRequestID}, op.more.headers...)},
+		Answer:   openapi.Answer{Status: status, Media: op.more.media, Body: op.out, Headers: append([]string{api.HeaderRequestID}, op.more.headers...), Nothing: op.more.nothing},
 		Failures: op.fails(row),
 	}
 }

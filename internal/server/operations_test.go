@@ -23,6 +23,7 @@ type operationMore struct {
 	params  []openapi.Param
 	headers []string       // of the answer
 	fails   map[int]string // beyond what the row makes of it
+	nothing string         // when it is 204
 	version bool           // the last segment of {path...} is a parameter of its own, {version}
 }
 
@@ -210,7 +211,7 @@ var operations = []operationGroup{
 		{"POST /v1/auth/token", "signIn", "Sign in with email and password", api.SignIn{}, api.SignedIn{}, 0, operationMore{params: params{session}, fails: fails{401: "", 403: otherSite}}},
 		{"DELETE /v1/auth/token", "signOut", "Sign out", api.SignOut{}, nil, 0, operationMore{params: params{session}}},
 		{"DELETE /v1/auth/tokens", "signOutEverywhere", "End all sessions of the caller", nil, nil, 0, operationMore{params: params{session}}},
-		{"POST /v1/auth/refresh", "refreshToken", "Turn a refresh token into a session", api.Refresh{}, api.Token{}, 0, operationMore{params: params{session}, fails: fails{401: "", 403: otherSite}}},
+		{"POST /v1/auth/refresh", "refreshToken", "Turn a refresh token into a session", api.Refresh{}, api.Token{}, 0, operationMore{params: params{session}, fails: fails{401: "", 403: otherSite}, nothing: "The browser keeps no session."}},
 		{"POST /v1/auth/api-key-token", "getApiKeyToken", "Turn a user's API key into an access token", api.GetAPIKeyToken{}, api.Token{}, 0, operationMore{fails: fails{401: ""}}},
 		{"POST /v1/auth/agent-token", "getAgentToken", "Turn an agent's key into an access token", api.GetAgentToken{}, api.AgentToken{}, 0, operationMore{fails: fails{401: ""}}},
 		{"GET /v1/auth/jwt-public-key", "getPublicKey", "Show the key that verifies access tokens", nil, api.PublicKey{}, 0, operationMore{}},

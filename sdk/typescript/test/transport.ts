@@ -186,7 +186,7 @@ export const transport: Case[] = [
     name: "a session that the browser keeps goes along in the calls on it, and in no others",
     run: async () => {
       const token = (n: number, expires_in = 3600) => json({ access_token: `t${n}`, token_type: "Bearer", expires_in });
-      const { client, calls } = scripted([problem(401), token(1, 0.02), token(2), json({ vaults: [] }), token(3), json(null, 200), json(null, 200)], { browserSession: true });
+      const { client, calls } = scripted([new Response(null, { status: 204 }), token(1, 0.02), token(2), json({ vaults: [] }), token(3), json(null, 200), json(null, 200)], { browserSession: true });
       equal(refused(await client.auth.resume()).type, "auth_error");
       equal(data(await client.auth.login({ email: "a", password: "p" })).access_token, "t1");
       await new Promise((done) => setTimeout(done, 25));
