@@ -1,7 +1,7 @@
 // The patterns of policies and scopes, by the rules of the server's package
 // access: segments between slashes; "*" is exactly one, "**" any number of them,
-// none included, wherever it stands; all else is literal. test/glob.test.ts holds
-// the server's own cases.
+// none included, wherever it stands; all else is literal. What the server matches is
+// in internal/policy/testdata/readers.json, to which test/policies.test.ts holds this.
 
 const maxPattern = 512; // bytes
 const control = /\p{Cc}/u;

@@ -1,6 +1,8 @@
 // Policies of a vault: the editor, and who can read a secret and why.
 
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { createServer, type ViteDevServer } from "vite";
 import { accessible, narrow, root, shot, start } from "./harness.js";
@@ -162,11 +164,47 @@ test("patterns match as the server's do", async () => {
   for (const [scope, want] of Object.entries({ "vaults:read": true, "a-b:C_9": true, "a:": false, ":a": false, a: false, "a:b:c": false, "a/b:c": false, "a:*": false, "**": false, "": false, ":": false })) assert.equal(isLabel(scope), want, scope);
 });
 
+/** internal/policy/testdata/readers.json: what the server decided, see the Go test beside it. */
+interface Readers {
+  from: string[];
+  matches: { pattern: string; path: string; matches: boolean }[];
+  cases: { kind: string; id: string; agent?: { scopes: string[]; vault_ids: string[] }; path: string; policies: { conditions?: { time_window?: object } }[]; calls: { now: string; reads: string }[] }[];
+}
+
+interface Decide {
+  canRead: (who: object, asked: object, policies: object[]) => { can: string; why: string; by: object[] };
+  readsFrom: (who: object, asked: object, policies: object[], from: object) => boolean | undefined;
+  inWindow: (window: object, now: Date) => boolean | undefined;
+}
+
+test("what is said of who can read is what the server decided, in every case of its own test", async () => {
+  const { matches } = (await vite.ssrLoadModule("/src/glob.ts")) as { matches: (pattern: string, path: string) => boolean };
+  const { canRead, readsFrom } = (await vite.ssrLoadModule("/src/decide.ts")) as Decide;
+  const { parseAddress } = (await vite.ssrLoadModule("/src/addresses.ts")) as { parseAddress: (text: string) => object };
+  const file = JSON.parse(await readFile(join(root, "../../internal/policy/testdata/readers.json"), "utf8")) as Readers;
+  for (const c of file.matches) assert.equal(matches(c.pattern, c.path), c.matches, `${c.pattern} ${c.path}`);
+  const seen = { yes: 0, no: 0, depends: 0 } as Record<string, number>;
+  const [vault] = [{ id: "01900000-0000-7000-8000-0000000000a1", created_by: "01900000-0000-7000-8000-000000000001", created_by_type: "user" }];
+  for (const [i, c] of file.cases.entries()) {
+    const who = { kind: c.kind, id: c.id, name: c.id, ...(c.agent ? { agent: { is_active: true, intents_api_enabled: false, ...c.agent } } : {}) };
+    const timeless = c.policies.every((p) => !p.conditions?.time_window);
+    for (const { now, reads } of c.calls) {
+      const asked = { vault, path: c.path, now: new Date(now) };
+      const where = `case ${i} at ${now}`;
+      assert.equal(file.from.map((a) => Number(readsFrom(who, asked, c.policies, parseAddress(a)))).join(""), reads, where);
+      const { can, why, by } = canRead(who, asked, c.policies);
+      if (can === "yes") assert.ok(!reads.includes("0"), `${where}: ${why}`);
+      if (can === "no") assert.ok(!reads.includes("1"), `${where}: ${why}`);
+      if (timeless) assert.equal(can === "depends", new Set(reads).size === 2, `${where}: ${why}`);
+      if (can === "depends") assert.ok(by.length > 0, where);
+      seen[can]!++;
+    }
+  }
+  for (const [can, n] of Object.entries(seen)) assert.ok(n >= 50, `${can}: ${n}`);
+});
+
 test("policies decide as the server's do", async () => {
-  const { canRead, inWindow } = (await vite.ssrLoadModule("/src/decide.ts")) as {
-    canRead: (who: object, asked: object, policies: object[]) => { can: string; why: string; by: object[] };
-    inWindow: (window: object, now: Date) => boolean;
-  };
+  const { canRead, inWindow } = (await vite.ssrLoadModule("/src/decide.ts")) as Decide;
   const who = { kind: "user", id: "q", name: "Q" };
   const asked = { vault: { id: "v", created_by: "p", created_by_type: "user" }, path: "db/x", now: new Date("2030-01-02T12:00:00Z") }; // a Wednesday
   const rule = (more: object) => ({ principal_type: "user", principal_id: "q", secret_path_pattern: "**", permissions: ["read"], ...more });
@@ -186,8 +224,16 @@ test("policies decide as the server's do", async () => {
     ["an allow from an address, below one from anywhere", [rule({ priority: 1 }), rule({ conditions: { ip_allowlist: ["10.0.0.0/8"] } })], "yes"],
     ["an environment", [rule({ conditions: { environment_in: ["prod"] } })], "no"],
     ["a deny of an environment", [rule({}), rule({ effect: "deny", conditions: { environment_in: ["prod"] } })], "no"],
-    ["in its hours", [rule({ conditions: { time_window: { after: "08:00", before: "18:00" } } })], "yes"],
-    ["out of its hours", [rule({ conditions: { time_window: { after: "08:00", before: "12:00" } } })], "no"],
+    ["in its hours", [rule({ conditions: { time_window: { after: "08:00", before: "18:00" } } })], "depends"],
+    ["out of its hours", [rule({ conditions: { time_window: { after: "08:00", before: "12:00" } } })], "depends"],
+    ["a deny at some hours", [rule({}), rule({ effect: "deny", conditions: { time_window: { after: "08:00", before: "12:00" } } })], "depends"],
+    ["hours below a deny", [rule({ conditions: { time_window: { after: "08:00", before: "12:00" } } }), rule({ effect: "deny", priority: 1 })], "no"],
+    ["hours and an address, both below an allow", [rule({ effect: "deny", conditions: { ip_allowlist: ["10.0.0.0/8"], time_window: { after: "08:00", before: "12:00" } } }), rule({ priority: 1 })], "yes"],
+    ["a deny from an address, below an allow from it", [rule({}), rule({ priority: 2, conditions: { ip_allowlist: ["10.0.0.0/8"] } }), rule({ effect: "deny", priority: 1, conditions: { ip_allowlist: ["10.9.0.0/16"] } })], "yes"],
+    ["an allow from everywhere, in two", [rule({ conditions: { ip_allowlist: ["0.0.0.0/0"] } }), rule({ conditions: { ip_allowlist: ["::/0"] } })], "yes"],
+    ["a condition of a newer server", [rule({ conditions: { moon: "full" } })], "depends"],
+    ["a network that this page cannot read", [rule({ conditions: { ip_allowlist: ["10.0.0.0/8/8"] } })], "depends"],
+    ["a zone that this browser does not know", [rule({ conditions: { time_window: { after: "08:00", timezone: "No/Where" } } })], "depends"],
   ];
   for (const [name, policies, want] of rows) assert.equal(canRead(who, asked, policies).can, want, name);
   assert.equal(canRead({ ...who, id: "p" }, asked, [rule({ principal_id: "p", effect: "deny" })]).can, "yes", "the creator");
@@ -205,7 +251,7 @@ test("policies decide as the server's do", async () => {
     [{ after: "22:00", before: "06:00", weekdays: ["mon"] }, "2030-01-07T05:00:00Z", false],
     [{ weekdays: ["Wednesday"] }, "2030-01-02T12:00:00Z", true],
     [{ after: "13:00", timezone: "Europe/Berlin" }, "2030-01-02T12:00:00Z", true],
-    [{ after: "13:00", timezone: "No/Where" }, "2030-01-02T12:00:00Z", false],
+    [{ after: "13:00", timezone: "No/Where" }, "2030-01-02T12:00:00Z", undefined],
   ] as const) assert.equal(inWindow(window, new Date(at)), want, `${JSON.stringify(window)} ${at}`);
 });
 
