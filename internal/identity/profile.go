@@ -105,7 +105,10 @@ func (s *Service) redeemOwn(ctx context.Context, p access.Principal, refresh str
 		return false, next, err
 	}
 	u, _, err := s.user(ctx, p.ID)
-	return u.admits(session.Since, ""), next, err
+	if err != nil || !u.admits(session.Since, "") {
+		return false, "", err
+	}
+	return true, next, nil
 }
 
 var errCurrentPassword = fault.New(fault.Unauthenticated, "the current password is wrong")
