@@ -105,5 +105,11 @@ func (h auth) updateProfile(ctx context.Context, c *httpx.Call, req api.UpdatePr
 }
 
 func (h auth) changePassword(ctx context.Context, c *httpx.Call, req api.ChangePassword) error {
-	return h.service.ChangePassword(ctx, c.Principal, req)
+	b, err := browserOf(c)
+	if err != nil {
+		return err
+	}
+	next, err := h.service.ChangePasswordAndGoOn(ctx, c.Principal, req, b.kept())
+	b.keep(&api.Token{RefreshToken: next})
+	return err
 }
