@@ -3,10 +3,10 @@
 import { LocationProvider, Router, Route, lazy, useLocation } from "preact-iso";
 import { useEffect, useRef } from "preact/hooks";
 import { lock, unlocked } from "./keys.js";
-import { signOut, user } from "./session.js";
+import { resume, signOut, unasked, user } from "./session.js";
 import { SignIn } from "./pages/signin.js";
 import { Head } from "./ui/parts.js";
-import { Empty, Loading } from "./ui/state.js";
+import { Empty, Loading, Problem } from "./ui/state.js";
 import { Toasts } from "./ui/toast.js";
 
 const Overview = lazy(() => import("./pages/overview.js"));
@@ -31,12 +31,23 @@ const places = [
 ] as const;
 
 export function App() {
-  if (user.value === undefined) return <Loading what="your session" />;
+  if (user.value === undefined) return unasked.value ? <Unasked /> : <Loading what="your session" />;
   return (
     <LocationProvider scope="/ui">
       {user.value === null ? <SignIn /> : <Frame />}
       <Toasts />
     </LocationProvider>
+  );
+}
+
+/** It is not known whether somebody is signed in. */
+function Unasked() {
+  useEffect(() => void (document.title = "No answer · Keyfold"), []);
+  return (
+    <main id="main">
+      <Head title="Your session" />
+      <Problem error={unasked.value} retry={() => void resume()} />
+    </main>
   );
 }
 

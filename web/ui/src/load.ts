@@ -2,8 +2,8 @@
 // it failed, and when it is there.
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { KeyfoldError, type ErrorInfo, type Result } from "@keyfold/sdk";
-import { stillSignedIn } from "./session.js";
+import type { ErrorInfo, Result } from "@keyfold/sdk";
+import { stillSignedIn, told } from "./session.js";
 
 /** What a component knows of something that it reads. data stays while it is read again. */
 export interface Loaded<T> {
@@ -14,23 +14,36 @@ export interface Loaded<T> {
   reload: () => void;
 }
 
-/** Reads when the component appears and whenever one of deps changes; an answer that comes too late is dropped. */
+/**
+ * Reads when the component appears and whenever one of deps changes; an answer for
+ * other deps is dropped. What is to be read again while it is being read is read once
+ * more after that, so that answers are seen however slowly they come.
+ */
 export function useLoad<T>(read: () => Promise<Result<T>>, deps: readonly unknown[]): Loaded<T> {
   const [state, setState] = useState<Omit<Loaded<T>, "reload">>({ data: undefined, error: undefined, loading: true });
-  const turn = useRef(0);
-  const run = useCallback(async () => {
-    const mine = ++turn.current;
-    setState((s) => ({ ...s, loading: true }));
-    const { data, error } = await settle(read);
-    if (mine !== turn.current) return;
-    setState((s) => (error ? { data: s.data, error, loading: false } : { data, error: undefined, loading: false }));
+  const reads = useRef<() => void>(() => {});
+  const begin = useCallback(() => {
+    const turn = { over: false, reading: false, again: false };
+    const run = async () => {
+      turn.again = turn.reading;
+      if (turn.reading) return;
+      turn.reading = true;
+      setState((s) => ({ ...s, loading: true }));
+      const { data, error } = await settle(read).finally(() => (turn.reading = false));
+      if (turn.over) return;
+      setState((s) => (error ? { data: s.data, error, loading: turn.again } : { data, error: undefined, loading: turn.again }));
+      if (turn.again) void run();
+    };
+    reads.current = () => void run();
+    return turn;
   }, deps);
   useEffect(() => {
+    const turn = begin();
     setState({ data: undefined, error: undefined, loading: true });
-    void run();
-    return () => void turn.current++;
-  }, [run]);
-  return { ...state, reload: () => void run() };
+    reads.current();
+    return () => void (turn.over = true);
+  }, [begin]);
+  return { ...state, reload: () => reads.current() };
 }
 
 /** Runs work every so often (ms) while the component is there and its tab is seen. */
@@ -50,7 +63,6 @@ export async function settle<T>(call: () => Promise<Result<T>>): Promise<{ data:
     if (got.meta.status === 401) await stillSignedIn(); // or it was an operator's key that is none
     return got.error ? { data: null, error: got.error } : { data: got.data, error: null };
   } catch (err) {
-    if (err instanceof KeyfoldError) return { data: null, error: err.info() };
-    throw err;
+    return { data: null, error: told(err) };
   }
 }

@@ -2,7 +2,7 @@
 // token is in the client's memory; what renews it is in a cookie that no script
 // can read. So a reload goes on with the session, and nothing is stored here.
 
-import { createClient, type KeyfoldClient, type wire } from "@keyfold/sdk";
+import { createClient, KeyfoldError, NetworkError, type ErrorInfo, type KeyfoldClient, type wire } from "@keyfold/sdk";
 import { signal } from "@preact/signals";
 
 /** The one way to the server. */
@@ -11,11 +11,27 @@ export const client: KeyfoldClient = createClient({ baseUrl: location.origin, br
 /** Who is signed in: undefined until the server was asked, null when nobody is. */
 export const user = signal<wire.Profile | null | undefined>(undefined);
 
+/** Why the server could not be asked who is signed in, when it could not. */
+export const unasked = signal<ErrorInfo | undefined>(undefined);
+
 /** Asks the server whether this browser has a session. */
 export async function resume(): Promise<void> {
-  const { data } = await client.auth.resume();
-  if (data) await whoAmI();
-  else user.value = null;
+  unasked.value = undefined;
+  try {
+    const { error } = await client.auth.resume();
+    if (!error) await whoAmI();
+    else if (error.type === "auth_error") user.value = null;
+    else unasked.value = error;
+  } catch (err) {
+    unasked.value = told(err);
+  }
+}
+
+/** An error that a call was rejected with, as people read it. What is no error of the client is thrown. */
+export function told(err: unknown): ErrorInfo {
+  if (!(err instanceof KeyfoldError)) throw err;
+  if (!(err instanceof NetworkError) || err.code === "aborted") return err.info();
+  return { ...err.info(), message: "The server does not answer. Look whether it runs and this computer reaches it, then try again." };
 }
 
 /** Reads who the client acts for, after a sign-in or a change. */

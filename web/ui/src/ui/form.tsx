@@ -101,6 +101,9 @@ export interface FormProps<T> {
   children?: ComponentChildren;
 }
 
+/** Codes of errors of a call that no answer came to. */
+const lost = new Set(["connection_failed", "timeout"]);
+
 /** A form that makes one call: one at a time, its error under the fields. */
 export function Form<T>({ submit, send, done, cancel, danger, disabled, children }: FormProps<T>) {
   const [busy, setBusy] = useState(false);
@@ -119,6 +122,7 @@ export function Form<T>({ submit, send, done, cancel, danger, disabled, children
     <form onSubmit={(e) => void onSubmit(e)} noValidate={false}>
       {children}
       <Problem error={error} />
+      {error && lost.has(error.code ?? "") && <p class="hint">It may have been done all the same: look before you send it again.</p>}
       <div class="actions">
         <button type="submit" class={danger ? "danger" : "primary"} disabled={busy || disabled} aria-busy={busy}>
           {submit}
