@@ -8,13 +8,15 @@ const dateTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeS
 const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
 const steps: [Intl.RelativeTimeFormatUnit, number][] = [["year", 31_557_600], ["month", 2_629_800], ["day", 86_400], ["hour", 3_600], ["minute", 60]];
 
+const toTheSecond = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
 /** A time in the user's zone, relative where that is short; the exact one is its title. */
-export function Time({ at, exact }: { at: string | number | undefined; exact?: boolean }) {
+export function Time({ at, exact }: { at: string | number | undefined; exact?: boolean | "second" }) {
   if (at === undefined) return <span class="quiet">never</span>;
   const date = new Date(at);
   const seconds = (date.getTime() - Date.now()) / 1000;
   const unit = steps.find(([, size]) => Math.abs(seconds) >= size);
-  const text = exact ? dateTime.format(date) : unit ? relative.format(Math.trunc(seconds / unit[1]), unit[0]) : "just now";
+  const text = exact ? (exact === "second" ? toTheSecond : dateTime).format(date) : unit ? relative.format(Math.trunc(seconds / unit[1]), unit[0]) : "just now";
   return (
     <time dateTime={date.toISOString()} title={dateTime.format(date)}>
       {text}
@@ -49,14 +51,14 @@ export function Id({ value, what }: { value: string; what: string }) {
   );
 }
 
-/** How far a job is. */
-export function Progress({ done, of, label }: { done: number; of: number; label: string }) {
+/** How far a job is; left says how long it may still take. */
+export function Progress({ done, of, label, left }: { done: number; of: number; label: string; left?: string | undefined }) {
   const percent = of > 0 ? Math.min(100, Math.floor((100 * done) / of)) : 0;
   return (
     <div class="progress">
       <progress max={of || 1} value={done} aria-label={label} />
       <span>
-        {done.toLocaleString()} of {of.toLocaleString()} ({percent}%)
+        {done.toLocaleString()} of {of.toLocaleString()} ({percent}%){left && <span class="quiet"> · {left}</span>}
       </span>
     </div>
   );
@@ -73,16 +75,22 @@ export function Head({ title, level = 1, children }: { title: ComponentChildren;
   );
 }
 
+/** The heading of a column: of numbers, of what is at the end of a row, or of what needs no heading that is seen. */
+export interface Column {
+  name: string;
+  kind: "num" | "end" | "sr";
+}
+
 /** A table that scrolls by itself where it is too wide; rows are tr elements. */
-export function Table({ label, columns, children }: { label: string; columns: string[]; children: ComponentChildren }) {
+export function Table({ label, columns, children }: { label: string; columns: readonly (string | Column)[]; children: ComponentChildren }) {
   return (
     <div class="table" role="region" aria-label={label} tabIndex={0}>
       <table>
         <thead>
           <tr>
-            {columns.map((c) => (
-              <th key={c} scope="col">
-                {c}
+            {columns.map((c) => (typeof c === "string" ? { name: c, kind: "" } : c)).map(({ name, kind }) => (
+              <th key={name} scope="col" class={kind === "sr" ? "end" : kind}>
+                {kind === "sr" ? <span class="sr">{name}</span> : name}
               </th>
             ))}
           </tr>
