@@ -18,6 +18,8 @@ export interface FollowOptions {
   after?: string;
   /** Is told at each beginning of a stream: what was read before may lack what came about meanwhile. */
   onOpen?: () => void;
+  /** Is told when a stream has ended, or none began, and follow comes again. */
+  onClose?: () => void;
   /** Ends the iteration, which then throws a NetworkError with the code "aborted". */
   signal?: AbortSignal;
 }
@@ -42,8 +44,10 @@ export async function* follow(http: Http, threadId: string, options: FollowOptio
         if (block.id === undefined || block.event === undefined || !seen.add(block.id)) continue;
         yield { ...dataOf(block, http.baseUrl), id: block.id, kind: block.event as ThreadEvent["kind"] };
       }
+      options.onClose?.();
     } catch (err) {
       if (!mends(err, options.signal) || (!state.begun && state.tries + 1 === maxTries)) throw err;
+      options.onClose?.();
       if (state.tries > 0 || !state.begun) {
         await pause(Math.max(err.retryAfter ?? 0, pauseBefore(Math.min(++state.tries, 9))), options.signal);
         continue;

@@ -154,6 +154,21 @@ export class Threads {
     return result(() => this.#http.answer("DELETE", pathOf("threads", threadId, "hold")));
   }
 
+  /** How long the org keeps threads and messages, for its owners and admins; without a number: for ever. */
+  getRetention(): Promise<Result<wire.Retention>> {
+    return this.#http.request("GET", "/v1/retention");
+  }
+
+  /** Sets how long the org keeps threads and messages, in days; what is left out is kept for ever. */
+  setRetention(request: wire.Retention): Promise<Result<wire.Retention>> {
+    return this.#http.request("PUT", "/v1/retention", { body: request });
+  }
+
+  /** What a run would purge now, under the retention that there is or, to try it, another. */
+  previewRetention(attempt: wire.Retention = {}): Promise<Result<wire.RetentionPreview>> {
+    return this.#http.request("GET", "/v1/retention/preview", { query: { ...attempt } });
+  }
+
   /** Deletes a thread; its messages are no longer readable. */
   delete(threadId: string): Promise<Result<null>> {
     return result(() => this.#http.answer("DELETE", pathOf("threads", threadId)));

@@ -83,6 +83,8 @@ export type Participants = Schemas["Participants"];
 export type MessageEvent = Schemas["MessageEvent"];
 export type ImportedMessages = Schemas["ImportedMessages"];
 export type Hold = Schemas["Hold"];
+export type Retention = Schemas["Retention"];
+export type RetentionPreview = Schemas["RetentionPreview"];
 export type Health = Schemas["Health"];
 
 export type RotateKek = Schemas["RotateKEK"];

@@ -1,6 +1,6 @@
 // Following a thread: against a fetch of our own, and against a real server.
 
-import { createClient, GoneError, KeyfoldError, NetworkError, type KeyfoldClient, type ThreadEvent } from "@keyfold/sdk";
+import { createClient, GoneError, KeyfoldError, NetworkError, type FollowOptions, type KeyfoldClient, type ThreadEvent } from "@keyfold/sdk";
 import { data, equal, failure, ok, same, utf8, type Case } from "./suite.js";
 
 type Reply = (signal: AbortSignal) => Response | Promise<Response>;
@@ -48,7 +48,7 @@ const refused = (status: number, headers = {}) => () =>
   new Response(JSON.stringify({ type: "about:blank", title: "t", status, detail: "told" }), { status, headers: { "Content-Type": "application/problem+json", ...headers } });
 const lost = () => Promise.reject(new TypeError("fetch failed"));
 
-async function collect(client: KeyfoldClient, options: { after?: string; signal?: AbortSignal; onOpen?: () => void } = {}): Promise<{ got: ThreadEvent[]; err: Error & { code?: string } }> {
+async function collect(client: KeyfoldClient, options: FollowOptions = {}): Promise<{ got: ThreadEvent[]; err: Error & { code?: string } }> {
   const got: ThreadEvent[] = [];
   const err = await failure(
     (async () => {
@@ -67,9 +67,9 @@ export const following: Case[] = [
           stream(beat(5), { size }), stream(created(7) + created(9) + "id: 10\nevent: cut", { size }), lost,
           stream((created(7) + created(8) + created(9) + beat(11)).replaceAll("\n", "\r\n"), { size }), refused(502), stream(created(12), { size }), refused(410),
         );
-        let opened = 0;
-        const { got, err } = await collect(client, { onOpen: () => void opened++ });
-        equal(opened, 4); // not where no stream began
+        let told = "";
+        const { got, err } = await collect(client, { onOpen: () => void (told += "o"), onClose: () => void (told += "c") });
+        equal(told, "ococcoccoc"); // open where a stream began, closed where it ended or none began, and not at the last
         same(got.map((e) => [e.id, e.kind, e.message_id, (e.message as { body: string }).body]), [7, 9, 8, 12].map((n) => [at(n), "created", String(n), "ключ🔑"]));
         ok(err instanceof GoneError, String(err));
         same(after, [undefined, at(5), at(9), at(9), at(11), at(11), at(12)]);

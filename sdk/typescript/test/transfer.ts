@@ -204,4 +204,17 @@ export const transfer: Case[] = [
       equal(refused(await client.threads.getHold(thread)).type, "not_found");
     },
   },
+  {
+    name: "how long threads are kept is set, tried and read",
+    run: async (w) => {
+      const client = clientOf(w);
+      same(data(await client.threads.setRetention({ deleted_days: 400 })), { deleted_days: 400 });
+      same(data(await client.threads.getRetention()), { deleted_days: 400 });
+      const { threads, messages } = data(await client.threads.previewRetention());
+      same([threads, messages], [0, 0]);
+      equal(typeof data(await client.threads.previewRetention({ message_days: 30 })).messages, "number");
+      equal(refused(await client.threads.previewRetention({ message_days: -1 })).type, "validation_error");
+      same(data(await client.threads.setRetention({})), {});
+    },
+  },
 ];
