@@ -113,10 +113,10 @@ export class Vaults {
     });
   }
 
-  /** The vault's key, how many stored versions need which key, and a rotation that is not over. */
-  cmekStatus(vaultId: string): Promise<Result<wire.CmekStatus>> {
+  /** The vault's key, how many stored versions need which key, and a rotation that is not over. With keys false the versions are not counted, which is cheaper. */
+  cmekStatus(vaultId: string, options: { keys?: boolean } = {}): Promise<Result<wire.CmekStatus>> {
     return result(async () => {
-      const answer = await this.#http.answer<wire.CmekStatus>("GET", pathOf("vaults", vaultId, "cmek"));
+      const answer = await this.#http.answer<wire.CmekStatus>("GET", pathOf("vaults", vaultId, "cmek"), options.keys === false ? { query: { keys: "false" } } : {});
       if (answer.data?.enabled) this.#states.note(vaultId, answer.data.fingerprint);
       return answer;
     });

@@ -41,6 +41,9 @@ export const transport: Case[] = [
       equal(calls[0]!.url, "https://keyfold.example/base/v1/vaults/v%201/secrets?prefix=a%2Fb%3F%26");
       equal(calls[0]!.headers["Authorization"], "Bearer 1ck_x");
       equal(calls[0]!.headers["Content-Type"], undefined);
+      await client.vault.cmekStatus("v", { keys: false });
+      await client.vault.cmekStatus("v");
+      same(calls.splice(1).map((c) => c.url.slice(c.url.indexOf("/v1"))), ["/v1/vaults/v/cmek?keys=false", "/v1/vaults/v/cmek"]);
       await client.secrets.delete("v", "a b/c#d");
       equal(calls[1]!.url, "https://keyfold.example/base/v1/vaults/v/secrets/a%20b/c%23d");
       for (const bad of ["", "..", ".", "a//b", "/a", "a/", "a/../b"]) refused(await client.secrets.get("v", bad));
