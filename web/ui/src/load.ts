@@ -14,10 +14,14 @@ export interface Loaded<T> {
   reload: () => void;
 }
 
+/** How long after a call that no answer came to it is made again, in ms. */
+const retryPause = 3_000;
+
 /**
  * Reads when the component appears and whenever one of deps changes; an answer for
  * other deps is dropped. What is to be read again while it is being read is read once
- * more after that, so that answers are seen however slowly they come.
+ * more after that, so that answers are seen however slowly they come. While the server
+ * does not answer, it is asked again by itself.
  */
 export function useLoad<T>(read: () => Promise<Result<T>>, deps: readonly unknown[]): Loaded<T> {
   const [state, setState] = useState<Omit<Loaded<T>, "reload">>({ data: undefined, error: undefined, loading: true });
@@ -33,6 +37,7 @@ export function useLoad<T>(read: () => Promise<Result<T>>, deps: readonly unknow
       if (turn.over) return;
       setState((s) => (error ? { data: s.data, error, loading: turn.again } : { data, error: undefined, loading: turn.again }));
       if (turn.again) void run();
+      else if (isLost(error)) setTimeout(() => turn.over || void run(), retryPause);
     };
     reads.current = () => void run();
     return turn;
@@ -66,3 +71,6 @@ export async function settle<T>(call: () => Promise<Result<T>>): Promise<{ data:
     return { data: null, error: told(err) };
   }
 }
+
+/** Whether no answer came to the call: what it asked for may have been done or not. */
+export const isLost = (error: ErrorInfo | null) => error?.code === "connection_failed" || error?.code === "timeout";

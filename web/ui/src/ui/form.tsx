@@ -3,7 +3,7 @@
 import type { ComponentChildren, InputHTMLAttributes } from "preact";
 import { useId, useState } from "preact/hooks";
 import type { ErrorInfo, Result } from "@keyfold/sdk";
-import { settle } from "../load.js";
+import { isLost, settle } from "../load.js";
 import { Problem } from "./state.js";
 
 interface TextProps {
@@ -25,16 +25,25 @@ interface FieldProps extends TextProps {
   autocomplete?: string;
   min?: number | string;
   max?: number | string;
+  /** What may be put in, with what each stands for; anything else may be, too. */
+  options?: readonly (readonly [value: string, label: string])[];
 }
 
 /** One line of text with its label and, under it, a hint. */
-export function Field({ label, hint, value, onValue, type = "text", autocomplete = "off", ...rest }: FieldProps) {
+export function Field({ label, hint, value, onValue, type = "text", autocomplete = "off", options, ...rest }: FieldProps) {
   const id = useId();
-  const input = { id, value, type, autocomplete, spellcheck: false, "aria-describedby": hint ? `${id}-hint` : undefined, ...rest };
+  const input = { id, value, type, autocomplete, spellcheck: false, "aria-describedby": hint ? `${id}-hint` : undefined, list: options && `${id}-list`, ...rest };
   return (
     <div class="field">
       <label for={id}>{label}</label>
       <input {...(input as InputHTMLAttributes)} onInput={(e) => onValue(e.currentTarget.value)} />
+      {options && (
+        <datalist id={`${id}-list`}>
+          {options.map(([v, text]) => (
+            <option key={v} value={v} label={text} />
+          ))}
+        </datalist>
+      )}
       {hint && (
         <p class="hint" id={`${id}-hint`}>
           {hint}
@@ -101,9 +110,6 @@ export interface FormProps<T> {
   children?: ComponentChildren;
 }
 
-/** Codes of errors of a call that no answer came to. */
-const lost = new Set(["connection_failed", "timeout"]);
-
 /** A form that makes one call: one at a time, its error under the fields. */
 export function Form<T>({ submit, send, done, cancel, danger, disabled, children }: FormProps<T>) {
   const [busy, setBusy] = useState(false);
@@ -122,7 +128,7 @@ export function Form<T>({ submit, send, done, cancel, danger, disabled, children
     <form onSubmit={(e) => void onSubmit(e)} noValidate={false}>
       {children}
       <Problem error={error} />
-      {error && lost.has(error.code ?? "") && <p class="hint">It may have been done all the same: look before you send it again.</p>}
+      {isLost(error) && <p class="hint">It may have been done all the same: look before you send it again.</p>}
       <div class="actions">
         <button type="submit" class={danger ? "danger" : "primary"} disabled={busy || disabled} aria-busy={busy}>
           {submit}

@@ -108,7 +108,7 @@ function Enabled({ vault, status, rotations, changed }: StateProps & { rotations
     <>
       <VaultKey status={status} />
       {rotation && <UnderWay key={rotation.id} vault={vault} rotation={rotation} ended={changed} resume={() => setPlan({ from: rotation.old_fingerprint, to: rotation.new_fingerprint, way: "server" })} />}
-      {plan && <Rotate key={`${plan.from} ${plan.to}`} vault={vault} plan={plan} bound={status.blob_version === 2} close={() => setPlan(undefined)} changed={changed} />}
+      {plan && <Rotate key={`${plan.from} ${plan.to}`} vault={vault} plan={plan} under={rotation} bound={status.blob_version === 2} close={() => setPlan(undefined)} changed={changed} />}
       {idle && (
         <div class="actions">
           <button type="button" onClick={rotate}>

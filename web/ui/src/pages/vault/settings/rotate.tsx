@@ -4,7 +4,8 @@
 import { KeyfoldError, type ClientRotation, type Result, type wire } from "@keyfold/sdk";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { keep } from "../../../keys.js";
-import { client } from "../../../session.js";
+import { isLost } from "../../../load.js";
+import { client, told } from "../../../session.js";
 import { Check, Form } from "../../../ui/form.js";
 import { Badge, Progress, Table } from "../../../ui/parts.js";
 import { toast } from "../../../ui/toast.js";
@@ -28,6 +29,8 @@ type Way = "server" | "here";
 interface RotateProps {
   vault: wire.Vault;
   plan: Plan;
+  /** The rotation by the server that is not over. */
+  under: wire.RotationJob | undefined;
   /** Blobs of version 2 are what the vault takes already. */
   bound: boolean;
   close: () => void;
@@ -42,14 +45,23 @@ interface Options {
   bound: boolean;
 }
 
-export function Rotate({ vault, plan, bound, close, changed }: RotateProps) {
+export function Rotate({ vault, plan, under, bound, close, changed }: RotateProps) {
   const [old, setOld] = useKey();
   const [fresh, setFresh] = useKey();
   const [way, setWay] = useState<Way>(plan.way ?? "server");
   const [options, setOptions] = useState<Options>({ acceptFailed: false, all: true, readLimited: false, bound: false });
   const [ended, setEnded] = useState<ClientRotation>();
   const here = useHere(vault, old, fresh, options, changed);
-  const send = () => (way === "server" ? byServer(vault, old!, fresh!, options) : here.run());
+  const [lost, setLost] = useState(false);
+  const send = async () => {
+    setLost(false);
+    try {
+      return await (way === "server" ? byServer(vault, old!, fresh!, options) : here.run());
+    } catch (err) {
+      if (way === "server" && isLost(told(err))) setLost(true);
+      throw err;
+    }
+  };
   const done = (answer: wire.RotationJob | ClientRotation) => {
     rememberUnused(undefined);
     keep(old!.key);
@@ -59,6 +71,12 @@ export function Rotate({ vault, plan, bound, close, changed }: RotateProps) {
     else close();
     toast("kept" in answer ? "The rotation has ended" : "The rotation has begun");
   };
+  useEffect(() => {
+    if (lost) changed(); // it may have begun
+  }, [lost]);
+  useEffect(() => {
+    if (lost && under && under.old_fingerprint === old?.key.fingerprint && under.new_fingerprint === fresh?.key.fingerprint) done(under);
+  }, [lost, under]);
   const left = () => {
     here.stop();
     rememberUnused(undefined);
