@@ -69,9 +69,21 @@ export class Auth {
   }
 
   async #end(path: string, options: RequestOptions = {}): Promise<Answer<null>> {
-    const answer = await this.#http.answer<null>("DELETE", path, { ...options, browserSession: this.#browserSession });
+    const answer = await this.#withCookie<null>("DELETE", path, options);
     this.#signedIn(undefined);
     return answer;
+  }
+
+  /**
+   * Makes a call that may change the cookie of a browser's session: while no other
+   * tab does, so that the cookie is of the last one. A token is got before that, since
+   * renewing it would wait for this call.
+   */
+  async #withCookie<T>(method: string, path: string, options: RequestOptions): Promise<Answer<T>> {
+    if (!this.#browserSession) return this.#http.answer(method, path, options);
+    const token = options.public ? undefined : await this.#tokens()?.get();
+    const headers: Record<string, string> = token === undefined ? {} : { Authorization: `Bearer ${token}` };
+    return inOneTab(() => this.#http.answer<T>(method, path, { ...options, headers, public: true, browserSession: true }));
   }
 
   /** The user that the client acts for. */
@@ -83,9 +95,9 @@ export class Auth {
     return this.#http.request("PATCH", "/v1/auth/me", { body: request });
   }
 
-  /** Changes the password and ends all other sessions. */
+  /** Changes the password and ends all other sessions; this one, too, by the end of its token, unless a browser keeps it. */
   changePassword(request: { current_password: string; new_password: string }): Promise<Result<null>> {
-    return this.#http.request("POST", "/v1/auth/change-password", { body: request });
+    return result(() => this.#withCookie("POST", "/v1/auth/change-password", { body: request }));
   }
 
   /** Makes a second factor for an app that shows codes. It counts once confirmTotp was called with one. */
@@ -108,7 +120,7 @@ export class Auth {
   }
 
   async #begin<T extends wire.SignedIn>(path: string, body: unknown): Promise<Answer<T>> {
-    const answer: Answer<T> = await this.#http.answer("POST", path, { public: true, body, browserSession: this.#browserSession });
+    const answer = await this.#withCookie<T>("POST", path, { public: true, body });
     if (!answer.data.mfa_required) this.#signedIn(sessionOf(answer.data));
     return answer;
   }

@@ -91,7 +91,7 @@ function Who() {
         </button>
       )}
       <a href="/ui/account">{user.value?.email}</a>
-      <button type="button" class="small" onClick={() => void signOut(false)}>
+      <button type="button" class="small" onClick={() => void signOut()}>
         Sign out
       </button>
     </div>

@@ -2,14 +2,15 @@
 
 import { useEffect, useState } from "preact/hooks";
 import type { wire } from "@keyfold/sdk";
-import { lock } from "../keys.js";
-import { client, signOut, user, whoAmI } from "../session.js";
+import { client, signedOut, signOut, tellTabs, user, whoAmI } from "../session.js";
 import { Confirm } from "../ui/dialog.js";
 import { Field, Form } from "../ui/form.js";
 import { Badge, Head, Id, Time } from "../ui/parts.js";
 import { toast } from "../ui/toast.js";
 import { ApiKeys } from "./account/keys.js";
+import { Passkeys } from "./account/passkeys.js";
 import { SecondFactor } from "./account/totp.js";
+import { passwordRules } from "./signin.js";
 
 export default function Account() {
   useEffect(() => void (document.title = "Account · Keyfold"), []);
@@ -20,12 +21,13 @@ export default function Account() {
       <Head title="Account" />
       <div class="grid">
         <Profile me={me} />
-        <Password email={me.email} />
+        <Password />
         <div class="stack">
           <SecondFactor me={me} />
           <Sessions />
         </div>
       </div>
+      <Passkeys />
       <ApiKeys />
     </>
   );
@@ -63,24 +65,22 @@ function Profile({ me }: { me: wire.Profile }) {
   );
 }
 
-function Password({ email }: { email: string }) {
+function Password() {
   const [current, setCurrent] = useState("");
   const [next, setNext] = useState("");
   const [again, setAgain] = useState("");
-  const changed = async () => {
-    // The renewal of this session has ended with the others: it goes on as one by the new password.
-    const { data } = await client.auth.login({ email, password: next });
-    if (!data || data.mfa_required) return signOut(false);
+  const changed = () => {
     setCurrent("");
     setNext("");
     setAgain("");
-    toast("Changed the password; all other sessions have ended");
+    tellTabs(); // their tokens have ended, and the browser's session goes on
+    toast("Changed the password; your sessions elsewhere have ended");
   };
   const differ = again !== "" && again !== next;
   return (
     <section class="card">
       <h2>Password</h2>
-      <Form submit="Change the password" send={() => client.auth.changePassword({ current_password: current, new_password: next })} done={() => void changed()} disabled={again !== next}>
+      <Form submit="Change the password" send={() => client.auth.changePassword({ current_password: current, new_password: next })} done={changed} disabled={again !== next}>
         <Field label="Password now" type="password" autocomplete="current-password" required value={current} onValue={setCurrent} />
         <Field
           label="New password"
@@ -88,7 +88,7 @@ function Password({ email }: { email: string }) {
           autocomplete="new-password"
           required
           minLength={12}
-          hint="12 characters or more, with upper and lower case, a digit and a special character; no three that are equal or in sequence"
+          hint={passwordRules}
           value={next}
           onValue={setNext}
         />
@@ -100,17 +100,12 @@ function Password({ email }: { email: string }) {
 
 function Sessions() {
   const [asked, setAsked] = useState(false);
-  const end = async () => {
-    const answer = await client.auth.logoutEverywhere();
-    if (!answer.error) lock();
-    return answer;
-  };
   return (
     <section class="card">
       <h2>Sessions</h2>
-      <p class="quiet">This browser keeps your session in a cookie that no script can read. Keys that you unlock are in this tab's memory only.</p>
+      <p class="quiet">This browser keeps your session in a cookie that no script can read, for all its tabs: signing out here ends it in all of them. Keys that you unlock are in the memory of one tab only.</p>
       <div class="actions">
-        <button type="button" onClick={() => void signOut(false)}>
+        <button type="button" onClick={() => void signOut()}>
           Sign out here
         </button>
         <button type="button" class="danger" onClick={() => setAsked(true)}>
@@ -118,7 +113,7 @@ function Sessions() {
         </button>
       </div>
       {asked && (
-        <Confirm title="Sign out everywhere" submit="Sign out everywhere" send={end} done={() => (user.value = null)} close={() => setAsked(false)}>
+        <Confirm title="Sign out everywhere" submit="Sign out everywhere" send={() => client.auth.logoutEverywhere()} done={signedOut} close={() => setAsked(false)}>
           <p>All your sessions end now, in every browser and program, this one too. API keys and agents go on.</p>
         </Confirm>
       )}

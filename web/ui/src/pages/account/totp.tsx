@@ -8,6 +8,7 @@ import { Field, Form } from "../../ui/form.js";
 import { Once } from "../../ui/once.js";
 import { Badge, Copy } from "../../ui/parts.js";
 import { toast } from "../../ui/toast.js";
+import { Qr } from "./qr.js";
 
 /** What is open over the page. */
 type Open = { what: "password" } | { what: "code"; totp: wire.TOTP } | { what: "recovery"; codes: string[] } | { what: "off" };
@@ -68,8 +69,9 @@ function AddToApp({ totp, done, close }: { totp: wire.TOTP; done: (codes: string
       <Form submit="Turn it on" send={() => client.auth.confirmTotp({ code: code.replace(/\s/g, "") })} done={(answer) => done(answer.recovery_codes)} cancel={close}>
         <div class="stack">
           <p>
-            Type this secret into your app, or <a href={totp.otpauth_uri}>open the app with it</a> on this device. The app shows six digits, new ones every 30 seconds.
+            Scan this with your app, or <a href={totp.otpauth_uri}>open the app</a> on this device, or type the secret into it. The app shows six digits, new ones every 30 seconds.
           </p>
+          <Qr text={totp.otpauth_uri} label="QR code of the secret" />
           <div class="hidden-value">
             <pre tabIndex={0} aria-label="Secret">
               {totp.secret.match(/.{1,4}/g)?.join(" ")}
