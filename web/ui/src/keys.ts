@@ -2,7 +2,7 @@
 // bytes out, in memory only, and forgotten on lock, sign-out, or when nobody has
 // touched the page for a while.
 
-import { CmekError, CmekKey, parseCmekKeyFile } from "@keyfold/sdk";
+import type { CmekKey } from "@keyfold/sdk";
 import { effect, signal, untracked } from "@preact/signals";
 import { client, user } from "./session.js";
 
@@ -15,19 +15,7 @@ export const locks = signal(0);
 /** How long nobody may touch the page before its keys are forgotten, in ms. */
 export const idleLimit = 10 * 60_000;
 
-/** Reads a key file and keeps its key. Throws a CmekError when it is not a key file, or is of another fingerprint. */
-export async function unlock(file: File, fingerprint?: string): Promise<void> {
-  const raw = await parseCmekKeyFile(new Uint8Array(await file.arrayBuffer()));
-  try {
-    const key = await CmekKey.from(raw);
-    if (fingerprint !== undefined && key.fingerprint !== fingerprint) throw new CmekError("fingerprint_mismatch", `This file holds the key ${key.fingerprint}; ${fingerprint} is needed`);
-    keep(key);
-  } finally {
-    raw.fill(0);
-  }
-}
-
-/** Keeps a key that is at hand already. */
+/** Keeps a key. */
 export function keep(key: CmekKey): void {
   client.unlock(key);
   unlocked.value = new Set([...unlocked.value, key.fingerprint]);
@@ -46,10 +34,27 @@ effect(() => {
 
 /** Forgets the keys when the page has not been touched for idleLimit. */
 export function watchIdle(): void {
-  let timer = setTimeout(lock, idleLimit);
+  whenIdle(lock);
+}
+
+/**
+ * Does work each time that the page has not been touched for idleLimit, and until it is
+ * stopped. By the clock: timers stand still while a computer sleeps, so the touch that
+ * comes after it is looked at first.
+ */
+export function whenIdle(work: () => void): () => void {
+  let last = Date.now();
+  let timer = setTimeout(work, idleLimit);
   const touched = () => {
     clearTimeout(timer);
-    timer = setTimeout(lock, idleLimit);
+    if (Date.now() - last >= idleLimit) work();
+    last = Date.now();
+    timer = setTimeout(work, idleLimit);
   };
-  for (const event of ["pointerdown", "keydown", "visibilitychange"]) document.addEventListener(event, touched, { passive: true });
+  const events = ["pointerdown", "keydown", "visibilitychange"];
+  for (const event of events) document.addEventListener(event, touched, { passive: true, capture: true });
+  return () => {
+    clearTimeout(timer);
+    for (const event of events) document.removeEventListener(event, touched, { capture: true });
+  };
 }

@@ -41,7 +41,7 @@ function CmekCard({ vault, reload }: SettingsProps) {
   return (
     <section class="card" aria-labelledby="cmek">
       <Head level={2} title={<span id="cmek">Customer-Managed Key</span>} />
-      <UnusedNote vault={vault} />
+      <UnusedNote vault={vault} status={status.data} />
       <Show of={status} what="the key">
         {(s) => (s.enabled ? <Enabled vault={vault} status={s} rotations={rotations} changed={changed} /> : <Off vault={vault} status={s} changed={changed} />)}
       </Show>
@@ -49,25 +49,37 @@ function CmekCard({ vault, reload }: SettingsProps) {
   );
 }
 
-/** Tells of a key that was made here before the page was loaded again. */
-function UnusedNote({ vault }: { vault: wire.Vault }) {
+/** Tells of a key that was made here before the page was loaded again: whether the vault uses it by now is in its status. */
+function UnusedNote({ vault, status }: { vault: wire.Vault; status: wire.CmekStatus | undefined }) {
   const [unused, setUnused] = useState(() => recallUnused(vault.id));
-  if (!unused) return null;
+  if (!unused || !status) return null;
   const forget = () => {
     rememberUnused(undefined);
     setUnused(undefined);
   };
+  const name = <code>{unused.fingerprint.slice(0, 8)}</code>;
   return (
     <div class="notice" role="status">
-      <p>
-        This page was left before the key <code>{unused.fingerprint.slice(0, 8)}</code> was in use. The key is no longer here; nothing is sealed with it, and nothing in the vault has changed. If you saved its
-        file <code>{unused.file}</code>, choose it as a key file that you have. Otherwise make a new key.
-      </p>
+      {needs(status, unused.fingerprint) ? (
+        <p>
+          This page was left while the key {name} came into use. The vault needs it by now, and it is no longer here: keep its file <code>{unused.file}</code>. What was under way can be taken up below.
+        </p>
+      ) : (
+        <p>
+          This page was left before the key {name} was in use. The key is no longer here; nothing is sealed with it, and nothing in the vault has changed. If you saved its file <code>{unused.file}</code>,
+          choose it as a key file that you have. Otherwise make a new key.
+        </p>
+      )}
       <button type="button" class="small" onClick={forget}>
         Understood
       </button>
     </div>
   );
+}
+
+/** Whether a key is the vault's, or to be it, or that of a stored version. */
+function needs({ fingerprint, rotation, keys }: wire.CmekStatus, key: string): boolean {
+  return key === fingerprint || key === rotation?.new_fingerprint || (keys?.some((k) => k.fingerprint === key && k.versions > 0) ?? false);
 }
 
 interface StateProps {
@@ -108,7 +120,7 @@ function Enabled({ vault, status, rotations, changed }: StateProps & { rotations
     <>
       <VaultKey status={status} />
       {rotation && <UnderWay key={rotation.id} vault={vault} rotation={rotation} ended={changed} resume={() => setPlan({ from: rotation.old_fingerprint, to: rotation.new_fingerprint, way: "server" })} />}
-      {plan && <Rotate key={`${plan.from} ${plan.to}`} vault={vault} plan={plan} under={rotation} bound={status.blob_version === 2} close={() => setPlan(undefined)} changed={changed} />}
+      {plan && <Rotate key={`${plan.from} ${plan.to}`} vault={vault} plan={plan} under={rotation} bound={status.blob_version === 2} check={status.key_check !== undefined} close={() => setPlan(undefined)} changed={changed} />}
       {idle && (
         <div class="actions">
           <button type="button" onClick={rotate}>

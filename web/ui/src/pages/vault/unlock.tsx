@@ -3,11 +3,12 @@
 
 import { useId, useState } from "preact/hooks";
 import type { Result, wire } from "@keyfold/sdk";
-import { unlock, unlocked } from "../../keys.js";
+import { keep, unlocked } from "../../keys.js";
 import { Dialog } from "../../ui/dialog.js";
 import { Form } from "../../ui/form.js";
 import { Badge, Id } from "../../ui/parts.js";
 import { toast } from "../../ui/toast.js";
+import { readKey } from "./settings/keyathand.js";
 
 /** Whether a vault is sealed with a key that this tab does not have. */
 export function isLocked(vault: wire.Vault): boolean {
@@ -41,7 +42,7 @@ function Unlock({ fingerprint, close }: { fingerprint: string | undefined; close
   const [file, setFile] = useState<File>();
   const id = useId();
   const send = async (): Promise<Result<null>> => {
-    await unlock(file!, fingerprint);
+    keep((await readKey(file!, fingerprint)).key);
     return { data: null, error: null, meta: { status: 0 } };
   };
   const done = () => {

@@ -17,7 +17,7 @@ export function Enable({ vault, done, cancel }: { vault: wire.Vault; done: () =>
     const { key } = chosen!;
     const request: wire.EnableCmek = { fingerprint: key.fingerprint, blob_version: bound ? 2 : 1 };
     if (check) request.key_check = await key.check(vault.id);
-    return client.vault.enableCmek(vault.id, request);
+    return client.vault.enableCmek(vault.id, request, { keyCheck: false }); // but the one above
   };
   const enabled = () => {
     keep(chosen!.key);
@@ -34,10 +34,31 @@ export function Enable({ vault, done, cancel }: { vault: wire.Vault; done: () =>
       <ChooseKey vault={vault} chosen={chosen} onChosen={setChosen} />
       <details class="stack">
         <summary>Options</summary>
-        <Check label="Send a key check, so that clients refuse a wrong key before they write with it. It opens nothing." checked={check} onChecked={setCheck} />
-        <Check label="Bound blobs (version 2): a value opens at its own vault and path only. Needs clients of Keyfold; other published clients refuse them." checked={bound} onChecked={setBound} />
+        <Check
+          label={
+            <>
+              Send a key check
+              <span class="hint">With it clients know a wrong key before they write with it: an HMAC of this vault's ID under a key that is derived from yours. Like the fingerprint it opens nothing, and the key cannot be had from it.</span>
+            </>
+          }
+          checked={check}
+          onChecked={setCheck}
+        />
+        <Check
+          label={
+            <>
+              Bound blobs (version 2)
+              <span class="hint">A value opens in its own vault and at its own path only. Needs clients of Keyfold; other published clients refuse such blobs.</span>
+            </>
+          }
+          checked={bound}
+          onChecked={setBound}
+        />
       </details>
-      <p class="hint">The server is sent the key's fingerprint{check ? ", the key check" : ""} and the version of the blobs. Values that are in the vault already stay as they are; write them again to seal them.</p>
+      <p class="hint">
+        {check ? "The key's fingerprint and its key check are all of it that is sent" : "The key's fingerprint is all of it that is sent"}: neither the key nor anything that opens a value leaves this browser. Values that are
+        in the vault already stay as they are: write them again to seal them.
+      </p>
     </Form>
   );
 }

@@ -1,7 +1,7 @@
 // A CMEK key between its making or picking and its use. Its raw bytes are wiped as
 // soon as they are in the CmekKey; what can give them out again is the key file alone.
 
-import { CmekKey, formatCmekKeyFile, generateCmekKey, KeyfoldError, parseCmekKeyFile, toBase64, type wire } from "@keyfold/sdk";
+import { CmekKey, formatCmekKeyFile, generateCmekKey, KeyfoldError, parseCmekKeyFile, type wire } from "@keyfold/sdk";
 
 export interface KeyAtHand {
   key: CmekKey;
@@ -39,13 +39,14 @@ export async function readKey(file: File, wanted?: string): Promise<KeyAtHand> {
   }
 }
 
-/** The key as a call takes it that seals it for the key process. */
-export async function textOf({ file }: KeyAtHand): Promise<string> {
-  const raw = await rawOf(file);
+/** Does work with the bytes of two keys, such as sealing them for the key process, and wipes the bytes. */
+export async function withBytes<T>(one: KeyAtHand, other: KeyAtHand, work: (one: Uint8Array, other: Uint8Array) => Promise<T>): Promise<T> {
+  const raw: Uint8Array[] = [];
   try {
-    return toBase64(raw);
+    for (const { file } of [one, other]) raw.push(await rawOf(file));
+    return await work(raw[0]!, raw[1]!);
   } finally {
-    raw.fill(0);
+    for (const bytes of raw) bytes.fill(0);
   }
 }
 

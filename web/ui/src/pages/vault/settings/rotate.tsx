@@ -10,7 +10,7 @@ import { Check, Form } from "../../../ui/form.js";
 import { Badge, Progress, Table } from "../../../ui/parts.js";
 import { toast } from "../../../ui/toast.js";
 import { ChooseKey, KeyFile, useKey } from "./choosekey.js";
-import { textOf, type KeyAtHand } from "./keyathand.js";
+import { withBytes, type KeyAtHand } from "./keyathand.js";
 import { rememberUnused, useGuard } from "./unsaved.js";
 
 /** What is rotated. */
@@ -33,6 +33,8 @@ interface RotateProps {
   under: wire.RotationJob | undefined;
   /** Blobs of version 2 are what the vault takes already. */
   bound: boolean;
+  /** The vault keeps a key check, so it is to keep one of the new key too. */
+  check: boolean;
   close: () => void;
   /** Something has changed at the server. */
   changed: () => void;
@@ -45,7 +47,7 @@ interface Options {
   bound: boolean;
 }
 
-export function Rotate({ vault, plan, under, bound, close, changed }: RotateProps) {
+export function Rotate({ vault, plan, under, bound, check, close, changed }: RotateProps) {
   const [old, setOld] = useKey();
   const [fresh, setFresh] = useKey();
   const [way, setWay] = useState<Way>(plan.way ?? "server");
@@ -56,7 +58,7 @@ export function Rotate({ vault, plan, under, bound, close, changed }: RotateProp
   const send = async () => {
     setLost(false);
     try {
-      return await (way === "server" ? byServer(vault, old!, fresh!, options) : here.run());
+      return await (way === "server" ? byServer(vault, old!, fresh!, check, options) : here.run());
     } catch (err) {
       if (way === "server" && isLost(told(err))) setLost(true);
       throw err;
@@ -147,8 +149,8 @@ function Accept({ options, onOptions }: OptionsProps) {
   );
 }
 
-async function byServer(vault: wire.Vault, old: KeyAtHand, fresh: KeyAtHand, { acceptFailed }: Options): Promise<Result<wire.RotationJob>> {
-  return client.vault.rotateCmek(vault.id, await textOf(old), await textOf(fresh), fresh.key.fingerprint, { acceptFailed });
+function byServer(vault: wire.Vault, old: KeyAtHand, fresh: KeyAtHand, keyCheck: boolean, { acceptFailed }: Options): Promise<Result<wire.RotationJob>> {
+  return withBytes(old, fresh, (from, to) => client.vault.rotateCmek(vault.id, from, to, fresh.key.fingerprint, { acceptFailed, keyCheck }));
 }
 
 /** A rotation in this page, which ends when the page is left. */
