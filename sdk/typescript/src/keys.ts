@@ -119,11 +119,10 @@ export class VaultStates {
     this.#http = http;
   }
 
-  /** With accept, a vault that was sealed may be open by now: the server is asked anew, and believed. */
+  /** With accept, a server that is asked is believed that a sealed vault is open by now. */
   async get(vaultId: string, accept = false): Promise<VaultState> {
     const known = this.#known.get(vaultId);
-    const believed = known?.fingerprint === undefined ? Date.now() < (known?.until ?? 0) : !accept;
-    if (known && !known.stale && believed) return known;
+    if (known && !known.stale && (known.fingerprint !== undefined || Date.now() < known.until)) return known;
     return this.remember(vaultId, await this.#http.get<CmekStatus>(pathOf("vaults", vaultId, "cmek"), { query: { keys: false } }), accept);
   }
 
