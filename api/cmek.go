@@ -42,6 +42,7 @@ type CMEKStatus struct {
 	BlobVersion int              `json:"blob_version,omitzero"` // 1 or 2: of the blobs that a write must bring
 	KeyCheck    string           `json:"key_check,omitzero"`    // see EnableCMEK
 	Since       *time.Time       `json:"since,omitzero"`        // when the key became the vault's; absent: not known
+	MaxAge      int64            `json:"max_age,omitzero"`      // seconds after since at which the operator's policy has the key rotated; absent: none
 	Keys        []CMEKKey        `json:"keys,omitempty"`        // every key that a stored version needs; the vault's first, then those that were used last
 	Plain       int              `json:"plain,omitzero"`        // stored versions that are not sealed
 	Damaged     int              `json:"damaged,omitzero"`      // stored versions whose rows do not parse

@@ -1,5 +1,7 @@
 package api
 
+import "time"
+
 // EncryptExisting asks for the encryption of threads that were made while the
 // server did not encrypt; it is the body of POST
 // /admin/encryption/encrypt-existing. Name some, or all.
@@ -44,4 +46,53 @@ type EncryptionSummary struct {
 type EncryptionResult struct {
 	ThreadID string `json:"thread_id"`
 	ThreadEncryption
+}
+
+// EncryptionKeys is the body of GET /admin/encryption/keys: a page of the KEKs, by
+// ID. What a KEK is said to be is what its row in the key process says, and no
+// proof that it opens.
+type EncryptionKeys struct {
+	// Available is false where the key process does not tell this server of its keys:
+	// then there is neither root nor KEK, and Message says what to do.
+	Available  bool       `json:"available"`
+	Message    string     `json:"message,omitzero"`
+	Root       *RootKey   `json:"root,omitzero"`
+	WrapLimit  int64      `json:"wrap_limit,omitzero"` // wraps that one version makes at most
+	KEKs       []KEK      `json:"keks"`
+	MaxAge     KeyAges    `json:"max_age"`
+	Pagination Pagination `json:"pagination"`
+}
+
+// RootKey is what protects the KEKs.
+type RootKey struct {
+	Kind  string `json:"kind"`  // file, or pkcs11: a token, as an HSM is one
+	State string `json:"state"` // unlocked, or locked: it cannot be used now
+}
+
+// KEK is a key-encryption key. The last version is the primary.
+type KEK struct {
+	ID       string       `json:"kek_id"`
+	Of       string       `json:"of"`                // vault, threads, server (what it stores beside them) or key-process
+	VaultID  string       `json:"vault_id,omitzero"` // of is vault: whose it is, or was before it was deleted
+	Damaged  bool         `json:"damaged,omitzero"`  // its row cannot be read; there are no versions
+	Versions []KEKVersion `json:"versions"`
+}
+
+// KEKVersion is one version of a KEK.
+type KEKVersion struct {
+	Version    int       `json:"version"`
+	State      string    `json:"state"` // enabled (the primary), decrypt-only or destroyed
+	CreatedAt  time.Time `json:"created_at"`
+	Imported   bool      `json:"imported,omitzero"`    // its material was made elsewhere, where it may still be
+	Wraps      int64     `json:"wraps"`                // made or reserved so far; see wrap_limit
+	Released   bool      `json:"released,omitzero"`    // nothing of this server is under it any more
+	ThreadDEKs *int      `json:"thread_deks,omitzero"` // with the query count=true, of the threads' KEK: DEKs under it, as of the last minute
+}
+
+// KeyAges are the ages in seconds at which keys are due to be rotated; absent: none.
+// They are the operator's policy, which is shown: nothing rotates by itself.
+type KeyAges struct {
+	KEK  int64 `json:"kek,omitzero"`
+	DEK  int64 `json:"dek,omitzero"` // of a thread
+	CMEK int64 `json:"cmek,omitzero"`
 }

@@ -33,6 +33,7 @@ type Thread struct {
 type ThreadDEK struct {
 	KeyID      string `json:"key_id"`
 	KEKVersion int    `json:"kek_version"`
+	CreatedTS  int64  `json:"created_ts,omitzero"` // when it was made, for admin keys; absent: not known
 }
 
 // Hold is a legal hold: nothing of the thread is purged while it lasts.

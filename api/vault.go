@@ -88,12 +88,20 @@ type SecretMetadata struct {
 
 // Secrets is the body of GET /v1/vaults/{id}/secrets.
 type Secrets struct {
-	Secrets []SecretMetadata `json:"secrets"`
+	Secrets []ListedSecret `json:"secrets"`
+}
+
+// ListedSecret is a SecretMetadata with, where the query details=true asks for
+// them, who wrote the version and whether it is sealed.
+type ListedSecret struct {
+	SecretMetadata
+	CreatedBy     string `json:"created_by,omitzero"`     // "user:<uuid>" or "agent:<uuid>"; absent: not asked for, or not known
+	CMEKEncrypted *bool  `json:"cmek_encrypted,omitzero"` // the customer sealed it; absent: not asked for, or not known
 }
 
 // VersionMetadata is one entry of Versions.
 type VersionMetadata struct {
-	SecretMetadata
+	ListedSecret
 	IsDisabled bool `json:"is_disabled"`
 }
 

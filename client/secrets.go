@@ -153,7 +153,11 @@ func (c *Client) List(ctx context.Context, vaultID, prefix string) ([]api.Secret
 	query := url.Values{}
 	set(query, "prefix", prefix)
 	out, err := ask[api.Secrets](ctx, c, call{method: "GET", path: path, query: query})
-	return out.Secrets, err
+	var all []api.SecretMetadata
+	for _, s := range out.Secrets {
+		all = append(all, s.SecretMetadata)
+	}
+	return all, err
 }
 
 // Versions returns all versions of a secret, newest first, without values.

@@ -33,8 +33,8 @@ there already is left alone.
 
 With --tls the configuration is for TCP (--endpoint HOST:PORT, or 127.0.0.1:7421), and
 development certificates are made in tls/ beside the data directory: for this process,
-for the callers keyfold-server (crypto+shred) and keyfold-admin (crypto+admin), and for each
---agent, of the role cmek.`,
+for the callers keyfold-server (crypto+shred+list) and keyfold-admin (crypto+admin), and for
+each --agent, of the role cmek.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runsOnStore(cmd, f.run(a)) },
 	}
@@ -113,7 +113,7 @@ func (a *app) makeTLS(names, agents []string) error {
 	a.set.TLS.Cert, a.set.TLS.Key, a.set.TLS.CA = in("server.crt"), in("server.key"), in("ca.crt")
 	a.set.Client.Cert, a.set.Client.Key, a.set.Client.CA = in("keyfold-admin.crt"), in("keyfold-admin.key"), in("ca.crt")
 	a.set.Callers = []caller{
-		{Name: "keyfold-server", Roles: kmsserver.Crypto | kmsserver.Shred},
+		{Name: "keyfold-server", Roles: kmsserver.Crypto | kmsserver.Shred | kmsserver.List},
 		{Name: "keyfold-admin", Roles: kmsserver.Crypto | kmsserver.Admin},
 	}
 	for _, name := range agents {
@@ -172,7 +172,7 @@ func (a *app) configText() (string, error) {
 	set("root", root)
 	set("audit_dir", paths[1])
 	set("endpoint", paths[2])
-	b.WriteString("\n# Who may call: \"uid:NUMBER ROLES\" on a Unix socket, \"cert:NAME ROLES\" on TCP; ROLES is\n# one of crypto, shred, admin and cmek, or some: a server's are crypto+shred. Without a list it is the user who runs the process.\n")
+	b.WriteString("\n# Who may call: \"uid:NUMBER ROLES\" on a Unix socket, \"cert:NAME ROLES\" on TCP; ROLES is\n# one of crypto, shred, list, admin and cmek, or some: a server's are crypto+shred+list. Without a list it is the user who runs the process.\n")
 	if len(a.set.Callers) > 0 {
 		b.WriteString("callers:\n")
 	}

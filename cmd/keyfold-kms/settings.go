@@ -48,13 +48,13 @@ type settings struct {
 }
 
 // caller is an entry of the allowlist: "uid:1000 crypto", "cert:NAME
-// crypto+shred". The role alone, crypto, may be left out.
+// crypto+shred+list". The role alone, crypto, may be left out.
 type caller kmsserver.Caller
 
 var roles = []struct {
 	name string
 	role kmsserver.Roles
-}{{"crypto", kmsserver.Crypto}, {"shred", kmsserver.Shred}, {"admin", kmsserver.Admin}, {"cmek", kmsserver.CMEK}}
+}{{"crypto", kmsserver.Crypto}, {"shred", kmsserver.Shred}, {"list", kmsserver.List}, {"admin", kmsserver.Admin}, {"cmek", kmsserver.CMEK}}
 
 func roleOf(name string) kmsserver.Roles {
 	for _, r := range roles {
@@ -66,7 +66,7 @@ func roleOf(name string) kmsserver.Roles {
 }
 
 func (c *caller) UnmarshalText(text []byte) error {
-	const form = `write "uid:NUMBER ROLES" or "cert:NAME ROLES", where ROLES is one of crypto, shred, admin and cmek, or some, as in crypto+shred`
+	const form = `write "uid:NUMBER ROLES" or "cert:NAME ROLES", where ROLES is one of crypto, shred, list, admin and cmek, or some, as in crypto+shred+list`
 	who, given, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
 	kind, name, _ := strings.Cut(who, ":")
 	*c = caller{Roles: kmsserver.Crypto}

@@ -79,16 +79,16 @@ func (f *fakeTrail) serve(t *testing.T) *httptest.Server {
 			w.Write(f.export(t))
 		case path == "/v1/vaults/v/secrets":
 			answer(f.list, func(words []string) {
-				out := api.Secrets{Secrets: []api.SecretMetadata{}}
+				out := api.Secrets{Secrets: []api.ListedSecret{}}
 				for i := 0; i < len(words); i += 2 {
-					out.Secrets = append(out.Secrets, secret(words[i], words[i+1]))
+					out.Secrets = append(out.Secrets, api.ListedSecret{SecretMetadata: secret(words[i], words[i+1])})
 				}
 				json.NewEncoder(w).Encode(out)
 			})
 		case strings.HasPrefix(path, "/v1/vaults/v/secret-versions/"):
 			name := path[strings.LastIndex(path, "/")+1:]
 			answer(f.look[name], func(words []string) {
-				json.NewEncoder(w).Encode(api.Versions{Versions: []api.VersionMetadata{{SecretMetadata: secret(name, words[1])}}})
+				json.NewEncoder(w).Encode(api.Versions{Versions: []api.VersionMetadata{{ListedSecret: api.ListedSecret{SecretMetadata: secret(name, words[1])}}}})
 			})
 		default:
 			json.NewEncoder(w).Encode(api.AuditKeys{})

@@ -14,8 +14,10 @@ import (
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/allinone"
 	"github.com/keyfold/keyfold/internal/cli"
+	"github.com/keyfold/keyfold/internal/config"
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
+	"github.com/keyfold/keyfold/internal/server"
 	"github.com/keyfold/keyfold/internal/throttle"
 	"github.com/keyfold/keyfold/web"
 )
@@ -44,7 +46,8 @@ the files with which messages can be read while that one is away; without them t
 cannot.
 
 KEYFOLD_ADDR, KEYFOLD_DATA and KEYFOLD_LOG (debug, info, warn or error; "info,json"
-for JSON) set what the flags do not.`,
+for JSON) set what the flags do not, as KEYFOLD_KEK_MAX_AGE, KEYFOLD_DEK_MAX_AGE and
+KEYFOLD_CMEK_MAX_AGE do.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runs(cmd.Context(), func(ctx context.Context, onFailure func(error)) error { return a.dev(ctx, d, onFailure) })
@@ -94,6 +97,9 @@ func (a *app) dev(ctx context.Context, d devFlags, onFailure func(error)) (err e
 	cfg.SignUp, cfg.DefaultPlan, cfg.PublicURL = identity.SignUpOpen, access.Enterprise, "http://"+devHost(ln.Addr())
 	cfg.CORSOrigins, cfg.Plain, cfg.Dev, cfg.Dashboard = d.cors, bool(!encrypts), true, web.FS()
 	cfg.Retention = defaultRetention
+	if cfg.MaxAge, err = a.maxAgeOfDev(); err != nil {
+		return err
+	}
 	cfg.Limits = httpx.Limits{Principal: throttle.Rate{PerSecond: d.rate}, Address: throttle.Rate{PerSecond: d.rate}}
 	node, err := allinone.Open(ctx, cfg)
 	if err != nil {
@@ -149,4 +155,11 @@ func devHost(addr net.Addr) string {
 		return "localhost"
 	}
 	return net.JoinHostPort("localhost", port)
+}
+
+// maxAgeOfDev is the policy of keys' ages, which the environment may set.
+func (a *app) maxAgeOfDev() (server.MaxAge, error) {
+	s := defaultSettings()
+	err := config.Load(&s.MaxAge, "", a.getenv)
+	return s.maxAge(), err
 }

@@ -36,11 +36,12 @@ func (a *app) secretListCmd() *cobra.Command {
 			if err != nil {
 				return onNotFound(err, listVaults)
 			}
-			rows := [][]string{{"PATH", "TYPE", "VERSION", "CREATED", "EXPIRES"}}
+			rows, listed := [][]string{{"PATH", "TYPE", "VERSION", "CREATED", "EXPIRES"}}, []api.ListedSecret{}
 			for _, s := range secrets {
+				listed = append(listed, api.ListedSecret{SecretMetadata: s})
 				rows = append(rows, []string{s.Path, s.Type, strconv.Itoa(s.Version), cli.When(s.CreatedAt), whenOrNever(s.ExpiresAt)})
 			}
-			return a.Table(api.Secrets{Secrets: append([]api.SecretMetadata{}, secrets...)}, rows)
+			return a.Table(api.Secrets{Secrets: listed}, rows)
 		},
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/keyfold/keyfold/internal/config"
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
+	"github.com/keyfold/keyfold/internal/server"
 	"github.com/keyfold/keyfold/internal/throttle"
 	"github.com/keyfold/keyfold/web"
 )
@@ -44,6 +45,11 @@ type serverSettings struct {
 	Retention   struct {
 		Every time.Duration `yaml:"every" env:"KEYFOLD_RETENTION_EVERY"`
 	} `yaml:"retention"`
+	MaxAge struct {
+		KEK  age `yaml:"kek" env:"KEYFOLD_KEK_MAX_AGE"`
+		DEK  age `yaml:"dek" env:"KEYFOLD_DEK_MAX_AGE"`
+		CMEK age `yaml:"cmek" env:"KEYFOLD_CMEK_MAX_AGE"`
+	} `yaml:"max_age"`
 	Proxies struct {
 		Trusted []network `yaml:"trusted" env:"KEYFOLD_PROXIES"`
 		Header  string    `yaml:"header" env:"KEYFOLD_PROXY_HEADER"`
@@ -62,12 +68,16 @@ const xForwardedFor = "X-Forwarded-For"
 // defaultRetention is how often retention runs where nothing is said.
 const defaultRetention = time.Hour
 
+// defaultMaxAge is after how long keys are due to be rotated where nothing is said.
+const defaultMaxAge = age(365 * day)
+
 // defaultSettings is what counts where nothing is said. Where the keys and the
 // data are has no default.
 func defaultSettings() (s serverSettings) {
 	s.Addr, s.Encryption, s.Dashboard = "127.0.0.1:7420", true, true
 	s.SignUp, s.DefaultPlan = string(identity.SignUpInvited), string(access.Enterprise)
 	s.Retention.Every = defaultRetention
+	s.MaxAge.KEK, s.MaxAge.DEK, s.MaxAge.CMEK = defaultMaxAge, defaultMaxAge, defaultMaxAge
 	s.Proxies.Header = xForwardedFor
 	s.Limits.Principal, s.Limits.Address = rate{PerSecond: 200, Burst: 400}, rate{PerSecond: 50, Burst: 100}
 	return s
@@ -92,7 +102,7 @@ func (s serverSettings) config() allinone.Config {
 		SignUp:     identity.SignUp(s.SignUp), DefaultPlan: access.Plan(s.DefaultPlan), PublicURL: s.PublicURL,
 		Proxies:     httpx.Proxies{Header: s.Proxies.Header},
 		Limits:      httpx.Limits{Principal: throttle.Rate(s.Limits.Principal), Address: throttle.Rate(s.Limits.Address)},
-		CORSOrigins: s.CORSOrigins, Version: cli.Version(), Retention: s.Retention.Every, Plain: bool(!s.Encryption),
+		CORSOrigins: s.CORSOrigins, Version: cli.Version(), Retention: s.Retention.Every, MaxAge: s.maxAge(), Plain: bool(!s.Encryption),
 	}
 	if s.Dashboard {
 		c.Dashboard = web.FS()
@@ -106,6 +116,10 @@ func (s serverSettings) config() allinone.Config {
 	return c
 }
 
+func (s serverSettings) maxAge() server.MaxAge {
+	return server.MaxAge{KEK: time.Duration(s.MaxAge.KEK), DEK: time.Duration(s.MaxAge.DEK), CMEK: time.Duration(s.MaxAge.CMEK)}
+}
+
 func (s serverSettings) embedded() bool  { return s.KMS.URL == allinone.Embedded }
 func (s serverSettings) kmsHasTLS() bool { return strings.HasPrefix(s.KMS.URL, "https://") }
 
@@ -115,6 +129,26 @@ func (s serverSettings) url(addr string) string {
 		return "http://" + addr
 	}
 	return "https://" + addr
+}
+
+const day = 24 * time.Hour
+
+// age is how old a key may become: "365d", "12h", or "0" for any age.
+type age time.Duration
+
+// UnmarshalText reads days, or a duration of a second or more, or 0.
+func (a *age) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	if days, ok := strings.CutSuffix(string(text), "d"); ok {
+		var n uint64
+		n, err = strconv.ParseUint(days, 10, 16)
+		d = time.Duration(n) * day
+	}
+	if err != nil || d != 0 && d < time.Second {
+		return errors.New("write days, such as 365d, a duration such as 12h, or 0 for any age")
+	}
+	*a = age(d)
+	return nil
 }
 
 // encryption says whether messages are encrypted: "on" or "off".

@@ -27,6 +27,7 @@ import (
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/kmsserver"
+	"github.com/keyfold/keyfold/internal/server"
 	"github.com/keyfold/keyfold/internal/throttle"
 )
 
@@ -143,6 +144,7 @@ func TestEverySettingReachesTheServer(t *testing.T) {
 		"KEYFOLD_PROXIES": "10.0.0.7,10.1.2.3/16", "KEYFOLD_PROXY_HEADER": "Forwarded",
 		"KEYFOLD_LIMIT_PRINCIPAL": "7/s", "KEYFOLD_LIMIT_ADDRESS": "none", "KEYFOLD_CORS_ORIGINS": "https://a.example,*",
 		"KEYFOLD_ENCRYPTION": "off", "KEYFOLD_RETENTION_EVERY": "2h", "KEYFOLD_DASHBOARD": "off",
+		"KEYFOLD_KEK_MAX_AGE": "30d", "KEYFOLD_DEK_MAX_AGE": "12h", "KEYFOLD_CMEK_MAX_AGE": "0",
 	}
 	s, err := (&app{getenv: func(name string) string { return env[name] }}).loadSettings("")
 	want := allinone.Config{
@@ -151,7 +153,7 @@ func TestEverySettingReachesTheServer(t *testing.T) {
 		PublicURL: "https://keys.example.com", CORSOrigins: []string{"https://a.example", "*"}, Version: cli.Version(),
 		Proxies: httpx.Proxies{Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32"), netip.MustParsePrefix("10.1.0.0/16")}, Header: "Forwarded"},
 		Limits:  httpx.Limits{Principal: throttle.Rate{PerSecond: 7}},
-		Plain:   true, Retention: 2 * time.Hour,
+		Plain:   true, Retention: 2 * time.Hour, MaxAge: server.MaxAge{KEK: 30 * day, DEK: 12 * time.Hour},
 	}
 	if got := s.config(); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%v\n%+v\nwant\n%+v", err, got, want)

@@ -54,6 +54,7 @@ import (
 type KMS interface {
 	vault.KMS
 	thread.KMS
+	server.KeyLister
 }
 
 // Config says what to assemble. The zero Config is a whole Keyfold in memory.
@@ -67,6 +68,7 @@ type Config struct {
 	Passwords   *password.Hasher // nil: one with the default parameters
 	Plain       bool             // messages of new threads are stored in clear, and the log says so again and again
 	Dev         bool             // see server.Config; the embedded KMS imports KEKs, too
+	MaxAge      server.MaxAge    // of keys; see server.Config
 	Retention   time.Duration    // what the orgs' policies say is purged so often; 0: never by itself
 	PublicURL   string           // where people find the server: "https://keys.example.com"; "": links are paths, and there are no passkeys
 	Proxies     httpx.Proxies    // see server.Config
@@ -188,6 +190,8 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 		Vaults:      vaults,
 		Threads:     threads,
 		Audit:       trail.NewReader(t, gate),
+		KMS:         keys,
+		MaxAge:      cfg.MaxAge,
 		Gate:        gate,
 		Jobs:        n.Jobs,
 		Now:         cfg.Now,

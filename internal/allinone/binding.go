@@ -229,6 +229,13 @@ func (b *bound) ReleaseKEK(ctx context.Context, kekID string, below uint32) erro
 	return b.KMS.ReleaseKEK(ctx, kekID, below)
 }
 
+func (b *bound) ListKEKs(ctx context.Context, q kmsapi.ListQuery) (kmsapi.KEKList, error) {
+	if err := b.ready(ctx); err != nil {
+		return kmsapi.KEKList{}, err
+	}
+	return b.KMS.ListKEKs(ctx, q)
+}
+
 func (b *bound) ShredDEK(ctx context.Context, keyID string) error {
 	if err := b.prove(ctx); err != nil {
 		return err

@@ -80,7 +80,7 @@ func (s *Service) describeKEK(ctx context.Context, id string, count bool) (kmsap
 	}
 	k := kmsapi.KEK{ID: id}
 	for _, v := range ring.Versions() {
-		described := kmsapi.KEKVersion{Version: v.Version, State: v.State, Created: v.Created, Imported: v.Imported, Wraps: use.Wraps[v.Version], Released: v.Version < use.Released, Lost: v.Lost}
+		described := describedVersion(v, use)
 		if count {
 			n := deks[v.Version]
 			described.DEKs = &n

@@ -87,6 +87,7 @@ type Service struct {
 
 	imports  bool // see Config.ImportKEK
 	tries    tries
+	counted  counted
 	rotating sync.Mutex    // one rotation at a time: a job's and the call's that started it meet
 	stop     chan struct{} // closed by Close
 	closing  sync.Once
@@ -148,6 +149,7 @@ func fromConfig(cfg Config) (*Service, error) {
 		return nil, fault.New(fault.Invalid, "KMS configuration: need CacheEntries >= 1, UseInterval >= 0 and 2 <= SealBlock <= MaxSeals <= 2^31")
 	}
 	s.tally = newTally(s.now())
+	s.counted.turn = make(chan struct{}, 1)
 	s.rotations.open, s.rotations.keys = map[string]*cmekRotation{}, map[string]rotationKey{}
 	if s.audit != nil {
 		s.keks.leaves, s.deks.leaves = s.collectKEK, s.collectDEK

@@ -67,6 +67,30 @@ type DEK struct {
 	Seals      int64     `json:"seals"` // made or reserved so far
 }
 
+// ListQuery chooses a page of KEKs.
+type ListQuery struct {
+	After string // the ID after which the page begins; "" for the first
+	Limit int    // at most so many; 0: 100, at most MaxBatch
+	Count bool   // of each version of the threads' KEK, count the threads' DEKs under it
+}
+
+// KEKList is a page of KEKs as their rows describe them. Nothing proves a row
+// here, nor that the KEK opens: Keys does.
+type KEKList struct {
+	Root      string      `json:"root"`            // file or pkcs11
+	Locked    bool        `json:"locked,omitzero"` // the root key cannot be used now
+	WrapLimit int64       `json:"wrap_limit"`      // wraps that one version makes at most
+	KEKs      []ListedKEK `json:"keks"`
+	Next      string      `json:"next,omitzero"` // ListQuery.After of the next page; "" at the end
+}
+
+// ListedKEK is a KEK of a KEKList. DEKs of its versions are as of the last
+// minute, and Lost is not known.
+type ListedKEK struct {
+	KEK
+	Damaged bool `json:"damaged,omitzero"` // the row cannot be read; there are no versions
+}
+
 // Rotate asks for a new primary.
 type Rotate struct {
 	KEKID     string `json:"kek_id,omitzero"`

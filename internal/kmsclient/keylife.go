@@ -106,19 +106,29 @@ func (c *Client) GetWrapped(ctx context.Context, keyID string) ([]byte, error) {
 
 // Keys is kms.Service.Keys.
 func (c *Client) Keys(ctx context.Context, q kmsapi.KeysQuery) (kmsapi.Keys, error) {
+	return call[kmsapi.Keys](ctx, c, get("/keys", pageQuery(q.After, q.Limit, map[string]bool{"deks": q.DEKs, "count": q.Count})), nil)
+}
+
+// ListKEKs is kms.Service.ListKEKs.
+func (c *Client) ListKEKs(ctx context.Context, q kmsapi.ListQuery) (kmsapi.KEKList, error) {
+	return call[kmsapi.KEKList](ctx, c, get("/list_keks", pageQuery(q.After, q.Limit, map[string]bool{"count": q.Count})), nil)
+}
+
+// pageQuery asks for a page with what is on.
+func pageQuery(after string, limit int, flags map[string]bool) url.Values {
 	v := url.Values{}
-	for name, on := range map[string]bool{"deks": q.DEKs, "count": q.Count} {
+	for name, on := range flags {
 		if on {
 			v.Set(name, "true")
 		}
 	}
-	if q.After != "" {
-		v.Set("after", q.After)
+	if after != "" {
+		v.Set("after", after)
 	}
-	if q.Limit != 0 {
-		v.Set("limit", strconv.Itoa(q.Limit))
+	if limit != 0 {
+		v.Set("limit", strconv.Itoa(limit))
 	}
-	return call[kmsapi.Keys](ctx, c, get("/keys", v), nil)
+	return v
 }
 
 // Jobs is kms.Service.Jobs.

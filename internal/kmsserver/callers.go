@@ -22,6 +22,7 @@ const (
 	Admin                    // rule over them: rotate, destroy, shred, list, back up
 	CMEK                     // seal and open with customers' keys that are granted to the caller
 	Shred                    // destroy threads' DEKs, which Admin may, too
+	List                     // read which KEKs there are, and how they stand, which Admin may, too
 )
 
 // Caller is one entry of the allowlist: a UID on the Unix socket, or a name in
@@ -40,11 +41,12 @@ const (
 	cmek   = httpx.Public + 3
 	watch  = httpx.Public + 4 // any caller of the allowlist, but those with the role cmek alone
 	shred  = httpx.Public + 5
+	lists  = httpx.Public + 6
 )
 
 // needs is the roles of which a row's Who asks for one; 0: for none. A Who that is
 // not here is nobody's.
-var needs = map[httpx.Who]Roles{admin: Admin, crypto: Crypto, cmek: CMEK, shred: Shred | Admin, listed: 0, watch: 0}
+var needs = map[httpx.Who]Roles{admin: Admin, crypto: Crypto, cmek: CMEK, shred: Shred | Admin, lists: List | Admin, listed: 0, watch: 0}
 
 // Principals of this process, as logs and audit records name them:
 // "uid:1000", "cert:keyfold-server".

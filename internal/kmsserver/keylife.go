@@ -111,12 +111,37 @@ func (l keylife) keys(ctx context.Context, c *httpx.Call) (kmsapi.Keys, error) {
 	if query.Count, err = flag(q, "count"); err != nil {
 		return kmsapi.Keys{}, err
 	}
-	if q.Has("limit") {
-		if query.Limit, err = strconv.Atoi(q.Get("limit")); err != nil || query.Limit < 1 || query.Limit > kmsapi.MaxBatch {
-			return kmsapi.Keys{}, fault.New(fault.Invalid, "limit must be a number from 1 to %d", kmsapi.MaxBatch)
-		}
+	if query.Limit, err = pageLimit(q); err != nil {
+		return kmsapi.Keys{}, err
 	}
 	return l.kms.Keys(actor(ctx, c), query)
+}
+
+func (l keylife) list(ctx context.Context, c *httpx.Call) (kmsapi.KEKList, error) {
+	q, err := c.Query()
+	if err != nil {
+		return kmsapi.KEKList{}, err
+	}
+	query := kmsapi.ListQuery{After: q.Get("after")}
+	if query.Count, err = flag(q, "count"); err != nil {
+		return kmsapi.KEKList{}, err
+	}
+	if query.Limit, err = pageLimit(q); err != nil {
+		return kmsapi.KEKList{}, err
+	}
+	return l.kms.ListKEKs(actor(ctx, c), query)
+}
+
+// pageLimit reads how much a page holds at most; absent it is 0.
+func pageLimit(q url.Values) (int, error) {
+	if !q.Has("limit") {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(q.Get("limit"))
+	if err != nil || n < 1 || n > kmsapi.MaxBatch {
+		return 0, fault.New(fault.Invalid, "limit must be a number from 1 to %d", kmsapi.MaxBatch)
+	}
+	return n, nil
 }
 
 func (l keylife) jobs(ctx context.Context, c *httpx.Call) ([]kmsapi.Job, error) {

@@ -171,6 +171,9 @@ func (f *fakeKMS) ShredDEK(context.Context, string) error { return f.note("Shred
 func (f *fakeKMS) Keys(_ context.Context, q kmsapi.KeysQuery) (kmsapi.Keys, error) {
 	return kmsapi.Keys{Next: q.After + "+"}, f.note("Keys")
 }
+func (f *fakeKMS) ListKEKs(_ context.Context, q kmsapi.ListQuery) (kmsapi.KEKList, error) {
+	return kmsapi.KEKList{Root: "file", KEKs: []kmsapi.ListedKEK{}, Next: q.After}, f.note("ListKEKs")
+}
 func (f *fakeKMS) Jobs(context.Context) ([]kmsapi.Job, error) {
 	return []kmsapi.Job{{ID: "j1"}}, f.note("Jobs")
 }

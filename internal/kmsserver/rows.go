@@ -35,6 +35,7 @@ func (s *Server) rows() []httpx.Row {
 		{Method: "DELETE", Pattern: "/cmek_rotation/{session}", Who: crypto, Handler: httpx.NoBody(http.StatusOK, life.closeCMEKRotation)},
 		{Method: "POST", Pattern: kmsapi.Reencrypt.Path, MaxBody: kmsapi.MaxBody, Timeout: time.Minute, Who: crypto, Handler: s.reencrypt},
 
+		{Method: "GET", Pattern: "/list_keks", Who: lists, Timeout: time.Minute, Handler: httpx.NoBody(http.StatusOK, life.list)},
 		{Method: "GET", Pattern: "/keys", Who: admin, Timeout: time.Minute, Handler: httpx.NoBody(http.StatusOK, life.keys)},
 		{Method: "POST", Pattern: "/rotate_kek", Who: admin, MaxBody: maxSmall, Strict: true, Handler: jsonBody(http.StatusAccepted, life.rotate)},
 		{Method: "POST", Pattern: "/import_kek", Who: admin, MaxBody: maxSmall, Strict: true, Handler: jsonBody(http.StatusAccepted, life.importKEK)},

@@ -194,6 +194,7 @@ var matrix = []row{
 	{"DELETE /v1/threads/{thread}", "", "{thread}", dead, "404 403 403 403 403 204", none, none},
 
 	{"POST /admin/encryption/rotate-kek", `{"threads":true}`, "", dead, none, none, "403 403 202"},
+	{"GET /admin/encryption/keys", "", "", dead, none, none, "403 403 200"},
 	{"POST /admin/encryption/rewrap", `{"threads":true}`, "", dead, none, none, "403 403 202"},
 	{"POST /admin/encryption/encrypt-existing", `{"all":true}`, "", dead, none, none, "403 403 200"},
 	{"POST /admin/encryption/encrypt-threads", `{}`, "", dead, none, none, "403 403 200"},

@@ -98,7 +98,7 @@ var operations = []operationGroup{
 	}},
 	{"secrets", "Secrets of a vault, each with versions 1, 2, 3 and so on.", []operation{
 		{"GET /v1/vaults/{vault}/secrets", "listSecrets", "List the newest versions, without values", nil, api.Secrets{}, 0, operationMore{
-			params: params{query("prefix", "What the paths begin with")}}},
+			params: params{query("prefix", "What the paths begin with"), details}}},
 		{"PUT /v1/vaults/{vault}/secrets/{path...}", "putSecret", "Write the next version of a secret", api.PutSecret{}, api.SecretMetadata{}, 201, operationMore{
 			params: params{
 				header("If-Match", `The version that must be the newest, in quotes: "3". Otherwise nothing is stored (412).`, openapi.Schema{"type": "string", "pattern": `^"[1-9][0-9]*"$`}),
@@ -111,7 +111,7 @@ var operations = []operationGroup{
 		{"GET /v1/vaults/{vault}/secrets/{path...}", "getSecret", "Read the newest version", nil, api.Secret{}, 0, operationMore{
 			headers: []string{api.HeaderCMEKFingerprint}, fails: fails{410: gone}}},
 		{"DELETE /v1/vaults/{vault}/secrets/{path...}", "deleteSecret", "Delete all versions", nil, nil, 0, operationMore{}},
-		{"GET /v1/vaults/{vault}/secret-versions/{path...}", "listSecretVersions", "List the versions, without values", nil, api.Versions{}, 0, operationMore{}},
+		{"GET /v1/vaults/{vault}/secret-versions/{path...}", "listSecretVersions", "List the versions, without values", nil, api.Versions{}, 0, operationMore{params: params{details}}},
 		{"GET /v1/vaults/{vault}/secret-version/{path...}", "getSecretVersion", "Read a version", nil, api.Secret{}, 0, operationMore{
 			version: true, headers: []string{api.HeaderCMEKFingerprint}, fails: fails{410: gone}}},
 		{"POST /v1/vaults/{vault}/secret-version-disable/{path...}", "disableSecretVersion", "Disable a version", nil, nil, 0, operationMore{version: true}},
@@ -286,6 +286,10 @@ var operations = []operationGroup{
 	}},
 	{"admin", "For whoever runs the server, with an admin key.", []operation{
 		{"POST /admin/encryption/rotate-kek", "rotateKek", "Make new primary KEK versions and rewrap under them", api.RotateKEK{}, api.Jobs{}, 202, operationMore{headers: []string{"Location"}, fails: fails{404: ""}}},
+		{"GET /admin/encryption/keys", "listKeks", "List the KEKs with their versions, and how the root key stands", nil, api.EncryptionKeys{}, 0, operationMore{
+			text: "It is 200 as well where the key process does not tell this server of its keys: then available is false, and message says what to do.",
+			params: params{limit(1000, 100), query("cursor", "What next_cursor of the page before says"),
+				{In: "query", Name: "count", Description: "true: with thread_deks, which are counted at most once in a minute", Schema: openapi.Schema{"type": "boolean", "default": false}}}}},
 		{"POST /admin/encryption/rewrap", "rewrapDeks", "Rewrap under the present primary KEK versions", api.RotateKEK{}, api.Jobs{}, 202, operationMore{headers: []string{"Location"}, fails: fails{404: ""}}},
 		{"POST /admin/encryption/encrypt-existing", "encryptExisting", "Encrypt threads that were made while the server did not encrypt", api.EncryptExisting{}, api.ThreadEncryptions{}, 0, operationMore{
 			text: "The header Location names the job that does the rest, where there is one.", fails: fails{409: stillPlain}}},
@@ -354,6 +358,9 @@ var (
 		{In: "query", Name: "offset", Description: "How many to pass over, up to 10000", Schema: openapi.Schema{"type": "integer", "minimum": 0}},
 	}, times...)
 )
+
+// details is behind an opt-in, since published clients read these bodies strictly.
+var details = openapi.Param{In: "query", Name: "details", Description: "true: with created_by and cmek_encrypted", Schema: openapi.Schema{"type": "boolean", "default": false}}
 
 func query(name, text string) openapi.Param {
 	return openapi.Param{In: "query", Name: name, Description: text}

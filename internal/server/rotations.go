@@ -13,7 +13,10 @@ import (
 )
 
 // rotations answers the calls on the CMEK state of vaults, and on its rotation.
-type rotations struct{ service *vault.Rotations }
+type rotations struct {
+	service *vault.Rotations
+	maxAge  time.Duration // see MaxAge
+}
 
 func (h rotations) rows() []httpx.Row {
 	return []httpx.Row{
@@ -34,7 +37,11 @@ func (h rotations) status(ctx context.Context, c *httpx.Call) (api.CMEKStatus, e
 	}
 	switch q.Get("keys") {
 	case "", "true", "false":
-		return h.service.Status(ctx, c.Principal, c.Param("vault"), q.Get("keys") != "false")
+		s, err := h.service.Status(ctx, c.Principal, c.Param("vault"), q.Get("keys") != "false")
+		if s.Enabled {
+			s.MaxAge = seconds(h.maxAge)
+		}
+		return s, err
 	}
 	return api.CMEKStatus{}, fault.New(fault.Invalid, "keys is true or false")
 }

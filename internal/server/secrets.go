@@ -20,7 +20,11 @@ func (h secrets) list(ctx context.Context, c *httpx.Call) (api.Secrets, error) {
 	if err != nil {
 		return api.Secrets{}, err
 	}
-	return h.service.ListSecrets(ctx, c.Principal, c.Param("vault"), q.Get("prefix"))
+	details, err := flag(q, "details")
+	if err != nil {
+		return api.Secrets{}, err
+	}
+	return h.service.ListSecrets(ctx, c.Principal, c.Param("vault"), q.Get("prefix"), details)
 }
 
 func (h secrets) put(ctx context.Context, c *httpx.Call, req api.PutSecret) (api.SecretMetadata, error) {
@@ -58,7 +62,15 @@ func (h secrets) delete(ctx context.Context, c *httpx.Call) error {
 }
 
 func (h secrets) versions(ctx context.Context, c *httpx.Call) (api.Versions, error) {
-	return h.service.Versions(ctx, c.Principal, c.Param("vault"), c.Param("path"))
+	q, err := c.Query()
+	if err != nil {
+		return api.Versions{}, err
+	}
+	details, err := flag(q, "details")
+	if err != nil {
+		return api.Versions{}, err
+	}
+	return h.service.Versions(ctx, c.Principal, c.Param("vault"), c.Param("path"), details)
 }
 
 func (h secrets) version(ctx context.Context, c *httpx.Call) (api.Secret, error) {

@@ -42,6 +42,8 @@ type Config struct {
 	Shares      *share.Service
 	Devices     *device.Service
 	Passkeys    *passkey.Service // nil: there are none here
+	KMS         KeyLister        // nil: KEKs are not listed
+	MaxAge      MaxAge           // shown beside keys
 	Audit       *trail.Reader
 	Gate        access.Gate
 	Jobs        Jobs             // knows the kinds vault.RewrapJob, vault.RotationJob, thread.RewrapJob and sealed.RewrapJob

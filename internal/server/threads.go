@@ -48,6 +48,17 @@ func (h threads) delete(ctx context.Context, c *httpx.Call) error {
 	return h.service.Delete(ctx, c.Principal, c.Param("thread"))
 }
 
+// flag reads a query parameter that is true or false; absent it is false.
+func flag(q url.Values, name string) (bool, error) {
+	switch q.Get(name) {
+	case "", "false":
+		return false, nil
+	case "true":
+		return true, nil
+	}
+	return false, fault.New(fault.Invalid, "%s is true or false", name)
+}
+
 // page reads the query and its limit, which is 0 when absent. The domain knows
 // how great a limit may be.
 func page(c *httpx.Call) (url.Values, int, error) {

@@ -81,7 +81,7 @@ func (s *Service) openOffline(ctx context.Context, p access.Principal, m meta, r
 			ThreadID: m.ID,
 			First:    rowOf(m.ID, recs[at[0]].Key).message(),
 			Last:     rowOf(m.ID, recs[at[len(at)-1]].Key).message(),
-			DEK:      kmsapi.DEKInfo(dek),
+			DEK:      kmsapi.DEKInfo{KeyID: dek.KeyID, WrappedDEK: dek.WrappedDEK, KEKID: dek.KEKID, KEKVersion: dek.KEKVersion},
 			Items:    some,
 		})
 		if err == nil && len(res) != len(some) {

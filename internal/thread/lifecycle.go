@@ -95,7 +95,7 @@ func (s *Service) provision(ctx context.Context, threadID string) (kmsMeta, erro
 	if d.KeyID == "" {
 		return kmsMeta{}, errNoKey
 	}
-	return kmsMeta{KeyID: d.KeyID, WrappedDEK: d.WrappedDEK, KEKID: d.KEKID, KEKVersion: d.KEKVersion}, nil
+	return kmsMeta{KeyID: d.KeyID, WrappedDEK: d.WrappedDEK, KEKID: d.KEKID, KEKVersion: d.KEKVersion, CreatedTS: s.now().UnixNano()}, nil
 }
 
 // Get returns a thread. Errors: Unauthenticated, NotFound, Forbidden.

@@ -72,6 +72,7 @@ type kmsMeta struct {
 	WrappedDEK []byte `json:"wrapped_dek"`
 	KEKID      string `json:"kek_id"`
 	KEKVersion uint32 `json:"kek_version"`
+	CreatedTS  int64  `json:"created_ts,omitzero"` // absent where an older program wrote it
 }
 
 // parseMeta reads a thread's record. A record that does not parse, or that

@@ -76,7 +76,9 @@ func (s *Service) AllThreads(ctx context.Context, limit int, cursor string) (api
 			return errEnough
 		}
 		t := m.api()
-		t.KMS = m.dek()
+		if t.KMS = m.dek(); t.KMS != nil {
+			t.KMS.CreatedTS = m.KMS.CreatedTS
+		}
 		out.Threads = append(out.Threads, t)
 		return nil
 	})

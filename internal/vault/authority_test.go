@@ -210,7 +210,7 @@ func TestAnAgentDoesWhatItsRulesGrantAndSeesNoMore(t *testing.T) {
 		for _, name := range []string{"Delete", "EnableCMEK", "DisableCMEK"} {
 			may(name, false, r.verbs()[name](robot, v, ""))
 		}
-		list, err := r.ListSecrets(t.Context(), robot, v, "")
+		list, err := r.ListSecrets(t.Context(), robot, v, "", false)
 		may(string(c.permission)+" ListSecrets", c.list, err)
 		if c.list && (len(list.Secrets) != 2 || list.Secrets[0].Path != "db/a" || list.Secrets[1].Path != "db/b") {
 			t.Errorf("listed %+v", list)
@@ -233,7 +233,7 @@ func TestAScopeAndABindingFilterLists(t *testing.T) {
 	r.grant(v, "**", access.Permissions...)
 	p := robot
 	p.Ceiling = &access.Ceiling{Scopes: []string{"web/*"}}
-	if list, err := r.ListSecrets(t.Context(), p, v, ""); err != nil || len(list.Secrets) != 1 || list.Secrets[0].Path != "web/a" {
+	if list, err := r.ListSecrets(t.Context(), p, v, "", false); err != nil || len(list.Secrets) != 1 || list.Secrets[0].Path != "web/a" {
 		t.Errorf("%+v, %v", list, err)
 	}
 	p.Ceiling = &access.Ceiling{Scopes: []string{"**"}, Vaults: []string{noVault}}

@@ -23,7 +23,10 @@ func (r *rig) verbs() map[string]func(p access.Principal, vaultID, path string) 
 			return err
 		},
 		"DisableCMEK": func(p access.Principal, v, _ string) error { _, err := r.DisableCMEK(ctx, p, v); return err },
-		"ListSecrets": func(p access.Principal, v, path string) error { _, err := r.ListSecrets(ctx, p, v, path); return err },
+		"ListSecrets": func(p access.Principal, v, path string) error {
+			_, err := r.ListSecrets(ctx, p, v, path, false)
+			return err
+		},
 		"secret Put": func(p access.Principal, v, path string) error {
 			_, err := r.Put(ctx, p, v, path, api.PutSecret{Value: &value}, PutOptions{})
 			return err
@@ -33,7 +36,10 @@ func (r *rig) verbs() map[string]func(p access.Principal, vaultID, path string) 
 			_, err := r.ReadVersion(ctx, p, v, path, 1)
 			return err
 		},
-		"secret Versions":     func(p access.Principal, v, path string) error { _, err := r.Versions(ctx, p, v, path); return err },
+		"secret Versions": func(p access.Principal, v, path string) error {
+			_, err := r.Versions(ctx, p, v, path, false)
+			return err
+		},
 		"secret DeleteSecret": func(p access.Principal, v, path string) error { return r.DeleteSecret(ctx, p, v, path) },
 		"secret Disable":      func(p access.Principal, v, path string) error { return r.DisableVersion(ctx, p, v, path, 1) },
 		"secret Generate": func(p access.Principal, v, path string) error {

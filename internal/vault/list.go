@@ -15,8 +15,9 @@ import (
 // ListSecrets returns the newest version of every secret whose path begins
 // with prefix, as plain text, and that p may read, in the order of paths.
 // Deleted secrets are left out; expired, disabled and read out ones are not. A
-// listing counts as no read. It comes from the heads alone.
-func (s *Service) ListSecrets(ctx context.Context, p access.Principal, vaultID, prefix string) (api.Secrets, error) {
+// listing counts as no read. It comes from the heads alone; so do the details, of which
+// nothing is known where an older program wrote the head.
+func (s *Service) ListSecrets(ctx context.Context, p access.Principal, vaultID, prefix string, details bool) (api.Secrets, error) {
 	v, err := s.gate(ctx, target{p: p, action: access.SecretList, vault: vaultID})
 	if err != nil {
 		return api.Secrets{}, err
@@ -25,7 +26,7 @@ func (s *Service) ListSecrets(ctx context.Context, p access.Principal, vaultID, 
 	if err != nil {
 		return api.Secrets{}, err
 	}
-	out := api.Secrets{Secrets: []api.SecretMetadata{}}
+	out := api.Secrets{Secrets: []api.ListedSecret{}}
 	heads := layout.SecretHead(v.id, "")
 	for rec, err := range store.All(ctx, s.store, store.Prefix(heads+prefix)) {
 		if err != nil {
@@ -37,15 +38,20 @@ func (s *Service) ListSecrets(ctx context.Context, p access.Principal, vaultID, 
 		}
 		path := strings.TrimPrefix(rec.Key, heads)
 		if h.live() && mayRead(path) {
-			out.Secrets = append(out.Secrets, h.wire(path))
+			listed := api.ListedSecret{SecretMetadata: h.wire(path)}
+			if details && h.CreatedBy != "" {
+				listed.CreatedBy, listed.CMEKEncrypted = h.CreatedBy, &h.Sealed
+			}
+			out.Secrets = append(out.Secrets, listed)
 		}
 	}
 	return out, nil
 }
 
 // Versions returns the versions of a secret that were not deleted, newest
-// first. fault.NotFound when there are none.
-func (s *Service) Versions(ctx context.Context, p access.Principal, vaultID, path string) (api.Versions, error) {
+// first. fault.NotFound when there are none. The details are what their rows say,
+// which nothing proves but a read of the value: see secretAAD.
+func (s *Service) Versions(ctx context.Context, p access.Principal, vaultID, path string, details bool) (api.Versions, error) {
 	v, err := s.gate(ctx, target{p: p, action: access.SecretRead, vault: vaultID, path: path, as: "secret.versions"})
 	if err != nil {
 		return api.Versions{}, err
@@ -67,7 +73,12 @@ func (s *Service) Versions(ctx context.Context, p access.Principal, vaultID, pat
 		if err != nil {
 			return api.Versions{}, err
 		}
-		out.Versions = append(out.Versions, api.VersionMetadata{SecretMetadata: r.metadata(path, n), IsDisabled: disabled[n]})
+		listed := api.ListedSecret{SecretMetadata: r.metadata(path, n)}
+		if details {
+			sealed := r.Fingerprint != ""
+			listed.CreatedBy, listed.CMEKEncrypted = r.CreatedBy, &sealed
+		}
+		out.Versions = append(out.Versions, api.VersionMetadata{ListedSecret: listed, IsDisabled: disabled[n]})
 	}
 	return out, nil
 }

@@ -12,7 +12,7 @@ import (
 
 func (r *rig) paths(vaultID, prefix string) []string {
 	r.t.Helper()
-	list, err := r.ListSecrets(r.t.Context(), owner, vaultID, prefix)
+	list, err := r.ListSecrets(r.t.Context(), owner, vaultID, prefix, false)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func TestAListHasTheNewestVersionOfEachLivePathByPrefix(t *testing.T) {
 		t.Errorf("after the deletion of a: %q", got)
 	}
 	r.put(v, "a", "z")
-	list, err := r.ListSecrets(t.Context(), owner, v, "a")
+	list, err := r.ListSecrets(t.Context(), owner, v, "a", false)
 	if err != nil || list.Secrets[0].Version != 3 {
 		t.Errorf("written again: %+v, %v", list, err)
 	}
@@ -103,7 +103,7 @@ func TestVersionsAreListedNewestFirstWithTheDisabledOnes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := r.Versions(t.Context(), owner, v, "a")
+	got, err := r.Versions(t.Context(), owner, v, "a", false)
 	if err != nil || len(got.Versions) != 13 {
 		t.Fatalf("%v, %v", got, err)
 	}
@@ -119,21 +119,21 @@ func TestADeletedSecretHasNoVersionsAndKeepsItsNumbersAndID(t *testing.T) {
 	v := r.vault()
 	r.put(v, "a", "one")
 	r.put(v, "a", "two")
-	before, err := r.Versions(t.Context(), owner, v, "a")
+	before, err := r.Versions(t.Context(), owner, v, "a", false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := r.DeleteSecret(t.Context(), owner, v, "a"); err != nil {
 		t.Fatal(err)
 	}
-	_, err = r.Versions(t.Context(), owner, v, "a")
+	_, err = r.Versions(t.Context(), owner, v, "a", false)
 	want(t, "Versions", err, fault.NotFound)
 	want(t, "DeleteSecret again", r.DeleteSecret(t.Context(), owner, v, "a"), fault.NotFound)
 	want(t, "DisableVersion", r.DisableVersion(t.Context(), owner, v, "a", 2), fault.NotFound)
 	if n := r.put(v, "a", "three"); n != 3 {
 		t.Errorf("the next version is %d, want 3", n)
 	}
-	after, err := r.Versions(t.Context(), owner, v, "a")
+	after, err := r.Versions(t.Context(), owner, v, "a", false)
 	if err != nil || len(after.Versions) != 1 || after.Versions[0].Version != 3 || after.Versions[0].ID != before.Versions[0].ID {
 		t.Errorf("%+v, %v", after, err)
 	}
@@ -145,7 +145,7 @@ func TestOnlyWhatIsThereCanBeDeletedOrDisabled(t *testing.T) {
 	v := r.vault()
 	r.put(v, "a", "x")
 	want(t, "DeleteSecret", r.DeleteSecret(t.Context(), owner, v, "b"), fault.NotFound)
-	_, err := r.Versions(t.Context(), owner, v, "b")
+	_, err := r.Versions(t.Context(), owner, v, "b", false)
 	want(t, "Versions", err, fault.NotFound)
 	want(t, "DisableVersion of no secret", r.DisableVersion(t.Context(), owner, v, "b", 1), fault.NotFound)
 	for _, n := range []int{0, -1, 2, 1 << 40} {

@@ -216,7 +216,7 @@ func TestVaultsDoWhatTheModelDoes(t *testing.T) {
 						wanted = append(wanted, fmt.Sprint(p, " ", s.id, " ", len(s.versions)))
 					}
 				}
-				list, err := r.ListSecrets(ctx, owner, vaultID, prefix)
+				list, err := r.ListSecrets(ctx, owner, vaultID, prefix, false)
 				var got []string
 				for _, e := range list.Secrets {
 					got = append(got, fmt.Sprint(e.Path, " ", e.ID, " ", e.Version))
@@ -225,7 +225,7 @@ func TestVaultsDoWhatTheModelDoes(t *testing.T) {
 					t.Fatalf("ListSecrets(%q) = %q, %v, the model has %q", prefix, got, err, wanted)
 				}
 				p := path()
-				versions, err := r.Versions(ctx, owner, vaultID, p)
+				versions, err := r.Versions(ctx, owner, vaultID, p, false)
 				s := m.live(p)
 				if s == nil {
 					agree("Versions", err, fault.NotFound)

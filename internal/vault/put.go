@@ -105,6 +105,7 @@ func (h secretHead) next(a *attributes) secretHead {
 	a.SecretID = h.ID
 	h.Version++
 	h.Type, h.CreatedAt, h.Metadata, h.ExpiresAt = a.Type, a.CreatedAt, a.Metadata, a.ExpiresAt
+	h.CreatedBy, h.Sealed = a.CreatedBy, a.Fingerprint != ""
 	return h
 }
 

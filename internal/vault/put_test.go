@@ -87,12 +87,12 @@ func TestAPutAnswersWhatItStored(t *testing.T) {
 	if diff := cmp.Diff(Read{Secret: whole}, read); diff != "" {
 		t.Errorf("Read: %s", diff)
 	}
-	list, err := r.ListSecrets(t.Context(), owner, v, "")
-	if diff := cmp.Diff(api.Secrets{Secrets: []api.SecretMetadata{made}}, list); diff != "" || err != nil {
+	list, err := r.ListSecrets(t.Context(), owner, v, "", false)
+	if diff := cmp.Diff(api.Secrets{Secrets: []api.ListedSecret{{SecretMetadata: made}}}, list); diff != "" || err != nil {
 		t.Errorf("ListSecrets: %v %s", err, diff)
 	}
-	versions, err := r.Versions(t.Context(), owner, v, "a/b")
-	if diff := cmp.Diff(api.Versions{Versions: []api.VersionMetadata{{SecretMetadata: made}}}, versions); diff != "" || err != nil {
+	versions, err := r.Versions(t.Context(), owner, v, "a/b", false)
+	if diff := cmp.Diff(api.Versions{Versions: []api.VersionMetadata{{ListedSecret: api.ListedSecret{SecretMetadata: made}}}}, versions); diff != "" || err != nil {
 		t.Errorf("Versions: %v %s", err, diff)
 	}
 }
@@ -253,7 +253,7 @@ func TestOfManyWhoMatchTheSameVersionOneWins(t *testing.T) {
 			want(t, "a loser", err, fault.PreconditionFailed)
 		}
 	}
-	if versions, err := r.Versions(t.Context(), owner, v, "a"); won != 1 || err != nil || len(versions.Versions) != 2 {
+	if versions, err := r.Versions(t.Context(), owner, v, "a", false); won != 1 || err != nil || len(versions.Versions) != 2 {
 		t.Errorf("%d won; versions %v, %v", won, versions, err)
 	}
 }
@@ -274,7 +274,7 @@ func TestChangesThatMeetAPutLoseNothing(t *testing.T) {
 		if err := r.verbs()[verb](owner, v, "a"); err != nil {
 			t.Fatalf("%s: %v", verb, err)
 		}
-		got, err := r.Versions(t.Context(), owner, v, "a")
+		got, err := r.Versions(t.Context(), owner, v, "a", false)
 		var numbers []int
 		for _, e := range got.Versions {
 			numbers = append(numbers, e.Version)

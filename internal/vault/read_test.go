@@ -71,7 +71,7 @@ func TestAnExpiredVersionIsGoneAndANewOneIsNot(t *testing.T) {
 	want(t, "at its end", err, fault.Gone)
 	_, err = r.ReadVersion(t.Context(), owner, v, "a", 1)
 	want(t, "by version", err, fault.Gone)
-	if list, err := r.ListSecrets(t.Context(), owner, v, ""); err != nil || len(list.Secrets) != 1 {
+	if list, err := r.ListSecrets(t.Context(), owner, v, "", false); err != nil || len(list.Secrets) != 1 {
 		t.Errorf("an expired secret is listed: %v, %v", list, err)
 	}
 	r.put(v, "a", "y")
@@ -122,10 +122,10 @@ func TestAListingIsNoRead(t *testing.T) {
 	r := newRig(t)
 	v := r.vault()
 	r.limited(v, "a", 1)
-	if _, err := r.ListSecrets(t.Context(), owner, v, ""); err != nil {
+	if _, err := r.ListSecrets(t.Context(), owner, v, "", false); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Versions(t.Context(), owner, v, "a"); err != nil {
+	if _, err := r.Versions(t.Context(), owner, v, "a", false); err != nil {
 		t.Fatal(err)
 	}
 	r.wantValue(v, "a", "limited")

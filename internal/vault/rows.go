@@ -40,6 +40,9 @@ import (
 // No object may have a member that its struct does not know: an older program
 // must not answer for a row whose newer attributes it would ignore.
 
+// KEKPrefix is what the ID of a vault's KEK has before the vault's ID.
+const KEKPrefix = "vault-"
+
 // rowFormat is the first byte of every row.
 const rowFormat = 0x01
 
@@ -79,6 +82,8 @@ type secretHead struct {
 	CreatedAt      time.Time  `json:"created_at,omitzero"`
 	Metadata       string     `json:"metadata,omitzero"` // JSON text, to the byte
 	ExpiresAt      *time.Time `json:"expires_at,omitzero"`
+	CreatedBy      string     `json:"created_by,omitzero"` // absent where an older program wrote the row; then Sealed says nothing
+	Sealed         bool       `json:"sealed,omitzero"`     // by the customer; a rotation of his key does not change it
 }
 
 // live reports whether the secret has a version that was not deleted.

@@ -14,7 +14,7 @@ import (
 // id is the ID of a secret, as its metadata shows it.
 func (r *rig) id(vaultID, path string) string {
 	r.t.Helper()
-	all, err := r.ListSecrets(r.t.Context(), owner, vaultID, path)
+	all, err := r.ListSecrets(r.t.Context(), owner, vaultID, path, false)
 	if err != nil || len(all.Secrets) == 0 {
 		r.t.Fatalf("ListSecrets = %v, %v", all, err)
 	}

@@ -34,7 +34,7 @@ func (s *Service) Create(ctx context.Context, p access.Principal, req api.Create
 	}
 	v.OwnerKind, v.OwnerID = p.Kind, p.ID
 	v.Name, v.Description, v.CreatedAt = req.Name, req.Description, s.time()
-	v.KEKID = "vault-" + v.id
+	v.KEKID = KEKPrefix + v.id
 	if err := s.admit(ctx, p, access.Vaults, func() error { return s.create(ctx, v) }); err != nil {
 		return api.Vault{}, err
 	}

@@ -32,6 +32,16 @@ export class Admin {
     return result(() => this.#http.answer("DELETE", adminPath("jobs", id)));
   }
 
+  /**
+   * A page of the KEKs with their versions, how the root key stands, and the policy of
+   * keys' ages. With count, how many threads' DEKs are under each version. Where the
+   * key process does not tell the server of its keys, available is false and message
+   * says what to do.
+   */
+  listKeks(query: { limit?: number; cursor?: string; count?: boolean } = {}): Promise<Result<wire.EncryptionKeys>> {
+    return this.#http.request("GET", "/admin/encryption/keys", { query });
+  }
+
   /** Makes new primary versions of KEKs and rewraps the DEKs under them: a vault's, the threads', or all. The jobs run then. */
   rotateKek(request: wire.RotateKek): Promise<Result<wire.Jobs>> {
     return this.#http.request("POST", "/admin/encryption/rotate-kek", { body: request });

@@ -154,14 +154,14 @@ export class Secrets {
     return result(() => this.#read(vaultId, path, "secret-version", version));
   }
 
-  /** The newest version of every secret whose path begins with the prefix, without values. */
-  list(vaultId: string, prefix?: string): Promise<Result<{ secrets: wire.SecretMetadata[] }>> {
-    return result(() => this.#http.answer("GET", pathOf("vaults", vaultId, "secrets"), { query: { prefix }, exact: true }));
+  /** The newest version of every secret whose path begins with the prefix, without values, and who wrote it. */
+  list(vaultId: string, prefix?: string): Promise<Result<{ secrets: wire.ListedSecret[] }>> {
+    return result(() => this.#http.answer("GET", pathOf("vaults", vaultId, "secrets"), { query: { prefix, details: true }, exact: true }));
   }
 
-  /** All versions of a secret, newest first, without values. */
+  /** All versions of a secret, newest first, without values, and who wrote them. */
   listVersions(vaultId: string, path: string): Promise<Result<{ versions: wire.VersionMetadata[] }>> {
-    return result(() => this.#http.answer("GET", secretPath(vaultId, "secret-versions", path), { exact: true }));
+    return result(() => this.#http.answer("GET", secretPath(vaultId, "secret-versions", path), { query: { details: true }, exact: true }));
   }
 
   /** Makes a version unreadable, for good. */

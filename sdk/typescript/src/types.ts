@@ -20,6 +20,7 @@ export type CmekVersions = Schemas["CMEKVersions"];
 
 export type SecretMetadata = Schemas["SecretMetadata"];
 export type Secret = Schemas["Secret"];
+export type ListedSecret = Schemas["ListedSecret"];
 export type VersionMetadata = Schemas["VersionMetadata"];
 export type GenerateSecret = Schemas["GenerateSecret"];
 
@@ -88,6 +89,11 @@ export type RetentionPreview = Schemas["RetentionPreview"];
 export type Health = Schemas["Health"];
 
 export type RotateKek = Schemas["RotateKEK"];
+export type EncryptionKeys = Schemas["EncryptionKeys"];
+export type Kek = Schemas["KEK"];
+export type KekVersion = Schemas["KEKVersion"];
+export type RootKey = Schemas["RootKey"];
+export type KeyAges = Schemas["KeyAges"];
 export type RotateThreadDek = Schemas["RotateThreadDEK"];
 export type ThreadDekRotated = Schemas["ThreadDEKRotated"];
 export type Job = Schemas["Job"];

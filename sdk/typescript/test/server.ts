@@ -54,6 +54,9 @@ export const server: Case[] = [
       for (const value of ["one", "two"]) data(await client.secrets.set(v, "db/x", value, { type: "password" }));
       data(await client.secrets.put(v, "other", { value: "x" }));
       same(data(await client.secrets.list(v, "db/")).secrets.map((s) => [s.path, s.version]), [["db/x", 2]]);
+      const listed = data(await client.secrets.list(v, "db/")).secrets[0]!;
+      ok(/^user:[0-9a-f-]{36}$/.test(listed.created_by!) && listed.cmek_encrypted === false, "who wrote it is not said");
+      equal(data(await client.secrets.listVersions(v, "db/x")).versions[1]!.created_by, listed.created_by);
       same(data(await client.secrets.listVersions(v, "db/x")).versions.map((s) => s.version), [2, 1]);
       equal(data(await client.secrets.getVersion(v, "db/x", 1)).value, "one");
       equal(refused(await client.secrets.put(v, "db/x", { value: "3" }, { ifMatch: 1 })).type, "conflict");
@@ -290,6 +293,16 @@ export const server: Case[] = [
       equal(keys.length, 1);
       ok(pagination.has_more && data(await admin.listKeys({ limit: 1, cursor: pagination.next_cursor! })).keys[0] !== keys[0], "the page is the same");
       ok(data(await admin.getKey(keys[0]!)).length > 0, "the row is empty");
+      const keks = data(await admin.listKeks({ count: true, limit: 1000 }));
+      equal(keks.available, true);
+      same([keks.root?.kind, keks.root?.state], ["file", "unlocked"]);
+      ok(keks.wrap_limit! > 0 && keks.max_age.kek! > 0, "there is no limit, or no policy");
+      const ofVault = keks.keks.find((k) => k.vault_id === v);
+      ok(ofVault?.of === "vault" && ofVault.versions.at(-1)!.state === "enabled" && Date.parse(ofVault.versions[0]!.created_at) > 0, "the vault has no KEK");
+      ok(keks.keks.find((k) => k.of === "threads")!.versions.some((version) => version.thread_deks! > 0), "there is no DEK");
+      const first = data(await admin.listKeks({ limit: 1 }));
+      ok(data(await admin.listKeks({ limit: 1, cursor: first.pagination.next_cursor! })).keks[0]!.kek_id !== first.keks[0]!.kek_id, "the page is the same");
+      equal(refused(await client.admin.listKeks()).type, "auth_error");
       ok(data(await admin.stats()).threads > 0, "there is no thread");
       const { threads } = data(await admin.listThreads());
       ok(threads.find((t) => t.id === thread.id)?.kms?.key_id, "the thread is not listed with its DEK");

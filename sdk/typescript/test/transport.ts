@@ -38,7 +38,7 @@ export const transport: Case[] = [
     run: async () => {
       const { client, calls } = scripted([json({ secrets: [] })]);
       data(await client.secrets.list("v 1", "a/b?&"));
-      equal(calls[0]!.url, "https://keyfold.example/base/v1/vaults/v%201/secrets?prefix=a%2Fb%3F%26");
+      equal(calls[0]!.url, "https://keyfold.example/base/v1/vaults/v%201/secrets?prefix=a%2Fb%3F%26&details=true");
       equal(calls[0]!.headers["Authorization"], "Bearer 1ck_x");
       equal(calls[0]!.headers["Content-Type"], undefined);
       await client.vault.cmekStatus("v", { keys: false });
