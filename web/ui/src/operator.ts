@@ -4,7 +4,7 @@
 
 import { createClient, type KeyfoldClient, type Result, type wire } from "@keyfold/sdk";
 import { effect, signal } from "@preact/signals";
-import { idleLimit } from "./keys.js";
+import { whenIdle } from "./keys.js";
 import { user } from "./session.js";
 
 /** The client with the operator's key; null while there is none. */
@@ -28,16 +28,5 @@ effect(() => {
 });
 
 effect(() => {
-  if (operator.value === null) return;
-  let timer = setTimeout(forget, idleLimit);
-  const touched = () => {
-    clearTimeout(timer);
-    timer = setTimeout(forget, idleLimit);
-  };
-  const events = ["pointerdown", "keydown", "visibilitychange"];
-  for (const event of events) document.addEventListener(event, touched, { passive: true });
-  return () => {
-    clearTimeout(timer);
-    for (const event of events) document.removeEventListener(event, touched);
-  };
+  if (operator.value !== null) return whenIdle(forget);
 });
