@@ -119,7 +119,7 @@ function Enabled({ vault, status, rotations, changed }: StateProps & { rotations
   return (
     <>
       <VaultKey status={status} />
-      {rotation && <UnderWay key={rotation.id} vault={vault} rotation={rotation} ended={changed} resume={() => setPlan({ from: rotation.old_fingerprint, to: rotation.new_fingerprint, way: "server" })} />}
+      {rotation && <UnderWay key={rotation.id} vault={vault} rotation={rotation} changed={changed} resume={() => setPlan({ from: rotation.old_fingerprint, to: rotation.new_fingerprint, way: "server" })} />}
       {plan && <Rotate key={`${plan.from} ${plan.to}`} vault={vault} plan={plan} under={rotation} bound={status.blob_version === 2} check={status.key_check !== undefined} close={() => setPlan(undefined)} changed={changed} />}
       {idle && (
         <div class="actions">

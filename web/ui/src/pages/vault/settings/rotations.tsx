@@ -13,23 +13,23 @@ import { short } from "./keyathand.js";
 interface UnderWayProps {
   vault: wire.Vault;
   rotation: wire.RotationJob;
-  /** It is over. */
-  ended: () => void;
+  /** It is over, or interrupted. */
+  changed: () => void;
   resume: () => void;
 }
 
 /** A rotation that runs or is interrupted. */
-export function UnderWay({ vault, rotation, ended, resume }: UnderWayProps) {
+export function UnderWay({ vault, rotation, changed, resume }: UnderWayProps) {
   const [cancels, setCancels] = useState(false);
   const now = useLoad(() => client.vault.getRotationJobStatus(vault.id, rotation.id), [vault.id, rotation.id]);
   useEvery(1_000, now.reload);
   const job = now.data ?? rotation;
   const over = job.status !== "running" && job.status !== "interrupted";
   useEffect(() => {
-    if (!over) return;
-    toast(`The rotation is ${job.status}`);
-    ended();
-  }, [over]);
+    if (job.status === rotation.status) return;
+    if (over) toast(`The rotation is ${job.status}`);
+    changed(); // the key inventory, too
+  }, [job.status]);
   return (
     <section class="stack" aria-label="Rotation">
       <p>
@@ -50,7 +50,7 @@ export function UnderWay({ vault, rotation, ended, resume }: UnderWayProps) {
           </button>
         )}
       </div>
-      {cancels && <Cancel vault={vault} job={job} close={() => setCancels(false)} done={ended} />}
+      {cancels && <Cancel vault={vault} job={job} close={() => setCancels(false)} done={changed} />}
     </section>
   );
 }
