@@ -69,6 +69,8 @@ type SharedSecret struct {
 // Share is an element of Shares.
 type Share struct {
 	ID             string    `json:"id"`
+	VaultID        string    `json:"vault_id"`
+	SecretID       string    `json:"secret_id"`
 	SecretPath     string    `json:"secret_path"`
 	RecipientType  string    `json:"recipient_type"`
 	RecipientID    string    `json:"recipient_id,omitempty"`

@@ -58,7 +58,7 @@ func (s *Service) list(ctx context.Context, index string) (api.Shares, error) {
 
 func (s *Service) wire(r row) api.Share {
 	return api.Share{
-		ID: r.ID, SecretPath: r.Path, RecipientType: r.RecipientType, RecipientID: r.RecipientID, RecipientEmail: r.Email,
+		ID: r.ID, VaultID: r.VaultID, SecretID: r.SecretID, SecretPath: r.Path, RecipientType: r.RecipientType, RecipientID: r.RecipientID, RecipientEmail: r.Email,
 		CreatedBy: string(access.User) + ":" + r.Maker, AccessCount: r.Count, MaxAccessCount: r.maxCount(),
 		ExpiresAt: r.ExpiresAt, CreatedAt: r.CreatedAt, IsExpired: r.over(s.Now()) != "", IsAccepted: r.Accepted,
 	}

@@ -164,6 +164,8 @@ func TestAShareEndsByTimeByCountByItsMakerAndByItsRecipient(t *testing.T) {
 	out, err := r.Outbound(t.Context(), maker)
 	if err != nil || len(out.Shares) != 1 || !out.Shares[0].IsExpired || out.Shares[0].AccessCount != 2 || out.Shares[0].ID != id {
 		t.Errorf("Outbound = %+v, %v", out, err)
+	} else if s := out.Shares[0]; s.VaultID != vaultID || s.SecretID != secretID {
+		t.Errorf("it is a share of secret %s in vault %s", s.SecretID, s.VaultID)
 	}
 
 	_, text = r.share(nil)

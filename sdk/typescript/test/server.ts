@@ -360,7 +360,7 @@ export const server: Case[] = [
       equal(got.value, "shared");
       equal(data(await client.shares.get(share.share_url, { passphrase: "open sesame" })).value, "shared", "where the server says");
       equal(refused(await client.shares.get(share.share_url, { passphrase: "open sesame", vaultId: "another" })).code, "decrypt");
-      ok(data(await client.shares.listOutbound()).shares.some((s) => s.id === share.id), "the share is not listed");
+      ok(data(await client.shares.listOutbound()).shares.some((s) => s.id === share.id && s.secret_id === meta.id && s.vault_id === vaultId), "the share is not listed");
       data(await client.shares.delete(share.id));
       refused(await client.shares.get(share.share_url, { passphrase: "open sesame", vaultId }));
     },
