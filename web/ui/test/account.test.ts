@@ -2,6 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
+import type { Page } from "playwright-core";
+import { encode } from "uqr";
 import { accessible, downloaded, narrow, seen, shot, signIn, start, totp, type Login } from "./harness.js";
 
 const site = await start();
@@ -14,6 +16,14 @@ async function account(t: TestContext) {
   await opened.page.goto(site.at("account"));
   await seen(opened.page);
   return { ...opened, who };
+}
+
+/** Turns somebody's second factor on, beside the page. A code of the next 30 seconds signs in once. */
+async function secondFactor(who: Login): Promise<{ next: () => string; recovery: string[] }> {
+  const { access_token: token } = await site.dev.call<{ access_token: string }>("POST", "/v1/auth/token", who);
+  const { secret } = await site.dev.call<{ secret: string }>("POST", "/v1/auth/mfa/totp", { password: who.password }, token);
+  const { recovery_codes } = await site.dev.call<{ recovery_codes: string[] }>("POST", "/v1/auth/mfa/totp/confirm", { code: totp(secret) }, token);
+  return { next: () => totp(secret, Date.now() + 30_000), recovery: recovery_codes };
 }
 
 test("the name is changed, and markup in it is text", async (t) => {
@@ -53,6 +63,115 @@ test("the password is changed, and the other sessions end", async (t) => {
   await other.page.reload();
   await signIn(other.page, { ...who, password: next });
   await seen(other.page);
+});
+
+test("with a second factor the session goes on after a new password, in all tabs of its browser", async (t) => {
+  const { page, watch, who } = await account(t);
+  watch.allow(/ 401 /); // of a tab whose token has ended
+  const { next: code } = await secondFactor(who);
+  const second = await page.context().newPage();
+  await second.goto(site.at("vaults"));
+  await seen(second);
+  const next = "Louder-Harbour-69!";
+  await page.getByLabel("Password now").fill(who.password);
+  await page.getByLabel("New password", { exact: true }).fill(next);
+  await page.getByLabel("New password again").fill(next);
+  const renewed = second.waitForResponse((r) => r.url().endsWith("/v1/auth/refresh") && r.status() === 200);
+  await page.getByRole("button", { name: "Change the password" }).click();
+  await page.getByText("Changed the password").waitFor();
+  await renewed;
+  await second.getByRole("link", { name: "Agents" }).click();
+  await seen(second);
+  await second.getByRole("button", { name: "Create an agent" }).first().waitFor();
+  await page.reload();
+  await seen(page);
+  await page.getByRole("button", { name: "Sign out", exact: true }).click();
+  await signIn(page, { ...who, password: next });
+  await page.getByLabel("Code").fill(code());
+  await page.getByRole("button", { name: "Go on" }).click();
+  await seen(page);
+});
+
+/** An authenticator in the browser, whose user is there and shows his finger. */
+async function authenticator(page: Page) {
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send("WebAuthn.enable");
+  const options = { protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true } as const;
+  const { authenticatorId } = await devtools.send("WebAuthn.addVirtualAuthenticator", { options });
+  return { verifies: (isUserVerified: boolean) => devtools.send("WebAuthn.setUserVerified", { authenticatorId, isUserVerified }) };
+}
+
+test("a passkey is added, signs in in place of password and code, and is removed", async (t) => {
+  const { page, watch, who } = await account(t);
+  const { next } = await secondFactor(who);
+  const add = async (name: string) => {
+    await page.getByRole("button", { name: "Add a passkey" }).click();
+    await page.getByRole("dialog").getByLabel("Name").fill(name);
+    await page.getByRole("button", { name: "Add the passkey" }).click();
+  };
+  const byPasskey = page.getByRole("button", { name: "Sign in with a passkey" });
+  const signOut = () => page.getByRole("button", { name: "Sign out", exact: true }).click();
+
+  // Passkeys are for names: at its address the page says where to go.
+  await page.getByText("No passkeys yet").waitFor();
+  await add("phone");
+  await page.getByRole("dialog").getByRole("alert").getByText("for localhost").waitFor();
+  await page.getByRole("button", { name: "Close" }).click();
+  await signOut();
+
+  const at = (path = "") => site.at(path).replace("127.0.0.1", "localhost");
+  await page.goto(at());
+  const device = await authenticator(page);
+  await signIn(page, who);
+  await page.getByLabel("Code").fill(next());
+  await page.getByRole("button", { name: "Go on" }).click();
+  await seen(page);
+  await page.goto(at("account"));
+  await add(`My "phone" <b>bold</b>`);
+  await page.getByText("Added the passkey").waitFor();
+  await page.getByRole("cell", { name: `My "phone" <b>bold</b>`, exact: true }).waitFor();
+  await accessible(page);
+  await narrow(page);
+  await shot(page, "account-passkeys");
+  await add("the same again");
+  await page.getByRole("dialog").getByRole("alert").getByText("already").waitFor();
+  await accessible(page);
+  await page.getByRole("button", { name: "Close" }).click();
+
+  // In place of the code, and of both.
+  await signOut();
+  await signIn(page, who);
+  await page.getByLabel("Code").waitFor();
+  await accessible(page);
+  await shot(page, "signin-code");
+  await byPasskey.click();
+  await seen(page);
+  await signOut();
+  await byPasskey.click();
+  await seen(page);
+  for (const c of await page.context().cookies(at())) assert.ok(c.httpOnly && c.sameSite === "Strict", `${c.name}: httpOnly ${c.httpOnly}, sameSite ${c.sameSite}`);
+  await page.reload(); // the browser keeps this session, too
+  await seen(page);
+  await signOut();
+
+  // A finger that is not the user's.
+  await device.verifies(false);
+  await byPasskey.click();
+  await page.getByRole("alert").getByText("No passkey was used").waitFor();
+  await accessible(page);
+  await device.verifies(true);
+  await byPasskey.click();
+  await seen(page);
+
+  await page.goto(at("account"));
+  await page.getByRole("button", { name: "Remove My" }).click();
+  await accessible(page);
+  await page.getByRole("button", { name: "Remove the passkey" }).click();
+  await page.getByText("No passkeys yet").waitFor();
+  await signOut();
+  watch.allow(/ 401 .*\/v1\/auth\/passkeys\/login\/finish/);
+  await byPasskey.click();
+  await page.getByRole("alert").getByText("does not sign you in").waitFor();
 });
 
 test("an API key is made, shown once, works, and is deleted", async (t) => {
@@ -101,6 +220,9 @@ test("the second factor is turned on, its recovery codes are saved, and it is tu
   const secret = (await dialog.getByLabel("Secret", { exact: true }).innerText()).replace(/\s/g, "");
   const link = await dialog.getByRole("link", { name: "open the app" }).getAttribute("href");
   assert.ok(link?.startsWith("otpauth://totp/") && link.includes(secret), "the address for the app");
+  const drawn = await dialog.getByRole("img", { name: "QR code" }).locator("path").getAttribute("d");
+  const fields = encode(link!, { ecc: "M", border: 4 }).data.flatMap((row, y) => row.flatMap((dark, x) => (dark ? [`M${x} ${y}h1v1h-1z`] : [])));
+  assert.equal(drawn, fields.join(""), "the QR code is of another text");
   await dialog.getByLabel("Code that the app shows").fill("000000");
   await dialog.getByRole("button", { name: "Turn it on" }).click();
   await dialog.getByRole("alert").waitFor();

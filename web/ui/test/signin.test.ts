@@ -74,14 +74,92 @@ test("signing out ends the session", async (t) => {
   await signInButton(page).waitFor();
 });
 
+/** Another tab of the page's browser, at a place of the dashboard. */
+async function tab(page: Page, place = ""): Promise<Page> {
+  const other = await page.context().newPage();
+  await other.goto(site.at(place));
+  return other;
+}
+
+/** Has a page remember what the tabs tell each other. */
+async function listen(page: Page): Promise<() => Promise<unknown>> {
+  await page.evaluate(() => {
+    const heard: unknown[] = [];
+    Object.assign(globalThis, { heard });
+    new BroadcastChannel("keyfold-session").onmessage = ({ data }) => heard.push(data);
+  });
+  return () => page.evaluate(() => (globalThis as unknown as { heard: unknown[] }).heard);
+}
+
+test("signing out in one tab signs the others out at once, and keys are forgotten there", async (t) => {
+  const { page } = await site.signedIn(t);
+  const other = await tab(page, "keys");
+  await other.getByLabel("Admin key").fill(site.dev.admin_key);
+  await other.getByRole("button", { name: "Use this key" }).click();
+  await other.getByRole("button", { name: "Forget the admin key" }).waitFor();
+  const heard = await listen(other);
+  const calls: string[] = [];
+  other.on("request", (r) => calls.push(`${r.method()} ${new URL(r.url()).pathname}`));
+  // Not even when the server does not answer yet.
+  let answer = () => {};
+  const answered = new Promise<void>((done) => (answer = done));
+  await page.route("**/v1/auth/token", (route) => answered.then(() => route.continue()), { times: 1 });
+  await page.getByRole("button", { name: "Sign out", exact: true }).click();
+  await signInButton(other).waitFor();
+  await signInButton(page).waitFor();
+  assert.deepEqual(calls, [], "the other tab needs the server for that");
+  answer();
+
+  await signIn(page, site.dev);
+  await seen(page);
+  await other.getByRole("link", { name: site.dev.email }).waitFor(); // it goes on, too
+  await other.getByLabel("Admin key").waitFor(); // without the key
+  assert.deepEqual(await heard(), ["out", "in"]);
+});
+
+test("a sign-out that the server does not hear of is told, and can be tried again", async (t) => {
+  const { page, watch } = await site.signedIn(t);
+  watch.allow(/request: DELETE|ERR_FAILED/);
+  await page.route("**/v1/auth/token", (route) => route.abort());
+  await page.getByRole("button", { name: "Sign out", exact: true }).click();
+  await page.getByRole("alert").getByText("the server was not told").waitFor();
+  await accessible(page);
+  await page.unroute("**/v1/auth/token");
+  await page.getByRole("button", { name: "Try again" }).click();
+  await page.getByRole("alert").waitFor({ state: "detached" });
+  await page.reload();
+  await signInButton(page).waitFor();
+  assert.deepEqual(await page.context().cookies(), []);
+});
+
+test("a tab goes on as who signed in last, and keeps no key of who was there before", async (t) => {
+  const { page } = await site.signedIn(t);
+  await page.goto(site.at("keys"));
+  await page.getByLabel("Admin key").fill(site.dev.admin_key);
+  await page.getByRole("button", { name: "Use this key" }).click();
+  await page.getByRole("button", { name: "Forget the admin key" }).waitFor();
+  const other = await tab(page);
+  await seen(other);
+  // As from a tab that did not hear of the session: the cookie becomes another user's.
+  await other.evaluate(async ({ email, password }) => {
+    await fetch("/v1/auth/token", { method: "POST", headers: { "Content-Type": "application/json", "X-Keyfold-Session": "cookie" }, body: JSON.stringify({ email, password }) });
+    new BroadcastChannel("keyfold-session").postMessage("in");
+  }, site.dev.member);
+  await page.getByRole("link", { name: site.dev.member.email }).waitFor();
+  await page.getByLabel("Admin key").waitFor();
+});
+
 test("signing out everywhere ends the sessions of other browsers", async (t) => {
   const { page } = await site.open(t);
   const who = await signUp(page);
   const other = await site.signedIn(t, who);
+  const second = await tab(page);
+  await seen(second);
   await page.goto(site.at("account"));
   await page.getByRole("button", { name: "Sign out everywhere" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Sign out everywhere" }).click();
   await signInButton(page).waitFor();
+  await signInButton(second).waitFor();
   await other.page.reload();
   await signInButton(other.page).waitFor();
 });
