@@ -1,5 +1,5 @@
 // Keys: whether the key process works, the CMEK keys of the vaults, and, for an
-// operator, the threads' DEKs and the rotation of KEKs.
+// operator, the KEKs, the threads' DEKs, and their rotation.
 
 import { useEffect } from "preact/hooks";
 import { useEvery, useLoad } from "../load.js";
@@ -19,7 +19,7 @@ export default function Keys() {
       </Head>
       <KeyProcess />
       <CmekKeys />
-      <Operator what="KEKs, and the DEKs of threads, are for operators. Give an admin key to see and rotate them.">{(admin) => <OperatorKeys client={admin} />}</Operator>
+      <Operator what="KEKs, the root key, and the DEKs of threads are for operators. Give an admin key to see and rotate them.">{(admin) => <OperatorKeys client={admin} />}</Operator>
     </>
   );
 }
@@ -43,9 +43,6 @@ function KeyProcess() {
           )
         }
       </Show>
-      <p class="hint">
-        The server is not told where the root key is (a file or an HSM), nor how often a KEK was used: <code>keyfold-kms status</code> and <code>keyfold-kms keys</code> tell the operator of the key process.
-      </p>
     </section>
   );
 }

@@ -1,34 +1,53 @@
 // The overview: what there is, what is rotating, what is due, and what happened last.
 
 import { useEffect } from "preact/hooks";
+import type { wire } from "@keyfold/sdk";
 import { useEvery, useLoad } from "../load.js";
+import { operator } from "../operator.js";
 import { client } from "../session.js";
 import { ForgetKey, Operator } from "../ui/operator.js";
-import { Badge, Head, Table } from "../ui/parts.js";
-import { Empty, Show } from "../ui/state.js";
-import { EventTable } from "./audit/table.js";
-import { JobBadge, JobProgress } from "./jobs/state.js";
-import { rotations } from "./jobs/rotations.js";
+import { Head } from "../ui/parts.js";
+import { Show } from "../ui/state.js";
+import { rotationsOf } from "./jobs/rotations.js";
 import { Due } from "./overview/due.js";
-import { Calls } from "./overview/calls.js";
+import { dueOf } from "./overview/duework.js";
+import { Calls, Recent, mostEvents } from "./overview/events.js";
+import { Rotating } from "./overview/rotating.js";
 import { ServerNow } from "./overview/server.js";
+import { Tiles } from "./overview/tiles.js";
 
 export default function Overview() {
   useEffect(() => void (document.title = "Overview · Keyfold"), []);
+  const vaults = useLoad(() => client.vault.list(), []);
   return (
     <>
       <Head title="Overview">
         <ForgetKey />
       </Head>
       <Health />
+      <Show of={vaults} what="the overview">
+        {({ vaults: list }) => <OfVaults vaults={list} />}
+      </Show>
+      <Operator what="Requests, their errors, jobs and keys of the whole server are for operators. Give an admin key to see them.">{(admin) => <ServerNow client={admin} />}</Operator>
+    </>
+  );
+}
+
+/** What is told of the vaults, which are read once for all of it. */
+function OfVaults({ vaults }: { vaults: wire.Vault[] }) {
+  const due = useLoad(() => dueOf(vaults, operator.value), [vaults, operator.value]);
+  const rotations = useLoad(() => rotationsOf(vaults), [vaults]);
+  const events = useLoad(() => client.audit.list({ limit: mostEvents }), []);
+  useEvery(3_000, () => rotations.data?.some((j) => j.status === "running") && rotations.reload());
+  return (
+    <>
+      <Tiles vaults={vaults} due={due} rotations={rotations} events={events} />
+      <Due found={due} />
       <div class="grid">
-        <Vaults />
-        <Rotating />
+        <Calls events={events} />
+        <Rotating rotations={rotations} />
       </div>
-      <Due />
-      <Calls />
-      <Recent />
-      <Operator what="Threads, messages and jobs of the whole server, as they change, are for operators. Give an admin key to see them.">{(admin) => <ServerNow client={admin} />}</Operator>
+      <Recent events={events} vaults={vaults} />
     </>
   );
 }
@@ -45,96 +64,5 @@ function Health() {
       {encryption === "incomplete" && "Not all threads are encrypted yet: the operator has to start that. "}
       {!encryption && "A part of the server does not answer: the store or the key process. Keys says which."}
     </div>
-  );
-}
-
-const shown = 5;
-
-function Vaults() {
-  const vaults = useLoad(() => client.vault.list(), []);
-  return (
-    <section class="card" aria-label="Vaults">
-      <Head level={2} title="Vaults">
-        <a href="/ui/vaults">All vaults</a>
-      </Head>
-      <Show of={vaults} what="vaults">
-        {({ vaults: list }) =>
-          list.length === 0 ? (
-            <p class="quiet">
-              There are none yet. <a href="/ui/vaults">Create one</a> to keep secrets in.
-            </p>
-          ) : (
-            <>
-              <dl class="numbers">
-                <div>
-                  <dt>{list.length === 1 ? "vault" : "vaults"}</dt>
-                  <dd>{list.length.toLocaleString()}</dd>
-                </div>
-                <div>
-                  <dt>sealed with your own key</dt>
-                  <dd>{list.filter((v) => v.cmek_enabled).length.toLocaleString()}</dd>
-                </div>
-              </dl>
-              <ul class="plain">
-                {list.slice(0, shown).map((v) => (
-                  <li key={v.id}>
-                    <a href={`/ui/vaults/${v.id}`}>{v.name}</a> {v.cmek_enabled && <Badge kind="sealed">sealed</Badge>}
-                  </li>
-                ))}
-              </ul>
-            </>
-          )
-        }
-      </Show>
-    </section>
-  );
-}
-
-function Rotating() {
-  const jobs = useLoad(rotations, []);
-  useEvery(3_000, () => jobs.data?.some((j) => j.status === "running") && jobs.reload());
-  return (
-    <section class="card" aria-label="Rotating">
-      <Head level={2} title="Rotating">
-        <a href="/ui/jobs">All jobs</a>
-      </Head>
-      <Show of={jobs} what="rotations">
-        {(list) => {
-          const under = list.filter((j) => j.status === "running" || j.status === "interrupted");
-          if (under.length === 0) return <p class="quiet">No CMEK key is being rotated.</p>;
-          return (
-            <Table label="CMEK rotations under way" columns={["Vault", "Status", "Versions"]}>
-              {under.map((j) => (
-                <tr key={j.id}>
-                  <td>
-                    <a href={`/ui/vaults/${j.vault.id}/settings`}>{j.vault.name}</a>
-                  </td>
-                  <td>
-                    <JobBadge status={j.status} />
-                  </td>
-                  <td>
-                    <JobProgress status={j.status} done={j.processed} of={j.total_secrets} label={`Rotation of ${j.vault.name}`} />
-                  </td>
-                </tr>
-              ))}
-            </Table>
-          );
-        }}
-      </Show>
-    </section>
-  );
-}
-
-function Recent() {
-  const events = useLoad(() => client.audit.list({ limit: 8 }), []);
-  return (
-    <>
-      <Head level={2} title="Recent events">
-        <a href="/ui/audit">The whole trail</a>
-      </Head>
-      <Show of={events} what="events">
-        {({ events: list }) => (list.length === 0 ? <Empty title="No events yet" /> : <EventTable events={list} short />)}
-      </Show>
-    </>
   );
 }

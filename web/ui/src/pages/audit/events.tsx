@@ -6,6 +6,7 @@ import { usePaged } from "../../paged.js";
 import { Head } from "../../ui/parts.js";
 import { Empty, Loading, Problem } from "../../ui/state.js";
 import { EventTable } from "./table.js";
+import type { Names } from "./names.js";
 import { queryOf, type Filter } from "./filter.js";
 
 const pageSize = 50;
@@ -42,10 +43,10 @@ function justAfter(time: string): string {
   return new Date(Date.parse(`${seconds}Z`) + 1000).toISOString();
 }
 
-export function Events({ filter }: { filter: Filter }) {
+export function Events({ filter, names }: { filter: Filter; names: Names["of"] }) {
   const list = usePaged((cursor) => page(filter, cursor === undefined ? { offset: 0 } : (JSON.parse(cursor) as Place)), [filter]);
   return (
-    <>
+    <section class="card">
       <Head level={2} title="Events">
         <button type="button" onClick={list.reload}>
           Read again
@@ -55,10 +56,10 @@ export function Events({ filter }: { filter: Filter }) {
       {list.items === undefined && !list.error && <Loading what="events" />}
       {list.items?.length === 0 && !list.more && (
         <Empty title="No such events">
-          <p>Nothing was recorded that the filter lets through.</p>
+          <p>Nothing was recorded that the filter lets through. IDs and actions have to be whole; Show all takes the filter away.</p>
         </Empty>
       )}
-      {list.items && list.items.length > 0 && <EventTable events={list.items} />}
+      {list.items && list.items.length > 0 && <EventTable events={list.items} names={names} />}
       {list.more && (
         <div class="actions">
           <button type="button" onClick={list.more} disabled={list.loading} aria-busy={list.loading}>
@@ -69,6 +70,6 @@ export function Events({ filter }: { filter: Filter }) {
           </span>
         </div>
       )}
-    </>
+    </section>
   );
 }

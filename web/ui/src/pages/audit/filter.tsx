@@ -3,7 +3,8 @@
 import { useState } from "preact/hooks";
 import type { wire } from "@keyfold/sdk";
 import { Field } from "../../ui/form.js";
-import { fromLocal } from "../../ui/local.js";
+import { fromLocal, toLocal } from "../../ui/local.js";
+import type { Names } from "./names.js";
 
 /** As the fields have it; from and to are in the user's zone. */
 export interface Filter {
@@ -32,31 +33,52 @@ export function queryOf(filter: Filter): wire.AuditQuery {
   };
 }
 
-export function FilterForm({ filter, apply }: { filter: Filter; apply: (filter: Filter) => void }) {
+/** Actions that are looked for most; the field takes any. */
+const actions = [
+  ["secret.read", "a secret is read"], ["secret.written", "a secret was written"], ["secret.deleted", "a secret was deleted"], ["auth.success", "a sign-in"], ["auth.failure", "a sign-in that failed"],
+  ["vault.create", "a vault is made"], ["vault.delete", "a vault is deleted"], ["vault.cmek_enable", "CMEK is enabled"], ["vault.cmek_disable", "CMEK is disabled"], ["vault.cmek_rotate", "a CMEK key is rotated"],
+  ["policy.create", "a policy is made"], ["policy.update", "a policy is changed"], ["policy.delete", "a policy is deleted"], ["agent.register", "an agent is made"], ["audit.read", "the trail is read"],
+] as const;
+
+const hour = 60 * 60_000;
+const spans = [
+  [hour, "Last hour"],
+  [24 * hour, "Last day"],
+  [7 * 24 * hour, "Last week"],
+] as const;
+
+export function FilterForm({ filter, names, apply }: { filter: Filter; names: Names; apply: (filter: Filter) => void }) {
   const [draft, setDraft] = useState(filter);
   const field = (name: keyof Filter) => ({ value: draft[name], onValue: (value: string) => setDraft((d) => ({ ...d, [name]: value })) });
-  const submit = (e: Event) => {
-    e.preventDefault();
-    apply(draft);
+  const show = (next: Filter) => {
+    setDraft(next);
+    apply(next);
   };
   return (
-    <form class="card filter" onSubmit={submit} aria-label="Filter of events" role="search">
-      <Field label="Actor" placeholder="ID of a user or an agent" {...field("actor")} />
-      <Field label="Action" placeholder="secret.read" {...field("action")} />
-      <Field label="Resource" placeholder="ID of it, or of its vault" {...field("resource")} />
+    <form
+      class="card filter"
+      onSubmit={(e) => {
+        e.preventDefault();
+        apply(draft);
+      }}
+      aria-label="Filter of events"
+      role="search"
+    >
+      <Field label="Actor" placeholder="ID of a user or an agent" options={names.people} {...field("actor")} />
+      <Field label="Action" placeholder="secret.read" options={actions} {...field("action")} />
+      <Field label="Resource" placeholder="ID of it, or of its vault" options={names.vaults} {...field("resource")} />
       <Field label="From" type="datetime-local" {...field("from")} />
       <Field label="Before" type="datetime-local" {...field("to")} />
       <div class="actions">
         <button type="submit" class="primary">
           Show these events
         </button>
-        <button
-          type="button"
-          onClick={() => {
-            setDraft(noFilter);
-            apply(noFilter);
-          }}
-        >
+        {spans.map(([ms, text]) => (
+          <button key={text} type="button" onClick={() => show({ ...draft, from: toLocal(new Date(Date.now() - ms).toISOString()), to: "" })}>
+            {text}
+          </button>
+        ))}
+        <button type="button" onClick={() => show(noFilter)}>
           Show all
         </button>
       </div>

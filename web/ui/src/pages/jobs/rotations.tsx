@@ -1,27 +1,30 @@
 // The CMEK rotations of all sealed vaults: those that are under way first.
 
+import { useState } from "preact/hooks";
 import type { Result, wire } from "@keyfold/sdk";
 import { settle, useEvery, useLoad } from "../../load.js";
 import { client } from "../../session.js";
 import { Confirm } from "../../ui/dialog.js";
-import { Head, Id, Table, Time } from "../../ui/parts.js";
+import { Head, Id, Table, Time, type Column } from "../../ui/parts.js";
 import { Empty, Show } from "../../ui/state.js";
 import { toast } from "../../ui/toast.js";
-import { useState } from "preact/hooks";
-import { JobBadge, JobProgress } from "./state.js";
+import { isUnderWay, JobBadge, JobProgress } from "./state.js";
 
 export interface VaultRotation extends wire.RotationJob {
   vault: wire.Vault;
 }
 
-/** The rotations of all vaults, those under way first, then the newest. A vault that may not be read is passed over. */
+/** The rotations of all vaults. */
 export async function rotations(): Promise<Result<VaultRotation[]>> {
   const vaults = await client.vault.list();
-  if (vaults.error) return vaults;
-  const all = await Promise.all(vaults.data.vaults.filter((v) => v.cmek_enabled).map(ofVault));
-  const under = (r: VaultRotation) => Number(r.status === "running" || r.status === "interrupted");
-  const data = all.flat().sort((a, b) => under(b) - under(a) || b.created_at.localeCompare(a.created_at));
-  return { data, error: null, meta: vaults.meta };
+  return vaults.error ? vaults : rotationsOf(vaults.data.vaults);
+}
+
+/** The rotations of these vaults, those under way first, then the newest. A vault that may not be read is passed over. */
+export async function rotationsOf(vaults: readonly wire.Vault[]): Promise<Result<VaultRotation[]>> {
+  const all = await Promise.all(vaults.filter((v) => v.cmek_enabled).map(ofVault));
+  const data = all.flat().sort((a, b) => Number(isUnderWay(b)) - Number(isUnderWay(a)) || b.created_at.localeCompare(a.created_at));
+  return { data, error: null, meta: { status: 200 } };
 }
 
 async function ofVault(vault: wire.Vault): Promise<VaultRotation[]> {
@@ -29,14 +32,16 @@ async function ofVault(vault: wire.Vault): Promise<VaultRotation[]> {
   return (data?.rotations ?? []).map((r) => ({ ...r, vault }));
 }
 
+const columns: readonly (string | Column)[] = ["Vault", "Status", "Versions", "To the key", "Begun", { name: "Actions", kind: "sr" }];
+
 export function Rotations() {
   const jobs = useLoad(rotations, []);
   const [cancelled, setCancelled] = useState<VaultRotation>();
-  useEvery(2_000, () => jobs.data?.some((j) => j.status === "running") && jobs.reload());
+  useEvery(1_000, () => jobs.data?.some((j) => j.status === "running") && jobs.reload());
   return (
-    <>
+    <section class="card">
       <Head level={2} title="CMEK rotations">
-        <button type="button" onClick={jobs.reload}>
+        <button type="button" class="small" onClick={jobs.reload}>
           Read again
         </button>
       </Head>
@@ -44,10 +49,12 @@ export function Rotations() {
         {(list) =>
           list.length === 0 ? (
             <Empty title="No rotations">
-              <p>The rotation of a vault's CMEK key is started in the vault's settings, and is shown here.</p>
+              <p>
+                The settings of a sealed vault rotate its CMEK key, and what comes of it is shown here. <a href="/ui/vaults">Choose a vault</a>
+              </p>
             </Empty>
           ) : (
-            <Table label="CMEK rotations" columns={["Vault", "Status", "Versions", "To the key", "Begun", "Actions"]}>
+            <Table label="CMEK rotations" columns={columns}>
               {list.map((job) => (
                 <Row key={job.id} job={job} cancel={() => setCancelled(job)} />
               ))}
@@ -67,27 +74,25 @@ export function Rotations() {
           }}
           close={() => setCancelled(undefined)}
         >
-          <p>
-            What is under the new key already stays under it. Keep both key files of {cancelled.vault.name}: its versions need one or the other.
-          </p>
+          <p>What is under the new key already stays under it. Keep both key files of {cancelled.vault.name}: its versions need one or the other.</p>
         </Confirm>
       )}
-    </>
+    </section>
   );
 }
 
 function Row({ job, cancel }: { job: VaultRotation; cancel: () => void }) {
-  const ended = job.status !== "running" && job.status !== "interrupted";
+  const settings = `/ui/vaults/${job.vault.id}/settings`;
   return (
     <tr>
       <td>
-        <a href={`/ui/vaults/${job.vault.id}/settings`}>{job.vault.name}</a>
+        <a href={settings}>{job.vault.name}</a>
       </td>
       <td>
         <JobBadge status={job.status} />
       </td>
       <td>
-        <JobProgress status={job.status} done={job.processed} of={job.total_secrets} label={`Rotation of ${job.vault.name}`} />
+        <JobProgress status={job.status} done={job.processed} of={job.total_secrets} since={job.started_at} label={`Rotation of ${job.vault.name}`} />
         {job.error && <p class="hint">{job.error}</p>}
       </td>
       <td>
@@ -96,12 +101,19 @@ function Row({ job, cancel }: { job: VaultRotation; cancel: () => void }) {
       <td>
         <Time at={job.created_at} />
       </td>
-      <td>
-        {!ended && (
-          <button type="button" class="small danger" onClick={cancel}>
-            Cancel
-          </button>
-        )}
+      <td class="end">
+        <div class="actions">
+          {(job.status === "interrupted" || job.status === "failed") && (
+            <a class="button small" href={settings} aria-label={`Resume the rotation of ${job.vault.name}, with its key files`}>
+              Resume
+            </a>
+          )}
+          {isUnderWay(job) && (
+            <button type="button" class="small danger" onClick={cancel} aria-label={`Cancel the rotation of ${job.vault.name}`}>
+              Cancel
+            </button>
+          )}
+        </div>
       </td>
     </tr>
   );

@@ -3,8 +3,9 @@
 import type { Result, wire } from "@keyfold/sdk";
 import { settle, useLoad } from "../../load.js";
 import { client } from "../../session.js";
-import { Badge, Head, Id, Table, Time } from "../../ui/parts.js";
+import { Badge, Head, Id, Table, Time, type Column } from "../../ui/parts.js";
 import { Empty, Show } from "../../ui/state.js";
+import { Age, inDays } from "./age.js";
 
 type CmekKey = NonNullable<wire.CmekStatus["keys"]>[number];
 
@@ -13,6 +14,7 @@ interface Key extends CmekKey {
   /** It is the key that new versions are sealed with. */
   current: boolean;
   since: string | undefined;
+  maxAge: number | undefined;
 }
 
 async function keys(): Promise<Result<Key[]>> {
@@ -25,28 +27,38 @@ async function keys(): Promise<Result<Key[]>> {
 async function ofVault(vault: wire.Vault): Promise<Key[]> {
   const { data } = await settle(() => client.vault.cmekStatus(vault.id));
   if (!data) return [];
-  const used = (data.keys ?? []).map((k) => ({ ...k, vault, current: k.fingerprint === data.fingerprint, since: k.fingerprint === data.fingerprint ? data.since : undefined }));
+  const of = (k: CmekKey): Key => {
+    const current = k.fingerprint === data.fingerprint;
+    return { ...k, vault, current, since: current ? data.since : undefined, maxAge: current ? data.max_age : undefined };
+  };
+  const used = (data.keys ?? []).map(of);
   if (!data.fingerprint || used.some((k) => k.current)) return used;
-  return [{ fingerprint: data.fingerprint, versions: 0, newest: 0, oldest: "", latest: "", vault, current: true, since: data.since }, ...used];
+  return [of({ fingerprint: data.fingerprint, versions: 0, newest: 0, oldest: "", latest: "" }), ...used];
 }
+
+const columns: readonly (string | Column)[] = ["Vault", "Fingerprint", "State", "In use since", { name: "Versions under it", kind: "num" }, "Last sealed with"];
 
 export function CmekKeys() {
   const loaded = useLoad(keys, []);
+  const max = loaded.data?.find((k) => k.maxAge)?.maxAge;
   return (
-    <>
+    <section class="card">
       <Head level={2} title="CMEK keys">
-        <button type="button" onClick={loaded.reload}>
+        <button type="button" class="small" onClick={loaded.reload}>
           Read again
         </button>
       </Head>
+      {max && <p class="hint">By the operator's policy a CMEK key is due to be rotated after {inDays(max)}. The settings of its vault do that.</p>}
       <Show of={loaded} what="CMEK keys">
         {(list) =>
           list.length === 0 ? (
             <Empty title="No CMEK keys">
-              <p>No vault is sealed with a key of yours. A vault's settings make one, in this browser.</p>
+              <p>
+                No vault is sealed with a key of yours. A vault's settings make one, in this browser. <a href="/ui/vaults">Choose a vault</a>
+              </p>
             </Empty>
           ) : (
-            <Table label="CMEK keys" columns={["Vault", "Fingerprint", "State", "Since", "Versions that need it", "Last used"]}>
+            <Table label="CMEK keys" columns={columns}>
               {list.map((k) => (
                 <tr key={k.vault.id + k.fingerprint}>
                   <td>
@@ -56,8 +68,10 @@ export function CmekKeys() {
                     <Id value={k.fingerprint} what="the fingerprint" />
                   </td>
                   <td>{k.current ? <Badge kind="good">in use</Badge> : <Badge>only to open</Badge>}</td>
-                  <td>{k.since ? <Time at={k.since} /> : <span class="quiet">not known</span>}</td>
-                  <td>{k.versions.toLocaleString()}</td>
+                  <td>
+                    <Age at={k.since} max={k.maxAge} unknown={k.current ? "not known" : "–"} />
+                  </td>
+                  <td class="num">{k.versions.toLocaleString()}</td>
                   <td>
                     <Time at={k.latest || undefined} />
                   </td>
@@ -67,6 +81,6 @@ export function CmekKeys() {
           )
         }
       </Show>
-    </>
+    </section>
   );
 }

@@ -4,11 +4,12 @@ import { useState } from "preact/hooks";
 import type { KeyfoldClient, wire } from "@keyfold/sdk";
 import { usePaged } from "../../paged.js";
 import { Confirm } from "../../ui/dialog.js";
-import { Badge, Head, Id, Table, Time } from "../../ui/parts.js";
+import { Badge, Head, Id, Table, Time, type Column } from "../../ui/parts.js";
 import { Empty, Loading, Problem } from "../../ui/state.js";
 import { toast } from "../../ui/toast.js";
+import { Age, inDays } from "./age.js";
 
-export function Deks({ client, started }: { client: KeyfoldClient; started: (job: string) => void }) {
+export function Deks({ client, maxAge, started }: { client: KeyfoldClient; maxAge: number | undefined; started: (job: string) => void }) {
   const threads = usePaged(async (cursor) => {
     const got = await client.admin.listThreads({ limit: 100, ...(cursor === undefined ? {} : { cursor }) });
     return got.error ? got : { ...got, data: { items: got.data.threads, next: got.data.next_cursor } };
@@ -16,17 +17,21 @@ export function Deks({ client, started }: { client: KeyfoldClient; started: (job
   const [asked, setAsked] = useState<wire.Thread | "all">();
   const one = typeof asked === "object" ? asked : undefined;
   return (
-    <>
+    <section class="card">
       <Head level={2} title="DEKs of threads">
-        <button type="button" onClick={threads.reload}>
+        <button type="button" class="small" onClick={threads.reload}>
           Read again
         </button>
-        <button type="button" class="danger" onClick={() => setAsked("all")}>
+        <button type="button" class="small danger" onClick={() => setAsked("all")}>
           New DEKs for all
         </button>
       </Head>
+      <p class="hint">
+        Each thread has a DEK of its own, which its messages are encrypted with in the key process.{maxAge ? ` By the operator's policy a DEK is due after ${inDays(maxAge)}.` : ""}
+      </p>
       <Problem error={threads.error} retry={threads.reload} />
-      <DekTable threads={threads.items} ask={setAsked} />
+      {threads.items === undefined && !threads.error && <Loading what="threads" />}
+      {threads.items && <DekTable threads={threads.items} maxAge={maxAge} ask={setAsked} />}
       {threads.more && (
         <div class="actions">
           <button type="button" onClick={threads.more} disabled={threads.loading}>
@@ -51,48 +56,54 @@ export function Deks({ client, started }: { client: KeyfoldClient; started: (job
           <p>A job encrypts {one ? `the messages of ${one.title || "the thread"}` : "the messages of every thread"} under the new DEK. When it has ended, the old one is destroyed.</p>
         </Confirm>
       )}
-    </>
+    </section>
   );
 }
 
-function DekTable({ threads, ask }: { threads: wire.Thread[] | undefined; ask: (thread: wire.Thread) => void }) {
-  if (!threads) return <Loading what="threads" />;
+const columns: readonly (string | Column)[] = ["Thread", "DEK", "DEK made", { name: "KEK version", kind: "num" }, "Last change", { name: "Actions", kind: "sr" }];
+
+function DekTable({ threads, maxAge, ask }: { threads: wire.Thread[]; maxAge: number | undefined; ask: (thread: wire.Thread) => void }) {
   if (threads.length === 0) {
     return (
       <Empty title="No threads">
-        <p>Each thread has a DEK of its own, which is shown here.</p>
+        <p>Once there are threads, their DEKs are shown here.</p>
       </Empty>
     );
   }
   const newest = Math.max(...threads.map((t) => t.kms?.kek_version ?? 0));
   return (
-    <Table label="DEKs of threads" columns={["Thread", "DEK", "KEK version", "Thread made", "Last change", "Actions"]}>
+    <Table label="DEKs of threads" columns={columns}>
       {threads.map((t) => (
-        <tr key={t.id}>
-          <td>
-            {t.title || <span class="quiet">no title</span>} {t.deleted && <Badge>deleted</Badge>}
-            <br />
-            <Id value={t.id} what="the thread's ID" />
-          </td>
-          <td>{t.kms ? <Id value={t.kms.key_id} what="the DEK's ID" /> : <Badge kind="warn">in clear</Badge>}</td>
-          <td>
-            {t.kms && t.kms.kek_version} {t.kms && t.kms.kek_version < newest && <Badge kind="warn">to be rewrapped</Badge>}
-          </td>
-          <td>
-            <Time at={t.created_ts / 1e6} />
-          </td>
-          <td>
-            <Time at={t.updated_ts / 1e6} />
-          </td>
-          <td>
-            {t.kms && !t.deleted && (
-              <button type="button" class="small" onClick={() => ask(t)} aria-label={`New DEK for ${t.title || t.id}`}>
-                New DEK
-              </button>
-            )}
-          </td>
-        </tr>
+        <Row key={t.id} thread={t} maxAge={maxAge} newest={newest} ask={ask} />
       ))}
     </Table>
+  );
+}
+
+function Row({ thread: t, maxAge, newest, ask }: { thread: wire.Thread; maxAge: number | undefined; newest: number; ask: (thread: wire.Thread) => void }) {
+  const { kms } = t;
+  return (
+    <tr>
+      <td>
+        {t.title || <span class="quiet">no title</span>} {t.deleted && <Badge>deleted</Badge>}
+        <br />
+        <Id value={t.id} what="the thread's ID" />
+      </td>
+      <td>{kms ? <Id value={kms.key_id} what="the DEK's ID" /> : <Badge kind="warn">in clear</Badge>}</td>
+      <td>{kms && <Age at={kms.created_ts === undefined ? undefined : kms.created_ts / 1e6} max={t.deleted ? undefined : maxAge} />}</td>
+      <td class="num">
+        {kms && kms.kek_version < newest && <Badge kind="warn">to be rewrapped</Badge>} {kms?.kek_version}
+      </td>
+      <td>
+        <Time at={t.updated_ts / 1e6} />
+      </td>
+      <td class="end">
+        {kms && !t.deleted && (
+          <button type="button" class="small" onClick={() => ask(t)} aria-label={`New DEK for ${t.title || t.id}`}>
+            New DEK
+          </button>
+        )}
+      </td>
+    </tr>
   );
 }

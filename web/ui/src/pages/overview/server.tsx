@@ -1,55 +1,46 @@
-// What the server does now, for its operator: counts, and the pace of its jobs
-// while the page is looked at.
+// What the server does now, for its operator: its requests, its jobs, and what
+// operators did.
 
-import { useEffect, useState } from "preact/hooks";
 import type { KeyfoldClient } from "@keyfold/sdk";
 import { useEvery, useLoad } from "../../load.js";
-import { Chart, type Moment } from "../../ui/chart.js";
+import { Chart } from "../../ui/chart.js";
 import { Head, Table } from "../../ui/parts.js";
-import { Problem, Show } from "../../ui/state.js";
-import { JobBadge, jobName, JobProgress } from "../jobs/state.js";
+import { Show } from "../../ui/state.js";
 import { outcomes, perStep } from "../audit/overtime.js";
-import { sumOf } from "./metrics.js";
-
-const every = 5_000;
-const kept = 36;
-const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+import { isUnderWay, JobBadge, jobName, JobProgress } from "../jobs/state.js";
+import { Requests } from "./requests.js";
 
 export function ServerNow({ client }: { client: KeyfoldClient }) {
-  const stats = useLoad(() => client.admin.stats(), [client]);
-  useEvery(30_000, stats.reload);
   return (
     <>
-      <section class="card" aria-label="The server">
-        <Head level={2} title="The server" />
-        <Show of={stats} what="the counts">
-          {({ threads, messages }) => (
-            <dl class="numbers">
-              <div>
-                <dt>threads</dt>
-                <dd>{threads.toLocaleString()}</dd>
-              </div>
-              <div>
-                <dt>messages</dt>
-                <dd>{messages.toLocaleString()}</dd>
-              </div>
-            </dl>
-          )}
-        </Show>
-      </section>
-      <Running client={client} />
+      <Head level={2} title="The server">
+        <Counts client={client} />
+      </Head>
+      <Requests client={client} />
       <div class="grid">
-        <Pace client={client} />
+        <Running client={client} />
         <OperatorCalls client={client} />
       </div>
     </>
   );
 }
 
+function Counts({ client }: { client: KeyfoldClient }) {
+  const stats = useLoad(() => client.admin.stats(), [client]);
+  useEvery(30_000, stats.reload);
+  if (!stats.data) return null;
+  const { threads, messages } = stats.data;
+  return (
+    <span class="quiet">
+      {threads.toLocaleString()} {threads === 1 ? "thread" : "threads"}, {messages.toLocaleString()} {messages === 1 ? "message" : "messages"}
+    </span>
+  );
+}
+
 /** The jobs that go on, rotations and rewraps among them. */
 function Running({ client }: { client: KeyfoldClient }) {
   const loaded = useLoad(() => client.admin.listJobs(), [client]);
-  useEvery(every, loaded.reload);
+  useEvery(loaded.data?.jobs.some(isUnderWay) ? 1_000 : 5_000, loaded.reload);
   return (
     <section class="card" aria-label="Jobs of the server">
       <Head level={2} title="Jobs of the server">
@@ -57,8 +48,14 @@ function Running({ client }: { client: KeyfoldClient }) {
       </Head>
       <Show of={loaded} what="jobs">
         {({ jobs }) => {
-          const running = jobs.filter((j) => j.status === "running" || j.status === "interrupted");
-          if (running.length === 0) return <p class="quiet">No KEK or DEK is being rotated, and no other job runs.</p>;
+          const running = jobs.filter(isUnderWay);
+          if (running.length === 0) {
+            return (
+              <p class="quiet">
+                No KEK or DEK is being rotated, and no other job runs. <a href="/ui/keys">Keys</a> starts one.
+              </p>
+            );
+          }
           return (
             <Table label="Jobs under way" columns={["Job", "Status", "Done"]}>
               {running.map((j) => (
@@ -68,7 +65,7 @@ function Running({ client }: { client: KeyfoldClient }) {
                     <JobBadge status={j.status} />
                   </td>
                   <td>
-                    <JobProgress status={j.status} done={j.processed} of={j.total} label={jobName(j.kind)} />
+                    <JobProgress status={j.status} done={j.processed} of={j.total} since={j.created_at} label={jobName(j.kind)} />
                   </td>
                 </tr>
               ))}
@@ -76,40 +73,6 @@ function Running({ client }: { client: KeyfoldClient }) {
           );
         }}
       </Show>
-    </section>
-  );
-}
-
-/** Units of work of the running jobs, between one reading of the metrics and the next. */
-function Pace({ client }: { client: KeyfoldClient }) {
-  const metrics = useLoad(() => client.admin.metrics(), [client]);
-  const [seen, setSeen] = useState<{ last: number[] | undefined; moments: Moment[] }>({ last: undefined, moments: [] });
-  useEvery(every, metrics.reload);
-  useEffect(() => {
-    if (metrics.loading || metrics.data === undefined) return;
-    const now = ["keyfold_job_processed", "keyfold_job_failed"].map((name) => sumOf(metrics.data!, name));
-    setSeen(({ last, moments }) => {
-      const values = now.map((n, i) => Math.max(0, n - (last?.[i] ?? n)));
-      const moment = { label: clock.format(Date.now()), values: [Math.max(0, values[0]! - values[1]!), values[1]!] };
-      return { last: now, moments: [...moments, moment].slice(-kept) };
-    });
-  }, [metrics.loading, metrics.data]);
-  const blank = Array.from({ length: kept - seen.moments.length }, (_, i) => ({ label: clock.format(Date.now() - (kept - i) * every), values: [0, 0] }));
-  return (
-    <section class="card" aria-label="Jobs as they run">
-      <Problem error={metrics.error} retry={metrics.reload} />
-      <Chart
-        title="Work of jobs"
-        unit={`Units per ${every / 1000} seconds`}
-        series={[
-          { name: "done", kind: "good" },
-          { name: "failed", kind: "bad" },
-        ]}
-        moments={seen.moments.length < kept ? [...blank, ...seen.moments] : seen.moments}
-      />
-      <p class="hint">
-        {sumOf(metrics.data ?? "", "keyfold_jobs", 'status="running"').toLocaleString()} running. <a href="/ui/jobs">Jobs</a> names them.
-      </p>
     </section>
   );
 }
