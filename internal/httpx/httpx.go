@@ -19,6 +19,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/keyfold/keyfold/internal/access"
@@ -137,6 +138,7 @@ type Mux struct {
 	problem   func([]byte, error) []byte
 	observe   func(*Row, int, time.Duration)
 	log       *slog.Logger
+	calls     atomic.Int64 // under way
 }
 
 // New builds a Mux. It panics when two rows claim the same method and path or
@@ -163,6 +165,8 @@ func New(cfg Config) *Mux {
 
 // ServeHTTP answers one request and logs it.
 func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	m.calls.Add(1)
+	defer m.calls.Add(-1)
 	c := &Call{Addr: m.proxies.client(r), mux: m, w: w, r: r, start: time.Now(), requestID: [1]string{requestID(r)}}
 	defer func() {
 		if v := recover(); v != nil {
@@ -185,6 +189,9 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.fail(err)
 	}
 }
+
+// Calls is how many calls are under way.
+func (m *Mux) Calls() int64 { return m.calls.Load() }
 
 // serve is the pipeline: each step may refuse, none has an effect before the
 // handler's.

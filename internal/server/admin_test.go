@@ -2,10 +2,12 @@ package server_test
 
 import (
 	"context"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/server"
 )
 
 // ended waits for a job that was started to come to its end.
@@ -112,6 +114,56 @@ func TestMetricsShowJobsAndNoSecret(t *testing.T) {
 	for _, forbidden := range []string{canary, w.APIKey, w.admin, w.Owner.ID} {
 		if strings.Contains(text, forbidden) {
 			t.Errorf("the metrics hold %q", forbidden)
+		}
+	}
+}
+
+// What a client says of itself and of what it wants is in no metric: neither IDs
+// and paths, nor the credential, a query, a header, a method or a path that is none.
+func TestMetricsOfRequestsHoldNothingOfARequest(t *testing.T) {
+	w := newWorld(t)
+	w.admin = w.newAdmin()
+	vault := w.vault(false)
+	const path = "db/very-secret-path-77b1"
+	w.do(scenario{call: "PUT " + vault + "/secrets/" + path, body: `{"value":"` + canary + `"}`, status: 201})
+	w.do(scenario{call: "GET " + vault + "/secrets/" + path, status: 200, reads: true})
+	w.do(scenario{call: "GET " + vault + "/secrets?prefix=query-canary-51c0", status: 200})
+	w.do(scenario{key: "-", call: "GET " + vault + "/secrets/" + path, status: 401})
+	thread := w.thread()
+	w.do(scenario{call: "POST " + thread + "/messages", body: `{"body":"` + canary + `"}`, header: []string{"X-Request-Id", "request-canary-90d2"}, status: 200, reads: true})
+	w.do(scenario{call: "GET /nowhere-canary-3e11/x", status: 404})
+	w.do(scenario{call: "GET /v1/vaults/%00", status: 400})
+	w.do(scenario{call: "BREW-4c05 " + vault, status: 405})
+	w.do(scenario{call: "BREW-4c05 /nowhere-canary-3e11", status: 404})
+
+	text := w.text(w.admin, "/admin/debug/prometheus")
+	for _, want := range []string{
+		`keyfold_http_requests_total{code="201",method="PUT",route="/v1/vaults/{vault}/secrets/{path...}"} 1`,
+		`keyfold_http_requests_total{code="401",method="GET",route="/v1/vaults/{vault}/secrets/{path...}"} 1`,
+		`keyfold_http_requests_total{code="404",method="none",route="none"} 2`,
+		`keyfold_http_requests_total{code="405",method="none",route="none"} 1`,
+		`keyfold_http_request_duration_seconds_count{method="PUT",route="/v1/vaults/{vault}/secrets/{path...}"} 1`,
+		"keyfold_http_requests_in_flight 1\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the metrics lack %s:\n%s", want, text)
+		}
+	}
+	for _, forbidden := range []string{
+		canary, w.APIKey, w.mate, w.admin, w.Owner.ID, w.Owner.OrgID, path, "very-secret", "canary", "brew", "BREW",
+		strings.TrimPrefix(vault, "/v1/vaults/"), strings.TrimPrefix(thread, "/v1/threads/"), "127.0.0.1",
+	} {
+		if strings.Contains(text, forbidden) {
+			t.Errorf("the metrics hold %q", forbidden)
+		}
+	}
+	routes := map[string]bool{"none": true}
+	for _, row := range server.Rows() {
+		routes[row.Pattern] = true
+	}
+	for _, m := range regexp.MustCompile(`keyfold_http_\w+\{[^}]*route="([^"]*)"`).FindAllStringSubmatch(text, -1) {
+		if !routes[m[1]] {
+			t.Errorf("%q is no route of the table", m[1])
 		}
 	}
 }

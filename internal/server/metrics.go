@@ -33,8 +33,8 @@ func (a admin) showMetrics(_ context.Context, c *httpx.Call, w io.Writer) error 
 	return nil
 }
 
-// newMetrics returns what the server measures of itself.
-func newMetrics(jobs Jobs) prometheus.Gatherer {
+// newMetrics returns what the server measures of itself, but for its requests.
+func newMetrics(jobs Jobs) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(jobMetrics{jobs})
 	return r

@@ -16,6 +16,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/device"
 	"github.com/keyfold/keyfold/internal/fault"
@@ -58,6 +60,8 @@ type Config struct {
 	CORSOrigins []string         // whose pages may call; see httpx.Config
 	Dashboard   fs.FS            // the files of package web; nil: there is no dashboard here
 	Log         *slog.Logger     // nil: nothing is logged
+
+	metrics prometheus.Gatherer
 }
 
 // New returns the handler of all routes.
@@ -65,8 +69,13 @@ func New(cfg Config) *httpx.Mux {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return httpx.New(httpx.Config{
-		Rows:         allRows(cfg),
+	metrics := newMetrics(cfg.Jobs)
+	cfg.metrics = metrics
+	all := allRows(cfg)
+	answered := newRequests(all)
+	mux := httpx.New(httpx.Config{
+		Rows:         all,
+		Observe:      answered.observe,
 		Authenticate: cfg.Identity.Authenticate,
 		EndUsers:     cfg.Identity.EndUser,
 		Forbidden:    strayed(cfg.Gate),
@@ -76,6 +85,9 @@ func New(cfg Config) *httpx.Mux {
 		CORSOrigins:  cfg.CORSOrigins,
 		Log:          cfg.Log,
 	})
+	answered.calls = mux.Calls
+	metrics.MustRegister(answered)
+	return mux
 }
 
 // allRows is the table with generation C, whose clients know it by another
