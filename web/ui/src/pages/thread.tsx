@@ -12,9 +12,12 @@ import { Badge, Head } from "../ui/parts.js";
 import { Show } from "../ui/state.js";
 import { toast } from "../ui/toast.js";
 import { Conversation } from "./thread/conversation.js";
+import { Dek } from "./thread/dek.js";
 import { Facts } from "./thread/facts.js";
+import { LegalHold, runsOrg } from "./thread/hold.js";
 import { useNames } from "./thread/names.js";
 import { Participants } from "./thread/participants.js";
+import { Export, Import } from "./thread/transfer.js";
 import { UnlockButton } from "./vault/unlock.js";
 import "./thread/thread.css";
 
@@ -31,7 +34,8 @@ export default function Thread() {
 
 function Opened({ thread, reload }: { thread: wire.Thread; reload: () => void }) {
   const names = useNames();
-  const [open, setOpen] = useState<"rename" | "delete">();
+  const [open, setOpen] = useState<"rename" | "delete" | "export" | "import">();
+  const [turn, setTurn] = useState(0); // imported messages are at their own times, of which the events of now do not tell
   const title = thread.title || "Untitled";
   const own = thread.author === user.value?.id;
   const locked = thread.cmek_fingerprint !== undefined && !unlocked.value.has(thread.cmek_fingerprint);
@@ -48,6 +52,16 @@ function Opened({ thread, reload }: { thread: wire.Thread; reload: () => void })
           </>
         }
       >
+        {!locked && (
+          <button type="button" onClick={() => setOpen("export")}>
+            Export
+          </button>
+        )}
+        {!locked && (own || thread.part === "write") && (
+          <button type="button" onClick={() => setOpen("import")}>
+            Import
+          </button>
+        )}
         {own && (
           <>
             <button type="button" onClick={() => setOpen("rename")}>
@@ -60,12 +74,16 @@ function Opened({ thread, reload }: { thread: wire.Thread; reload: () => void })
         )}
       </Head>
       <div class="thread">
-        {locked ? <Locked fingerprint={thread.cmek_fingerprint} /> : <Conversation thread={thread} own={own} names={names} changed={reload} />}
+        {locked ? <Locked fingerprint={thread.cmek_fingerprint} /> : <Conversation key={turn} thread={thread} own={own} names={names} changed={reload} />}
         <div class="stack">
           <Facts thread={thread} names={names} />
           <Participants thread={thread} own={own} names={names} />
+          <Dek thread={thread} />
+          {runsOrg() && <LegalHold thread={thread} names={names} />}
         </div>
       </div>
+      {open === "export" && <Export thread={thread} title={title} close={() => setOpen(undefined)} />}
+      {open === "import" && <Import thread={thread} close={() => setOpen(undefined)} done={() => setTurn(turn + 1)} />}
       {open === "rename" && <Rename thread={thread} close={() => setOpen(undefined)} done={reload} />}
       {open === "delete" && <Delete thread={thread} title={title} close={() => setOpen(undefined)} />}
     </>

@@ -10,6 +10,8 @@ import { Dialog } from "../ui/dialog.js";
 import { Choice, Field, Form } from "../ui/form.js";
 import { Badge, Head, Table, Time } from "../ui/parts.js";
 import { Empty, Loading, Problem } from "../ui/state.js";
+import { runsOrg } from "./thread/hold.js";
+import { Retention } from "./thread/retention.js";
 import "./thread/thread.css";
 
 const pageSize = 50;
@@ -19,7 +21,7 @@ export default function Threads() {
   useEffect(() => void (document.title = "Threads · Keyfold"), []);
   const [search, setSearch] = useState("");
   const [title, setTitle] = useState("");
-  const [creating, setCreating] = useState(false);
+  const [open, setOpen] = useState<"create" | "retention">();
   useEffect(() => {
     const timer = setTimeout(() => setTitle(search.trim()), typingPause);
     return () => clearTimeout(timer);
@@ -34,7 +36,12 @@ export default function Threads() {
   return (
     <>
       <Head title="Threads">
-        <button type="button" class="primary" onClick={() => setCreating(true)}>
+        {runsOrg() && (
+          <button type="button" onClick={() => setOpen("retention")}>
+            How long they are kept
+          </button>
+        )}
+        <button type="button" class="primary" onClick={() => setOpen("create")}>
           Create a thread
         </button>
       </Head>
@@ -50,7 +57,8 @@ export default function Threads() {
           </button>
         </div>
       )}
-      {creating && <Create close={() => setCreating(false)} />}
+      {open === "create" && <Create close={() => setOpen(undefined)} />}
+      {open === "retention" && <Retention close={() => setOpen(undefined)} />}
     </>
   );
 }

@@ -1,15 +1,16 @@
 // The messages of a thread, live, and the form that posts one.
 
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { wire } from "@keyfold/sdk";
 import { client, user } from "../../session.js";
 import { Area, Check, Form } from "../../ui/form.js";
 import { Badge } from "../../ui/parts.js";
 import { Loading, Problem } from "../../ui/state.js";
 import { bodyOf, bodyProblem } from "./body.js";
-import { useLive, type Live } from "./live.js";
+import { useLive, type Connection, type Live } from "./live.js";
 import { MessageItem } from "./message.js";
 import type { Names } from "./names.js";
+import type { Held } from "./window.js";
 
 interface ConversationProps {
   thread: wire.Thread;
@@ -21,30 +22,28 @@ interface ConversationProps {
 export function Conversation({ thread, own, names, changed }: ConversationProps) {
   const [deleted, setDeleted] = useState(false);
   const [replyTo, setReplyTo] = useState<wire.Message>();
+  const [sent, setSent] = useState(0);
   const live = useLive(thread.id, deleted, changed);
   const writes = own || thread.part === "write";
+  const posted = (m: wire.Message) => {
+    setReplyTo(undefined);
+    setSent((n) => n + 1);
+    if (live.held?.end === false) void live.newest();
+    else live.take(m);
+  };
   return (
     <section class="card conversation" aria-label="Messages">
       <div class="head">
         <h2>
-          Messages <Badge kind={live.live ? "good" : "plain"}>{live.live ? "live" : "not live"}</Badge>
+          Messages <State connection={live.connection} />
         </h2>
         <Check label="Show deleted ones" checked={deleted} onChecked={setDeleted} />
       </div>
       <Problem error={live.error} retry={live.again} />
-      {live.messages === undefined && !live.error && <Loading what="messages" />}
-      {live.messages && <Messages live={live} messages={live.messages} thread={thread} own={own} writes={writes} names={names} reply={setReplyTo} />}
+      {live.held === undefined && !live.error && <Loading what="messages" />}
+      {live.held && <Messages live={live} held={live.held} sent={sent} deleted={deleted} thread={thread} own={own} writes={writes} names={names} reply={setReplyTo} />}
       {writes ? (
-        <Post
-          thread={thread}
-          replyTo={replyTo}
-          names={names}
-          unreply={() => setReplyTo(undefined)}
-          posted={(m) => {
-            live.take(m);
-            setReplyTo(undefined);
-          }}
-        />
+        <Post thread={thread} replyTo={replyTo} names={names} unreply={() => setReplyTo(undefined)} posted={posted} />
       ) : (
         <p class="hint">You may read this thread and not write in it.</p>
       )}
@@ -52,9 +51,28 @@ export function Conversation({ thread, own, names, changed }: ConversationProps)
   );
 }
 
+const states = {
+  connecting: ["plain", "connecting"],
+  live: ["good", "live"],
+  broken: ["warn", "connection lost, trying again"],
+  ended: ["bad", "not live"],
+} as const;
+
+function State({ connection }: { connection: Connection }) {
+  const [kind, text] = states[connection];
+  return (
+    <span role="status">
+      <Badge kind={kind}>{text}</Badge>
+    </span>
+  );
+}
+
 interface MessagesProps {
   live: Live;
-  messages: wire.Message[];
+  held: Held;
+  /** How many messages were posted here: at each the end is shown. */
+  sent: number;
+  deleted: boolean;
   thread: wire.Thread;
   own: boolean;
   writes: boolean;
@@ -62,30 +80,42 @@ interface MessagesProps {
   reply: (to: wire.Message) => void;
 }
 
-function Messages({ live, messages, thread, own, writes, names, reply }: MessagesProps) {
+function Messages({ live, held, sent, deleted, thread, own, writes, names, reply }: MessagesProps) {
   const box = useRef<HTMLDivElement>(null);
   const [busy, setBusy] = useState(false);
-  useScroll(box, messages[0]?.id, messages.at(-1)?.id);
-  const older = async () => {
-    if (busy || !live.older) return;
+  const shown = held.messages.filter((m) => deleted || !m.deleted);
+  const byId = new Map(held.messages.map((m) => [m.id, m]));
+  const read = async (more: () => Promise<void>) => {
+    if (busy) return;
     setBusy(true);
-    await live.older();
+    await more();
     setBusy(false);
   };
+  const scroll = useScroll(box, held, live.follow);
+  const toEnd = async () => {
+    await live.newest();
+    scroll.toEnd();
+  };
+  useLayoutEffect(scroll.toEnd, [sent]);
+  const scrolled = (el: HTMLDivElement) => {
+    scroll.note();
+    if (el.scrollTop === 0 && !held.start) void read(live.older);
+    else if (!held.end && el.scrollHeight - el.scrollTop - el.clientHeight < 2) void read(live.newer);
+  };
   return (
-    <div class="messages" ref={box} tabIndex={0} role="region" aria-label="Conversation" onScroll={(e) => e.currentTarget.scrollTop === 0 && void older()}>
-      {live.older && (
-        <button type="button" class="small" disabled={busy} onClick={() => void older()}>
+    <div class="messages" ref={box} tabIndex={0} role="region" aria-label="Conversation" onScroll={(e) => scrolled(e.currentTarget)}>
+      {!held.start && (
+        <button type="button" class="small" disabled={busy} onClick={() => void read(live.older)}>
           Show older messages
         </button>
       )}
-      {messages.length === 0 && <p class="quiet">No messages yet.</p>}
+      {shown.length === 0 && held.start && held.end && <p class="quiet">{own ? "No messages yet. The first one that you post is encrypted under the thread's DEK." : "No messages yet."}</p>}
       <ol>
-        {messages.map((m) => (
+        {shown.map((m) => (
           <MessageItem
             key={m.id}
             message={m}
-            answered={m.reply_to === undefined ? undefined : messages.find((o) => o.id === m.reply_to)}
+            answered={m.reply_to === undefined ? undefined : byId.get(m.reply_to)}
             thread={thread}
             names={names}
             mine={m.author === user.value?.id && !m.end_user}
@@ -96,30 +126,56 @@ function Messages({ live, messages, thread, own, writes, names, reply }: Message
           />
         ))}
       </ol>
+      {!held.end && (
+        <div class="actions newer">
+          <button type="button" class="small" disabled={busy} onClick={() => void read(live.newer)}>
+            Show newer messages
+          </button>
+          <button type="button" class="small" disabled={busy} onClick={() => void read(toEnd)}>
+            Go to the newest{held.missed > 0 ? ` (${held.missed} new)` : ""}
+          </button>
+        </div>
+      )}
     </div>
   );
 }
 
-/** Stays at the end while new ones come, and where it was when older ones are put before. */
-function useScroll(box: { current: HTMLDivElement | null }, first: string | undefined, last: string | undefined): void {
+const near = 60; // px from the end: who reads there follows
+
+interface Scroll {
+  /** Is to be told of each scrolling. */
+  note: () => void;
+  toEnd: () => void;
+}
+
+/** Stays at the end while new messages come, and else keeps what is read where it is, whatever comes or goes above it. */
+function useScroll(box: { current: HTMLDivElement | null }, held: Held, follow: (following: boolean) => void): Scroll {
   const atEnd = useRef(true);
-  const height = useRef(0);
-  const had = useRef(first);
-  useEffect(() => {
-    const watch = () => {
-      if (box.current) atEnd.current = box.current.scrollHeight - box.current.scrollTop - box.current.clientHeight < 60;
-    };
-    box.current?.addEventListener("scroll", watch, { passive: true });
-    return () => box.current?.removeEventListener("scroll", watch);
-  }, []);
+  const anchor = useRef<{ id: string; top: number }>(undefined);
+  const note = () => {
+    const el = box.current;
+    if (!el) return;
+    atEnd.current = el.scrollHeight - el.scrollTop - el.clientHeight < near && held.end;
+    follow(atEnd.current);
+    const top = el.getBoundingClientRect().top;
+    const items = el.querySelectorAll<HTMLElement>("li.message");
+    const first = [...items].find((li) => li.getBoundingClientRect().bottom > top);
+    anchor.current = first && { id: first.id, top: first.getBoundingClientRect().top };
+  };
   useLayoutEffect(() => {
     const el = box.current;
     if (!el) return;
-    if (had.current !== undefined && first !== undefined && first < had.current && !atEnd.current) el.scrollTop += el.scrollHeight - height.current;
-    else if (atEnd.current) el.scrollTop = el.scrollHeight;
-    had.current = first;
-    height.current = el.scrollHeight;
-  }, [first, last]);
+    const kept = anchor.current && document.getElementById(anchor.current.id);
+    if (atEnd.current && held.end) el.scrollTop = el.scrollHeight;
+    else if (kept) el.scrollTop += kept.getBoundingClientRect().top - anchor.current!.top;
+    note();
+  }, [held]);
+  const toEnd = () => {
+    atEnd.current = true;
+    follow(true);
+    if (box.current) box.current.scrollTop = box.current.scrollHeight;
+  };
+  return { note, toEnd };
 }
 
 interface PostProps {

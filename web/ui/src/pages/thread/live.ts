@@ -1,105 +1,120 @@
-// The messages of a thread as they are: the newest page, older ones on demand, and
-// what changes as it comes about.
+// The messages of a thread as they are: the newest page, others on demand, and what
+// changes as it comes about, over connections that may break and come again.
 
-import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { KeyfoldError, type ErrorInfo, type ThreadEvent, type wire } from "@keyfold/sdk";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { KeyfoldError, type ErrorInfo, type wire } from "@keyfold/sdk";
 import { settle } from "../../load.js";
 import { client } from "../../session.js";
+import { nothing, withAnswer, withEvent, withNewer, withNewest, withOlder, type Held } from "./window.js";
 
 const pageSize = 50;
 
+export type Connection = "connecting" | "live" | "broken" | "ended";
+
 export interface Live {
-  /** Oldest first; undefined until the first page is there. */
-  messages: wire.Message[] | undefined;
+  /** Undefined until the first page is there. */
+  held: Held | undefined;
   error: ErrorInfo | undefined;
-  /** Reads older ones; undefined: there are none. */
-  older: (() => Promise<void>) | undefined;
-  /** What comes about is shown by itself. */
-  live: boolean;
+  /** broken: it comes again by itself. ended: it does not; error says why. */
+  connection: Connection;
+  /** Reads older messages. */
+  older: () => Promise<void>;
+  /** Reads newer messages, where the newest is not held. */
+  newer: () => Promise<void>;
+  /** Holds the newest messages in place of those that it holds. */
+  newest: () => Promise<void>;
+  /** Says whether who reads is at the end, where what is new is shown and the oldest leave. */
+  follow: (following: boolean) => void;
   /** Takes the answer of a call. */
   take: (message: wire.Message) => void;
   /** Begins anew. */
   again: () => void;
 }
 
-type ById = ReadonlyMap<string, wire.Message>;
-
-/** changed is told when the thread itself changes. */
+/** Also the deleted ones, when deleted is set. changed is told when the thread itself changes. */
 export function useLive(threadId: string, deleted: boolean, changed: () => void): Live {
-  const [byId, setById] = useState<ById>();
+  const [held, setHeld] = useState<Held>();
   const [error, setError] = useState<ErrorInfo>();
-  const [start, setStart] = useState(true); // the first message is shown
-  const [live, setLive] = useState(false);
+  const [connection, setConnection] = useState<Connection>("connecting");
   const [turn, setTurn] = useState(0);
+  const following = useRef(true);
   const notify = useRef(changed);
   notify.current = changed;
+  const reading = useRef(0); // what was asked for before is dropped
 
-  const merge = useCallback((messages: wire.Message[]) => setById((had) => new Map([...(had ?? []), ...messages.map((m) => [m.id, m] as const)])), []);
-  const page = (query: { before?: string; limit: number }) => settle(() => client.messages.list(threadId, { ...query, include_deleted: deleted }));
+  const change = (by: (held: Held) => Held) => setHeld((had) => by(had ?? nothing));
+  const page = (query: { before?: string; after?: string; limit: number }) => settle(() => client.messages.list(threadId, { ...query, include_deleted: deleted }));
 
-  /** A page and whether it begins with the thread's first message: a page may be short for its size in bytes. */
-  const read = async (before?: string) => {
-    const got = await page({ limit: pageSize, ...(before === undefined ? {} : { before }) });
+  /** A page of a direction, and whether there is nothing beyond: a page may be short for its size in bytes. */
+  const read = async (query: { before?: string; after?: string }) => {
+    const got = await page({ limit: pageSize, ...query });
     if (got.error) return got;
     const { messages } = got.data;
-    if (messages.length === 0 || messages.length === pageSize) return { messages, first: messages.length === 0, error: null };
-    const more = await page({ limit: 1, before: messages[0]!.id });
-    return { messages, first: more.data?.messages.length === 0, error: null };
+    if (messages.length === 0 || messages.length === pageSize) return { messages, over: messages.length === 0, error: null };
+    const beyond = query.after === undefined ? { before: messages[0]!.id } : { after: messages.at(-1)!.id };
+    const more = await page({ limit: 1, ...beyond });
+    return { messages, over: more.data?.messages.length === 0, error: null };
+  };
+
+  /** Reads a page and has it taken, unless all was begun anew meanwhile. */
+  const readInto = async (query: { before?: string; after?: string }, take: (messages: wire.Message[], over: boolean) => void) => {
+    const mine = reading.current;
+    const got = await read(query);
+    if (mine !== reading.current) return;
+    setError(got.error ?? undefined);
+    if (!got.error) take(got.messages, got.over);
+  };
+
+  const newestInto = (anew: boolean) => readInto({}, (messages, over) => setHeld((had) => withNewest(anew ? undefined : had, messages, over, following.current)));
+  const older = () => readInto({ before: held?.messages[0]?.id ?? "" }, (messages, over) => change((h) => withOlder(h, messages, over)));
+  const newer = async () => {
+    await readInto({ after: held?.messages.at(-1)?.id ?? "" }, (messages, over) => {
+      change((h) => withNewer(h, messages, over));
+      if (over) void newestInto(false); // what came between the answer and this
+    });
   };
 
   useEffect(() => {
     const stop = new AbortController();
-    const gone = () => stop.signal.aborted;
-    let known = false; // where the first page begins
-    const newest = async () => {
-      const got = await read();
-      if (gone()) return;
-      if (got.error) return setError(got.error);
-      merge(got.messages);
-      if (!known) setStart(got.first);
-      known = true;
-    };
-    setById(undefined);
+    reading.current++;
+    setHeld(undefined);
     setError(undefined);
-    setStart(true);
-    void newest();
-    void (async () => {
-      try {
-        const onOpen = () => {
-          setLive(true);
-          void newest();
-        };
-        for await (const event of client.threads.follow(threadId, { signal: stop.signal, onOpen })) {
-          if (gone()) return;
-          if (event.kind === "thread") notify.current();
-          else setById((had) => after(had, event));
-        }
-      } catch (err) {
-        if (!(err instanceof KeyfoldError)) throw err;
-        if (!gone()) setError(err.info());
-      } finally {
-        if (!gone()) setLive(false);
-      }
-    })();
+    setConnection("connecting");
+    void newestInto(false);
+    void watch(stop.signal);
     return () => stop.abort();
   }, [threadId, deleted, turn]);
 
-  const messages = byId && [...byId.values()].filter((m) => deleted || !m.deleted).sort((a, b) => (a.id < b.id ? -1 : 1));
-  const older = async () => {
-    const oldest = byId && [...byId.keys()].sort()[0];
-    const got = await read(oldest);
-    if (got.error) return setError(got.error);
-    merge(got.messages);
-    setStart(got.first);
+  const watch = async (signal: AbortSignal) => {
+    const onOpen = () => {
+      if (signal.aborted) return;
+      setConnection("live");
+      void newestInto(false);
+    };
+    const onClose = () => void (signal.aborted || setConnection("broken"));
+    try {
+      for await (const event of client.threads.follow(threadId, { signal, onOpen, onClose })) {
+        if (signal.aborted) return;
+        if (event.kind === "thread") notify.current();
+        else change((h) => withEvent(h, event, following.current));
+      }
+    } catch (err) {
+      if (!(err instanceof KeyfoldError)) throw err;
+      if (signal.aborted) return;
+      setError(err.info());
+      setConnection("ended");
+    }
   };
-  return { messages, error, older: start ? undefined : older, live, take: (m) => merge([m]), again: () => setTurn(turn + 1) };
-}
 
-/** The messages after an event. */
-function after(had: ById | undefined, { kind, message_id, message }: ThreadEvent): ById {
-  const next = new Map(had);
-  if (kind === "purged" && message_id !== undefined) {
-    for (const id of next.keys()) if (id <= message_id) next.delete(id);
-  } else if (message) next.set(message.id, message);
-  return next;
+  return {
+    held,
+    error,
+    connection,
+    older,
+    newer,
+    newest: () => newestInto(true),
+    follow: (is) => void (following.current = is),
+    take: (m) => change((h) => withAnswer(h, m)),
+    again: () => setTurn((t) => t + 1),
+  };
 }

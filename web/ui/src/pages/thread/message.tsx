@@ -32,7 +32,7 @@ export function MessageItem(props: MessageProps) {
   const { message: m, answered, names, mine } = props;
   const [open, setOpen] = useState<Open>();
   return (
-    <li class={mine ? "message mine" : "message"}>
+    <li id={`message-${m.id}`} class={mine ? "message mine" : "message"}>
       <p class="by">
         <strong>{names(m.author)}</strong> {m.end_user && <Badge>end user</Badge>} {m.role !== "user" && <Badge>{m.role}</Badge>}{" "}
         <span class="quiet">
