@@ -10,6 +10,7 @@ import { Field, Form } from "../ui/form.js";
 import { Head, Table, Time } from "../ui/parts.js";
 import { Empty, Show } from "../ui/state.js";
 import { toast } from "../ui/toast.js";
+import { Shares, useShares } from "./vault/secrets-share.js";
 import { KeyBadge } from "./vault/unlock.js";
 
 export default function Vaults() {
@@ -29,6 +30,7 @@ export default function Vaults() {
       <Show of={vaults} what="the vaults">
         {(data) => (data.vaults.length === 0 ? <NoVault make={make} /> : <List vaults={data.vaults} drop={setDropping} />)}
       </Show>
+      <Shared />
       {making && <Create close={() => setMaking(false)} done={(v) => route(`/ui/vaults/${v.id}`)} />}
       {dropping && (
         <DeleteVault
@@ -57,7 +59,7 @@ function NoVault({ make }: { make: () => void }) {
 
 function List({ vaults, drop }: { vaults: wire.Vault[]; drop: (vault: wire.Vault) => void }) {
   return (
-    <Table label="Vaults" columns={["Name", "Description", "Customer-managed key", "Created", "Actions"]}>
+    <Table label="Vaults" columns={["Name", "Description", "Customer-managed key", "Created", { name: "Actions", kind: "sr" }]}>
       {vaults.map((v) => (
         <tr key={v.id}>
           <td>
@@ -68,7 +70,7 @@ function List({ vaults, drop }: { vaults: wire.Vault[]; drop: (vault: wire.Vault
           <td>
             <Time at={v.created_at} />
           </td>
-          <td>
+          <td class="end">
             <button type="button" class="small" aria-label={`Delete ${v.name}`} onClick={() => drop(v)}>
               Delete
             </button>
@@ -76,6 +78,18 @@ function List({ vaults, drop }: { vaults: wire.Vault[]; drop: (vault: wire.Vault
         </tr>
       ))}
     </Table>
+  );
+}
+
+/** The shares that the user has made, in any vault; nothing where there are none. */
+function Shared() {
+  const shares = useShares();
+  if (shares.data?.shares.length === 0 || (!shares.data && !shares.error)) return null;
+  return (
+    <>
+      <Head title="Your shares" level={2} />
+      <Shares of={shares} which={() => true} paths />
+    </>
   );
 }
 

@@ -1,20 +1,21 @@
 // One secret: what is known of its newest version, its value, and its versions.
 
 import { useState } from "preact/hooks";
-import type { wire } from "@keyfold/sdk";
+import { formatJson, type wire } from "@keyfold/sdk";
 import { client } from "../../session.js";
 import { Confirm } from "../../ui/dialog.js";
 import { Badge, Copy, Head, Time } from "../../ui/parts.js";
 import { toast } from "../../ui/toast.js";
 import { nameOf, ownMetadata } from "./secrets-kinds.js";
-import { keyOf, placeOf, type Sealed } from "./secrets-sealed.js";
+import { isSealed, keyOf, placeOf, type Sealed } from "./secrets-sealed.js";
+import { Share, Shares, useShares } from "./secrets-share.js";
 import { Marks } from "./secrets-tree.js";
 import { Value } from "./secrets-value.js";
-import { Versions } from "./secrets-versions.js";
+import { useNames, Versions, writerOf } from "./secrets-versions.js";
 
 interface SecretProps {
   vault: wire.Vault;
-  secret: wire.SecretMetadata;
+  secret: wire.ListedSecret;
   sealed: Sealed | undefined;
   /** Is told that a value was read. */
   read: () => void;
@@ -25,7 +26,9 @@ interface SecretProps {
 
 export function Secret({ vault, secret, sealed, read, write, deleted }: SecretProps) {
   const [dropping, setDropping] = useState(false);
-  const key = sealed?.get(placeOf(secret));
+  const [sharing, setSharing] = useState(false);
+  const shares = useShares();
+  const key = keyOf(sealed, secret);
   const done = () => {
     toast(`Deleted ${secret.path}`);
     deleted();
@@ -37,21 +40,27 @@ export function Secret({ vault, secret, sealed, read, write, deleted }: SecretPr
           level={2}
           title={
             <>
-              <span class="path">{secret.path}</span> <Badge>{nameOf(secret.type)}</Badge> <Marks secret={secret} sealed={key !== undefined} />
+              <span class="path">{secret.path}</span> <Badge>{nameOf(secret.type)}</Badge> <Marks secret={secret} sealed={isSealed(secret, sealed)} />
             </>
           }
         >
           <button type="button" onClick={() => write(secret)}>
             New version
           </button>
-          <button type="button" onClick={() => setDropping(true)}>
+          <button type="button" onClick={() => setSharing(true)}>
+            Share
+          </button>
+          <button type="button" class="danger" onClick={() => setDropping(true)}>
             Delete
           </button>
         </Head>
-        <Value vault={vault} secret={secret} sealedWith={keyOf(sealed, secret)} onRead={read} />
-        <Facts secret={secret} limit={key} />
+        <Value vault={vault} secret={secret} sealedWith={key} onRead={read} />
+        <Facts secret={secret} limit={sealed?.get(placeOf(secret))} />
       </section>
       <Versions vault={vault} secret={secret} sealed={sealed} read={read} />
+      <Head title="Your shares" level={2} />
+      <Shares of={shares} which={(s) => s.secret_id === secret.id} />
+      {sharing && <Share secret={secret} sealedWith={isSealed(secret, sealed) ? (key ?? vault.cmek_fingerprint) : null} close={() => setSharing(false)} made={shares.reload} />}
       {dropping && (
         <Confirm title="Delete a secret" name={secret.path} submit="Delete the secret" send={() => client.secrets.delete(vault.id, secret.path)} done={done} close={() => setDropping(false)}>
           <p>
@@ -63,7 +72,8 @@ export function Secret({ vault, secret, sealed, read, write, deleted }: SecretPr
   );
 }
 
-function Facts({ secret, limit }: { secret: wire.SecretMetadata; limit: wire.CmekVersion | undefined }) {
+function Facts({ secret, limit }: { secret: wire.ListedSecret; limit: wire.CmekVersion | undefined }) {
+  const by = writerOf(secret, useNames());
   return (
     <dl class="facts">
       <dt>Path</dt>
@@ -76,6 +86,7 @@ function Facts({ secret, limit }: { secret: wire.SecretMetadata; limit: wire.Cme
       <dt>Written</dt>
       <dd>
         <Time at={secret.created_at} exact />
+        {by && <span class="quiet"> by {by}</span>}
       </dd>
       <dt>Expires</dt>
       <dd>
@@ -92,7 +103,7 @@ function Facts({ secret, limit }: { secret: wire.SecretMetadata; limit: wire.Cme
       {Object.entries(ownMetadata(secret.metadata)).map(([name, value]) => (
         <>
           <dt key={name}>{name}</dt>
-          <dd>{typeof value === "string" ? value : JSON.stringify(value)}</dd>
+          <dd>{typeof value === "string" ? value : formatJson(value)}</dd>
         </>
       ))}
     </dl>

@@ -1,5 +1,5 @@
-// Which versions of a vault are sealed, and how often those with a read limit
-// were read. The list of secrets does not say it; the list of each key does.
+// With which key a version of a vault is sealed, and how often one with a read limit
+// was read. The list of secrets says only whether it is sealed; the list of each key does.
 
 import type { Result, wire } from "@keyfold/sdk";
 import { useLoad } from "../../load.js";
@@ -9,14 +9,22 @@ export type Sealed = ReadonlyMap<string, wire.CmekVersion & { fingerprint: strin
 
 export const placeOf = (v: { path: string; version: number }): string => `${v.version} ${v.path}`;
 
-/** The fingerprint of the key that a version is sealed with; null: none; undefined: not known. */
-export const keyOf = (sealed: Sealed | undefined, v: { path: string; version: number }): string | null | undefined => sealed && (sealed.get(placeOf(v))?.fingerprint ?? null);
+/** Whether a version is sealed; undefined: not known. */
+export const isSealed = (v: wire.ListedSecret, sealed: Sealed | undefined): boolean | undefined => v.cmek_encrypted ?? sealed?.has(placeOf(v));
 
-/** The sealed versions by their places; undefined while it is not known, or to somebody who may not know it. */
-export function useSealed(vault: wire.Vault, turn: unknown): { sealed: Sealed | undefined; again: () => void } {
-  const { data, reload } = useLoad(() => readSealed(vault.id), [vault.id, vault.cmek_enabled, turn]);
+/** The fingerprint of the key that a version is sealed with; null: none; undefined: not known. */
+export function keyOf(sealed: Sealed | undefined, v: wire.ListedSecret): string | null | undefined {
+  if (v.cmek_encrypted === false) return null;
+  return sealed?.get(placeOf(v))?.fingerprint ?? (sealed && !v.cmek_encrypted ? null : undefined);
+}
+
+/** The sealed versions by their places; undefined while they are not wanted or not known, or to somebody who may not know them. */
+export function useSealed(vault: wire.Vault, wanted: boolean, turn: unknown): { sealed: Sealed | undefined; again: () => void } {
+  const { data, reload } = useLoad(() => (wanted ? readSealed(vault.id) : unread), [vault.id, vault.cmek_enabled, wanted, turn]);
   return { sealed: data, again: reload };
 }
+
+const unread: Promise<Result<Sealed | undefined>> = Promise.resolve({ data: undefined, error: null, meta: { status: 0 } });
 
 async function readSealed(vaultId: string): Promise<Result<Sealed>> {
   const status = await client.vault.cmekStatus(vaultId);

@@ -2,21 +2,19 @@
 
 import type { wire } from "@keyfold/sdk";
 import { Badge } from "../../ui/parts.js";
-import { placeOf, type Sealed } from "./secrets-sealed.js";
 
 interface Folder {
   folders: Map<string, Folder>;
-  secrets: wire.SecretMetadata[];
+  secrets: wire.ListedSecret[];
 }
 
 interface TreeProps {
-  secrets: wire.SecretMetadata[];
+  secrets: wire.ListedSecret[];
   /** What the paths must hold; "": all. */
   search: string;
   /** The path that is open. */
   at: string | undefined;
   hrefOf: (path: string) => string;
-  sealed: Sealed | undefined;
 }
 
 export function Tree({ secrets, search, ...rest }: TreeProps) {
@@ -30,7 +28,7 @@ export function Tree({ secrets, search, ...rest }: TreeProps) {
   );
 }
 
-function folderOf(secrets: wire.SecretMetadata[]): Folder {
+function folderOf(secrets: wire.ListedSecret[]): Folder {
   const root: Folder = { folders: new Map(), secrets: [] };
   for (const s of [...secrets].sort((a, b) => (a.path < b.path ? -1 : 1))) {
     let at = root;
@@ -59,7 +57,7 @@ function Level({ folder, under, all, ...rest }: Omit<TreeProps, "secrets" | "sea
         <li key={s.path}>
           <a href={rest.hrefOf(s.path)} aria-current={s.path === rest.at ? "true" : undefined}>
             <span>{s.path.slice(under.length)}</span>
-            <Marks secret={s} sealed={rest.sealed?.has(placeOf(s))} />
+            <Marks secret={s} sealed={s.cmek_encrypted} />
           </a>
         </li>
       ))}

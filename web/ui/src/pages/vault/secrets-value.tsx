@@ -29,7 +29,7 @@ interface ValueProps {
 }
 
 export function Value({ vault, secret, sealedWith, onRead }: ValueProps) {
-  const { seen, error, busy, take, hide } = useValue(vault, secret, onRead);
+  const { seen, error, busy, take, use, hide } = useValue(vault, secret, onRead);
   const needed = sealedWith === undefined ? vault.cmek_fingerprint : sealedWith;
   if (needed && !unlocked.value.has(needed)) return <Locked fingerprint={needed} what="Unlock it with its key file to see them." />;
   const open = seen?.cmek_encrypted && !seen.cmek_opened ? undefined : seen;
@@ -43,10 +43,10 @@ export function Value({ vault, secret, sealedWith, onRead }: ValueProps) {
         <button type="button" class="small" aria-pressed={open !== undefined} disabled={busy} onClick={() => (seen ? hide() : void take(true))}>
           {seen ? "Hide" : "Reveal"}
         </button>
-        <button type="button" class="small" disabled={busy} onClick={() => void take(false).then(copy)}>
+        <button type="button" class="small" disabled={busy} onClick={() => void use(copy)}>
           Copy
         </button>
-        <button type="button" class="small" disabled={busy} onClick={() => void take(false).then(save)}>
+        <button type="button" class="small" disabled={busy} onClick={() => void use(save)}>
           Download
         </button>
         {!seen && <span class="hint">Each read is recorded, and counts against a read limit</span>}
@@ -74,6 +74,7 @@ function useValue(vault: wire.Vault, secret: wire.SecretMetadata, onRead: () => 
     return () => {
       clearTimeout(timer);
       document.removeEventListener("visibilitychange", hide);
+      seen.value.fill(0);
     };
   }, [seen]);
   /** The value: the one that is shown, or one that is read now. */
@@ -88,7 +89,14 @@ function useValue(vault: wire.Vault, secret: wire.SecretMetadata, onRead: () => 
     if (got.data && (show || (got.data.cmek_encrypted && !got.data.cmek_opened))) setSeen(got.data);
     return got.data ?? undefined;
   };
-  return { seen, error, busy, take, hide };
+  /** Does something with the value, which is forgotten after it unless it is shown. */
+  const use = async (work: (value: Read) => void | Promise<void>): Promise<void> => {
+    const value = await take(false);
+    if (!usable(value)) return;
+    await work(value);
+    if (value !== seen) value.value.fill(0);
+  };
+  return { seen, error, busy, take, use, hide };
 }
 
 function Shown({ value }: { value: Read }) {
@@ -124,14 +132,13 @@ function Shown({ value }: { value: Read }) {
 
 const usable = (value: Read | undefined): value is Read => value !== undefined && (!value.cmek_encrypted || value.cmek_opened);
 
-async function copy(value: Read | undefined): Promise<void> {
-  if (!usable(value)) return;
+async function copy(value: Read): Promise<void> {
   const text = textOf(value.value);
   if (text === undefined) return toast("The value is not text: download it");
   await navigator.clipboard.writeText(text);
   toast("Copied the value");
 }
 
-function save(value: Read | undefined): void {
-  if (usable(value)) download(fileNameOf(value), new Uint8Array(value.value));
+function save(value: Read): void {
+  download(fileNameOf(value), new Uint8Array(value.value));
 }

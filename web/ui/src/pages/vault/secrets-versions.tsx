@@ -8,7 +8,7 @@ import { Confirm, Dialog } from "../../ui/dialog.js";
 import { Badge, Head, Table, Time } from "../../ui/parts.js";
 import { Show } from "../../ui/state.js";
 import { toast } from "../../ui/toast.js";
-import { keyOf, placeOf, type Sealed } from "./secrets-sealed.js";
+import { isSealed, keyOf, placeOf, type Sealed } from "./secrets-sealed.js";
 import { isOver } from "./secrets-tree.js";
 import { Value } from "./secrets-value.js";
 
@@ -24,7 +24,7 @@ type Doing = { what: "show" | "disable"; version: wire.VersionMetadata };
 
 export function Versions({ vault, secret, sealed, read }: VersionsProps) {
   const versions = useLoad(() => client.secrets.listVersions(vault.id, secret.path), [vault.id, secret.path, secret.version]);
-  const writers = useWriters(vault, secret);
+  const nameOf = useNames();
   const [doing, setDoing] = useState<Doing>();
   const close = () => setDoing(undefined);
   const disabled = () => {
@@ -37,9 +37,9 @@ export function Versions({ vault, secret, sealed, read }: VersionsProps) {
       <Head title="Versions" level={2} />
       <Show of={versions} what="the versions">
         {(data) => (
-          <Table label="Versions" columns={["Version", "Written", "By", "State", "Reads", "Actions"]}>
+          <Table label="Versions" columns={["Version", "Written", "By", "State", "Reads", { name: "Actions", kind: "sr" }]}>
             {data.versions.map((v) => (
-              <Version key={v.version} version={v} by={writers?.get(v.version)} sealed={sealed?.get(placeOf(v))} go={setDoing} />
+              <Version key={v.version} version={v} by={writerOf(v, nameOf)} sealed={isSealed(v, sealed)} limit={sealed?.get(placeOf(v))} go={setDoing} />
             ))}
           </Table>
         )}
@@ -61,7 +61,15 @@ export function Versions({ vault, secret, sealed, read }: VersionsProps) {
   );
 }
 
-function Version({ version: v, by, sealed, go }: { version: wire.VersionMetadata; by: string | undefined; sealed: wire.CmekVersion | undefined; go: (doing: Doing) => void }) {
+interface VersionProps {
+  version: wire.VersionMetadata;
+  by: string | undefined;
+  sealed: boolean | undefined;
+  limit: wire.CmekVersion | undefined;
+  go: (doing: Doing) => void;
+}
+
+function Version({ version: v, by, sealed, limit, go }: VersionProps) {
   return (
     <tr>
       <td>{v.version}</td>
@@ -70,10 +78,10 @@ function Version({ version: v, by, sealed, go }: { version: wire.VersionMetadata
       </td>
       <td>{by ?? <span class="quiet">not known</span>}</td>
       <td>
-        <State version={v} sealed={sealed} />
+        <State version={v} sealed={sealed} limit={limit} />
       </td>
-      <td>{sealed?.max_access_count === undefined ? <span class="quiet">–</span> : `${sealed.reads ?? 0} of ${sealed.max_access_count}`}</td>
-      <td>
+      <td>{limit?.max_access_count === undefined ? <span class="quiet">–</span> : `${limit.reads ?? 0} of ${limit.max_access_count}`}</td>
+      <td class="end">
         {!v.is_disabled && (
           <div class="actions">
             <button type="button" class="small" aria-label={`Show version ${v.version}`} onClick={() => go({ what: "show", version: v })}>
@@ -89,8 +97,8 @@ function Version({ version: v, by, sealed, go }: { version: wire.VersionMetadata
   );
 }
 
-function State({ version: v, sealed }: { version: wire.VersionMetadata; sealed: wire.CmekVersion | undefined }) {
-  const state = v.is_disabled ? "Disabled" : isOver(v) ? "Expired" : sealed?.state === "read_out" ? "Read out" : undefined;
+function State({ version: v, sealed, limit }: Pick<VersionProps, "version" | "sealed" | "limit">) {
+  const state = v.is_disabled ? "Disabled" : isOver(v) ? "Expired" : limit?.state === "read_out" ? "Read out" : undefined;
   return (
     <>
       {state ? <Badge kind="warn">{state}</Badge> : <Badge kind="good">Readable</Badge>} {sealed && <Badge kind="sealed">Sealed</Badge>}
@@ -103,17 +111,16 @@ function State({ version: v, sealed }: { version: wire.VersionMetadata; sealed: 
   );
 }
 
-/** Who wrote each version, as the audit trail tells those who may read it. */
-function useWriters(vault: wire.Vault, secret: wire.SecretMetadata): ReadonlyMap<number, string> | undefined {
-  const events = useLoad(() => client.audit.list({ resource_id: secret.path, action: "secret.written", limit: 1000 }), [secret.path, secret.version]);
-  const names = useNames();
-  if (!events.data) return undefined;
-  const here = events.data.events.filter((e) => e.details["vault_id"] === vault.id);
-  return new Map(here.map((e) => [Number(e.details["version"]), names(e)]));
+/** What to call who wrote a version; undefined: not known. */
+export function writerOf({ created_by }: wire.ListedSecret, nameOf: NameOf): string | undefined {
+  const at = created_by?.indexOf(":") ?? -1;
+  return at < 0 ? undefined : nameOf({ actor_type: created_by!.slice(0, at), actor_id: created_by!.slice(at + 1) });
 }
 
+type NameOf = (who: { actor_type: string; actor_id: string }) => string;
+
 /** What to call who did something. */
-export function useNames(): (event: wire.AuditEvent) => string {
+export function useNames(): NameOf {
   const members = useLoad(() => client.org.members(), []);
   const agents = useLoad(() => client.agents.list(), []);
   return ({ actor_type, actor_id }) => {

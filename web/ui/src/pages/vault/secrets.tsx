@@ -14,19 +14,20 @@ import { Write } from "./secrets-form.js";
 import { useSealed } from "./secrets-sealed.js";
 import { Tree } from "./secrets-tree.js";
 
-export function Secrets({ vault }: { vault: wire.Vault }) {
+export function Secrets({ vault, reload }: { vault: wire.Vault; reload: () => void }) {
   const secrets = useLoad(() => client.secrets.list(vault.id), [vault.id]);
   const { query, route } = useLocation();
   const [search, setSearch] = useState("");
   const [writing, setWriting] = useState<{ of?: wire.SecretMetadata }>();
-  const { sealed, again } = useSealed(vault, secrets.data);
+  const at = query["path"];
+  const { sealed, again } = useSealed(vault, at !== undefined, secrets.data);
   const base = `/ui/vaults/${vault.id}/secrets`;
   const hrefOf = (path: string) => `${base}?path=${encodeURIComponent(path)}`;
-  const at = query["path"];
   const written = (s: wire.SecretMetadata) => {
     toast(`Stored version ${s.version} of ${s.path}`);
     setWriting(undefined);
     secrets.reload();
+    reload(); // whether it is sealed may have been found to have changed
     if (s.path !== at) route(hrefOf(s.path));
   };
   const deleted = () => {
@@ -47,7 +48,7 @@ export function Secrets({ vault }: { vault: wire.Vault }) {
                   New secret
                 </button>
                 <Field label="Search paths" type="search" value={search} onValue={setSearch} />
-                <Tree secrets={data.secrets} search={search} at={at} hrefOf={hrefOf} sealed={sealed} />
+                <Tree secrets={data.secrets} search={search} at={at} hrefOf={hrefOf} />
               </div>
               <Open vault={vault} secrets={data.secrets} at={at} sealed={sealed} read={again} write={(of) => setWriting({ of })} deleted={deleted} />
             </div>
@@ -71,7 +72,7 @@ function NoSecret({ make }: { make: () => void }) {
 }
 
 interface OpenProps extends Omit<Parameters<typeof Secret>[0], "secret"> {
-  secrets: wire.SecretMetadata[];
+  secrets: wire.ListedSecret[];
   at: string | undefined;
 }
 

@@ -1,7 +1,7 @@
 // Choosing a CMEK key: one that is made here and saved as a file, or a key file that there is.
 
 import { KeyfoldError, type ErrorInfo, type wire } from "@keyfold/sdk";
-import { useEffect, useId, useState } from "preact/hooks";
+import { useEffect, useId, useLayoutEffect, useState } from "preact/hooks";
 import { locks } from "../../../keys.js";
 import { Check } from "../../../ui/form.js";
 import { download, Id } from "../../../ui/parts.js";
@@ -108,7 +108,8 @@ function Named({ what, fingerprint }: { what: string; fingerprint: string }) {
 /** A key that is forgotten with all others, unless it was made here and is not saved. */
 export function useKey() {
   const [key, setKey] = useState<KeyAtHand>();
-  useEffect(() => setKey((k) => (k?.saved ? undefined : k)), [locks.value]);
+  // At once: a click that says that a new key is saved may come right after the lock.
+  useLayoutEffect(() => setKey((k) => (k?.saved ? undefined : k)), [locks.value]);
   return [key, setKey] as const;
 }
 
