@@ -44,12 +44,16 @@ export function watchIdle(): void {
  */
 export function whenIdle(work: () => void): () => void {
   let last = Date.now();
-  let timer = setTimeout(work, idleLimit);
+  const idle = () => {
+    last = Date.now(); // once is enough
+    work();
+  };
+  let timer = setTimeout(idle, idleLimit);
   const touched = () => {
     clearTimeout(timer);
     if (Date.now() - last >= idleLimit) work();
     last = Date.now();
-    timer = setTimeout(work, idleLimit);
+    timer = setTimeout(idle, idleLimit);
   };
   const events = ["pointerdown", "keydown", "visibilitychange"];
   for (const event of events) document.addEventListener(event, touched, { passive: true, capture: true });
