@@ -111,7 +111,7 @@ test("who can read a secret, and why, is what the server decides", async (t) => 
   await says("Denied", "cannot read", "Denied by the policy db/main/*");
   await says("Elsewhere", "cannot read", "No scope of the agent matches");
   await says("Office", "it depends", "Allowed for calls from 10.0.0.0/8");
-  await says("Late", "cannot read", "have ended");
+  await says("Late", "cannot read", "has ended");
   await says("Nothing", "cannot read", "No policy allows it");
   for (const [name, key] of keys) {
     const { access_token } = await site.dev.call<{ access_token: string }>("POST", "/v1/auth/agent-token", { api_key: key });

@@ -122,7 +122,7 @@ interface Interrupted extends Opened {
   count: number;
 }
 
-const versions = 1500;
+const versions = 1000;
 
 /**
  * A page whose rotation by the server was killed in the middle; the server is away.
