@@ -5,6 +5,7 @@ import { useEffect, useState } from "preact/hooks";
 import type { wire } from "@keyfold/sdk";
 import { unlocked } from "../keys.js";
 import { useLoad } from "../load.js";
+import { runsOrg } from "../rights.js";
 import { client, user } from "../session.js";
 import { Confirm, Dialog } from "../ui/dialog.js";
 import { Field, Form } from "../ui/form.js";
@@ -14,7 +15,7 @@ import { toast } from "../ui/toast.js";
 import { Conversation } from "./thread/conversation.js";
 import { Dek } from "./thread/dek.js";
 import { Facts } from "./thread/facts.js";
-import { LegalHold, runsOrg } from "./thread/hold.js";
+import { LegalHold } from "./thread/hold.js";
 import { useNames } from "./thread/names.js";
 import { Participants } from "./thread/participants.js";
 import { Export, Import } from "./thread/transfer.js";
@@ -26,7 +27,7 @@ export default function Thread() {
   const id = params["thread"] ?? "";
   const thread = useLoad(() => client.threads.get(id), [id]);
   return (
-    <Show of={thread} what="the thread">
+    <Show of={thread} what="the thread" title="Thread">
       {(t) => <Opened key={t.id} thread={t} reload={thread.reload} />}
     </Show>
   );

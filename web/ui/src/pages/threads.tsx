@@ -10,7 +10,7 @@ import { Dialog } from "../ui/dialog.js";
 import { Choice, Field, Form } from "../ui/form.js";
 import { Badge, Head, Table, Time } from "../ui/parts.js";
 import { Empty, Loading, Problem } from "../ui/state.js";
-import { runsOrg } from "./thread/hold.js";
+import { runsOrg } from "../rights.js";
 import { Retention } from "./thread/retention.js";
 import "./thread/thread.css";
 

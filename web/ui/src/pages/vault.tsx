@@ -31,7 +31,7 @@ export default function Vault() {
   const id = params["vault"] ?? "";
   const vault = useLoad(() => client.vault.get(id), [id]);
   return (
-    <Show of={vault} what="the vault">
+    <Show of={vault} what="the vault" title="Vault">
       {(v) => <Opened key={v.id} vault={v} tab={params["tab"] ?? "secrets"} reload={vault.reload} />}
     </Show>
   );

@@ -4,6 +4,7 @@ import { useLocation } from "preact-iso";
 import { useEffect, useState } from "preact/hooks";
 import type { wire } from "@keyfold/sdk";
 import { useLoad } from "../load.js";
+import { madeIt } from "../rights.js";
 import { client } from "../session.js";
 import { Confirm, Dialog } from "../ui/dialog.js";
 import { Field, Form } from "../ui/form.js";
@@ -71,9 +72,11 @@ function List({ vaults, drop }: { vaults: wire.Vault[]; drop: (vault: wire.Vault
             <Time at={v.created_at} />
           </td>
           <td class="end">
-            <button type="button" class="small" aria-label={`Delete ${v.name}`} onClick={() => drop(v)}>
-              Delete
-            </button>
+            {madeIt(v) && (
+              <button type="button" class="small" aria-label={`Delete ${v.name}`} onClick={() => drop(v)}>
+                Delete
+              </button>
+            )}
           </td>
         </tr>
       ))}

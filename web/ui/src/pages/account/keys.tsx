@@ -3,6 +3,7 @@
 import { useState } from "preact/hooks";
 import type { wire } from "@keyfold/sdk";
 import { useLoad } from "../../load.js";
+import { runsOrg } from "../../rights.js";
 import { client } from "../../session.js";
 import { Confirm, Dialog } from "../../ui/dialog.js";
 import { Choice, Field, Form } from "../../ui/form.js";
@@ -116,7 +117,7 @@ function Create({ done, close }: { done: (made: wire.ApiKeyCreated) => void; clo
     <Dialog title="Create an API key" close={close}>
       <Form submit="Create the key" send={send} done={done} cancel={close}>
         <Field label="Name" hint="Where it is used" required maxLength={200} value={name} onValue={setName} />
-        <Choice label="Acts for" value={role} onValue={setRole} options={roles} />
+        {runsOrg() && <Choice label="Acts for" value={role} onValue={setRole} options={roles} />}
         <Field label="Scopes" hint="Patterns of paths, such as prod/*; empty: no limit" value={scopes} onValue={setScopes} />
         <Field label="Expires" hint="In your time zone; empty: never" type="datetime-local" value={expires} onValue={setExpires} />
       </Form>

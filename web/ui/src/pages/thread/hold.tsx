@@ -4,7 +4,7 @@
 import { useState } from "preact/hooks";
 import type { Result, wire } from "@keyfold/sdk";
 import { useLoad } from "../../load.js";
-import { client, user } from "../../session.js";
+import { client } from "../../session.js";
 import { Confirm, Dialog } from "../../ui/dialog.js";
 import { Field, Form } from "../../ui/form.js";
 import { Badge, Head, Time } from "../../ui/parts.js";
@@ -14,11 +14,6 @@ import type { Names } from "./names.js";
 import { KeptFor } from "./retention.js";
 
 const maxReason = 500;
-
-/** Whether the caller may see and set holds, and how long the org keeps threads. */
-export function runsOrg(): boolean {
-  return user.value?.role === "owner" || user.value?.role === "admin";
-}
 
 interface Held {
   hold: wire.Hold | undefined;

@@ -4,6 +4,7 @@ import { useState } from "preact/hooks";
 import type { wire } from "@keyfold/sdk";
 import { rank, type Person } from "../../decide.js";
 import { useLoad } from "../../load.js";
+import { madeIt, runsOrg } from "../../rights.js";
 import { client } from "../../session.js";
 import { Confirm } from "../../ui/dialog.js";
 import { Badge, Head, Table, Time } from "../../ui/parts.js";
@@ -18,6 +19,19 @@ import "./access/access.css";
 type Open = { what: "create" } | { what: "edit" | "delete"; policy: wire.Policy };
 
 export default function Access({ vault }: { vault: wire.Vault; reload: () => void }) {
+  if (runsOrg() || madeIt(vault)) return <Managed vault={vault} />;
+  return (
+    <>
+      <Head title="Policies" level={2} />
+      <Empty title="The policies of this vault are not for you to see">
+        <p>Who made the vault, and the owners and admins of the org, say here who may do what. What you may read is under Secrets; ask them for more.</p>
+      </Empty>
+    </>
+  );
+}
+
+/** What those see who may change the policies. */
+function Managed({ vault }: { vault: wire.Vault }) {
   const [open, setOpen] = useState<Open>();
   const policies = useLoad(() => client.policies.list(vault.id), [vault.id]);
   const people = useLoad(readPeople, []);

@@ -4,6 +4,7 @@ import type { wire } from "@keyfold/sdk";
 import { useLocation } from "preact-iso";
 import { useState } from "preact/hooks";
 import { useLoad, type Loaded } from "../../load.js";
+import { madeIt } from "../../rights.js";
 import { client } from "../../session.js";
 import { Confirm } from "../../ui/dialog.js";
 import { Head, Id, Time } from "../../ui/parts.js";
@@ -95,9 +96,9 @@ function Off({ vault, status, changed }: StateProps) {
       <p>
         Off. With CMEK, values are sealed in your browser and your clients with a key that only you have: neither this server nor whoever runs it can read them. Who loses the key loses what it seals.
       </p>
-      {enables ? (
-        <Enable vault={vault} done={changed} cancel={() => setEnables(false)} />
-      ) : (
+      {!madeIt(vault) && <NotYours />}
+      {enables && <Enable vault={vault} done={changed} cancel={() => setEnables(false)} />}
+      {!enables && madeIt(vault) && (
         <div class="actions">
           <button type="button" class="primary" onClick={() => setEnables(true)}>
             Enable CMEK
@@ -109,16 +110,21 @@ function Off({ vault, status, changed }: StateProps) {
   );
 }
 
+function NotYours() {
+  return <p class="quiet">Only who made the vault can change this.</p>;
+}
+
 function Enabled({ vault, status, rotations, changed }: StateProps & { rotations: Loaded<wire.Rotations> }) {
   const [plan, setPlan] = useState<Plan>();
   const [disables, setDisables] = useState(false);
   const { rotation } = status;
   const own = status.fingerprint ?? "";
   const rotate = () => setPlan({ from: own, failed: rotations.data?.rotations[0]?.status === "failed" });
-  const idle = !rotation && !plan;
+  const idle = !rotation && !plan && madeIt(vault);
   return (
     <>
       <VaultKey status={status} />
+      {!madeIt(vault) && <NotYours />}
       {rotation && <UnderWay key={rotation.id} vault={vault} rotation={rotation} changed={changed} resume={() => setPlan({ from: rotation.old_fingerprint, to: rotation.new_fingerprint, way: "server" })} />}
       {plan && <Rotate key={`${plan.from} ${plan.to}`} vault={vault} plan={plan} under={rotation} bound={status.blob_version === 2} check={status.key_check !== undefined} close={() => setPlan(undefined)} changed={changed} />}
       {idle && (
@@ -160,9 +166,11 @@ function VaultCard({ vault }: { vault: wire.Vault }) {
   return (
     <section class="card" aria-labelledby="this-vault">
       <Head level={2} title={<span id="this-vault">This vault</span>}>
-        <button type="button" class="danger" onClick={() => setDeletes(true)}>
-          Delete the vault
-        </button>
+        {madeIt(vault) && (
+          <button type="button" class="danger" onClick={() => setDeletes(true)}>
+            Delete the vault
+          </button>
+        )}
       </Head>
       <dl class="facts">
         <dt>Name</dt>
