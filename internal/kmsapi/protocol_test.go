@@ -84,6 +84,7 @@ var held = map[string]func(*testing.T, example){
 	"/get_wrapped": heldJSON[none, struct {
 		Wrapped []byte `json:"wrapped"`
 	}],
+	"/list_keks":  heldJSON[none, KEKList],
 	"/keys":       heldJSON[none, Keys],
 	"/rotate_kek": heldJSON[Rotate, Rotated],
 	"/import_kek": heldJSON[struct {

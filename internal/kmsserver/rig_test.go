@@ -33,6 +33,7 @@ const (
 	strangerUID = 1005
 	shredUID    = 1008
 	serverUID   = 1009
+	listUID     = 1010
 )
 
 // fakeKMS encrypts by a prefix, knows every key but "missing", and notes what
@@ -221,8 +222,8 @@ func newRig(t testing.TB, change ...func(*Config)) *rig {
 	cfg := Config{
 		KMS: r.kms,
 		Callers: []Caller{
-			{UID: uid(cryptoUID), Roles: Crypto}, {UID: uid(adminUID), Roles: Admin}, {UID: uid(bothUID), Roles: Crypto | Admin}, {UID: uid(noRoleUID)}, {UID: uid(shredUID), Roles: Shred}, {UID: uid(serverUID), Roles: Crypto | Shred}, {UID: uid(agentUID), Roles: CMEK}, {UID: uid(otherUID), Roles: CMEK},
-			{Name: "crypto", Roles: Crypto}, {Name: "agent", Roles: CMEK}, {Name: "admin", Roles: Admin}, {Name: "spiffe://keyfold/both", Roles: Crypto | Admin}, {Name: "no-role"}, {Name: "shred", Roles: Shred}, {Name: "server", Roles: Crypto | Shred},
+			{UID: uid(cryptoUID), Roles: Crypto}, {UID: uid(adminUID), Roles: Admin}, {UID: uid(bothUID), Roles: Crypto | Admin}, {UID: uid(noRoleUID)}, {UID: uid(shredUID), Roles: Shred}, {UID: uid(serverUID), Roles: Crypto | Shred | List}, {UID: uid(listUID), Roles: List}, {UID: uid(agentUID), Roles: CMEK}, {UID: uid(otherUID), Roles: CMEK},
+			{Name: "crypto", Roles: Crypto}, {Name: "agent", Roles: CMEK}, {Name: "admin", Roles: Admin}, {Name: "spiffe://keyfold/both", Roles: Crypto | Admin}, {Name: "no-role"}, {Name: "shred", Roles: Shred}, {Name: "server", Roles: Crypto | Shred | List}, {Name: "list", Roles: List},
 		},
 		Status: func() kmsapi.Status { _ = r.kms.note("Status"); return kmsapi.Status{Root: "file"} },
 		Backup: func(_ context.Context, w io.Writer) error {
