@@ -3,12 +3,14 @@
 
 import { useEffect } from "preact/hooks";
 import { useEvery, useLoad } from "../load.js";
+import { operator } from "../operator.js";
 import { client } from "../session.js";
 import { ForgetKey, Operator } from "../ui/operator.js";
 import { Badge, Head } from "../ui/parts.js";
 import { Show } from "../ui/state.js";
 import { CmekKeys } from "./keys/cmek.js";
 import { OperatorKeys } from "./keys/operator.js";
+import { Root } from "./keys/root.js";
 
 export default function Keys() {
   useEffect(() => void (document.title = "Keys · Keyfold"), []);
@@ -17,7 +19,10 @@ export default function Keys() {
       <Head title="Keys">
         <ForgetKey />
       </Head>
-      <KeyProcess />
+      <div class="grid">
+        <KeyProcess />
+        {operator.value && <Root client={operator.value} />}
+      </div>
       <CmekKeys />
       <Operator what="KEKs, the root key, and the DEKs of threads are for operators. Give an admin key to see and rotate them.">{(admin) => <OperatorKeys client={admin} />}</Operator>
     </>

@@ -2,7 +2,7 @@
 
 import { useEffect } from "preact/hooks";
 import type { wire } from "@keyfold/sdk";
-import { useEvery, useLoad } from "../load.js";
+import { useEvery, useLoad, type Loaded } from "../load.js";
 import { operator } from "../operator.js";
 import { client } from "../session.js";
 import { ForgetKey, Operator } from "../ui/operator.js";
@@ -19,6 +19,7 @@ import { Tiles } from "./overview/tiles.js";
 export default function Overview() {
   useEffect(() => void (document.title = "Overview · Keyfold"), []);
   const vaults = useLoad(() => client.vault.list(), []);
+  const events = useLoad(() => client.audit.list({ limit: mostEvents }), []);
   return (
     <>
       <Head title="Overview">
@@ -26,28 +27,26 @@ export default function Overview() {
       </Head>
       <Health />
       <Show of={vaults} what="the overview">
-        {({ vaults: list }) => <OfVaults vaults={list} />}
+        {({ vaults: list }) => <OfVaults vaults={list} events={events} />}
       </Show>
-      <Operator what="Requests, their errors, jobs and keys of the whole server are for operators. Give an admin key to see them.">{(admin) => <ServerNow client={admin} />}</Operator>
+      {operator.value && <ServerNow client={operator.value} />}
+      <Calls events={events} />
+      <Recent events={events} vaults={vaults.data?.vaults ?? []} />
+      <Operator what="Requests, their errors, jobs and keys of the whole server are for operators. Give an admin key to see them.">{() => null}</Operator>
     </>
   );
 }
 
 /** What is told of the vaults, which are read once for all of it. */
-function OfVaults({ vaults }: { vaults: wire.Vault[] }) {
+function OfVaults({ vaults, events }: { vaults: wire.Vault[]; events: Loaded<wire.AuditEvents> }) {
   const due = useLoad(() => dueOf(vaults, operator.value), [vaults, operator.value]);
   const rotations = useLoad(() => rotationsOf(vaults), [vaults]);
-  const events = useLoad(() => client.audit.list({ limit: mostEvents }), []);
-  useEvery(3_000, () => rotations.data?.some((j) => j.status === "running") && rotations.reload());
+  useEvery(1_000, () => rotations.data?.some((j) => j.status === "running") && rotations.reload());
   return (
     <>
       <Tiles vaults={vaults} due={due} rotations={rotations} events={events} />
+      <Rotating rotations={rotations} />
       <Due found={due} />
-      <div class="grid">
-        <Calls events={events} />
-        <Rotating rotations={rotations} />
-      </div>
-      <Recent events={events} vaults={vaults} />
     </>
   );
 }

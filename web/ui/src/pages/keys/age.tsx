@@ -1,4 +1,4 @@
-// How old a key is, and whether it is older than the operator's policy has it become.
+// How old a key is, and whether that is more than the operator's policy admits.
 
 import { Badge, Time } from "../../ui/parts.js";
 
@@ -16,8 +16,11 @@ export function Age({ at, max, unknown = "not known" }: { at: string | number | 
   );
 }
 
+const numbers = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
+const plural = (n: number, unit: string) => `${numbers.format(n)} ${unit}${n === 1 ? "" : "s"}`;
+
 /** "365 days", of seconds. */
 export function inDays(seconds: number): string {
-  const days = Math.round((seconds / 86_400) * 10) / 10;
-  return days < 1 ? `${Math.round(seconds / 360) / 10} hours` : `${days.toLocaleString()} ${days === 1 ? "day" : "days"}`;
+  if (seconds < 3_600) return plural(Math.round(seconds / 60), "minute");
+  return seconds < 86_400 ? plural(seconds / 3_600, "hour") : plural(seconds / 86_400, "day");
 }

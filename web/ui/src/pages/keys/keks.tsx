@@ -48,7 +48,7 @@ export function Keks({ client, keks, info, started }: KeksProps) {
         </button>
       </Head>
       <p class="hint">
-        A rotation makes a new primary version of a KEK and rewraps the DEKs under it; values and messages stay as they are. A rewrap brings those under it that are not yet.
+        A rotation makes a new primary version of a KEK and rewraps the DEKs under it; values and messages stay as they are. A rewrap brings those under it that are not yet. Wraps are counted as the key process reserves them, some thousands at a time.
         {max ? ` By the operator's policy a KEK is due after ${inDays(max)}.` : ""}
       </p>
       <Problem error={keks.error} retry={keks.reload} />
@@ -108,7 +108,7 @@ function Unlisted({ vaults, ask }: { vaults: readonly wire.Vault[]; ask: (asked:
   );
 }
 
-const columns: readonly (string | Column)[] = ["KEK", { name: "Primary version", kind: "num" }, "Made", { name: "Uses", kind: "num" }, "Other versions", { name: "Actions", kind: "sr" }];
+const columns: readonly (string | Column)[] = ["KEK", { name: "Primary version", kind: "num" }, "Made", { name: "Wraps", kind: "num" }, "Other versions", { name: "Actions", kind: "sr" }];
 
 interface TableProps {
   info: KeksInfo;
@@ -178,7 +178,7 @@ function Row({ kek, info, vaults, ask }: TableProps & { kek: wire.Kek }) {
                 <button type="button" class="small" aria-label={`Rewrap what is under the KEK of ${name}`} onClick={() => ask({ to: "Rewrap", name: `the KEK of ${name}`, request })}>
                   Rewrap
                 </button>
-                <button type="button" class="small danger" aria-label={`Rotate the KEK of ${name}`} onClick={() => ask({ to: "Rotate", name: `the KEK of ${name}`, request })}>
+                <button type="button" class="small" aria-label={`Rotate the KEK of ${name}`} onClick={() => ask({ to: "Rotate", name: `the KEK of ${name}`, request })}>
                   Rotate
                 </button>
               </>

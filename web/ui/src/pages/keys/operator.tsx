@@ -9,7 +9,6 @@ import { Problem } from "../../ui/state.js";
 import { JobBadge, jobName, JobProgress } from "../jobs/state.js";
 import { Deks } from "./deks.js";
 import { Keks } from "./keks.js";
-import { Root } from "./root.js";
 
 const pageSize = 50;
 
@@ -32,7 +31,6 @@ export function OperatorKeys({ client }: { client: KeyfoldClient }) {
   };
   return (
     <>
-      {info && <Root info={info} />}
       {jobs.length > 0 && (
         <section class="card">
           <Head level={2} title="Started here">

@@ -32,8 +32,8 @@ export interface DueItem {
 /** What is due, by which policy. */
 export interface Found {
   items: DueItem[];
-  /** Ages in days; undefined: none is told. */
-  policy: { kek?: number; dek?: number; cmek?: number };
+  /** Ages in seconds; what is absent, none is told of. */
+  policy: wire.KeyAges;
   /** Why something was not looked at. */
   missed: string[];
 }
@@ -48,7 +48,6 @@ function older(at: string | number | undefined, seconds: number | undefined): st
 }
 
 const soon = (at: string | undefined): at is string => at !== undefined && Date.parse(at) - Date.now() < own.ahead * day;
-const days = (seconds: number | undefined) => (seconds ? Math.round((seconds / 86_400) * 10) / 10 : undefined);
 
 /** What could not be looked at; that somebody may not see a thing at all is nothing to tell. */
 function missing(what: string, error: ErrorInfo): Part {
@@ -59,7 +58,7 @@ function missing(what: string, error: ErrorInfo): Part {
 export async function dueOf(vaults: readonly wire.Vault[], admin: KeyfoldClient | null): Promise<Result<Found>> {
   const parts = await Promise.all([apiKeys(), agents(), ...vaults.flatMap((v) => [cmekKeyOf(v), secretsOf(v)]), ...(admin ? [keks(admin, vaults)] : [])]);
   const items = parts.flatMap((p) => p.items ?? []).sort((a, b) => a.at.localeCompare(b.at));
-  const data: Found = { items, policy: Object.assign({}, ...parts.map((p) => p.policy)) as Found["policy"], missed: parts.flatMap((p) => p.missed ?? []) };
+  const data: Found = { items, policy: Object.assign({}, ...parts.map((p) => p.policy)) as wire.KeyAges, missed: parts.flatMap((p) => p.missed ?? []) };
   return { data, error: null, meta: { status: 200 } };
 }
 
@@ -88,9 +87,8 @@ async function cmekKeyOf(vault: wire.Vault): Promise<Part> {
   const { data, error } = await settle(() => client.vault.cmekStatus(vault.id, { keys: false }));
   if (error) return missing(`The CMEK key of ${vault.name}`, error);
   const old = older(data.since, data.max_age);
-  const cmek = days(data.max_age);
   return {
-    policy: cmek === undefined ? {} : { cmek },
+    policy: data.max_age ? { cmek: data.max_age } : {},
     items: old ? [{ what: "CMEK key", name: vault.name, href: `/ui/vaults/${vault.id}/settings`, why: "in use since", at: old, act: "Rotate it" }] : [],
   };
 }
@@ -116,15 +114,14 @@ async function keks(admin: KeyfoldClient, vaults: readonly wire.Vault[]): Promis
     if (cursor === undefined) break;
   }
   const deks = await threadDeks(admin, max.dek);
-  const [kek, dek] = [days(max.kek), days(max.dek)];
   const missed = cursor === undefined ? [] : [`KEKs after the first ${(mostPages * pageSize).toLocaleString()}`];
-  return { items: [...items, ...(deks.items ?? [])], policy: { ...(kek === undefined ? {} : { kek }), ...(dek === undefined ? {} : { dek }) }, missed: [...missed, ...(deks.missed ?? [])] };
+  return { items: [...items, ...(deks.items ?? [])], policy: max, missed: [...missed, ...(deks.missed ?? [])] };
 }
 
 function dueKek(kek: wire.Kek, { max_age, wrap_limit }: wire.EncryptionKeys, vaults: readonly wire.Vault[]): DueItem[] {
   const primary = kek.versions.at(-1);
   if (primary?.state !== "enabled") return [];
-  const base = { what: "KEK", name: nameOfKek(kek, vaults), href: "/ui/keys", act: "Rotate it" };
+  const base = { what: "KEK", name: nameOfKek(kek, vaults), href: "/ui/keys", act: kek.of === "vault" || kek.of === "threads" ? "Rotate it" : "Rotate all KEKs" };
   if (wrap_limit && primary.wraps > used * wrap_limit) return [{ ...base, why: "near the limit of its uses, made", at: primary.created_at }];
   const old = older(primary.created_at, max_age.kek);
   return old ? [{ ...base, why: "primary since", at: old }] : [];

@@ -40,7 +40,7 @@ export function Calls({ events }: { events: Loaded<wire.AuditEvents> }) {
 function telling({ action, outcome }: wire.AuditEvent): boolean {
   if (outcome !== "allowed" || action === "secret.read") return true;
   if (action === "secret.write" || action === "secret.delete") return false; // what came of it is an event, too
-  return !/(^|[._])(read|list)$/.test(action);
+  return !/[._](read|list|versions|rotations?)$/.test(action) && action !== "vault.cmek";
 }
 
 export function Recent({ events, vaults }: { events: Loaded<wire.AuditEvents>; vaults: readonly wire.Vault[] }) {
