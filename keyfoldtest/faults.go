@@ -120,6 +120,10 @@ func (f *faults) RotateKEK(ctx context.Context, r kmsapi.Rotate) (kmsapi.Rotated
 	return pass(ctx, f, f.KMS.RotateKEK, r)
 }
 
+func (f *faults) ListKEKs(ctx context.Context, q kmsapi.ListQuery) (kmsapi.KEKList, error) {
+	return pass(ctx, f, f.KMS.ListKEKs, q)
+}
+
 func (f *faults) ImportKEK(ctx context.Context, raw []byte) (kmsapi.Rotated, error) {
 	return pass(ctx, f, f.KMS.ImportKEK, raw)
 }
