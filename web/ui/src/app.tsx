@@ -1,24 +1,25 @@
 // The frame of all pages: who is signed in, where to go, and what is shown there.
 
-import { LocationProvider, Router, Route, lazy, useLocation } from "preact-iso";
+import { LocationProvider, Router, Route, useLocation } from "preact-iso";
 import { useEffect, useRef } from "preact/hooks";
 import { lock, unlocked } from "./keys.js";
 import { resume, signOut, unasked, user } from "./session.js";
 import { SignIn } from "./pages/signin.js";
 import { Head } from "./ui/parts.js";
+import { lazily } from "./ui/lazily.js";
 import { Empty, Loading, Problem } from "./ui/state.js";
 import { Toasts } from "./ui/toast.js";
 
-const Overview = lazy(() => import("./pages/overview.js"));
-const Vaults = lazy(() => import("./pages/vaults.js"));
-const Vault = lazy(() => import("./pages/vault.js"));
-const Agents = lazy(() => import("./pages/agents.js"));
-const Threads = lazy(() => import("./pages/threads.js"));
-const Thread = lazy(() => import("./pages/thread.js"));
-const Audit = lazy(() => import("./pages/audit.js"));
-const Keys = lazy(() => import("./pages/keys.js"));
-const Jobs = lazy(() => import("./pages/jobs.js"));
-const Account = lazy(() => import("./pages/account.js"));
+const Overview = lazily(() => import("./pages/overview.js"));
+const Vaults = lazily(() => import("./pages/vaults.js"));
+const Vault = lazily(() => import("./pages/vault.js"));
+const Agents = lazily(() => import("./pages/agents.js"));
+const Threads = lazily(() => import("./pages/threads.js"));
+const Thread = lazily(() => import("./pages/thread.js"));
+const Audit = lazily(() => import("./pages/audit.js"));
+const Keys = lazily(() => import("./pages/keys.js"));
+const Jobs = lazily(() => import("./pages/jobs.js"));
+const Account = lazily(() => import("./pages/account.js"));
 
 const places = [
   ["/ui/", "Overview"],

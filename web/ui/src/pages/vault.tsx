@@ -1,11 +1,12 @@
 // One vault: its secrets, who may use them, what happened, and its settings.
 
 import type { ComponentType } from "preact";
-import { ErrorBoundary, lazy, useLocation, useRoute } from "preact-iso";
+import { useLocation, useRoute } from "preact-iso";
 import { useEffect } from "preact/hooks";
 import type { wire } from "@keyfold/sdk";
 import { useLoad } from "../load.js";
 import { client } from "../session.js";
+import { lazily } from "../ui/lazily.js";
 import { Head, Tabs } from "../ui/parts.js";
 import { Empty, Show } from "../ui/state.js";
 import { Secrets } from "./vault/secrets.js";
@@ -21,9 +22,9 @@ export interface TabProps {
 
 const parts: Record<string, { name: string; Part: ComponentType<TabProps> }> = {
   secrets: { name: "Secrets", Part: Secrets },
-  access: { name: "Access", Part: lazy(() => import("./vault/access.js")) },
-  audit: { name: "Audit", Part: lazy(() => import("./vault/audit.js")) },
-  settings: { name: "Settings", Part: lazy(() => import("./vault/settings.js")) },
+  access: { name: "Access", Part: lazily(() => import("./vault/access.js")) },
+  audit: { name: "Audit", Part: lazily(() => import("./vault/audit.js")) },
+  settings: { name: "Settings", Part: lazily(() => import("./vault/settings.js")) },
 };
 
 export default function Vault() {
@@ -59,9 +60,7 @@ function Opened({ vault, tab, reload }: TabProps & { tab: string }) {
       {vault.description && <p class="quiet about">{vault.description}</p>}
       <Tabs label="Parts of the vault" tabs={Object.entries(parts).map(([to, { name }]) => ({ path: `${base}/${to}`, name }))} at={path === base ? `${base}/secrets` : path} />
       {part ? (
-        <ErrorBoundary key={tab}>
-          <part.Part vault={vault} reload={reload} />
-        </ErrorBoundary>
+        <part.Part key={tab} vault={vault} reload={reload} />
       ) : (
         <Empty title="There is no such part of a vault">
           <a href={base}>Go to its secrets</a>
