@@ -2,7 +2,7 @@
 // a sealed vault with a key file of the user's.
 
 import assert from "node:assert/strict";
-import { createCipheriv, createHash, randomBytes } from "node:crypto";
+import { createCipheriv, createHash, randomBytes, randomUUID } from "node:crypto";
 import { test } from "node:test";
 import type { Page } from "playwright-core";
 import { accessible, assertNotSent, downloaded, narrow, seen, shot, start, stored } from "./harness.js";
@@ -236,14 +236,33 @@ test("a value is hidden by itself, and copied", async (t) => {
   assert.ok(!(await stored(page)).includes("correct horse"));
 });
 
+const fingerprintOf = (key: Buffer) => createHash("sha256").update(key).digest("hex");
+
+/** A blob of version 1. */
+function seal(key: Buffer, plaintext: string): string {
+  const nonce = randomBytes(12);
+  const cipher = createCipheriv("aes-256-gcm", key, nonce);
+  return Buffer.concat([Buffer.of(1), nonce, cipher.update(plaintext), cipher.final(), cipher.getAuthTag()]).toString("base64");
+}
+
+const enable = (vault: Vault, key: Buffer) => dev.call("POST", `/v1/vaults/${vault.id}/cmek`, { fingerprint: fingerprintOf(key) });
+
+async function unlock(page: Page, key: Buffer): Promise<void> {
+  await button(page, "Unlock with key file").first().click();
+  await page.getByLabel("Key file", { exact: true }).setInputFiles({ name: "my.key", mimeType: "text/plain", buffer: Buffer.from(`${key.toString("base64")}\n`) });
+  await button(page, "Unlock").click();
+  await page.getByText("Unlocked in this tab").first().waitFor();
+}
+
+/** All that the page holds for who reads its DOM, what is typed in fields included. */
+const dom = (page: Page) =>
+  page.evaluate(() => document.documentElement.outerHTML + [...document.querySelectorAll<HTMLInputElement | HTMLTextAreaElement>("input, textarea")].map((e) => (e.type === "file" ? "" : e.value)).join("\n"));
+
 test("a sealed vault is opened with its key file, and locked again", async (t) => {
   const key = randomBytes(32);
   const vault = await makeVault();
-  await dev.call("POST", `/v1/vaults/${vault.id}/cmek`, { fingerprint: createHash("sha256").update(key).digest("hex") });
-  const nonce = randomBytes(12);
-  const cipher = createCipheriv("aes-256-gcm", key, nonce);
-  const blob = Buffer.concat([Buffer.of(1), nonce, cipher.update("sealed words"), cipher.final(), cipher.getAuthTag()]).toString("base64");
-  await put(vault, "db/password", { value: blob, type: "password", max_access_count: 5 });
+  await enable(vault, key);
+  await put(vault, "db/password", { value: seal(key, "sealed words"), type: "password", max_access_count: 5 });
   const { page, watch } = await site.signedIn(t);
   await openVault(page, vault, "/secrets?path=db%2Fpassword");
   await page.getByText("This vault is sealed").waitFor();
@@ -252,16 +271,12 @@ test("a sealed vault is opened with its key file, and locked again", async (t) =
   await narrow(page);
   await shot(page, "vault-locked");
 
-  const unlock = async (bytes: Buffer) => {
-    await button(page, "Unlock with key file").first().click();
-    await page.getByLabel("Key file", { exact: true }).setInputFiles({ name: "my.key", mimeType: "text/plain", buffer: Buffer.from(`${bytes.toString("base64")}\n`) });
-    await button(page, "Unlock").click();
-  };
-  await unlock(randomBytes(32));
+  await button(page, "Unlock with key file").first().click();
+  await page.getByLabel("Key file", { exact: true }).setInputFiles({ name: "my.key", mimeType: "text/plain", buffer: Buffer.from(`${randomBytes(32).toString("base64")}\n`) });
+  await button(page, "Unlock").click();
   await page.getByRole("dialog").getByRole("alert").getByText(/is needed/).waitFor();
   await button(page, "Cancel").click();
-  await unlock(key);
-  await page.getByText("Unlocked in this tab").first().waitFor();
+  await unlock(page, key);
   await button(page, "Reveal").click();
   await page.getByText("sealed words", { exact: true }).waitFor();
   await page.getByRole("cell", { name: "1 of 5" }).waitFor();
@@ -272,6 +287,244 @@ test("a sealed vault is opened with its key file, and locked again", async (t) =
   await page.getByText("This vault is sealed").waitFor();
   assert.equal(await page.getByText("sealed words", { exact: true }).count(), 0);
   assertNotSent(await watch.sent(), key, "the key");
+});
+
+test("a vault that nobody touches is locked, and no plaintext stays in its page", async (t) => {
+  const key = randomBytes(32);
+  const vault = await makeVault();
+  await enable(vault, key);
+  await put(vault, "db/password", { value: seal(key, "sealed words"), type: "note" });
+  const { page } = await site.signedIn(t);
+  await page.clock.install();
+  await openVault(page, vault, "/secrets?path=db%2Fpassword");
+  await unlock(page, key);
+  await button(page, "Reveal").click();
+  await page.getByText("sealed words", { exact: true }).waitFor();
+  assert.ok((await dom(page)).includes("sealed words"));
+  await page.clock.fastForward(31_000);
+  await page.getByText("sealed words", { exact: true }).waitFor({ state: "detached" });
+  assert.ok(!(await dom(page)).includes("sealed words"), "a value that was hidden is still there");
+
+  await button(page, "New version").click();
+  await button(page, "Begin with the value of version 1").click();
+  const field = page.getByRole("dialog").getByLabel("Value", { exact: true });
+  await page.waitForFunction(() => document.querySelector<HTMLTextAreaElement>("dialog textarea")?.value === "sealed words");
+  await field.fill("sealed words, and more that is typed");
+  assert.ok((await dom(page)).includes("and more that is typed"));
+  await page.clock.fastForward(9 * 60_000);
+  assert.equal(await button(page, "Lock 1 key").count(), 1, "it was locked too early");
+  await page.clock.fastForward(61_000);
+  await page.getByRole("dialog").getByText("This vault is sealed").waitFor();
+  assert.equal(await button(page, "Lock 1 key").count(), 0);
+  assert.ok(!/sealed words|and more/.test(await dom(page)), "plaintext stays in the locked page");
+});
+
+test("keys are forgotten by the clock, also when the timers of a computer that slept stood still", async (t) => {
+  const key = randomBytes(32);
+  const vault = await makeVault();
+  await enable(vault, key);
+  const { page } = await site.signedIn(t);
+  await page.clock.install();
+  await openVault(page, vault);
+  await unlock(page, key);
+  const lock = button(page, "Lock 1 key");
+  const now = await page.evaluate(() => Date.now());
+  await page.clock.setSystemTime(now + 9 * 60_000);
+  await page.keyboard.press("Shift");
+  assert.equal(await lock.count(), 1, "it was locked too early");
+  await page.clock.setSystemTime(now + 25 * 60_000);
+  await page.keyboard.press("Shift");
+  await lock.waitFor({ state: "detached" });
+});
+
+test("values are made at random in the browser, of the kind and length that is wanted", async (t) => {
+  const vault = await makeVault();
+  const { page } = await site.signedIn(t);
+  await openVault(page, vault);
+  const { dialog, create } = await newSecret(page, "db/password", "generic");
+  const value = dialog.getByLabel("Value", { exact: true });
+  const made = async () => {
+    const before = await value.inputValue();
+    await dialog.getByRole("button", { name: "Make it" }).click();
+    await page.waitForFunction((had) => document.querySelector<HTMLTextAreaElement>("dialog textarea")!.value !== had, before);
+    return value.inputValue();
+  };
+  await dialog.getByText("Make a value at random").click();
+  await dialog.getByLabel("Length").fill("40");
+  const plain = await made();
+  assert.match(plain, /^(?=.*[a-zA-Z])(?=.*\d)[A-Za-z0-9]{40}$/);
+  assert.notEqual(await made(), plain);
+  await dialog.getByLabel("With marks").check();
+  await dialog.getByLabel("Length").fill("8");
+  for (let n = 0; n < 5; n++) assert.match(await made(), /^(?=.*[a-zA-Z])(?=.*\d)(?=.*[^A-Za-z0-9])[!-~]{8}$/);
+  await dialog.getByLabel("Length").fill("7");
+  assert.ok(await dialog.getByRole("button", { name: "Make it" }).isDisabled());
+  await accessible(page);
+  await narrow(page);
+  await dialog.getByLabel("Kind").selectOption("uuid");
+  assert.match(await made(), /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+  await dialog.getByLabel("Kind").selectOption("base64");
+  assert.equal(Buffer.from(await made(), "base64").length, 32);
+  await dialog.getByLabel("Kind").selectOption("hex");
+  await dialog.getByLabel("Size").selectOption("64");
+  const hex = await made();
+  assert.match(hex, /^[0-9a-f]{128}$/);
+  await shot(page, "secret-generate");
+  await create();
+  assert.equal((await get(vault, "db/password")).value, hex);
+});
+
+test("a secret is shared by a link that is shown once, listed, and ended", async (t) => {
+  const vault = await makeVault();
+  await put(vault, "db/password", { value: "hunter2", type: "password" });
+  const { page } = await site.signedIn(t);
+  await openVault(page, vault, "/secrets?path=db%2Fpassword");
+  const share = async (reads: string, passphrase = "") => {
+    await button(page, "Share").click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByLabel("Ends after").selectOption("1");
+    await dialog.getByLabel("Reads").fill(reads);
+    await dialog.getByLabel("Passphrase").fill(passphrase);
+    await accessible(page);
+    await narrow(page);
+    await shot(page, "secret-share");
+    await button(page, "Make the link").click();
+    const link = await dialog.getByLabel("the link", { exact: true }).textContent();
+    await accessible(page);
+    await shot(page, "secret-shared");
+    await page.getByLabel("I have saved the link").check();
+    await button(page, "Done").click();
+    assert.ok(!(await dom(page)).includes(link!.slice(-20)), "the link is still in the page");
+    return link!.trim();
+  };
+  const once = await share("1");
+  const opened = await fetch(once);
+  assert.equal(((await opened.json()) as Secret).value, "hunter2");
+  assert.equal((await fetch(once)).status, 404);
+  const guarded = await share("", "open sesame");
+  assert.equal((await fetch(guarded)).status, 403);
+
+  await page.reload();
+  await seen(page);
+  const rows = page.getByRole("region", { name: "Shares" }).getByRole("row");
+  await page.getByRole("cell", { name: "1 of 1" }).waitFor();
+  assert.equal(await rows.count(), 3);
+  await accessible(page);
+  await narrow(page);
+  await page.getByRole("button", { name: "End the share of db/password" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "End it" }).click();
+  await rows.nth(2).waitFor({ state: "detached" });
+  await page.getByRole("button", { name: "Remove the share of db/password" }).waitFor();
+  assert.equal((await fetch(guarded, { headers: { "X-Share-Passphrase": "open sesame" } })).status, 404);
+  await page.goto(site.at("vaults"));
+  await seen(page);
+  await page.getByRole("region", { name: "Shares" }).getByRole("link", { name: "db/password" }).click();
+  await page.getByRole("heading", { level: 2, name: "db/password" }).waitFor();
+});
+
+test("a sealed secret is shared as the blob, with who has the key", async (t) => {
+  const key = randomBytes(32);
+  const vault = await makeVault();
+  await enable(vault, key);
+  const blob = seal(key, "sealed words");
+  await put(vault, "db/password", { value: blob, type: "password" });
+  const { page } = await site.signedIn(t);
+  await openVault(page, vault, "/secrets?path=db%2Fpassword");
+  await button(page, "Share").click();
+  await page.getByText("The link hands out the sealed value").waitFor();
+  assert.ok(await button(page, "Make the link").isDisabled());
+  await page.getByLabel(`Whoever gets the link has the key ${fingerprintOf(key).slice(0, 8)}`).check();
+  await accessible(page);
+  await shot(page, "secret-share-sealed");
+  await button(page, "Make the link").click();
+  const link = await page.getByLabel("the link", { exact: true }).textContent();
+  assert.equal(((await (await fetch(link!.trim())).json()) as Secret).value, blob);
+});
+
+test("who wrote a version and whether it is sealed is said of each", async (t) => {
+  const key = randomBytes(32);
+  const vault = await makeVault();
+  await put(vault, "db/password", { value: "in the clear", type: "password" });
+  await put(vault, "other", { value: "in the clear" });
+  await enable(vault, key);
+  const { agent, api_key } = await dev.call<{ agent: { id: string }; api_key: string }>("POST", "/v1/agents", { name: "deployer" });
+  await dev.call("POST", `/v1/vaults/${vault.id}/policies`, { secret_path_pattern: "**", principal_type: "agent", principal_id: agent.id, permissions: ["read", "write"] });
+  const { access_token } = await dev.call<{ access_token: string }>("POST", "/v1/auth/agent-token", { api_key, agent_id: agent.id });
+  await dev.call("PUT", `/v1/vaults/${vault.id}/secrets/db/password`, { value: seal(key, "sealed"), type: "password" }, access_token);
+  const { page } = await site.signedIn(t);
+  await openVault(page, vault, "/secrets?path=db%2Fpassword");
+  const tree = page.getByRole("navigation", { name: "Secrets by path" });
+  assert.equal(await tree.getByRole("link", { name: "password" }).getByText("Sealed").count(), 1);
+  assert.equal(await tree.getByRole("link", { name: "other" }).getByText("Sealed").count(), 0);
+  const rows = page.getByRole("region", { name: "Versions" }).getByRole("row");
+  await rows.nth(1).getByText("agent deployer").waitFor();
+  assert.equal(await rows.nth(1).getByText("Sealed").count(), 1);
+  await rows.nth(2).getByText("You").waitFor();
+  assert.equal(await rows.nth(2).getByText("Sealed").count(), 0);
+  await shot(page, "secret-versions");
+});
+
+test("large integers of the metadata keep their digits when a new version is written", async (t) => {
+  const vault = await makeVault();
+  const path = `/v1/vaults/${vault.id}/secrets/a`;
+  const headers = { Authorization: `Bearer ${dev.api_key}`, "Content-Type": "application/json" };
+  await fetch(dev.url + path, { method: "PUT", headers, body: `{"value":"x","type":"note","metadata":{"id":12345678901234567890,"team":"core"}}` });
+  const { page } = await site.signedIn(t);
+  await openVault(page, vault, "/secrets?path=a");
+  await page.getByText("12345678901234567890").first().waitFor();
+  await button(page, "New version").click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("Value", { exact: true }).fill("y");
+  await dialog.getByText("Metadata", { exact: true }).click();
+  await dialog.getByText("id: 12345678901234567890").waitFor();
+  await dialog.getByLabel("Value 1").fill("platform");
+  await button(page, "Store the version").click();
+  await dialog.waitFor({ state: "detached" });
+  assert.match(await (await fetch(dev.url + path, { headers })).text(), /"metadata":{"id":12345678901234567890,"team":"platform"}/);
+});
+
+test("a server that says that a sealed vault is open gets nothing in the clear, unless the user agrees", async (t) => {
+  const key = randomBytes(32);
+  const vault = await makeVault();
+  await enable(vault, key);
+  const canary = "canary of the plaintext";
+  const { page, watch } = await site.signedIn(t);
+  watch.allow(/ 409 /);
+  await openVault(page, vault);
+  await unlock(page, key);
+  // From here on the server lies: of the vault, of its CMEK, and to who writes what is sealed.
+  await page.route(`**/v1/vaults/${vault.id}`, (route) => route.fulfill({ json: { ...vault, cmek_enabled: false, created_at: new Date().toISOString() } }));
+  await page.route(`**/v1/vaults/${vault.id}/cmek*`, (route) => route.fulfill({ json: { enabled: false } }));
+  await page.route(`**/v1/vaults/${vault.id}/secrets/**`, (route) => {
+    if (route.request().method() !== "PUT") return route.continue();
+    if (route.request().headers()["x-keyfold-cmek-fingerprint"]) return route.fulfill({ status: 409, json: { type: "cmek_key_mismatch", title: "x", status: 409, detail: "The vault is not sealed" } });
+    return route.fulfill({ status: 201, json: { id: randomUUID(), path: "a", type: "note", version: 1, created_at: new Date().toISOString() } });
+  });
+  const write = async () => {
+    await button(page, "New secret").click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByLabel("Path", { exact: true }).fill("a");
+    await dialog.getByLabel("Value", { exact: true }).fill(canary);
+    await dialog.getByRole("button", { name: "Create the secret" }).click();
+    await dialog.getByText("the server now says that CMEK is disabled").waitFor();
+    return dialog;
+  };
+  const dialog = await write();
+  assert.ok(await button(page, "Send it in the clear").isDisabled(), "it can be sent without an answer");
+  await accessible(page);
+  await narrow(page);
+  await shot(page, "secret-unsealed");
+  assertNotSent(await watch.sent(), Buffer.from(canary), "the plaintext");
+  await button(page, "Cancel").click();
+  await page.getByRole("link", { name: "Vaults" }).first().click(); // the page reads the vault anew, and is lied to
+  await page.getByRole("link", { name: vault.name, exact: true }).click();
+  await page.getByRole("heading", { level: 1, name: vault.name }).waitFor();
+  await write();
+  assertNotSent(await watch.sent(), Buffer.from(canary), "the plaintext");
+  await page.getByLabel("I know that CMEK was disabled").check();
+  await button(page, "Send it in the clear").click();
+  await dialog.waitFor({ state: "detached" });
+  assert.ok((await watch.sent()).some((r) => r.body.includes(canary)), "what was agreed to was not sent");
 });
 
 test("the events of a vault are filtered", async (t) => {

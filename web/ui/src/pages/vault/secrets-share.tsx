@@ -163,8 +163,8 @@ function Row({ share: s, paths, end }: { share: wire.Share; paths: boolean | und
       </td>
       <td>{s.is_expired ? <Badge>over</Badge> : <Badge kind="warn">open</Badge>}</td>
       <td class="end">
-        <button type="button" class="small" aria-label={`End the share of ${s.secret_path} for ${to}`} onClick={() => end(s)}>
-          {s.is_expired ? "Remove" : "End it"}
+        <button type="button" class="small" aria-label={`${s.is_expired ? "Remove" : "End"} the share of ${s.secret_path} for ${to}`} onClick={() => end(s)}>
+          {s.is_expired ? "Remove" : "End"}
         </button>
       </td>
     </tr>
