@@ -1,6 +1,6 @@
 // The settings of a vault: its CMEK key, and the vault itself.
 
-import type { wire } from "@keyfold/sdk";
+import type { Result, wire } from "@keyfold/sdk";
 import { useLocation } from "preact-iso";
 import { useState } from "preact/hooks";
 import { useLoad, type Loaded } from "../../load.js";
@@ -31,9 +31,12 @@ export default function Settings({ vault, reload }: SettingsProps) {
   );
 }
 
+/** The rotations, for those whom the server does not tell of them. */
+const notTold: Promise<Result<wire.Rotations>> = Promise.resolve({ data: { rotations: [] }, error: null, meta: { status: 0 } });
+
 function CmekCard({ vault, reload }: SettingsProps) {
   const status = useLoad(() => client.vault.cmekStatus(vault.id), [vault.id]);
-  const rotations = useLoad(() => client.vault.listRotations(vault.id), [vault.id]);
+  const rotations = useLoad(() => (madeIt(vault) ? client.vault.listRotations(vault.id) : notTold), [vault.id]);
   const changed = () => {
     status.reload();
     rotations.reload();
@@ -139,8 +142,8 @@ function Enabled({ vault, status, rotations, changed }: StateProps & { rotations
       )}
       {disables && <Disable vault={vault} fingerprint={own} close={() => setDisables(false)} done={changed} />}
       <Inventory status={status} reencrypt={idle ? (from) => setPlan({ from, to: own, way: "here" }) : undefined} />
-      <h3>Rotations</h3>
-      <Rotations of={rotations} />
+      {madeIt(vault) && <h3>Rotations</h3>}
+      {madeIt(vault) && <Rotations of={rotations} />}
     </>
   );
 }
