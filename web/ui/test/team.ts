@@ -85,8 +85,8 @@ const vaults: [name: string, description: string, secrets: [path: string, type: 
     ["stripe/test/secret-key", "api_key", "rk_test_example_91Bc"],
     ["ledger/postgres/password", "password", "violet-anchor-tram-93"],
     ["ledger/postgres/replica-password", "password", "copper-lantern-dune-17"],
-    ["payouts/sepa/client.pem", "certificate", "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUFernhillExample\n-----END CERTIFICATE-----\n", { expires_in: 12 }],
-    ["payouts/sepa/client-key.pem", "private_key", "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgExample\n-----END PRIVATE KEY-----\n"],
+    ["payouts/sepa/client-certificate", "certificate", "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUFernhillExample\n-----END CERTIFICATE-----\n", { expires_in: 12 }],
+    ["payouts/sepa/client-key", "private_key", "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgExample\n-----END PRIVATE KEY-----\n"],
     ["fraud-check/api-token", "api_key", "fc_example_20c1", { max_access_count: 500 }],
   ]],
   ["tracking", "Positions of trucks and containers", [
