@@ -1,31 +1,56 @@
-// Keys and jobs: what a user sees of them, and what an operator's key adds.
+// Keys: what a user sees of them, and what an operator's key adds: KEKs with their
+// versions, the root key, DEKs of threads, and their rotation.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Page } from "playwright-core";
 import { accessible, narrow, seen, shot, signIn, start, stored } from "./harness.js";
+import { ago, asOperator, away, changed } from "./operator.js";
 
 const site = await start();
 const { dev } = site;
 
-const asOperator = async (page: Page, key = dev.admin_key) => {
-  await page.getByLabel("Admin key").fill(key);
-  await page.getByRole("button", { name: "Use this key" }).click();
+interface Kek {
+  kek_id: string;
+  of: string;
+  vault_id?: string;
+  versions: { version: number; state: string; created_at: string; wraps: number }[];
+}
+interface Keks {
+  available: boolean;
+  message?: string;
+  root?: { kind: string; state: string };
+  wrap_limit: number;
+  keks: Kek[];
+}
+const keks = () => dev.call<Keks>("GET", "/admin/encryption/keys", undefined, dev.admin_key);
+const primary = async (of: string, vault?: string) => (await keks()).keks.find((k) => k.of === of && k.vault_id === vault)!.versions.at(-1)!.version;
+
+const open = async (page: Page) => {
+  await page.goto(site.at("keys"));
+  await seen(page);
 };
+const openAsOperator = async (page: Page) => {
+  await open(page);
+  await asOperator(page, dev.admin_key);
+};
+const kekRow = (page: Page, name: string) => page.getByRole("region", { name: "KEKs", exact: true }).getByRole("row").filter({ hasText: name });
+const confirm = (page: Page, name: string) => page.getByRole("dialog").getByRole("button", { name, exact: true }).click();
 
 test("without an operator's key there is the state of the key process, and no more of KEKs", async (t) => {
   const { page } = await site.signedIn(t);
-  await page.goto(site.at("keys"));
-  await seen(page);
+  await open(page);
   await page.getByText("its KEKs can be used").waitFor();
+  await page.getByText("No CMEK keys").waitFor();
   await page.getByLabel("Admin key").waitFor();
-  assert.equal(await page.getByRole("button", { name: "Rotate", exact: true }).count(), 0);
+  assert.equal(await page.getByRole("button", { name: /Rotate/ }).count(), 0);
+  assert.equal(await page.getByText("Root key", { exact: true }).count(), 0);
 });
 
 test("a key that is no operator's is not taken", async (t) => {
   const { page, watch } = await site.signedIn(t);
   watch.allow(/ 40[13] .*\/admin\/health/);
-  await page.goto(site.at("keys"));
+  await open(page);
   for (const key of [dev.api_key, "1ck_0000000000000000000000000000000000000000000"]) {
     await asOperator(page, key);
     await page.getByRole("alert").waitFor();
@@ -34,42 +59,66 @@ test("a key that is no operator's is not taken", async (t) => {
   await page.getByRole("link", { name: dev.email }).waitFor(); // the session goes on
 });
 
-test("an operator rotates a KEK and a DEK, sees the jobs, and the key is forgotten", async (t) => {
+test("an operator sees the root key, and each KEK with its versions", async (t) => {
+  const { page } = await site.signedIn(t);
+  const vault = await dev.call<{ id: string }>("POST", "/v1/vaults", { name: "listed <b>vault</b>" });
+  await dev.call("PUT", `/v1/vaults/${vault.id}/secrets/a`, { value: "x" });
+  await dev.call("POST", "/v1/threads", { title: "listed" });
+  await openAsOperator(page);
+  const root = page.getByRole("region", { name: "Root key" });
+  await root.getByText("unlocked", { exact: true }).waitFor();
+  await root.getByText("key file").waitFor();
+  await root.getByText((await keks()).wrap_limit.toLocaleString()).waitFor();
+  const row = kekRow(page, "listed <b>vault</b>");
+  await row.waitFor();
+  assert.equal(await row.locator("td").nth(1).innerText(), "1");
+  await row.getByText("none").waitFor();
+  await row.getByRole("button", { name: "Versions" }).click();
+  const versions = page.getByRole("region", { name: "Versions of the KEK of listed <b>vault</b>" });
+  await versions.getByText("enabled").waitFor();
+  await kekRow(page, "The server's own").waitFor();
+  await kekRow(page, "Threads").waitFor();
+  await accessible(page);
+  await narrow(page);
+});
+
+test("an operator rotates the KEK of the threads and a DEK, sees the jobs, and the key is forgotten", async (t) => {
   const { page } = await site.signedIn(t);
   const title = 'Refund <img src=x onerror="alert(1)">';
   const thread = await dev.call<{ id: string }>("POST", "/v1/threads", { title });
   for (let i = 0; i < 20; i++) await dev.call("POST", `/v1/threads/${thread.id}/messages`, { role: "user", body: `message ${i}` });
-  await page.goto(site.at("keys"));
-  await seen(page);
-  await asOperator(page);
-  const row = page.getByRole("row").filter({ hasText: thread.id.slice(0, 8) });
-  await row.getByText(title).waitFor();
+  await openAsOperator(page);
+  const row = page.getByRole("region", { name: "DEKs of threads" }).getByRole("row").filter({ hasText: thread.id.slice(0, 8) }).filter({ hasText: title });
+  await row.waitFor();
   const dek = () => row.locator("td").nth(1).locator("code").getAttribute("title");
-  const [before, version] = [await dek(), Number(await row.locator("td").nth(2).innerText())];
+  const before = await dek();
+  const version = await primary("threads");
+  await row.getByText("just now").first().waitFor(); // the DEK's age
+
+  await page.getByRole("button", { name: "Rotate the KEK of Threads" }).click();
+  await page.getByRole("dialog").getByText("Rotate the KEK of Threads?").waitFor();
+  await confirm(page, "Rotate");
+  const job = page.getByRole("group", { name: "Rewrap of the threads' DEKs" });
+  await job.getByText("completed").waitFor();
+  const kek = kekRow(page, "Threads");
+  await kek.locator("td").nth(1).getByText(String(version + 1), { exact: true }).waitFor(); // it is read again by itself
+  await kek.getByRole("button", { name: "Versions" }).click();
+  const versions = page.getByRole("region", { name: "Versions of the KEK of Threads" });
+  await versions.getByText(/decrypt-only|destroyed/).first().waitFor();
+  assert.equal(await versions.getByText("enabled").count(), 1);
+  assert.equal(await primary("threads"), version + 1);
   await accessible(page);
-  await narrow(page);
   await shot(page, "keys-operator");
 
-  await page.getByRole("button", { name: "Rotate", exact: true }).click();
-  await page.getByRole("dialog").getByRole("button", { name: "Rotate", exact: true }).click();
-  const job = page.getByRole("region", { name: "Rewrap of the threads' DEKs" });
-  await job.getByText("completed").waitFor();
-  await page.getByRole("button", { name: "Read again" }).last().click();
-  await row.getByText(String(version + 1), { exact: true }).waitFor();
-
   await row.getByRole("button", { name: "New DEK" }).click();
-  await page.getByRole("dialog").getByRole("button", { name: "Make a new DEK" }).click();
-  const move = page.getByRole("region", { name: "New DEK of a thread" });
-  await move.getByText("completed").waitFor();
-  assert.notEqual(await dek(), before);
+  await confirm(page, "Make a new DEK");
+  await page.getByRole("group", { name: "New DEK of a thread" }).getByText("completed").waitFor();
+  await page.waitForFunction(([id, old]) => [...document.querySelectorAll('[aria-label="DEKs of threads"] tr')].some((r) => r.querySelector(`code[title="${id}"]`) && !r.querySelector(`code[title="${old}"]`)), [thread.id, before]);
 
   await page.getByRole("link", { name: "Jobs", exact: true }).click();
   const jobs = page.getByRole("region", { name: "Jobs of the server" });
-  await jobs.getByText("Rewrap of the threads' DEKs").waitFor();
-  await jobs.getByText("New DEK of a thread").waitFor();
-  await accessible(page);
-  await narrow(page);
-  await shot(page, "jobs-operator");
+  await jobs.getByText("Rewrap of the threads' DEKs").first().waitFor();
+  await jobs.getByText("New DEK of a thread").first().waitFor();
 
   const kept = await stored(page);
   assert.ok(!kept.includes(dev.admin_key), "the admin key is stored");
@@ -79,18 +128,105 @@ test("an operator rotates a KEK and a DEK, sees the jobs, and the key is forgott
   assert.equal(await jobs.count(), 0);
 });
 
+test("the KEK of one vault is rotated, and no other", async (t) => {
+  const { page } = await site.signedIn(t);
+  const [one, other] = await Promise.all(["rotated", "left"].map((name) => dev.call<{ id: string }>("POST", "/v1/vaults", { name })));
+  for (const v of [one!, other!]) await dev.call("PUT", `/v1/vaults/${v.id}/secrets/a`, { value: "x" });
+  await openAsOperator(page);
+  await page.getByRole("button", { name: "Rotate the KEK of rotated" }).click();
+  await confirm(page, "Rotate");
+  await page.getByRole("group", { name: "Rewrap of vaults" }).getByText("completed").waitFor();
+  await kekRow(page, "rotated").locator("td").nth(1).getByText("2", { exact: true }).waitFor();
+  assert.equal(await primary("vault", other!.id), 1);
+  assert.equal((await dev.call<{ value: string }>("GET", `/v1/vaults/${one!.id}/secrets/a`)).value, "x");
+
+  await page.getByRole("button", { name: "Rewrap what is under the KEK of rotated" }).click();
+  await confirm(page, "Rewrap");
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+  assert.equal(await primary("vault", one!.id), 2);
+});
+
+test("all KEKs are rotated only by a word that is typed", async (t) => {
+  const { page } = await site.signedIn(t);
+  await dev.call("POST", "/v1/threads", { title: "all" });
+  const before = await primary("threads");
+  await openAsOperator(page);
+  await page.getByRole("button", { name: "Rotate all" }).click();
+  const rotate = page.getByRole("dialog").getByRole("button", { name: "Rotate", exact: true });
+  assert.ok(await rotate.isDisabled());
+  await page.getByLabel("Type all to confirm").fill("all");
+  await rotate.click();
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+  await kekRow(page, "Threads").locator("td").nth(1).getByText(String(before + 1), { exact: true }).waitFor();
+});
+
+test("where the key process does not list its KEKs, the page says what to do, and rotates all the same", async (t) => {
+  const { page } = await site.signedIn(t);
+  await dev.call("POST", "/v1/threads", { title: "unlisted" });
+  const before = await primary("threads");
+  const message = "The key process does not let this server list its keys: give it the role operator <b>there</b>";
+  await page.route("**/admin/encryption/keys?**", changed<Keks>(({ root: _, ...all }) => ({ ...all, available: false, message, keks: [] })));
+  await openAsOperator(page);
+  await page.getByRole("region", { name: "Root key" }).getByText(message).waitFor();
+  await page.getByText("can be rotated all the same").waitFor();
+  await accessible(page);
+  await narrow(page);
+  await page.getByLabel("KEK", { exact: true }).selectOption({ label: "The KEK of the threads" });
+  await page.getByRole("button", { name: "Rotate", exact: true }).click();
+  await confirm(page, "Rotate");
+  await page.getByRole("group", { name: "Rewrap of the threads' DEKs" }).getByText("completed").waitFor();
+  assert.equal(await primary("threads"), before + 1);
+});
+
+test("a locked HSM, old KEKs, and KEKs near their limit are told", async (t) => {
+  const { page } = await site.signedIn(t);
+  await dev.call("POST", "/v1/threads", { title: "old" });
+  await page.route(
+    "**/admin/encryption/keys?**",
+    changed<Keks>((all) => ({
+      ...all,
+      root: { kind: "pkcs11", state: "locked" },
+      keks: all.keks.map((k) => ({ ...k, versions: k.versions.map((v) => (k.of === "threads" ? { ...v, created_at: ago(400), wraps: Math.ceil(0.9 * all.wrap_limit) } : v)) })),
+    })),
+  );
+  await openAsOperator(page);
+  const root = page.getByRole("region", { name: "Root key" });
+  await root.getByText("HSM (PKCS#11)").waitFor();
+  await root.getByText("locked", { exact: true }).waitFor();
+  const threads = kekRow(page, "Threads");
+  await threads.getByText("due", { exact: true }).waitFor();
+  await threads.getByText("90% of the limit").waitFor();
+  assert.equal(await kekRow(page, "The server's own").getByText("due", { exact: true }).count(), 0);
+  await accessible(page);
+});
+
+test("what fails says so, and can be tried again", async (t) => {
+  const { page, watch } = await site.signedIn(t);
+  watch.allow(/ 503 /);
+  await page.route("**/admin/encryption/keys?**", (route) => route.fulfill(away));
+  await page.route("**/v1/health/hsm", (route) => route.fulfill({ status: 503, json: { status: "unavailable" } }));
+  await openAsOperator(page);
+  await page.getByText("away", { exact: true }).waitFor();
+  await page.getByText("keyfold-kms status").first().waitFor();
+  await page.getByRole("alert").getByText("the key process does not answer").first().waitFor();
+  await accessible(page);
+  await page.unroute("**/admin/encryption/keys?**");
+  for (const again of await page.getByRole("alert").getByRole("button", { name: "Try again" }).all()) await again.click().catch(() => undefined);
+  await kekRow(page, "The server's own").waitFor();
+});
+
 test("the admin key is gone after a reload, after a sign-out, and when the page is left alone", async (t) => {
   const { page } = await site.signedIn(t);
   const forget = page.getByRole("button", { name: "Forget the admin key" });
   await page.clock.install();
   await page.goto(site.at("jobs"));
   await seen(page);
-  await asOperator(page);
+  await asOperator(page, dev.admin_key);
   await forget.waitFor();
   await page.reload();
   await page.getByLabel("Admin key").waitFor();
 
-  await asOperator(page);
+  await asOperator(page, dev.admin_key);
   await forget.waitFor();
   await page.clock.fastForward("09:00");
   await page.keyboard.press("Tab");
@@ -99,60 +235,9 @@ test("the admin key is gone after a reload, after a sign-out, and when the page 
   await page.clock.fastForward("01:30");
   await page.getByLabel("Admin key").waitFor();
 
-  await asOperator(page);
+  await asOperator(page, dev.admin_key);
   await forget.waitFor();
   await page.getByRole("button", { name: "Sign out" }).click();
   await signIn(page, dev);
   await page.getByLabel("Admin key").waitFor();
-});
-
-test("an operator's overview has the counts and the charts of the server", async (t) => {
-  const { page } = await site.signedIn(t);
-  await seen(page);
-  await asOperator(page);
-  const server = page.getByRole("region", { name: "The server", exact: true });
-  await server.getByText("messages").waitFor();
-  await page.getByRole("img", { name: "Work of jobs" }).waitFor();
-  await page.getByRole("img", { name: "Operators' calls" }).waitFor();
-  await accessible(page);
-  await narrow(page);
-  await shot(page, "overview-operator");
-});
-
-test("a running job is watched and cancelled, and what failed is named", async (t) => {
-  const { page } = await site.signedIn(t);
-  const job = { id: "01a2042c-0000-7000-8000-000000ddc8be", kind: "vault-rewrap", status: "running", total: 40, processed: 10, failed: 2, failed_items: ["vault <b>one</b>", "vault two"], created_at: new Date().toISOString(), updated_at: new Date().toISOString() };
-  await page.route("**/admin/jobs", (route) => route.fulfill({ json: { jobs: [{ ...job, processed: (job.processed += 5) }] } }));
-  let cancelled = "";
-  await page.route("**/admin/jobs/*", (route) => {
-    cancelled = `${route.request().method()} ${new URL(route.request().url()).pathname}`;
-    job.status = "cancelled";
-    return route.fulfill({ json: job });
-  });
-  await page.goto(site.at("jobs"));
-  await seen(page);
-  await asOperator(page);
-  const jobs = page.getByRole("region", { name: "Jobs of the server" });
-  await jobs.getByText("20 of 40 (50%)").waitFor(); // it is read again by itself
-  await jobs.getByText("2 left as they were").click();
-  await jobs.getByText("vault <b>one</b>").waitFor();
-  await accessible(page);
-  await narrow(page);
-  await jobs.getByRole("button", { name: "Cancel" }).click();
-  await page.getByRole("dialog").getByRole("button", { name: "Cancel the job" }).click();
-  await jobs.getByText("cancelled").waitFor();
-  assert.equal(cancelled, `DELETE /admin/jobs/${job.id}`);
-});
-
-test("the overview says what is due, and by what policy", async (t) => {
-  const { page } = await site.signedIn(t);
-  const vault = await dev.call<{ id: string }>("POST", "/v1/vaults", { name: "due" });
-  await dev.call("PUT", `/v1/vaults/${vault.id}/secrets/expires/soon`, { value: "x", expires_at: new Date(Date.now() + 3 * 86_400_000).toISOString() });
-  await dev.call("PUT", `/v1/vaults/${vault.id}/secrets/expires/late`, { value: "x", expires_at: new Date(Date.now() + 30 * 86_400_000).toISOString() });
-  await page.goto(site.at());
-  await seen(page);
-  await page.getByText("a CMEK key is due after 365 days").waitFor();
-  const due = page.getByRole("region", { name: "Due" });
-  await due.getByText("due: expires/soon").waitFor();
-  assert.equal(await due.getByText("expires/late").count(), 0);
 });
