@@ -3,6 +3,7 @@
 import { useState } from "preact/hooks";
 import type { Result, wire } from "@keyfold/sdk";
 import { settle, useEvery, useLoad } from "../../load.js";
+import { madeIt } from "../../rights.js";
 import { client } from "../../session.js";
 import { Confirm } from "../../ui/dialog.js";
 import { Head, Id, Table, Time, type Column } from "../../ui/parts.js";
@@ -20,9 +21,9 @@ export async function rotations(): Promise<Result<VaultRotation[]>> {
   return vaults.error ? vaults : rotationsOf(vaults.data.vaults);
 }
 
-/** The rotations of these vaults, those under way first, then the newest. A vault that may not be read is passed over. */
+/** The rotations of these vaults, those under way first, then the newest. Who made a vault may see them; the others are passed over. */
 export async function rotationsOf(vaults: readonly wire.Vault[]): Promise<Result<VaultRotation[]>> {
-  const all = await Promise.all(vaults.filter((v) => v.cmek_enabled).map(ofVault));
+  const all = await Promise.all(vaults.filter((v) => v.cmek_enabled && madeIt(v)).map(ofVault));
   const data = all.flat().sort((a, b) => Number(isUnderWay(b)) - Number(isUnderWay(a)) || b.created_at.localeCompare(a.created_at));
   return { data, error: null, meta: { status: 200 } };
 }
