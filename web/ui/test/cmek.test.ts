@@ -146,6 +146,138 @@ test("a vault takes bound blobs, and no key check, where that is chosen", async 
   assert.equal(status.key_check, undefined);
 });
 
+test("no key check is sent when none is wanted, though the tab has the key, and none by a rotation after it", async (t) => {
+  const [key, fresh] = [newKey(), newKey()];
+  const first = await sealedVault(key, {});
+  const vault = await makeVault();
+  const { page, watch } = await site.signedIn(t);
+  await page.goto(site.at(`vaults/${first.id}`));
+  await button(page, "Unlock with key file").first().click();
+  await page.getByLabel("Key file", { exact: true }).setInputFiles(keyFile(key));
+  await button(page, "Unlock").click();
+  await button(page, "Lock 1 key").waitFor();
+  await page.getByRole("link", { name: "Vaults" }).first().click();
+  await page.getByRole("link", { name: vault.name, exact: true }).click();
+  await page.getByRole("navigation", { name: "Parts of the vault" }).getByRole("link", { name: "Settings" }).click();
+  await button(page, "Enable CMEK").click();
+  await page.getByText("Options", { exact: true }).click();
+  await page.getByText("The key's fingerprint and its key check are all of it that is sent").waitFor();
+  await page.getByLabel(/key check/).uncheck();
+  await page.getByText("The key's fingerprint is all of it that is sent").waitFor();
+  await page.getByLabel("Use a key file that I have").check();
+  await page.getByLabel("Key file", { exact: true }).setInputFiles(keyFile(key));
+  await page.getByText("Holds the key").waitFor();
+  await accessible(page);
+  await shot(page, "cmek-enable-options");
+  await button(page, "Enable").click();
+  await button(page, "Rotate the key").click();
+  await page.getByLabel("Key file of the old key").setInputFiles(keyFile(key));
+  await page.getByLabel("Use a key file that I have").check();
+  await page.getByLabel("Key file", { exact: true }).setInputFiles(keyFile(fresh));
+  await button(page, "Rotate").click();
+  await page.getByRole("region", { name: "Rotations by the server" }).getByText("completed").waitFor();
+  const status = await statusOf(vault);
+  assert.deepEqual([status.fingerprint, status.key_check], [fingerprintOf(fresh), undefined]);
+  assert.ok(!(await watch.sent()).some((r) => r.body.includes("key_check")), "a key check was sent");
+});
+
+test("in all that is done with a vault and its keys, no request has a key or a plaintext", async (t) => {
+  const vault = await makeVault();
+  const { page, watch } = await site.signedIn(t);
+  await settings(page, vault);
+  await button(page, "Enable CMEK").click();
+  const file = await makeAndSave(page);
+  const first = keyOf(file.bytes);
+  await page.getByLabel("I have saved it").check();
+  await button(page, "Enable").click();
+  await page.getByText("enabled", { exact: true }).waitFor();
+
+  const plaintext = "correct horse battery staple";
+  await writeAndReveal(page, "db/password", plaintext);
+  const bytes = randomBytes(100_000);
+  await button(page, "New secret").click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("Path", { exact: true }).fill("app/logo");
+  await dialog.getByLabel("Type").selectOption("file");
+  await dialog.getByLabel("File").setInputFiles({ name: "logo.png", mimeType: "image/png", buffer: bytes });
+  await dialog.getByText("100,000 bytes").waitFor();
+  await dialog.getByRole("button", { name: "Create the secret" }).click();
+  await dialog.waitFor({ state: "detached" });
+  const back = async () => (await downloaded(page, () => button(page, "Download").click())).bytes;
+  assert.deepEqual(await back(), bytes);
+
+  const parts = page.getByRole("navigation", { name: "Parts of the vault" });
+  await parts.getByRole("link", { name: "Settings" }).click();
+  await button(page, "Rotate the key").click();
+  await page.getByLabel("Key file of the old key").setInputFiles({ name: file.name, mimeType: "text/plain", buffer: file.bytes });
+  const second = await makeAndSave(page);
+  await page.getByLabel("I have saved it").check();
+  await button(page, "Rotate").click();
+  await page.getByRole("region", { name: "Rotations by the server" }).getByText("completed").waitFor();
+
+  await button(page, "Rotate the key").click();
+  await page.getByLabel("Key file of the old key").setInputFiles({ name: second.name, mimeType: "text/plain", buffer: second.bytes });
+  const third = await makeAndSave(page);
+  await page.getByLabel("I have saved it").check();
+  await page.getByLabel(/^This browser/).check();
+  await button(page, "Rotate").click();
+  await page.getByText("2 versions are under the new key now").waitFor();
+  await button(page, "Close").click();
+
+  await parts.getByRole("link", { name: "Secrets" }).click();
+  await page.getByRole("navigation", { name: "Secrets by path" }).getByRole("link", { name: "logo" }).click();
+  assert.deepEqual(await back(), bytes);
+  await button(page, "Share").click();
+  await page.getByLabel(/^Whoever gets the link has the key/).check();
+  await button(page, "Make the link").click();
+  await page.getByLabel("I have saved the link").check();
+  await button(page, "Done").click();
+  await parts.getByRole("link", { name: "Settings" }).click();
+  await button(page, "Disable CMEK").click();
+  await dialog.getByLabel(`Type ${vault.name} to confirm`).fill(vault.name);
+  await dialog.getByRole("button", { name: "Disable CMEK", exact: true }).click();
+  await button(page, "Enable CMEK").waitFor();
+
+  const sent = await watch.sent();
+  for (const [what, method, path] of [["enables", "POST", /\/cmek$/], ["rotates", "POST", /\/cmek-rotate$/], ["re-encrypts", "PUT", /\/secret-version\//], ["uploads", "PUT", /\/secrets\/app\/logo$/], ["disables", "DELETE", /\/cmek$/]] as const) {
+    assert.ok(sent.some((r) => r.method === method && path.test(r.url)), `the log has no request that ${what}`);
+  }
+  for (const [n, key] of [first, keyOf(second.bytes), keyOf(third.bytes)].entries()) assertNotSent(sent, key, `key ${n + 1}`);
+  assertNotSent(sent, Buffer.from(plaintext), "the plaintext");
+  for (const at of [0, 50_000, 99_968]) assertNotSent(sent, bytes.subarray(at, at + 32), "the file's bytes");
+});
+
+test("a key that was made here and came into use before the page was loaded again is said to be needed", async (t) => {
+  const old = newKey();
+  const vault = await sealedVault(old, { "app/one": "the first", "app/two": "the second" });
+  const { page } = await site.signedIn(t);
+  page.on("dialog", (d) => void d.accept());
+  await settings(page, vault);
+  await button(page, "Rotate the key").click();
+  await page.getByLabel("Key file of the old key").setInputFiles(keyFile(old));
+  const made = await makeAndSave(page);
+  const fresh = fingerprintOf(keyOf(made.bytes));
+  await page.getByLabel("I have saved it").check();
+  await page.getByLabel(/^This browser/).check();
+  const held = page.waitForRequest((r) => r.method() === "PUT");
+  await page.route(`**/v1/vaults/${vault.id}/secret-version/**`, (route) => (route.request().method() === "PUT" ? undefined : route.continue())); // no answer ever
+  await button(page, "Rotate").click();
+  await held;
+  await page.reload();
+  await page.unrouteAll({ behavior: "ignoreErrors" });
+  await seen(page);
+  await page.getByText(`This page was left while the key ${fresh.slice(0, 8)} came into use`).waitFor();
+  assert.equal((await statusOf(vault)).fingerprint, fresh);
+  await accessible(page);
+  await narrow(page);
+  await shot(page, "cmek-left");
+  await button(page, "Re-encrypt to the vault's key").click();
+  await page.getByLabel("Key file of the old key").setInputFiles(keyFile(old));
+  await page.getByLabel("Key file of the new key").setInputFiles({ name: made.name, mimeType: "text/plain", buffer: made.bytes });
+  await button(page, "Go on").click();
+  await page.getByText("2 versions are under the new key now").waitFor();
+});
+
 test("a reload in the middle loses nothing but the unsaved key, and says so", async (t) => {
   const vault = await makeVault();
   const { page } = await site.signedIn(t);
