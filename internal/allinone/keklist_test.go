@@ -137,3 +137,24 @@ func TestTheKEKsOfAnotherKeyStoreAreNotListed(t *testing.T) {
 	r.stop()
 	stop()
 }
+
+// Whoever sees the state of a vault's CMEK key sees when it is due.
+func TestAMemberSeesHowOldACMEKKeyMayBecome(t *testing.T) {
+	r := start(t, Config{MaxAge: server.MaxAge{CMEK: 24 * time.Hour}})
+	key := r.user()
+	_, body := r.call(key, "POST", "/v1/vaults", `{"name":"v"}`)
+	_, id, _ := strings.Cut(body, `"id":"`)
+	cmek := "/v1/vaults/" + id[:36] + "/cmek"
+	if status, body := r.call(key, "GET", cmek, ""); status != 200 || strings.Contains(body, "max_age") {
+		t.Errorf("without a key: %d %s", status, body)
+	}
+	if status, body := r.call(key, "POST", cmek, `{"fingerprint":"`+strings.Repeat("ab", 32)+`"}`); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	for _, query := range []string{"", "?keys=false"} {
+		if status, body := r.call(key, "GET", cmek+query, ""); status != 200 || !strings.Contains(body, `"max_age":86400`) {
+			t.Errorf("%d %s", status, body)
+		}
+	}
+	r.stop()
+}

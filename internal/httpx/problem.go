@@ -53,12 +53,17 @@ func problem(f *fault.Error, requestID string) api.Problem {
 	return p
 }
 
+// problemPolicy is for a browser that shows a problem as if it were a page: nothing
+// in it runs or is loaded, and no frame shows it.
+var problemPolicy = []string{"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"}
+
 // fail answers err as a problem, unless an answer is already on its way.
 func (c *Call) fail(err error) {
 	c.err = err
 	if c.status != 0 {
 		return
 	}
+	c.w.Header()["Content-Security-Policy"] = problemPolicy
 	f := fault.Of(err)
 	p := problem(f, c.requestID[0])
 	if f.Type != "" && c.row != nil && c.row.ErrorIsType {

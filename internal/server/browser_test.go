@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/keyfoldtest"
@@ -171,4 +172,63 @@ func TestASecondFactorEndsInTheCookieToo(t *testing.T) {
 	a = w.do(scenario{key: "-", call: "POST /v1/auth/mfa/verify", header: page(origin, "same-origin"), status: 200,
 		body: `{"mfa_token":"` + challenge.MFAToken + `","code":"` + w.totpNow(totp.Secret) + `"}`, forbid: []string{"refresh_token"}})
 	cookieOf(t, a)
+}
+
+func TestTabsThatRenewAtOnceGoOnAndAThiefEndsTheSession(t *testing.T) {
+	const origin = "http://127.0.0.1:7420"
+	w := newWorld(t)
+	_, cookie := inBrowser(t, w, origin)
+	refresh := func(c *http.Cookie, status int) answer {
+		t.Helper()
+		return w.do(scenario{key: "-", call: "POST /v1/auth/refresh", header: page(origin, "same-origin", sent(c)...), body: `{}`, status: status})
+	}
+	var next []*http.Cookie
+	for range 3 { // tabs that had read the cookie before the first was answered
+		next = append(next, cookieOf(t, refresh(cookie, 200)))
+	}
+	for _, c := range next { // whichever answer the browser took last
+		refresh(c, 200)
+	}
+	last := cookieOf(t, refresh(next[1], 200))
+	w.Advance(11 * time.Second)
+	last = cookieOf(t, refresh(last, 200))
+
+	for _, old := range []*http.Cookie{cookie, last} { // a copy of an old cookie: one of the two is a thief
+		if gone := cookieOf(t, refresh(old, 401)); gone.MaxAge != -1 || gone.Name != cookie.Name {
+			t.Errorf("the browser keeps %v", gone)
+		}
+	}
+}
+
+func TestACookieThatWasPlantedBecomesNobodysSession(t *testing.T) {
+	const origin = "https://keys.example.com"
+	w := newWorld(t)
+	a := w.do(scenario{key: "-", call: "POST /v1/auth/signup", header: page(origin, "same-origin"), status: 200,
+		body: `{"email":"mallory@example.com","password":"` + annsPassword + `"}`})
+	mallorys := cookieOf(t, a)
+	w.do(scenario{key: "-", call: "POST /v1/auth/signup", status: 200, body: `{"email":"ann@example.com","password":"` + annsPassword + `"}`})
+	whose := func(c *http.Cookie) string {
+		t.Helper()
+		a := w.do(scenario{key: "-", call: "POST /v1/auth/refresh", header: page(origin, "same-origin", sent(c)...), body: `{}`, status: 200})
+		me := w.do(scenario{key: decode[api.Token](t, a).AccessToken, call: "GET /v1/auth/me", status: 200})
+		return decode[api.Profile](t, me).Email
+	}
+	for _, planted := range []*http.Cookie{mallorys, {Name: mallorys.Name, Value: "1rt_chosen-by-mallory"}} {
+		a := w.do(scenario{key: "-", call: "POST /v1/auth/token", header: page(origin, "same-origin", sent(planted)...), status: 200,
+			body: `{"email":"ann@example.com","password":"` + annsPassword + `"}`})
+		anns := cookieOf(t, a)
+		if anns.Value == planted.Value || anns.Name != planted.Name {
+			t.Fatalf("the sign-in keeps %v", anns)
+		}
+		if email := whose(anns); email != "ann@example.com" {
+			t.Errorf("Ann's cookie is %s's", email)
+		}
+	}
+	if email := whose(mallorys); email != "mallory@example.com" {
+		t.Errorf("the planted cookie is %s's", email)
+	}
+	// A cookie from before https, or of another path or subdomain, has another name, and is not looked at.
+	for _, name := range []string{"keyfold-session-", "keyfold-session-443", "__Secure-keyfold-session", "keyfold-session"} {
+		w.do(scenario{key: "-", call: "POST /v1/auth/refresh", header: page(origin, "same-origin", "Cookie", name+"="+mallorys.Value), body: `{}`, status: 204})
+	}
 }

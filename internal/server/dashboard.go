@@ -82,7 +82,18 @@ func (d dashboard) rows() []httpx.Row {
 	}
 }
 
+// pageHeaders go out with every answer here; with a refusal package httpx sends its
+// own, which are no looser.
+func pageHeaders(c *httpx.Call) {
+	c.SetHeader("Content-Security-Policy", pagePolicy)
+	c.SetHeader("Referrer-Policy", "no-referrer")
+	c.SetHeader("Cross-Origin-Opener-Policy", "same-origin")
+	c.SetHeader("Cross-Origin-Resource-Policy", "same-origin")
+	c.SetHeader("X-Frame-Options", "DENY")
+}
+
 func toDashboard(_ context.Context, c *httpx.Call) error {
+	pageHeaders(c)
 	c.SetHeader("Location", "/ui/")
 	c.Send(http.StatusFound, nil, nil)
 	return nil
@@ -103,10 +114,7 @@ func (d dashboard) show(_ context.Context, c *httpx.Call) error {
 	case !there:
 		return fault.New(fault.NotFound, "the dashboard has no such file; load the page again")
 	}
-	c.SetHeader("Content-Security-Policy", pagePolicy)
-	c.SetHeader("Referrer-Policy", "no-referrer")
-	c.SetHeader("Cross-Origin-Opener-Policy", "same-origin")
-	c.SetHeader("Cross-Origin-Resource-Policy", "same-origin")
+	pageHeaders(c)
 	c.SetHeader("Vary", "Accept-Encoding")
 	data := f.plain
 	if f.compressed != nil && takesGzip(c.Header("Accept-Encoding")) {

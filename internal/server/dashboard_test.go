@@ -4,6 +4,7 @@ import (
 	"compress/gzip"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -21,7 +22,12 @@ var built = fstest.MapFS{
 // get is a GET of a browser, which follows nothing.
 func get(t *testing.T, s *keyfoldtest.Server, path string, header ...string) answer {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), "GET", s.URL+path, nil)
+	return ask(t, s, "GET", path, header...)
+}
+
+func ask(t *testing.T, s *keyfoldtest.Server, method, path string, header ...string) answer {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, s.URL+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,6 +98,39 @@ func TestWhatTheDashboardHasNotIsAProblem(t *testing.T) {
 	for _, path := range []string{"/ui/../index.html", "/ui/%2e%2e/secret", "/ui//"} {
 		if a := get(t, s, path); a.status != 400 {
 			t.Errorf("GET %s = %d", path, a.status)
+		}
+	}
+}
+
+// What a browser may be made to show at this origin runs no code, in no frame: also
+// what is no page.
+func TestNoAnswerIsWithoutAPolicy(t *testing.T) {
+	s := keyfoldtest.Start(t, keyfoldtest.WithDashboard(built))
+	for _, c := range []struct {
+		call   string
+		status int
+	}{
+		{"GET /", 302}, {"GET /ui", 302}, {"GET /ui/", 200}, {"HEAD /ui/", 200}, {"GET /ui/vaults", 200}, {"GET /ui/icon.svg", 200},
+		{"GET /ui/assets/app-1.js", 200}, {"GET /ui/assets/style-2.css", 200}, {"GET /ui/assets/app-2.js", 404}, {"GET /ui/assets/", 404},
+		{"GET /ui//", 400}, {"GET /ui/../index.html", 400}, {"POST /ui/", 405}, {"DELETE /ui/assets/app-1.js", 405}, {"GET /uivaults", 404},
+		{"GET /v1/vaults", 401}, {"GET /v1/auth/refresh", 405}, {"POST /v1/auth/refresh", 400},
+	} {
+		method, path, _ := strings.Cut(c.call, " ")
+		a := ask(t, s, method, path)
+		if a.status != c.status {
+			t.Errorf("%s = %d, want %d", c.call, a.status, c.status)
+		}
+		policy := a.header.Get("Content-Security-Policy")
+		for _, part := range []string{"default-src 'none'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'", "require-trusted-types-for 'script'", "trusted-types 'none'"} {
+			if !slices.Contains(strings.Split(policy, "; "), part) {
+				t.Errorf("%s: the policy lacks %s: %s", c.call, part, policy)
+			}
+		}
+		if got := a.header.Values("X-Content-Type-Options"); len(got) != 1 || got[0] != "nosniff" {
+			t.Errorf("%s: X-Content-Type-Options is %q", c.call, got)
+		}
+		if c.status == 200 && a.header.Get("X-Frame-Options") != "DENY" {
+			t.Errorf("%s can be shown in a frame by browsers that know no policy", c.call)
 		}
 	}
 }

@@ -165,3 +165,22 @@ func TestFiveMegabytesFit(t *testing.T) {
 		t.Errorf("%d bytes came back of %d", len(got.Value), len(value))
 	}
 }
+
+// Who wrote a version is behind an opt-in, since published clients read the lists
+// strictly.
+func TestListsSayWhoWroteWhatWhenAsked(t *testing.T) {
+	w := newWorld(t)
+	v := w.vault(false)
+	w.do(scenario{call: "PUT " + v + "/secrets/a", body: `{"value":"` + canary + `"}`, status: 201})
+	by := []string{`"created_by":"user:` + w.Owner.ID + `","cmek_encrypted":false`}
+	for _, list := range []string{"/secrets", "/secret-versions/a"} {
+		for query, want := range map[string][]string{"?details=true": by, "?details=false": nil, "": nil} {
+			sc := scenario{call: "GET " + v + list + query, status: 200, want: want}
+			if want == nil {
+				sc.forbid = []string{"created_by", "cmek_encrypted"}
+			}
+			w.do(sc)
+		}
+		w.do(scenario{call: "GET " + v + list + "?details=1", status: 400, want: []string{"details is true or false"}})
+	}
+}

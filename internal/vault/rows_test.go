@@ -38,6 +38,8 @@ func TestRowsAreAsTheFormatSays(t *testing.T) {
 			"\x01" + `{"org":"o","owner_kind":"user","owner":"u","name":"n","created_at":"2030-01-02T03:04:05.000006Z","kek":"vault-1"}` + "\x5f\x4c\x21\x31"},
 		{"k", secretHead{ID: "i", Version: 3, DeletedThrough: 2, Type: "note", CreatedAt: at, Metadata: `{"a": 1}`, ExpiresAt: &at},
 			"\x01" + `{"id":"i","version":3,"deleted_through":2,"type":"note","created_at":"2030-01-02T03:04:05.000006Z","metadata":"{\"a\": 1}","expires_at":"2030-01-02T03:04:05.000006Z"}` + "\x0e\x10\x1f\x75"},
+		{"k", secretHead{ID: "i", Version: 3, Type: "note", CreatedAt: at, CreatedBy: "user:u", Sealed: true},
+			"\x01" + `{"id":"i","version":3,"type":"note","created_at":"2030-01-02T03:04:05.000006Z","created_by":"user:u","sealed":true}` + "\xc2\xa1\x54\x2d"},
 		{"k", versionState{Disabled: true, Reads: 2}, "\x01" + `{"disabled":true,"reads":2}` + "\xe8\x40\xb2\xd7"},
 	} {
 		got, err := encodeRow(c.key, c.row)
