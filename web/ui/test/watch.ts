@@ -1,6 +1,7 @@
 // What a page does beside what it shows: what it complains of, and what it sends.
 
 import assert from "node:assert/strict";
+import { setTimeout as later } from "node:timers/promises";
 import type { Page, Request } from "playwright-core";
 
 /** A request as it left the browser. */
@@ -42,12 +43,9 @@ export async function watch(page: Page): Promise<Watch> {
 }
 
 async function record(r: Request): Promise<Sent> {
-  const headers = await Promise.race([r.allHeaders(), later(10_000)]).catch(() => undefined) ?? r.headers(); // of a page that is gone, or a request that the browser says no more of
+  const headers = await Promise.race([r.allHeaders(), later(10_000, undefined, { ref: false })]).catch(() => undefined) ?? r.headers(); // of a page that is gone, or a request that the browser says no more of
   return { method: r.method(), url: r.url(), headers, body: r.postDataBuffer() ?? Buffer.alloc(0) };
 }
-
-/** Nothing, after so many ms; nobody is kept waiting for the end by it. */
-const later = (ms: number) => new Promise<undefined>((done) => setTimeout(done, ms).unref());
 
 /** Fails when a request holds the secret: raw, in hex, or in base64 or base64url at any offset. */
 export function assertNotSent(sent: readonly Sent[], secret: Uint8Array, what: string): void {

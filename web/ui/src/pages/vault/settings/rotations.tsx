@@ -82,7 +82,7 @@ export function Rotations({ of }: { of: Loaded<wire.Rotations> }) {
     <Show of={of} what="the rotations">
       {({ rotations }) =>
         rotations.length === 0 ? (
-          <p class="quiet">None by the server. Rotations in a browser, or by the command line with --client-side, are not listed.</p>
+          <p class="quiet">None by the server. Rotations in a browser, or by the command line with <code class="nowrap">--client-side</code>, are not listed.</p>
         ) : (
           <Table label="Rotations by the server" columns={["Started", "State", "From", "To", "Versions", "Ended"]}>
             {rotations.map((job) => (
