@@ -26,5 +26,6 @@ export type { Audit, OpenedShare, OpenShareOptions, Shares } from "./shares.js";
 export type { MessageQuery, Messages, ThreadQuery, Threads } from "./threads.js";
 export type { ExportOptions, ImportOptions, LinesSource } from "./transfer.js";
 export type { Session } from "./tokens.js";
+export { checkTrail, type TrailOptions, type TrailProblem, type TrailReport } from "./trail.js";
 export type * as wire from "./types.js";
 export type { EnableOptions, RotateOptions, Vaults, WaitOptions } from "./vault.js";

@@ -89,6 +89,7 @@ export type RetentionPreview = Schemas["RetentionPreview"];
 export type Health = Schemas["Health"];
 
 export type RotateKek = Schemas["RotateKEK"];
+export type AuditCheckpoint = Schemas["AuditCheckpoint"];
 export type EncryptionKeys = Schemas["EncryptionKeys"];
 export type Kek = Schemas["KEK"];
 export type KekVersion = Schemas["KEKVersion"];

@@ -204,7 +204,7 @@ test("what fails says so, and can be tried again", async (t) => {
   const { page, watch } = await site.signedIn(t);
   watch.allow(/ 503 /);
   await page.route("**/admin/encryption/keys?**", (route) => route.fulfill(away));
-  await page.route("**/v1/health/hsm", (route) => route.fulfill({ status: 503, json: { status: "unavailable" } }));
+  await page.route("**/v1/health/hsm", (route) => route.fulfill({ json: { status: "unavailable" } }));
   await openAsOperator(page);
   await page.getByText("away", { exact: true }).waitFor();
   await page.getByText("keyfold-kms status").first().waitFor();

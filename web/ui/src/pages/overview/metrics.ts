@@ -76,7 +76,7 @@ export function between(before: Reading, after: Reading): Between {
     if (name === `${durations}_sum`) sum += n;
     if (name === `${durations}_count`) count += n;
     if (name !== requestCount) continue;
-    const route = [labels["method"], labels["route"]].filter(Boolean).join(" ");
+    const route = labels["route"] === "none" ? "no such route" : [labels["method"], labels["route"]].filter(Boolean).join(" ");
     const of = routes.get(route) ?? { route, requests: 0, refused: 0, failed: 0 };
     of.requests += n;
     if (labels["code"]?.startsWith("4")) of.refused += n;
