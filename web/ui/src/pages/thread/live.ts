@@ -2,12 +2,13 @@
 // changes as it comes about, over connections that may break and come again.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { KeyfoldError, type ErrorInfo, type wire } from "@keyfold/sdk";
+import { KeyfoldError, type ErrorInfo, type ThreadEvent, type wire } from "@keyfold/sdk";
 import { settle } from "../../load.js";
 import { client } from "../../session.js";
 import { nothing, withAnswer, withEvent, withNewer, withNewest, withOlder, type Held } from "./window.js";
 
 const pageSize = 50;
+const showEvery = 50; // ms
 
 export type Connection = "connecting" | "live" | "broken" | "ended";
 
@@ -86,6 +87,11 @@ export function useLive(threadId: string, deleted: boolean, changed: () => void)
   }, [threadId, deleted, turn]);
 
   const watch = async (signal: AbortSignal) => {
+    const queue: ThreadEvent[] = []; // many come at once where somebody imports
+    const show = () => {
+      const events = queue.splice(0);
+      if (!signal.aborted) change((h) => events.reduce((to, event) => withEvent(to, event, following.current), h));
+    };
     const onOpen = () => {
       if (signal.aborted) return;
       setConnection("live");
@@ -96,7 +102,7 @@ export function useLive(threadId: string, deleted: boolean, changed: () => void)
       for await (const event of client.threads.follow(threadId, { signal, onOpen, onClose })) {
         if (signal.aborted) return;
         if (event.kind === "thread") notify.current();
-        else change((h) => withEvent(h, event, following.current));
+        else if (queue.push(event) === 1) setTimeout(show, showEvery);
       }
     } catch (err) {
       if (!(err instanceof KeyfoldError)) throw err;

@@ -22,10 +22,14 @@ export interface Held {
 
 export const nothing: Held = { messages: [], start: true, end: true, missed: 0 };
 
-/** The newest page, put behind what is held where they meet; else it takes its place. following: who reads is at the end. */
+/**
+ * The newest page, put behind what is held where they meet. Where they do not it takes
+ * its place for who is at the end (following); who reads further up keeps his.
+ */
 export function withNewest(held: Held | undefined, page: readonly wire.Message[], isFirst: boolean, following: boolean): Held {
   const last = held?.messages.at(-1);
   const meets = held?.end && (page.length === 0 || last === undefined || page[0]!.id <= last.id);
+  if (held?.end && !meets && !following) return { ...held, end: false, missed: 0 };
   if (!held || (held.end && !meets)) return { messages: page, start: isFirst, end: true, missed: 0 };
   if (!held.end) return held;
   return trimmed({ ...held, messages: merged(held.messages, page), start: held.start && (held.messages.length > 0 || isFirst) }, following);
