@@ -17,13 +17,14 @@
 // is needed then, and there is no Content-Security-Policy.
 
 import assert from "node:assert/strict";
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { after, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import type axe from "axe-core";
 import { chromium, type Browser, type BrowserContextOptions, type Page } from "playwright-core";
+import { small } from "./png.js";
 import { startDev, type Login, type Running } from "./server.js";
 import { watch, type Watch } from "./watch.js";
 
@@ -177,14 +178,16 @@ export async function shot(page: Page, name: string): Promise<void> {
   }
 }
 
-/** Writes an image of the page, at a width, in light or dark. */
-export async function picture(page: Page, file: string, width: number, colorScheme: "light" | "dark"): Promise<void> {
-  await mkdir(dirname(file), { recursive: true });
+/** Writes an image of the page, at a width, in light or dark: all of it, or as much as is not taller than that. */
+export async function picture(page: Page, file: string, width: number, colorScheme: "light" | "dark", tallest = Infinity): Promise<void> {
   const before = page.viewportSize();
-  const fullPage = (await page.locator("dialog[open]").count()) === 0; // whose backdrop covers what is seen
   await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
   await page.setViewportSize({ width, height: 800 });
-  await page.screenshot({ path: file, fullPage, animations: "disabled" });
+  const dialog = (await page.locator("dialog[open]").count()) > 0; // whose backdrop covers what is seen
+  const height = dialog ? 800 : Math.min(tallest, await page.evaluate(() => document.documentElement.scrollHeight));
+  const png = await page.screenshot({ fullPage: !dialog, clip: { x: 0, y: 0, width, height }, animations: "disabled" });
+  await mkdir(dirname(file), { recursive: true });
+  await writeFile(file, small(png));
   if (before) await page.setViewportSize(before);
 }
 

@@ -11,6 +11,7 @@ import { makeTeam } from "./team.js";
 
 const dir = join(root, "../../docs/images");
 const most = 2_000_000; // bytes of all of them
+const tallest = 1200;
 
 const site = await start();
 const team = await makeTeam(site.dev);
@@ -24,7 +25,7 @@ const narrow: Look = [360, "light"];
 
 /** Images of the page as it is. */
 async function show(page: Page, name: string, ...looks: Look[]): Promise<void> {
-  for (const [width, scheme] of looks) await picture(page, join(dir, `${name}-${width}-${scheme}.png`), width, scheme);
+  for (const [width, scheme] of looks) await picture(page, join(dir, `${name}-${width}-${scheme}.png`), width, scheme, tallest);
 }
 
 const button = (page: Page, name: string) => page.getByRole("button", { name, exact: true });
@@ -50,7 +51,9 @@ test("the pages of a member", async (t) => {
   await show(page, "vaults", light);
   await open("agents");
   await show(page, "agents", light);
-  await open(`vaults/${team.vaults["customs"]}/access`);
+  await open(`vaults/${payments}/access`);
+  await page.getByLabel("Path", { exact: true }).fill("stripe/live/secret-key");
+  await page.getByRole("list", { name: /^Who can read/ }).waitFor();
   await show(page, "access", light);
   await open("threads");
   await show(page, "threads", light);
@@ -58,7 +61,8 @@ test("the pages of a member", async (t) => {
   await page.getByText("live", { exact: true }).waitFor();
   await show(page, "thread", light, dark, narrow);
   await open("audit");
-  await page.getByText("Events per").first().waitFor();
+  await button(page, "Last day").click();
+  await page.getByText("Events per hour", { exact: true }).waitFor();
   await button(page, "Verify the chain").click();
   await page.getByText("The chain is whole.").waitFor();
   await show(page, "audit", light, dark);
@@ -75,7 +79,8 @@ test("a sealed vault and its key", async (t) => {
   await button(page, "Unlock with key file").first().click();
   await page.getByLabel("Key file", { exact: true }).setInputFiles(keyFile());
   await button(page, "Unlock").click();
-  await page.getByText("stripe/live/secret-key").first().click();
+  await page.getByText("live/", { exact: true }).click();
+  await page.getByRole("link", { name: "secret-key" }).click();
   await button(page, "Reveal").click();
   await button(page, "Hide").waitFor();
   await show(page, "vault-unlocked", light, dark, narrow);
@@ -106,12 +111,23 @@ test("enabling CMEK", async (t) => {
 
 test("the pages of an operator", async (t) => {
   const { page } = await site.signedIn(t, team.owner, locale);
-  await team.calendar.show(page);
+  await team.calendar.show(page, true);
+  await page.goto(site.at());
   await page.getByLabel("Admin key").fill(site.dev.admin_key);
   await button(page, "Use this key").click();
   await button(page, "Forget the admin key").waitFor();
   await seen(page);
+  await page.clock.pauseAt(team.calendar.now + 60_000);
+  await page.clock.runFor(1_000);
+  for (let n = 0; n < 37; n++) { // as many readings as the chart of requests has
+    await team.work(n);
+    const read = page.waitForResponse(/\/admin\/metrics/);
+    await page.clock.runFor(5_000);
+    await read;
+  }
+  await page.clock.runFor(1_000);
   await show(page, "overview", light, dark);
+  await page.clock.resume();
   for (const name of ["Keys", "Jobs"]) {
     await page.getByRole("navigation", { name: "Main" }).getByRole("link", { name, exact: true }).click();
     await page.getByRole("heading", { name, level: 1 }).waitFor();

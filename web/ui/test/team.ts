@@ -29,9 +29,15 @@ export class Calendar {
     return along(told, this.#marks.map(([real, t]) => [t, real]));
   }
 
-  /** Shows the page told times only, and has its clock stand at the last one. */
-  async show(page: Page): Promise<void> {
-    await page.clock.setFixedTime(this.#marks.at(-1)![1]);
+  /** The last time that is told. */
+  get now(): number {
+    return this.#marks.at(-1)![1];
+  }
+
+  /** Shows the page told times only. Its clock stands at the last one; stepped: its timers, too, until the test lets time pass. */
+  async show(page: Page, stepped = false): Promise<void> {
+    if (stepped) await page.clock.install({ time: this.now });
+    else await page.clock.setFixedTime(this.now);
     await page.route(/\/(v1|admin)\//, async (route) => {
       if (route.request().headers()["accept"]?.includes("event-stream")) return route.continue();
       const url = new URL(route.request().url());
@@ -39,6 +45,8 @@ export class Calendar {
         const time = url.searchParams.get(name);
         if (time) url.searchParams.set(name, new Date(this.real(Date.parse(time))).toISOString());
       }
+      // What the images' own browser does is no event of theirs.
+      if (url.pathname === "/v1/audit/events" && !url.searchParams.has("to")) url.searchParams.set("to", new Date(this.#marks.at(-1)![0]).toISOString());
       const answer = await route.fetch({ url: url.href });
       await route.fulfill({ response: answer, body: this.#translated(await answer.text()) });
     });
@@ -68,6 +76,8 @@ export interface Team {
   /** IDs by name. */
   vaults: Record<string, string>;
   threads: Record<string, string>;
+  /** Makes some calls as agents do, the nth time. */
+  work: (n: number) => Promise<void>;
 }
 
 interface Named {
@@ -130,7 +140,7 @@ const keyOf = (name: string) => createHash("sha256").update(`${name} of an imagi
 /** Makes all that the team has. */
 export async function makeTeam(dev: Running): Promise<Team> {
   const calendar = new Calendar();
-  const team: Team = { owner: { email: emailOf("amara.okafor"), password }, calendar, key: "", vaults: {}, threads: {} };
+  const team: Team = { owner: { email: emailOf("amara.okafor"), password }, calendar, key: "", vaults: {}, threads: {}, work: async () => {} };
   await calendar.from("2026-01-19T09:02:00Z");
   const { access_token: amara } = await dev.call<{ access_token: string }>("POST", "/v1/auth/signup", { ...team.owner, display_name: "Amara Okafor", org_name: "Fernhill Freight" }, "");
   const call = <T = unknown>(method: string, path: string, body?: unknown, key = amara) => dev.call<T>(method, path, body, key);
@@ -142,6 +152,12 @@ export async function makeTeam(dev: Running): Promise<Team> {
   await ordinaryDay(call, team, bots);
   await refund(call, team, people["Jonas Lindqvist"]!, bots["refund-assistant"]!);
   await calendar.from("2026-03-12T10:24:00Z");
+  team.work = async (n) => {
+    const calls = 20 + Math.round(8 * Math.sin(n / 3)) + ((7 * n) % 5);
+    const path = `/v1/vaults/${team.vaults["tracking"]}/secrets`;
+    const get = (url: string) => call("GET", url, undefined, bots["route-planner"]!.token).catch(() => {}); // some are refused
+    await Promise.all(Array.from({ length: calls }, (_, i) => get(i === 7 ? `${path}/mqtt/none` : i % 3 === 0 ? path : `${path}/gps-gateway/env`)));
+  };
   return team;
 }
 
@@ -183,9 +199,9 @@ async function makeAgents(call: Call, team: Team): Promise<Record<string, Who>> 
   for (const [i, [name, description, vault, pattern, permissions, token_ttl_seconds]] of agents.entries()) {
     await team.calendar.from(`2026-01-${26 + i}T13:${10 + 7 * i}:00Z`);
     const made = await call<{ agent: Named; api_key: string }>("POST", "/v1/agents", { name, description, token_ttl_seconds, vault_ids: [team.vaults[vault]] });
+    await call("POST", `/v1/vaults/${team.vaults[vault]}/policies`, { secret_path_pattern: pattern, principal_type: "agent", principal_id: made.agent.id, permissions });
     const token = await call<{ access_token: string }>("POST", "/v1/auth/agent-token", { agent_id: made.agent.id, api_key: made.api_key }, "");
     all[name] = { id: made.agent.id, token: token.access_token };
-    await call("POST", `/v1/vaults/${team.vaults[vault]}/policies`, { secret_path_pattern: pattern, principal_type: "agent", principal_id: made.agent.id, permissions });
   }
   return all;
 }
