@@ -15,6 +15,7 @@
 #      KEYFOLD_SHOTS  a directory for images of what the tests look at
 set -euo pipefail
 cd "$(dirname "$0")/../web/ui"
+self=../../scripts/web.sh
 what=${1:-test}
 shift || true
 
@@ -42,8 +43,8 @@ packages() (
 
 # without ends the script: there is nothing that can be done. What was asked for by name has then failed.
 without() {
+	[ "$what" = test ] || { echo "web: not done: $1" >&2; exit 1; }
 	skip "$1"
-	[ "$what" = test ] || exit 1
 	exit 0
 }
 
@@ -68,7 +69,7 @@ trap end EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-case $what in test | build | images | speed) ;; *) sed -n '/^# usage/,/^# env/{/^# env/d;s/^# //;p}' "$0" >&2; exit 2 ;; esac
+case $what in test | build | images | speed) ;; *) sed -n '/^# usage/,/^# env/{/^# env/d;s/^# //;p}' $self >&2; exit 2 ;; esac
 { have node && have npm; } || install nodejs npm || without "all of it: no Node here (Debian: apt-get install nodejs npm)"
 node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' || without "all of it: Node $(node --version) is older than 20.19"
 packages ../../sdk/typescript && packages . || without "all of it: npm cannot install package-lock.json's packages"
