@@ -3,9 +3,11 @@
 
 import assert from "node:assert/strict";
 import { createCipheriv, createHash, randomBytes, randomUUID } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { test } from "node:test";
 import type { Page } from "playwright-core";
-import { accessible, assertNotSent, downloaded, narrow, seen, shot, start, stored } from "./harness.js";
+import { accessible, assertNotSent, downloaded, narrow, root, seen, shot, start, stored } from "./harness.js";
 
 const site = await start();
 const { dev } = site;
@@ -46,6 +48,13 @@ async function newSecret(page: Page, path: string, type: string) {
   };
   return { dialog, create };
 }
+
+test("the styles of a vault's pages style no element of other pages", async () => {
+  const css = (await readFile(join(root, "src/pages/vault/vault.css"), "utf8")).replace(/\/\*[\s\S]*?\*\//g, "");
+  const selectors = [...css.matchAll(/([^{};]+)\{/g)].map((m) => m[1]!.trim()).filter((s) => !s.startsWith("@"));
+  assert.ok(selectors.length > 20);
+  for (const s of selectors.flatMap((list) => list.replace(/\([^)]*\)/g, (inner) => inner.replaceAll(",", " ")).split(","))) assert.match(s, /\./, `"${s.trim()}" names no class`);
+});
 
 test("a vault is created, and deleted by its name", async (t) => {
   const { page } = await site.signedIn(t);
