@@ -62,6 +62,10 @@ type AgentCreated struct {
 type Agents struct {
 	Agents     []Agent `json:"agents"`
 	NextCursor string  `json:"next_cursor,omitzero"` // absent: these are the last
+
+	// APIKeysExpire says, by the ID of an agent, when its key ends; of a key without
+	// an end nothing. It is here since an Agent is strict.
+	APIKeysExpire map[string]time.Time `json:"api_keys_expire,omitzero"`
 }
 
 // AgentSelf is the body of GET /v1/agents/me, which an agent asks for itself.

@@ -238,6 +238,13 @@ func (s *Service) ListAgents(ctx context.Context, p access.Principal, cursor str
 			return api.Agents{}, err
 		}
 		out.Agents = append(out.Agents, a.wire())
+		if a.KeyExpires.IsZero() {
+			continue
+		}
+		if out.APIKeysExpire == nil {
+			out.APIKeysExpire = map[string]time.Time{}
+		}
+		out.APIKeysExpire[a.ID] = a.KeyExpires
 	}
 	if len(recs) > 0 && opt.Full(len(recs), size) {
 		out.NextCursor = strings.TrimPrefix(recs[len(recs)-1].Key, prefix)

@@ -96,6 +96,25 @@ func TestATokenEndsWithTheAgentAndWithTheKey(t *testing.T) {
 	}
 }
 
+func TestTheListSaysWhenKeysEnd(t *testing.T) {
+	r := newKeyRig(t)
+	r.clock.frozen = true
+	end := r.clock.now.Add(time.Hour).UTC()
+	mortal, _ := r.newAgent(api.CreateAgent{APIKeyExpiresAt: &end})
+	r.newAgent(api.CreateAgent{ExpiresAt: &end})
+	list := func() map[string]time.Time {
+		return must(r.ListAgents(t.Context(), r.owner, "", 0))(t).APIKeysExpire
+	}
+	if diff := cmp.Diff(map[string]time.Time{mortal.ID: end}, list()); diff != "" {
+		t.Error(diff)
+	}
+	r.clock.now = r.clock.now.Add(10 * time.Minute)
+	must(r.RotateAgentKey(t.Context(), r.owner, mortal.ID))(t)
+	if got := list()[mortal.ID]; got.Sub(r.clock.now) < 59*time.Minute || got.Sub(r.clock.now) > time.Hour {
+		t.Errorf("a key that was rotated ends %v", got)
+	}
+}
+
 func TestAKeyThatIsNotALiveOneIsOneRefusal(t *testing.T) {
 	r := newKeyRig(t)
 	a, key := r.newAgent(api.CreateAgent{})

@@ -28,6 +28,7 @@ test("an agent is made, its key is shown once, rotated, and the agent deleted", 
   await dialog.getByText("does not begin or end with a slash").waitFor();
   await dialog.getByLabel("Scopes").fill("db/**\nvaults:read");
   await dialog.getByLabel("A token lives").fill("900");
+  await dialog.getByLabel("Its key expires").fill("2089-03-04T05:06");
   await accessible(page);
   await narrow(page);
   await dialog.getByRole("button", { name: "Create the agent" }).click();
@@ -43,6 +44,10 @@ test("an agent is made, its key is shown once, rotated, and the agent deleted", 
   await dialog.getByLabel("I have saved the key").check();
   await dialog.getByRole("button", { name: "Done" }).click();
   await page.getByText("15 minutes").waitFor();
+  const listed = async () => (await site.dev.call<{ agents: { id: string }[]; api_keys_expire?: Record<string, string> }>("GET", "/v1/agents"));
+  const [id, ends] = await listed().then(({ agents, api_keys_expire }) => [agents[0]!.id, api_keys_expire![agents[0]!.id]!] as const);
+  assert.equal(ends, await page.evaluate(() => new Date("2089-03-04T05:06").toISOString().replace(".000", "")));
+  await page.getByRole("cell", { name: /^ends in/ }).waitFor();
   assert.equal(await page.getByText(key).count(), 0);
   assert.ok(!(await stored(page)).includes(key));
   await seen(page);
@@ -58,10 +63,14 @@ test("an agent is made, its key is shown once, rotated, and the agent deleted", 
   await page.keyboard.press("Escape");
 
   await page.getByRole("button", { name: /^Edit/ }).click();
+  assert.equal(await dialog.getByLabel("Its key expires").getAttribute("required"), ""); // it cannot be taken away
+  await dialog.getByLabel("Its key expires").fill(await page.evaluate(() => new Date(Date.now() + 3 * 86_400_000 - new Date().getTimezoneOffset() * 60_000).toISOString().slice(0, 16)));
   await dialog.getByLabel("Active").uncheck();
   await dialog.getByLabel("Scopes").fill("");
   await dialog.getByRole("button", { name: "Save" }).click();
   await page.getByText("not active").waitFor();
+  await page.getByText(/^ends in [23] days$/).waitFor();
+  assert.ok(new Date((await listed()).api_keys_expire![id]!) < new Date(Date.now() + 4 * 86_400_000));
   assert.equal(await works(second), false);
   const [agent] = (await site.dev.call<{ agents: { scopes: string[]; vault_ids: string[] }[] }>("GET", "/v1/agents")).agents;
   assert.deepEqual([agent!.scopes, agent!.vault_ids.length], [[], 1]);

@@ -14,8 +14,13 @@ import { KeyOnce, type NewKey } from "./agents/key.js";
 
 const pageSize = 50;
 
+/** An agent, and when its key ends, which the list tells. */
+interface Known extends wire.Agent {
+  keyExpires?: string | undefined;
+}
+
 /** What is open over the list. */
-type Open = { what: "create" } | { what: "edit" | "rotate" | "delete"; agent: wire.Agent } | { what: "key"; key: NewKey };
+type Open = { what: "create" } | { what: "edit" | "rotate" | "delete"; agent: Known } | { what: "key"; key: NewKey };
 
 export default function Agents() {
   useEffect(() => void (document.title = "Agents · Keyfold"), []);
@@ -23,7 +28,9 @@ export default function Agents() {
   const vaults = useLoad(() => client.vault.list(), []);
   const agents = usePaged(async (cursor) => {
     const got = await client.agents.list(cursor === undefined ? { limit: pageSize } : { limit: pageSize, cursor });
-    return got.error ? got : { ...got, data: { items: got.data.agents, next: got.data.next_cursor } };
+    if (got.error) return got;
+    const items = got.data.agents.map((a): Known => ({ ...a, keyExpires: got.data.api_keys_expire?.[a.id] }));
+    return { ...got, data: { items, next: got.data.next_cursor } };
   }, []);
   const close = () => setOpen(undefined);
   const changed = (note: string) => {
@@ -63,24 +70,29 @@ export default function Agents() {
   );
 }
 
-function List({ agents, names, open }: { agents: wire.Agent[]; names: ReadonlyMap<string, string>; open: (what: Open) => void }) {
+function List({ agents, names, open }: { agents: Known[]; names: ReadonlyMap<string, string>; open: (what: Open) => void }) {
   return (
-    <Table label="Agents" columns={["Name", "Bound to", "Scopes", "Token lives", "Last active", "Actions"]}>
+    <Table label="Agents" columns={["Name", "Bound to", "Scopes", "Token lives", "Key", "Last active", "Actions"]}>
       {agents.map((agent) => (
         <tr key={agent.id}>
           <td>
             <strong>{agent.name}</strong> <State agent={agent} />
             {agent.description && <p class="hint">{agent.description}</p>}
-            <Id value={agent.id} what="the agent's ID" />
+            <div>
+              <Id value={agent.id} what="the agent's ID" />
+            </div>
           </td>
           <td>{agent.vault_ids.length === 0 ? <span class="quiet">any vault</span> : agent.vault_ids.map((id) => names.get(id) ?? id).join(", ")}</td>
           <td>{agent.scopes.length === 0 ? <span class="quiet">what its policies say</span> : <code>{agent.scopes.join(", ")}</code>}</td>
           <td class="nowrap">{duration(agent.token_ttl_seconds)}</td>
           <td class="nowrap">
+            <KeyState expires={agent.keyExpires} />
+          </td>
+          <td class="nowrap">
             <Time at={agent.last_active_at} />
           </td>
           <td>
-            <div class="actions">
+            <div class="actions of-row">
               {(["edit", "rotate", "delete"] as const).map((what) => (
                 <button key={what} type="button" class="small" aria-label={`${verbs[what]} ${agent.name}`} onClick={() => open({ what, agent })}>
                   {verbs[what]}
@@ -107,6 +119,24 @@ function State({ agent }: { agent: wire.Agent }) {
   );
 }
 
+const soon = 14 * 86_400_000; // ms
+
+/** When the key ends; a key that has ended, or soon will, is pointed out. */
+function KeyState({ expires }: { expires: string | undefined }) {
+  if (expires === undefined) return <span class="quiet">no end</span>;
+  const left = new Date(expires).getTime() - Date.now();
+  if (left <= 0) return <Badge kind="bad">ended</Badge>;
+  return left > soon ? (
+    <>
+      ends <Time at={expires} />
+    </>
+  ) : (
+    <Badge kind="warn">
+      ends <Time at={expires} />
+    </Badge>
+  );
+}
+
 interface OpenedProps {
   open: Open;
   vaults: wire.Vault[];
@@ -122,7 +152,7 @@ function Opened({ open, vaults, close, changed, made }: OpenedProps) {
     case "key":
       return <KeyOnce made={open.key} close={close} />;
     case "edit":
-      return <AgentForm key={open.agent.id} agent={open.agent} vaults={vaults} close={close} updated={() => changed("Saved the agent")} />;
+      return <AgentForm key={open.agent.id} agent={open.agent} keyExpires={open.agent.keyExpires} vaults={vaults} close={close} updated={() => changed("Saved the agent")} />;
     case "rotate":
       return (
         <Confirm title={`Rotate the key of ${open.agent.name}`} submit="Rotate the key" send={() => client.agents.rotateKey(open.agent.id)} done={(a) => made({ agent: open.agent, key: a.api_key })} close={close}>

@@ -17,10 +17,12 @@ interface Fields {
   ttl: string;
   /** A local time; "": never. */
   expires: string;
+  /** Of the key, likewise. */
+  keyExpires: string;
   active: boolean;
 }
 
-function fieldsOf(agent: wire.Agent | undefined): Fields {
+function fieldsOf(agent: wire.Agent | undefined, keyExpires: string | undefined): Fields {
   return {
     name: agent?.name ?? "",
     description: agent?.description ?? "",
@@ -28,6 +30,7 @@ function fieldsOf(agent: wire.Agent | undefined): Fields {
     scopes: agent?.scopes.join("\n") ?? "",
     ttl: String(agent?.token_ttl_seconds ?? 3600),
     expires: toLocal(agent?.expires_at),
+    keyExpires: toLocal(keyExpires),
     active: agent?.is_active ?? true,
   };
 }
@@ -36,26 +39,31 @@ function scopesOf(text: string): string[] {
   return text.split("\n").map((s) => s.trim()).filter((s) => s !== "");
 }
 
-function requestOf(f: Fields): wire.CreateAgent {
+/** Times that were not changed are left out: they may be past, and the field knows no seconds. */
+function requestOf(f: Fields, before: Fields): wire.CreateAgent {
   const request: wire.CreateAgent = { name: f.name.trim(), description: f.description, vault_ids: [...f.vaults], scopes: scopesOf(f.scopes), token_ttl_seconds: Number(f.ttl) };
-  if (f.expires !== "") request.expires_at = fromLocal(f.expires);
+  if (f.expires !== before.expires) request.expires_at = fromLocal(f.expires);
+  if (f.keyExpires !== before.keyExpires) request.api_key_expires_at = fromLocal(f.keyExpires);
   return request;
 }
 
 export interface AgentFormProps {
   /** Is changed; absent: one is made. */
   agent?: wire.Agent;
+  /** When its key ends. */
+  keyExpires?: string | undefined;
   vaults: wire.Vault[];
   close: () => void;
   created?: (made: wire.AgentCreated) => void;
   updated?: () => void;
 }
 
-export function AgentForm({ agent, vaults, close, created, updated }: AgentFormProps) {
-  const [f, setFields] = useState(() => fieldsOf(agent));
+export function AgentForm({ agent, keyExpires, vaults, close, created, updated }: AgentFormProps) {
+  const [before] = useState(() => fieldsOf(agent, keyExpires));
+  const [f, setFields] = useState(before);
   const set = (change: Partial<Fields>) => setFields({ ...f, ...change });
   const wrong = scopesOf(f.scopes).find((s) => !isLabel(s) && patternProblem(s) !== undefined);
-  const send = (): Promise<Result<wire.AgentCreated | wire.Agent>> => (agent ? client.agents.update(agent.id, { ...requestOf(f), is_active: f.active }) : client.agents.create(requestOf(f)));
+  const send = (): Promise<Result<wire.AgentCreated | wire.Agent>> => (agent ? client.agents.update(agent.id, { ...requestOf(f, before), is_active: f.active }) : client.agents.create(requestOf(f, before)));
   const done = (answer: wire.AgentCreated | wire.Agent) => ("api_key" in answer ? created?.(answer) : updated?.());
   return (
     <Dialog title={agent ? `Edit ${agent.name}` : "Create an agent"} close={close}>
@@ -80,6 +88,14 @@ export function AgentForm({ agent, vaults, close, created, updated }: AgentFormP
           value={f.expires}
           onValue={(expires) => set({ expires })}
           hint={agent?.expires_at === undefined ? "Empty: never" : "It can be moved, not taken away"}
+        />
+        <Field
+          label="Its key expires"
+          type="datetime-local"
+          required={keyExpires !== undefined}
+          value={f.keyExpires}
+          onValue={(at) => set({ keyExpires: at })}
+          hint={keyExpires === undefined ? "Empty: never. When the key is rotated, the next one lives as long." : "It can be moved, not taken away. When the key is rotated, the next one lives as long."}
         />
         {agent && <Check label="Active; when it is not, its tokens end at once and it gets no more" checked={f.active} onChecked={(active) => set({ active })} />}
       </Form>

@@ -108,7 +108,7 @@ function Policies({ policies, people, open }: { policies: wire.Policy[]; people:
             <When policy={policy} />
           </td>
           <td>
-            <div class="actions">
+            <div class="actions of-row">
               <button type="button" class="small" aria-label={`Edit the policy on ${policy.secret_path_pattern} for ${nameOf(people, policy)}`} onClick={() => open({ what: "edit", policy })}>
                 Edit
               </button>

@@ -4,7 +4,10 @@ import { useId, useState } from "preact/hooks";
 import type { wire } from "@keyfold/sdk";
 import { canRead, type Person, type Verdict } from "../../../decide.js";
 import { patternProblem } from "../../../glob.js";
-import { Badge } from "../../../ui/parts.js";
+import { useLoad } from "../../../load.js";
+import { client } from "../../../session.js";
+import { Badge, Time } from "../../../ui/parts.js";
+import { Problem } from "../../../ui/state.js";
 
 interface ReadersProps {
   vault: wire.Vault;
@@ -45,6 +48,7 @@ export function Readers({ vault, policies, people, secrets }: ReadersProps) {
           ))}
         </ul>
       )}
+      {valid && <Shares secret={secrets.find((s) => s.path === path)} />}
       <p class="hint">
         Worked out in this page from the policies as they are now; the server decides at each call. API keys and tokens may be limited further. Agents that you may not see are listed only where a policy names them.
         {vault.cmek_enabled && " The vault is sealed: who can read gets a sealed value, and only the key file opens it."}
@@ -52,6 +56,30 @@ export function Readers({ vault, policies, people, secrets }: ReadersProps) {
     </section>
   );
 }
+
+/** Shares give a secret to others, past all policies. Of those that others have made the caller is not told. */
+function Shares({ secret }: { secret: wire.SecretMetadata | undefined }) {
+  const shares = useLoad(() => client.shares.listOutbound(), []);
+  if (!secret) return null;
+  const live = shares.data?.shares.filter((s) => s.secret_id === secret.id && !s.is_expired) ?? [];
+  return (
+    <div class="stack">
+      <p class="notice">Whoever was given a share of this secret reads it as well, past all policies, until the share ends. You see the shares here that you have made; those of others are in the audit trail.</p>
+      <Problem error={shares.error} retry={shares.reload} />
+      {live.length > 0 && (
+        <ul class="plain" aria-label="Your shares of it">
+          {live.map((s) => (
+            <li key={s.id}>
+              {s.recipient_email ?? s.recipient_id ?? recipients[s.recipient_type] ?? s.recipient_type} <span class="quiet">until</span> <Time at={s.expires_at} exact />
+            </li>
+          ))}
+        </ul>
+      )}
+    </div>
+  );
+}
+
+const recipients: Record<string, string> = { anyone_with_link: "anyone with the link", creator: "who created it" };
 
 function Row({ who, verdict }: { who: Person; verdict: Verdict }) {
   const manages = who.role === "owner" || who.role === "admin";
