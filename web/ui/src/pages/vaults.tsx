@@ -16,6 +16,7 @@ import { KeyBadge } from "./vault/unlock.js";
 
 export default function Vaults() {
   const vaults = useLoad(() => client.vault.list(), []);
+  const shares = useShares();
   const [making, setMaking] = useState(false);
   const [dropping, setDropping] = useState<wire.Vault>();
   const { route } = useLocation();
@@ -31,7 +32,7 @@ export default function Vaults() {
       <Show of={vaults} what="the vaults">
         {(data) => (data.vaults.length === 0 ? <NoVault make={make} /> : <List vaults={data.vaults} drop={setDropping} />)}
       </Show>
-      <Shared />
+      {vaults.data && <Shares of={shares} which={() => true} paths />}
       {making && <Create close={() => setMaking(false)} done={(v) => route(`/ui/vaults/${v.id}`)} />}
       {dropping && (
         <DeleteVault
@@ -81,18 +82,6 @@ function List({ vaults, drop }: { vaults: wire.Vault[]; drop: (vault: wire.Vault
         </tr>
       ))}
     </Table>
-  );
-}
-
-/** The shares that the user has made, in any vault; nothing where there are none. */
-function Shared() {
-  const shares = useShares();
-  if (shares.data?.shares.length === 0 || (!shares.data && !shares.error)) return null;
-  return (
-    <>
-      <Head title="Your shares" level={2} />
-      <Shares of={shares} which={() => true} paths />
-    </>
   );
 }
 

@@ -58,7 +58,6 @@ export function Secret({ vault, secret, sealed, read, write, deleted }: SecretPr
         <Facts secret={secret} limit={sealed?.get(placeOf(secret))} />
       </section>
       <Versions vault={vault} secret={secret} sealed={sealed} read={read} />
-      <Head title="Your shares" level={2} />
       <Shares of={shares} which={(s) => s.secret_id === secret.id} />
       {sharing && <Share secret={secret} sealedWith={isSealed(secret, sealed) ? (key ?? vault.cmek_fingerprint) : null} close={() => setSharing(false)} made={shares.reload} />}
       {dropping && (
@@ -86,7 +85,7 @@ function Facts({ secret, limit }: { secret: wire.ListedSecret; limit: wire.CmekV
       <dt>Written</dt>
       <dd>
         <Time at={secret.created_at} exact />
-        {by && <span class="quiet"> by {by}</span>}
+        {by && <span class="quiet"> by {by === "You" ? "you" : by}</span>}
       </dd>
       <dt>Expires</dt>
       <dd>

@@ -7,7 +7,7 @@ import { client } from "../../session.js";
 import { Confirm, Dialog } from "../../ui/dialog.js";
 import { Check, Choice, Field, Form } from "../../ui/form.js";
 import { Once } from "../../ui/once.js";
-import { Badge, Table, Time } from "../../ui/parts.js";
+import { Badge, Head, Table, Time } from "../../ui/parts.js";
 import { Show } from "../../ui/state.js";
 import { toast } from "../../ui/toast.js";
 
@@ -105,7 +105,7 @@ interface SharesProps {
   paths?: boolean;
 }
 
-/** A table of shares that can be ended; nothing where there are none. */
+/** The user's shares, which can be ended; nothing where there are none. */
 export function Shares({ of, which, paths }: SharesProps) {
   const [ending, setEnding] = useState<wire.Share>();
   const ended = () => {
@@ -114,12 +114,13 @@ export function Shares({ of, which, paths }: SharesProps) {
     of.reload();
   };
   return (
-    <Show of={of} what="the shares">
+    <Show of={of} what="your shares">
       {({ shares }) => {
         const shown = shares.filter(which);
-        if (shown.length === 0) return <p class="quiet">None.</p>;
+        if (shown.length === 0) return null;
         return (
           <>
+            <Head title="Your shares" level={2} />
             <Table label="Shares" columns={[...(paths ? ["Secret"] : []), "For", "Made", "Ends", { name: "Reads", kind: "num" }, "State", { name: "Actions", kind: "sr" }]}>
               {shown.map((s) => (
                 <Row key={s.id} share={s} paths={paths} end={setEnding} />
