@@ -24,11 +24,11 @@ async function page(filter: Filter, at: Place): Promise<Result<{ items: wire.Aud
   const { events, next_to, next_offset } = got.data;
   let next: Place | undefined;
   if (next_to) next = { to: next_to, offset: next_offset ?? 0 };
-  else if (events.length === pageSize) next = after(at, events);
+  else if (events.length === pageSize) next = after({ to: at.to ?? justAfter(events[0]!.created_at), offset: at.offset }, events);
   return { ...got, data: { items: events, next: next && JSON.stringify(next) } };
 }
 
-/** Where a page begins that comes after a full one. */
+/** Where a page begins that comes after a full one. What is recorded meanwhile, this reading too, must not move it: so it counts from a time. */
 function after(at: Place, events: wire.AuditEvent[]): Place {
   if (at.offset + 2 * pageSize <= maxOffset) return { to: at.to, offset: at.offset + pageSize };
   const time = events.at(-1)!.created_at;

@@ -101,7 +101,7 @@ function Broken({ what, event, count }: { what: string; event: string | null | u
   return (
     <div class="notice bad">
       <p>
-        <strong>The chain is broken.</strong> {what}
+        <strong>The chain is broken.</strong> {what.charAt(0).toUpperCase() + what.slice(1)}
       </p>
       {event && (
         <p>
