@@ -121,7 +121,7 @@ test("the pages of an operator", async (t) => {
   await page.clock.runFor(1_000);
   for (let n = 0; n < 37; n++) { // as many readings as the chart of requests has
     await team.work(n);
-    const read = page.waitForResponse(/\/admin\/metrics/);
+    const read = page.waitForResponse(/\/admin\/debug\/prometheus/);
     await page.clock.runFor(5_000);
     await read;
   }
