@@ -1,6 +1,6 @@
 // Writing a secret: a new one, or the next version of one.
 
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { formatJson, KeyfoldError, type ErrorInfo, type PutSecret, type wire } from "@keyfold/sdk";
 import { client } from "../../session.js";
 import { Dialog } from "../../ui/dialog.js";
@@ -88,8 +88,10 @@ function Fields({ vault, of, taken, close, done }: WriteProps) {
 
 /** Asks before a value of a vault that was sealed leaves in the clear: the server may lie that it is no longer. */
 function Unsealed({ fingerprint, agrees, onAgrees }: { fingerprint: string | undefined; agrees: boolean; onAgrees: (agrees: boolean) => void }) {
+  const ref = useRef<HTMLDivElement>(null);
+  useEffect(() => ref.current?.scrollIntoView({ block: "center" }), []);
   return (
-    <div class="notice bad" role="alert">
+    <div ref={ref} class="notice bad" role="alert">
       <p>
         <strong>This vault was sealed{fingerprint && ` with the key ${fingerprint.slice(0, 8)}`}, and the server now says that CMEK is disabled.</strong> Somebody has disabled it, or the server says so to get the value. Ask the
         vault's owner, or look for <code>vault.cmek_disable</code> in its audit, before you go on.
