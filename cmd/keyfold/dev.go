@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/client"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/allinone"
@@ -17,7 +18,6 @@ import (
 	"github.com/keyfold/keyfold/internal/config"
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
-	"github.com/keyfold/keyfold/internal/server"
 	"github.com/keyfold/keyfold/internal/throttle"
 	"github.com/keyfold/keyfold/web"
 )
@@ -158,7 +158,7 @@ func devHost(addr net.Addr) string {
 }
 
 // maxAgeOfDev is the policy of keys' ages, which the environment may set.
-func (a *app) maxAgeOfDev() (server.MaxAge, error) {
+func (a *app) maxAgeOfDev() (api.KeyAges, error) {
 	s := defaultSettings()
 	err := config.Load(&s.MaxAge, "", a.getenv)
 	return s.maxAge(), err

@@ -140,6 +140,8 @@ func (s serverSettings) callKMS(ctx context.Context, f *findings) {
 		f.errorf("kms.url: %v", err)
 	case errors.Is(c.ShredDEK(ctx, ""), fault.Forbidden): // the ID of no DEK: with the role it is a wrong request
 		f.warnf("kms.url: the key process lets this server destroy no DEKs: purges keep the threads that they are for, and rotations of DEKs the old ones; give its name there the role shred unless that is what you want")
+	case errors.Is(c.MayListKEKs(ctx), fault.Forbidden):
+		f.warnf("kms.url: the key process does not tell this server of its keys: the dashboard shows no KEKs; give its name there the role list unless that is what you want")
 	}
 }
 

@@ -229,7 +229,8 @@ func TestACheckAsksTheKeyProcess(t *testing.T) {
 		roles  kmsserver.Roles
 		want   string
 	}{
-		{&us, kmsserver.Crypto | kmsserver.Shred, ""}, {&us, kmsserver.Crypto, "warning: kms.url: the key process lets this server destroy no DEKs"},
+		{&us, kmsserver.Crypto | kmsserver.Shred | kmsserver.List, ""}, {&us, kmsserver.Crypto | kmsserver.Admin, ""},
+		{&us, kmsserver.Crypto | kmsserver.Shred, "warning: kms.url: the key process does not tell this server of its keys"}, {&us, kmsserver.Crypto, "warning: kms.url: the key process lets this server destroy no DEKs"},
 		{&nobody, kmsserver.Crypto, "error: kms.url: you are not in the KMS's list of callers"}, {nil, 0, "warning: kms.url: the KMS does not answer"},
 	} {
 		stop := func(context.Context) error { return nil }

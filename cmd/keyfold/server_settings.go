@@ -7,13 +7,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/allinone"
 	"github.com/keyfold/keyfold/internal/cli"
 	"github.com/keyfold/keyfold/internal/config"
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
-	"github.com/keyfold/keyfold/internal/server"
 	"github.com/keyfold/keyfold/internal/throttle"
 	"github.com/keyfold/keyfold/web"
 )
@@ -116,8 +116,9 @@ func (s serverSettings) config() allinone.Config {
 	return c
 }
 
-func (s serverSettings) maxAge() server.MaxAge {
-	return server.MaxAge{KEK: time.Duration(s.MaxAge.KEK), DEK: time.Duration(s.MaxAge.DEK), CMEK: time.Duration(s.MaxAge.CMEK)}
+func (s serverSettings) maxAge() api.KeyAges {
+	seconds := func(a age) int64 { return int64(time.Duration(a) / time.Second) }
+	return api.KeyAges{KEK: seconds(s.MaxAge.KEK), DEK: seconds(s.MaxAge.DEK), CMEK: seconds(s.MaxAge.CMEK)}
 }
 
 func (s serverSettings) embedded() bool  { return s.KMS.URL == allinone.Embedded }

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/allinone"
 	"github.com/keyfold/keyfold/internal/cli"
@@ -27,7 +28,6 @@ import (
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/kmsserver"
-	"github.com/keyfold/keyfold/internal/server"
 	"github.com/keyfold/keyfold/internal/throttle"
 )
 
@@ -153,7 +153,7 @@ func TestEverySettingReachesTheServer(t *testing.T) {
 		PublicURL: "https://keys.example.com", CORSOrigins: []string{"https://a.example", "*"}, Version: cli.Version(),
 		Proxies: httpx.Proxies{Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32"), netip.MustParsePrefix("10.1.0.0/16")}, Header: "Forwarded"},
 		Limits:  httpx.Limits{Principal: throttle.Rate{PerSecond: 7}},
-		Plain:   true, Retention: 2 * time.Hour, MaxAge: server.MaxAge{KEK: 30 * day, DEK: 12 * time.Hour},
+		Plain:   true, Retention: 2 * time.Hour, MaxAge: api.KeyAges{KEK: 30 * 86400, DEK: 12 * 3600},
 	}
 	if got := s.config(); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%v\n%+v\nwant\n%+v", err, got, want)

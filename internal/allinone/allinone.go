@@ -35,11 +35,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/guard"
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/job"
+	"github.com/keyfold/keyfold/internal/keklist"
 	"github.com/keyfold/keyfold/internal/password"
 	"github.com/keyfold/keyfold/internal/policy"
 	"github.com/keyfold/keyfold/internal/sealed"
@@ -54,7 +56,7 @@ import (
 type KMS interface {
 	vault.KMS
 	thread.KMS
-	server.KeyLister
+	keklist.KMS
 }
 
 // Config says what to assemble. The zero Config is a whole Keyfold in memory.
@@ -68,7 +70,7 @@ type Config struct {
 	Passwords   *password.Hasher // nil: one with the default parameters
 	Plain       bool             // messages of new threads are stored in clear, and the log says so again and again
 	Dev         bool             // see server.Config; the embedded KMS imports KEKs, too
-	MaxAge      server.MaxAge    // of keys; see server.Config
+	MaxAge      api.KeyAges      // of keys; see server.Config
 	Retention   time.Duration    // what the orgs' policies say is purged so often; 0: never by itself
 	PublicURL   string           // where people find the server: "https://keys.example.com"; "": links are paths, and there are no passkeys
 	Proxies     httpx.Proxies    // see server.Config
@@ -190,7 +192,7 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 		Vaults:      vaults,
 		Threads:     threads,
 		Audit:       trail.NewReader(t, gate),
-		KMS:         keys,
+		KEKs:        keklist.New(keys, cfg.MaxAge),
 		MaxAge:      cfg.MaxAge,
 		Gate:        gate,
 		Jobs:        n.Jobs,

@@ -7,13 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/kms"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/kmsserver"
-	"github.com/keyfold/keyfold/internal/server"
 )
 
 // adminKey makes an operator's key.
@@ -85,7 +84,7 @@ func TestWithoutTheRoleTheListOfKEKsSaysWhichToGive(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			keys, _ := newKMS(t)
 			cfg := withRoles(t, keys, c.roles, c.tls)
-			cfg.MaxAge = server.MaxAge{KEK: time.Hour, CMEK: time.Minute}
+			cfg.MaxAge = api.KeyAges{KEK: 3600, CMEK: 60}
 			r := start(t, cfg)
 			key := r.user()
 			r.readable(key, r.fill(key))
@@ -140,7 +139,7 @@ func TestTheKEKsOfAnotherKeyStoreAreNotListed(t *testing.T) {
 
 // Whoever sees the state of a vault's CMEK key sees when it is due.
 func TestAMemberSeesHowOldACMEKKeyMayBecome(t *testing.T) {
-	r := start(t, Config{MaxAge: server.MaxAge{CMEK: 24 * time.Hour}})
+	r := start(t, Config{MaxAge: api.KeyAges{CMEK: 86400}})
 	key := r.user()
 	_, body := r.call(key, "POST", "/v1/vaults", `{"name":"v"}`)
 	_, id, _ := strings.Cut(body, `"id":"`)

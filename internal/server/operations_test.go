@@ -218,7 +218,7 @@ var operations = []operationGroup{
 		{"GET /.well-known/jwks.json", "getKeySet", "Show the keys that verify access tokens, as RFC 7517 has them", nil, api.JWKS{}, 0, operationMore{}},
 		{"GET /v1/auth/me", "getProfile", "Show the caller", nil, api.Profile{}, 0, operationMore{}},
 		{"PATCH /v1/auth/me", "updateProfile", "Change the caller's profile", api.UpdateProfile{}, api.Profile{}, 0, operationMore{}},
-		{"POST /v1/auth/change-password", "changePassword", "Change the password; all other sessions end", api.ChangePassword{}, nil, 0, operationMore{}},
+		{"POST /v1/auth/change-password", "changePassword", "Change the password; all other sessions end", api.ChangePassword{}, nil, 0, operationMore{params: params{session}}},
 		{"POST /v1/auth/mfa/totp", "beginTotp", "Begin a second factor", api.BeginTOTP{}, api.TOTP{}, 0, operationMore{fails: fails{409: "There is a second factor already."}}},
 		{"POST /v1/auth/mfa/totp/confirm", "confirmTotp", "Put the second factor into force", api.TOTPCode{}, api.RecoveryCodes{}, 0, operationMore{fails: fails{404: "", 409: "It is in force already."}}},
 		{"DELETE /v1/auth/mfa/totp", "removeTotp", "Remove the second factor", api.TOTPCode{}, nil, 0, operationMore{fails: fails{404: ""}}},

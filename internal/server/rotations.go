@@ -15,7 +15,7 @@ import (
 // rotations answers the calls on the CMEK state of vaults, and on its rotation.
 type rotations struct {
 	service *vault.Rotations
-	maxAge  time.Duration // see MaxAge
+	maxAge  int64 // see api.KeyAges
 }
 
 func (h rotations) rows() []httpx.Row {
@@ -39,7 +39,7 @@ func (h rotations) status(ctx context.Context, c *httpx.Call) (api.CMEKStatus, e
 	case "", "true", "false":
 		s, err := h.service.Status(ctx, c.Principal, c.Param("vault"), q.Get("keys") != "false")
 		if s.Enabled {
-			s.MaxAge = seconds(h.maxAge)
+			s.MaxAge = h.maxAge
 		}
 		return s, err
 	}

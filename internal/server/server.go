@@ -18,12 +18,14 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/device"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/generationc"
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
+	"github.com/keyfold/keyfold/internal/keklist"
 	"github.com/keyfold/keyfold/internal/passkey"
 	"github.com/keyfold/keyfold/internal/policy"
 	"github.com/keyfold/keyfold/internal/share"
@@ -44,8 +46,8 @@ type Config struct {
 	Shares      *share.Service
 	Devices     *device.Service
 	Passkeys    *passkey.Service // nil: there are none here
-	KMS         KeyLister        // nil: KEKs are not listed
-	MaxAge      MaxAge           // shown beside keys
+	KEKs        *keklist.Service
+	MaxAge      api.KeyAges // shown beside keys
 	Audit       *trail.Reader
 	Gate        access.Gate
 	Jobs        Jobs             // knows the kinds vault.RewrapJob, vault.RotationJob, thread.RewrapJob and sealed.RewrapJob
