@@ -105,7 +105,8 @@ fi
 tests=()
 [ $# != 0 ] || set -- '*'
 for name; do tests+=(build/test/$name.test.js); done
-run node --test --test-reporter=tap --test-concurrency=2 --test-timeout=1200000 "${tests[@]}" >build/test.log 2>&1 || {
+parallel=$(node -p 'Math.max(2, require("os").availableParallelism())') # node's own is one less, which leaves one of two cores idle
+run node --test --test-reporter=tap --test-concurrency="$parallel" --test-timeout=1200000 "${tests[@]}" >build/test.log 2>&1 || {
 	grep -E '^ *not ok|^ *error:|^ {4,}at |^# (tests|pass|fail)' build/test.log >&2 || cat build/test.log >&2
 	echo "web: failed; all of it is in web/ui/build/test.log" >&2
 	exit 1
