@@ -91,7 +91,8 @@ type UpdateProfile struct {
 // ChangePassword is the body of POST /v1/auth/change-password. A password has 12
 // characters or more, at most 256 bytes, an upper-case and a lower-case letter,
 // a digit and a special character, and no run of three equal or three
-// sequential characters.
+// sequential characters. All other sessions end; that of the access token does so
+// with it, unless a browser keeps it (see Refresh) and the call has that header, too.
 type ChangePassword struct {
 	CurrentPassword string `json:"current_password"`
 	NewPassword     string `json:"new_password"`
