@@ -97,6 +97,9 @@ test("who can read a secret, and why, is what the server decides", async (t) => 
   await grant(await make("Office"), "db/**", { conditions: { ip_allowlist: ["10.0.0.0/8"] } });
   await grant(await make("Late", {}), "**", { expires_at: "2020-01-01T00:00:00Z" });
   await make("Nothing", { scopes: ["**"] });
+  await grant(await make("Bound", { vault_ids: ["01900000-0000-7000-8000-000000000000"] }), "**");
+  await grant(await make("Signer", { intents_api_enabled: true }), "**");
+  await site.dev.call("PUT", `/v1/vaults/${vault.id}/secrets/ssh/deploy`, { value: "x", type: "ssh_key" });
   const { page } = await site.signedIn(t);
   await page.goto(site.at(`vaults/${vault.id}/access`));
   await page.getByLabel("Path", { exact: true }).fill(paths[0]!);
@@ -113,11 +116,22 @@ test("who can read a secret, and why, is what the server decides", async (t) => 
   await says("Office", "it depends", "Allowed for calls from 10.0.0.0/8");
   await says("Late", "cannot read", "has ended");
   await says("Nothing", "cannot read", "No policy allows it");
+  await says("Bound", "cannot read", "bound to other vaults");
+  await says("Signer", "can read", "Allowed by the policy **");
   for (const [name, key] of keys) {
     const { access_token } = await site.dev.call<{ access_token: string }>("POST", "/v1/auth/agent-token", { api_key: key });
-    const got = await fetch(`${site.dev.url}/v1/vaults/${vault.id}/secrets/${paths[0]}`, { headers: { Authorization: `Bearer ${access_token}` } });
-    assert.equal(got.status, name === "Reader" ? 200 : 403, name);
+    const read = (path: string) => fetch(`${site.dev.url}/v1/vaults/${vault.id}/secrets/${path}`, { headers: { Authorization: `Bearer ${access_token}` } });
+    assert.equal((await read(paths[0]!)).status, name === "Reader" || name === "Signer" ? 200 : 403, name);
+    if (name === "Signer") assert.equal((await read("ssh/deploy")).status, 403, "a key, to an agent that signs through intents");
   }
+  const { secrets } = await site.dev.call<{ secrets: { id: string; path: string }[] }>("GET", `/v1/vaults/${vault.id}/secrets`);
+  await site.dev.call("POST", `/v1/secrets/${secrets.find((s) => s.path === paths[0])!.id}/share`, { recipient_type: "anyone_with_link", expires_at: new Date(Date.now() + 3_600_000).toISOString() });
+  await page.reload();
+  await page.getByLabel("Path", { exact: true }).fill("ssh/deploy");
+  await page.getByRole("list", { name: "Who can read ssh/deploy" }).getByRole("listitem").filter({ hasText: "Signer" }).getByText("reads no keys").waitFor();
+  assert.equal(await page.getByRole("list", { name: "Your shares of it" }).count(), 0);
+  await page.getByLabel("Path", { exact: true }).fill(paths[0]!);
+  await page.getByRole("list", { name: "Your shares of it" }).getByText("anyone with the link").waitFor();
   await accessible(page);
   await narrow(page);
   await shot(page, "access");
