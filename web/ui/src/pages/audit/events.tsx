@@ -48,7 +48,7 @@ export function Events({ filter, names }: { filter: Filter; names: Names["of"] }
   return (
     <section class="card">
       <Head level={2} title="Events">
-        <button type="button" onClick={list.reload}>
+        <button type="button" class="small" onClick={list.reload}>
           Read again
         </button>
       </Head>
