@@ -65,7 +65,7 @@ const nameOf = (key: wire.ApiKey) => key.name || `${key.key_prefix}…`;
 
 function List({ keys, remove }: { keys: wire.ApiKey[]; remove: (key: wire.ApiKey) => void }) {
   return (
-    <Table label="API keys" columns={["Name", "Begins with", "Scopes", "Created", "Last used", "Expires", "Actions"]}>
+    <Table label="API keys" columns={["Name", "Begins with", "Scopes", "Created", "Last used", "Expires", { name: "Actions", kind: "sr" }]}>
       {keys.map((key) => (
         <tr key={key.id}>
           <td>
@@ -84,7 +84,7 @@ function List({ keys, remove }: { keys: wire.ApiKey[]; remove: (key: wire.ApiKey
           <td class="nowrap">
             <Time at={key.expires_at} />
           </td>
-          <td>
+          <td class="end">
             <button type="button" class="small danger" aria-label={`Delete ${nameOf(key)}`} onClick={() => remove(key)}>
               Delete
             </button>

@@ -52,7 +52,7 @@ function None() {
 
 function List({ keys, remove }: { keys: wire.Passkey[]; remove: (key: wire.Passkey) => void }) {
   return (
-    <Table label="Passkeys" columns={["Name", "Added", "Last used", "Actions"]}>
+    <Table label="Passkeys" columns={["Name", "Added", "Last used", { name: "Actions", kind: "sr" }]}>
       {keys.map((key) => (
         <tr key={key.id}>
           <td>
@@ -64,7 +64,7 @@ function List({ keys, remove }: { keys: wire.Passkey[]; remove: (key: wire.Passk
           <td class="nowrap">
             <Time at={key.last_used_at} />
           </td>
-          <td>
+          <td class="end">
             <button type="button" class="small danger" aria-label={`Remove ${key.name}`} onClick={() => remove(key)}>
               Remove
             </button>
