@@ -124,6 +124,14 @@ test("what others have written is text in dialogs and fields", async (t) => {
   await isText(page, "who may be added", []);
 });
 
+test("a secret's value and its metadata are text", async (t) => {
+  const { vault } = await store();
+  const page = await opened(t);
+  await page.goto(site.at(`vaults/${vault}/secrets?path=db%2Fmain`));
+  await page.getByRole("button", { name: "Reveal" }).click();
+  await isText(page, "a secret", ["secret value", "secret metadata"]);
+});
+
 test("what others have written is text to an operator", async (t) => {
   const page = await opened(t);
   await page.goto(site.at("keys"));
