@@ -27,7 +27,7 @@ func (a *app) serveCmd() *cobra.Command {
 		Long: `Run the key process until SIGTERM or Ctrl-C, which let the calls under way finish.
 
 KEYFOLD_KMS_CALLERS lists who may call, with commas, like callers in the configuration
-file: "uid:1000 crypto+shred, uid:0 crypto+admin". KEYFOLD_KMS_LOG is debug, info, warn or
+file: "uid:1000 crypto+shred+list, uid:0 crypto+admin". KEYFOLD_KMS_LOG is debug, info, warn or
 error, and ",json" after it for JSON. A certificate that changes is taken up by itself.
 It uses half of the machine's processors, since its caller is as a rule on the same;
 GOMAXPROCS sets another number.`,
