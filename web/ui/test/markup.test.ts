@@ -87,7 +87,7 @@ test("what others have written is text in dialogs and fields", async (t) => {
   const page = await opened(t);
   const dialog = page.getByRole("dialog");
   const close = async () => {
-    await page.keyboard.press("Escape");
+    await dialog.getByRole("button", { name: "Close", exact: true }).click();
     await dialog.waitFor({ state: "detached" });
   };
   await page.goto(site.at("agents"));
