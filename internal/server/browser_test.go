@@ -232,3 +232,34 @@ func TestACookieThatWasPlantedBecomesNobodysSession(t *testing.T) {
 		w.do(scenario{key: "-", call: "POST /v1/auth/refresh", header: page(origin, "same-origin", "Cookie", name+"="+mallorys.Value), body: `{}`, status: 204})
 	}
 }
+
+func TestANewPasswordLeavesTheSessionOfItsBrowserAlone(t *testing.T) {
+	const origin, change = "http://127.0.0.1:7420", "POST /v1/auth/change-password"
+	passwords := []string{annsPassword, newPassword, annsPassword, newPassword, annsPassword}
+	w := newWorld(t)
+	tok, cookie := inBrowser(t, w, origin)
+	next := func(status int, header ...string) answer {
+		t.Helper()
+		a := w.do(scenario{key: tok.AccessToken, call: change, header: header, status: status, body: `{"current_password":"` + passwords[0] + `","new_password":"` + passwords[1] + `"}`})
+		if status == 204 {
+			passwords = passwords[1:]
+		}
+		return a
+	}
+	// With the second factor that the session began with, no password alone begins one.
+	totp := decode[api.TOTP](t, w.do(scenario{key: tok.AccessToken, call: "POST /v1/auth/mfa/totp", body: `{"password":"` + annsPassword + `"}`, status: 200}))
+	w.do(scenario{key: tok.AccessToken, call: "POST /v1/auth/mfa/totp/confirm", body: `{"code":"` + w.totpNow(totp.Secret) + `"}`, status: 200})
+
+	fresh := cookieOf(t, next(204, page(origin, "same-origin", sent(cookie)...)...))
+	w.do(scenario{key: "-", call: "POST /v1/auth/refresh", header: page(origin, "same-origin", sent(cookie)...), body: `{}`, status: 401})
+	a := w.do(scenario{key: "-", call: "POST /v1/auth/refresh", header: page(origin, "same-origin", sent(fresh)...), body: `{}`, status: 200})
+	w.do(scenario{key: decode[api.Token](t, a).AccessToken, call: "GET /v1/auth/me", status: 200})
+	fresh = cookieOf(t, a)
+
+	next(403, page("https://evil.example", "cross-site", sent(fresh)...)...)
+	for _, header := range [][]string{page(origin, "same-origin", sent(cookie)...), page(origin, "same-origin"), sent(fresh)} {
+		if a := next(204, header...); a.header.Get("Set-Cookie") != "" {
+			t.Errorf("%v: a session begins", header)
+		}
+	}
+}
