@@ -18,10 +18,10 @@ EVERYKMS := ./client ./cmd/keyfold ./internal/generationc ./internal/server ./ke
 
 .PHONY: test sdk web check long bench build deps
 test: deps
-	$(GO) test ./...
-	$(GO) test -race $$($(GO) list ./... | grep -v /test/)
-	KEYFOLD_TEST_KMS=socket $(GO) test -race $(EVERYKMS)
-	KEYFOLD_TEST_KMS=mtls $(GO) test $(EVERYKMS)
+	$(GO) test -timeout 1h ./...
+	$(GO) test -timeout 1h -race $$($(GO) list ./... | grep -v /test/)
+	KEYFOLD_TEST_KMS=socket $(GO) test -timeout 1h -race $(EVERYKMS)
+	KEYFOLD_TEST_KMS=mtls $(GO) test -timeout 1h $(EVERYKMS)
 	KEYFOLD_TEST_KMS=socket $(GO) test -run TheirModel ./internal/thread
 	KEYFOLD_TEST_KMS=mtls $(GO) test -run TheirModel ./internal/thread
 	GODEBUG=fips140=only $(GO) test -count=1 $(FIPS)

@@ -79,7 +79,7 @@ start() {
 	"$bin/keyfold" dev --kms "$kms" --data "$1" --addr 127.0.0.1:0 >>"${2:-$logs/server.log}" 2>&1 &
 	server=$!
 	export KEYFOLD_DATA=$1
-	for ((i = 0; i < 600; i++)); do
+	for ((i = 0; i < 2400; i++)); do
 		[ ! -s "$1/dev.json" ] || return 0
 		if ! kill -0 "$server" 2>/dev/null; then
 			wait "$server" || true

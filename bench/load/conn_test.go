@@ -29,7 +29,7 @@ func answering(t *testing.T, raw string) *conn {
 		io.WriteString(c, raw[:len(raw)/2])
 		io.WriteString(c, raw[len(raw)/2:])
 	}()
-	c, err := dial("http://"+l.Addr().String(), time.Now().Add(10*time.Second))
+	c, err := dial("http://"+l.Addr().String(), time.Now().Add(time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestAnAnswerFromNetHTTPIsReadWhateverItsLength(t *testing.T) {
 		w.Write(body)
 	}))
 	defer s.Close()
-	c, err := dial(s.URL, time.Now().Add(10*time.Second))
+	c, err := dial(s.URL, time.Now().Add(time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/http"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -58,18 +57,11 @@ func TestAnInterruptedRotationHereIsFinishedByTheSameCommand(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			reached := make(chan struct{})
-			sh.env["KEYFOLD_URL"] = newProxy(t, s, 40, func(w http.ResponseWriter, forward func(http.ResponseWriter)) {
-				close(reached)
-				forward(w)
-			})
+			then, interrupt := interrupts()
+			sh.env["KEYFOLD_URL"] = newProxy(t, s, 40, then)
 			rotate := []string{"cmek", "rotate", vault, "--client-side", "--old-key-file", files[0], "--new-key-file", files[1]}
 			cmd, output := sh.start(rotate...)
-			<-reached
-			if err := cmd.Process.Signal(signal); err != nil {
-				t.Fatal(err)
-			}
-			_ = cmd.Wait()
+			interrupt(t, cmd, signal)
 			if code := cmd.ProcessState.ExitCode(); signal == syscall.SIGINT && (code != 1 || !strings.Contains(output.String(), "interrupted after") || !strings.Contains(output.String(), "hint: run the same command again")) {
 				t.Errorf("exit %d: %s", code, output)
 			}

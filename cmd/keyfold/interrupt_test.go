@@ -9,6 +9,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -19,10 +20,12 @@ import (
 	"github.com/keyfold/keyfold/keyfoldtest"
 )
 
-// proxy stands before a server and acts on the n-th write.
+// proxy stands before a server and acts on the n-th write. Those after it wait until
+// it has.
 type proxy struct {
 	writes atomic.Int64
-	at     atomic.Int64
+	at     int64
+	acted  chan struct{}
 	then   func(w http.ResponseWriter, forward func(http.ResponseWriter))
 }
 
@@ -36,17 +39,43 @@ func newProxy(t *testing.T, s *keyfoldtest.Server, at int64, then func(http.Resp
 	transport := client.NewTransport()
 	t.Cleanup(transport.CloseIdleConnections)
 	forward.Transport = transport
-	p := &proxy{then: then}
-	p.at.Store(at)
+	p := &proxy{at: at, acted: make(chan struct{}), then: then}
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != "GET" && p.writes.Add(1) == p.at.Load() {
-			p.then(w, func(w http.ResponseWriter) { forward.ServeHTTP(w, r) })
-			return
+		if r.Method != "GET" {
+			switch n := p.writes.Add(1); {
+			case n == p.at:
+				defer close(p.acted)
+				p.then(w, func(w http.ResponseWriter) { forward.ServeHTTP(w, r) })
+				return
+			case n > p.at:
+				<-p.acted
+			}
 		}
 		forward.ServeHTTP(w, r)
 	}))
 	t.Cleanup(front.Close)
 	return front.URL
+}
+
+// interrupts is what a proxy does when interrupt is to meet a command in its midst:
+// it says when that is, and lets no more pass before the signal was sent.
+func interrupts() (then func(http.ResponseWriter, func(http.ResponseWriter)), interrupt func(*testing.T, *exec.Cmd, os.Signal)) {
+	reached, sent := make(chan struct{}), make(chan struct{})
+	then = func(w http.ResponseWriter, forward func(http.ResponseWriter)) {
+		close(reached)
+		<-sent
+		forward(w)
+	}
+	return then, func(t *testing.T, cmd *exec.Cmd, sig os.Signal) {
+		t.Helper()
+		<-reached
+		err := cmd.Process.Signal(sig)
+		close(sent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+	}
 }
 
 // bodies are all messages of a thread as text.
@@ -82,17 +111,10 @@ func TestAnInterruptedMessageImportIsFinishedWithoutDoubles(t *testing.T) {
 			sh := newShell(t, s)
 			thread := sh.run("thread", "create")
 			file := writeTemp(t, "talk.txt", text)
-			reached := make(chan struct{})
-			sh.env["KEYFOLD_URL"] = newProxy(t, s, 700, func(w http.ResponseWriter, forward func(http.ResponseWriter)) {
-				close(reached)
-				forward(w)
-			})
+			then, interrupt := interrupts()
+			sh.env["KEYFOLD_URL"] = newProxy(t, s, 700, then)
 			cmd, output := sh.start("message", "import", thread, "--plain", "--file", file)
-			<-reached
-			if err := cmd.Process.Signal(signal); err != nil {
-				t.Fatal(err)
-			}
-			_ = cmd.Wait()
+			interrupt(t, cmd, signal)
 			if code := cmd.ProcessState.ExitCode(); signal == syscall.SIGINT && (code != 1 || !strings.Contains(output.String(), "interrupted with")) {
 				t.Errorf("exit %d: %s", code, output)
 			}
@@ -145,17 +167,10 @@ func TestAnInterruptedSecretImportIsFinishedByTheSameCommand(t *testing.T) {
 	s := keyfoldtest.Start(t)
 	sh := newShell(t, s)
 	vault := sh.run("vault", "create", "v")
-	reached := make(chan struct{})
-	sh.env["KEYFOLD_URL"] = newProxy(t, s, 50, func(w http.ResponseWriter, forward func(http.ResponseWriter)) {
-		close(reached)
-		forward(w)
-	})
+	then, interrupt := interrupts()
+	sh.env["KEYFOLD_URL"] = newProxy(t, s, 50, then)
 	cmd, output := sh.start("secret", "import", vault, "--dir", dir)
-	<-reached
-	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
-		t.Fatal(err)
-	}
-	_ = cmd.Wait()
+	interrupt(t, cmd, syscall.SIGINT)
 	if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(output.String(), "interrupted with") {
 		t.Errorf("exit %d: %s", cmd.ProcessState.ExitCode(), output)
 	}

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -56,7 +58,7 @@ func gone(ts *testscript.TestScript, _ bool, args []string) {
 
 func waitFor(ts *testscript.TestScript, file string, want bool) {
 	path := ts.MkAbs(file)
-	for until := time.Now().Add(30 * time.Second); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
+	for until := time.Now().Add(2 * time.Minute); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
 		if _, err := os.Stat(path); (err == nil) == want {
 			return
 		}
@@ -64,17 +66,24 @@ func waitFor(ts *testscript.TestScript, file string, want bool) {
 	ts.Fatalf("waited in vain for %s", file)
 }
 
-// port NAME sets a variable to an address that nobody listens on.
+// port NAME sets a variable to an address that nobody listens on. A socket holds it
+// until the script ends, so that no other process is given its port: one that asks
+// for it may listen.
 func port(ts *testscript.TestScript, _ bool, args []string) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	ts.Check(err)
-	ts.Setenv(args[0], ln.Addr().String())
-	ts.Check(ln.Close())
+	syscall.CloseOnExec(fd)
+	ts.Defer(func() { syscall.Close(fd) })
+	ts.Check(syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1))
+	ts.Check(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	name, err := syscall.Getsockname(fd)
+	ts.Check(err)
+	ts.Setenv(args[0], fmt.Sprint("127.0.0.1:", name.(*syscall.SockaddrInet4).Port))
 }
 
 // up ADDRESS waits until a process listens there.
 func up(ts *testscript.TestScript, _ bool, args []string) {
-	for until := time.Now().Add(30 * time.Second); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
+	for until := time.Now().Add(2 * time.Minute); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
 		if conn, err := net.Dial("tcp", args[0]); err == nil {
 			conn.Close()
 			return

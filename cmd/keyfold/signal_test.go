@@ -26,7 +26,7 @@ func TestOneSignalEndsACommandThatWaitsForItsInput(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	giveUp := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
+	giveUp := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
 	defer giveUp.Stop()
 	_ = cmd.Wait()
 	if s := cmd.ProcessState.Sys().(syscall.WaitStatus); !s.Signaled() || s.Signal() != syscall.SIGTERM {

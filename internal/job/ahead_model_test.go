@@ -206,7 +206,7 @@ func (l *relay) again(r *Runner, id string) {
 // finish brings the job to its end.
 func (l *relay) finish(r *Runner, id string) Job {
 	l.clock.Add(int64(lease))
-	for range 300 {
+	for until := time.Now().Add(time.Minute); time.Now().Before(until); {
 		_ = r.Resume(context.Background()) // which a failing commit may hinder
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 		r.Wait(ctx, id)

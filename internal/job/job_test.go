@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -287,29 +288,33 @@ func TestAnotherErrorFailsTheJobWithoutItsCause(t *testing.T) {
 }
 
 func TestAnEstimateThatTakesLongIsDoneWithout(t *testing.T) {
-	w := newWorld(t, 10)
-	kind := w.kind(w.mem)
-	kind.Count = func(ctx context.Context, _ Job) (int, error) { <-ctx.Done(); return 5, ctx.Err() }
-	r := New(Config{Store: w.mem, Kinds: []Kind{kind}, Now: w.now, Lease: 60 * time.Millisecond})
-	defer r.Close()
-	if j := w.finish(r, w.start(r).ID); j.Status != Completed || j.Total != 0 || j.Processed != 10 {
-		t.Errorf("the job ended as %+v", j)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 10)
+		kind := w.kind(w.mem)
+		kind.Count = func(ctx context.Context, _ Job) (int, error) { <-ctx.Done(); return 5, ctx.Err() }
+		r := New(Config{Store: w.mem, Kinds: []Kind{kind}, Now: w.now, Lease: 60 * time.Millisecond})
+		defer r.Close()
+		if j := w.finish(r, w.start(r).ID); j.Status != Completed || j.Total != 0 || j.Processed != 10 {
+			t.Errorf("the job ended as %+v", j)
+		}
+	})
 }
 
 func TestABatchThatTakesLongerThanTheLeaseIsTriedAgain(t *testing.T) {
-	w := newWorld(t, 10)
-	var n atomic.Int64
-	w.step = func(ctx context.Context) error {
-		if n.Add(1) != 2 {
-			return nil
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 10)
+		var n atomic.Int64
+		w.step = func(ctx context.Context) error {
+			if n.Add(1) != 2 {
+				return nil
+			}
+			<-ctx.Done()
+			return ctx.Err()
 		}
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	r := New(Config{Store: w.mem, Kinds: []Kind{w.kind(w.mem)}, Now: w.now, Lease: 60 * time.Millisecond})
-	defer r.Close()
-	w.whole(w.finish(r, w.start(r).ID))
+		r := New(Config{Store: w.mem, Kinds: []Kind{w.kind(w.mem)}, Now: w.now, Lease: 60 * time.Millisecond})
+		defer r.Close()
+		w.whole(w.finish(r, w.start(r).ID))
+	})
 }
 
 func TestABatchOverTheLimitFailsTheJob(t *testing.T) {

@@ -133,7 +133,7 @@ func (w *world) finish(r *Runner, id string) Job {
 	if err := r.Resume(w.t.Context()); err != nil {
 		w.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
 	defer cancel()
 	j, err := r.Wait(ctx, id)
 	if err != nil {

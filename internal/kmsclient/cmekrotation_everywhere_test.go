@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/keyfold/keyfold/cmek"
 	"github.com/keyfold/keyfold/internal/fault"
@@ -81,7 +82,7 @@ func served(t *testing.T, s *kms.Service, endpoint string, server *kmsserver.TLS
 	if server != nil {
 		url = "https://" + ln.Addr().String()
 	}
-	c, err := kmsclient.New(kmsclient.Config{Endpoint: url, TLS: client})
+	c, err := kmsclient.New(kmsclient.Config{Endpoint: url, TLS: client, Retry: time.Minute})
 	must(t, err)
 	return c, func() {
 		c.Close()

@@ -146,7 +146,7 @@ func TestAReencryptedValueThatDoesNotFitItsItemIsAnError(t *testing.T) {
 }
 
 func TestASessionIsNotOpenedTwiceWhenItsAnswerWasLost(t *testing.T) {
-	k, c := rotatingRig(t, Config{})
+	k, c := rotatingRig(t, Config{Retry: long})
 	k.on(func(http.ResponseWriter, *http.Request, int) bool { panic(http.ErrAbortHandler) })
 	if _, err := c.OpenCMEKRotation(t.Context(), askFor()); !errors.Is(err, fault.Unavailable) || k.calls.Load() != 1 {
 		t.Errorf("%v after %d calls", err, k.calls.Load())

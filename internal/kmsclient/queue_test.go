@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // until waits until ok holds.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("this never happened: " + what)
 		}
@@ -199,6 +199,7 @@ func TestWhoGivesUpBeforeItsTurnIsNotSent(t *testing.T) {
 
 func TestACallThatNobodyWaitsForMakesRoom(t *testing.T) {
 	kms, c, _ := rig(t, Config{})
+	c.maxWait = time.Hour // so that nothing else makes it
 	arrived, _ := kms.held(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	gone := make(chan error, 1)
@@ -209,7 +210,7 @@ func TestACallThatNobodyWaitsForMakesRoom(t *testing.T) {
 		t.Error(err)
 	}
 	kms.on(func(http.ResponseWriter, *http.Request, int) bool { return false })
-	if err := encryptOne(timeout(t, MaxWait/2), c, "next"); err != nil {
+	if err := encryptOne(timeout(t, time.Minute), c, "next"); err != nil {
 		t.Error(err)
 	}
 }
@@ -359,7 +360,7 @@ func TestRequestsAreWipedAfterTheCall(t *testing.T) {
 
 func TestAnswersAreReadWithoutLeavingACopy(t *testing.T) {
 	text := strings.Repeat("canary", 10_000)
-	b := getBuffer(100)
+	b := &buffer{make([]byte, 0, 100)} // a pooled one may be greater than the text
 	b.b = append(b.b, text[:cap(b.b)]...)
 	memory := b.b
 	if twice := b.doubled(); !strings.HasPrefix(text, string(twice.b)) || bytes.Contains(memory, []byte("canary")) {

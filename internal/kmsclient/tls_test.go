@@ -142,7 +142,7 @@ func TestCallsGoOverMutualTLS(t *testing.T) {
 	ca, f := newAuthority(t, "ca"), newFiles(t)
 	kms := newTLSKMS(t, ca, ca, tls.VersionTLS13)
 	f.write(t, "keyfold-server", ca, ca)
-	c := (&socket{}).client(t, Config{Endpoint: kms.url, TLS: f.load(t)})
+	c := (&socket{}).client(t, Config{Endpoint: kms.url, TLS: f.load(t), Retry: long})
 	for range 3 {
 		if err := encryptOne(t.Context(), c, "x"); err != nil {
 			t.Fatal(err)
@@ -222,7 +222,7 @@ func TestAReplacedCAIsTrustedByTheNextCallAndTheOldOneIsNot(t *testing.T) {
 	before, after, clients, f := newAuthority(t, "ca"), newAuthority(t, "ca"), newAuthority(t, "clients"), newFiles(t)
 	f.write(t, "c", clients, before)
 	old, replaced := newTLSKMS(t, before, clients, tls.VersionTLS13), newTLSKMS(t, after, clients, tls.VersionTLS13)
-	toOld := (&socket{}).client(t, Config{Endpoint: old.url, TLS: f.load(t), Retry: time.Millisecond})
+	toOld := (&socket{}).client(t, Config{Endpoint: old.url, TLS: f.load(t), Retry: long})
 	toNew := (&socket{}).client(t, Config{Endpoint: replaced.url, TLS: f.load(t), Retry: time.Millisecond})
 	if err := encryptOne(t.Context(), toOld, "x"); err != nil {
 		t.Fatal(err)
@@ -230,6 +230,7 @@ func TestAReplacedCAIsTrustedByTheNextCallAndTheOldOneIsNot(t *testing.T) {
 	if err := encryptOne(t.Context(), toNew, "x"); err == nil {
 		t.Fatal("the CA is not looked at")
 	}
+	toOld.retry, toNew.retry = time.Millisecond, long // what must come has time
 	f.write(t, "c", clients, after)
 	looksAgain(toOld)
 	looksAgain(toNew)

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/keyfold/keyfold/internal/fault"
@@ -332,32 +333,34 @@ func counting(c *Client) *atomic.Int64 {
 }
 
 func TestWhileTheKMSIsDownCallsTryOnceAndRecoverByThemselves(t *testing.T) {
-	var log bytes.Buffer
-	kms, s := newFakeKMS(), newSocket(t)
-	c := s.client(t, Config{Retry: 30 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&log, nil))})
-	dials := counting(c)
-	if err := encryptOne(t.Context(), c, "canary"); !errors.Is(err, fault.Unavailable) || dials.Load() < 2 {
-		t.Errorf("%d tries, %v", dials.Load(), err)
-	}
-	dials.Store(0)
-	for range 5 {
-		if err := encryptOne(t.Context(), c, "canary"); !errors.Is(err, fault.Unavailable) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		kms, s := newFakeKMS(), newSocket(t)
+		c := s.client(t, Config{Retry: 30 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		dials := counting(c)
+		if err := encryptOne(t.Context(), c, "canary"); !errors.Is(err, fault.Unavailable) || dials.Load() < 2 {
+			t.Errorf("%d tries, %v", dials.Load(), err)
+		}
+		dials.Store(0)
+		for range 5 {
+			if err := encryptOne(t.Context(), c, "canary"); !errors.Is(err, fault.Unavailable) {
+				t.Error(err)
+			}
+		}
+		if dials.Load() != 5 {
+			t.Errorf("5 calls of a KMS that is known to be down tried %d times", dials.Load())
+		}
+		s.start(t, &kms.mux)
+		if err := encryptOne(t.Context(), c, "canary"); err != nil {
 			t.Error(err)
 		}
-	}
-	if dials.Load() != 5 {
-		t.Errorf("5 calls of a KMS that is known to be down tried %d times", dials.Load())
-	}
-	s.start(t, &kms.mux)
-	if err := encryptOne(t.Context(), c, "canary"); err != nil {
-		t.Error(err)
-	}
-	if c.down.Load() {
-		t.Error("an answer has come and the KMS counts as down")
-	}
-	if n := strings.Count(log.String(), "\n"); n != 2 || strings.Contains(log.String(), "canary") {
-		t.Errorf("the log has %d lines, want one for down and one for up:\n%s", n, &log)
-	}
+		if c.down.Load() {
+			t.Error("an answer has come and the KMS counts as down")
+		}
+		if n := strings.Count(log.String(), "\n"); n != 2 || strings.Contains(log.String(), "canary") {
+			t.Errorf("the log has %d lines, want one for down and one for up:\n%s", n, &log)
+		}
+	})
 }
 
 func TestABackupIsWholeOrAnError(t *testing.T) {

@@ -132,7 +132,7 @@ func (r *rig) runner(s store.Store) *job.Runner {
 
 func (r *rig) await(runner *job.Runner, id string) job.Job {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(r.t.Context(), 2*time.Minute)
 	defer cancel()
 	j, err := runner.Wait(ctx, id)
 	if err != nil {

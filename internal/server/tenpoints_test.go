@@ -3,8 +3,10 @@ package server_test
 import (
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -111,7 +113,7 @@ func TestPoint1AThreadsKeyOpensThatThreadsMessagesAndNothingElse(t *testing.T) {
 	closed("in another message's place", "GET "+mine.first)
 }
 
-// filesHold reports which files of dir hold text.
+// filesHold reports which files of dir hold text. One that Pebble removes meanwhile holds none.
 func filesHold(t *testing.T, dir, text string) (in []string) {
 	t.Helper()
 	files := 0
@@ -121,6 +123,9 @@ func filesHold(t *testing.T, dir, text string) (in []string) {
 		}
 		files++
 		data, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		if strings.Contains(string(data), text) {
 			in = append(in, path)
 		}
@@ -378,11 +383,15 @@ func TestPoint8APageCostsTheSameInALargeThread(t *testing.T) {
 		for range messages {
 			w.quiet(w.APIKey, "POST "+thread+"/messages", `{"body":"text"}`)
 		}
-		return testing.AllocsPerRun(20, func() {
-			if a := w.quiet(w.APIKey, "GET "+thread+"/messages?limit=20", ""); strings.Count(a.body, `"text"`) != 20 {
-				t.Errorf("%d %s", a.status, a.body)
-			}
-		})
+		least := math.Inf(1) // what others do beside it only adds
+		for range 3 {
+			least = min(least, testing.AllocsPerRun(20, func() {
+				if a := w.quiet(w.APIKey, "GET "+thread+"/messages?limit=20", ""); strings.Count(a.body, `"text"`) != 20 {
+					t.Errorf("%d %s", a.status, a.body)
+				}
+			}))
+		}
+		return least
 	}
 	if small, large := cost(50), cost(1500); large > 1.3*small {
 		t.Errorf("a page of 50 messages' thread takes %.0f allocations, of 1,500 messages' %.0f", small, large)

@@ -473,7 +473,7 @@ func TestNobodyMissesAPostWhileOthersComeAndGo(t *testing.T) {
 	const writers, each = 16, 40
 	var posted sync.Map
 	var writing, reading sync.WaitGroup
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	wrong := make(chan error, 100)
 	// reads until it has all; one who hops begins anew now and then.

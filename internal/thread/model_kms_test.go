@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/keyfold/keyfold/internal/kms"
 	"github.com/keyfold/keyfold/internal/kmsclient"
@@ -48,7 +49,7 @@ func (w *kmsWay) open(t *rapid.T, keys *kms.Service) KMS {
 		return keys
 	}
 	own := uint32(os.Geteuid())
-	caller, to := kmsserver.Caller{UID: &own}, kmsclient.Config{Endpoint: "unix://" + w.endpoint}
+	caller, to := kmsserver.Caller{UID: &own}, kmsclient.Config{Endpoint: "unix://" + w.endpoint, Retry: time.Minute}
 	var files *kmsserver.TLSFiles
 	if w.where == "mtls" {
 		caller = kmsserver.Caller{Name: "keyfold-server"}

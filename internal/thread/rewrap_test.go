@@ -93,7 +93,7 @@ func (w *world) rewrap(t testing.TB, rotate bool) job.Job {
 
 func await(t testing.TB, r *job.Runner, id string) job.Job {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	j, err := r.Wait(ctx, id)
 	if err != nil {

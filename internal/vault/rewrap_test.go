@@ -51,7 +51,7 @@ func (x *turn) rewrap(args RewrapArgs) job.Job {
 
 func (x *turn) await(r *job.Runner, id string) job.Job {
 	x.t.Helper()
-	ctx, cancel := context.WithTimeout(x.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(x.t.Context(), 2*time.Minute)
 	defer cancel()
 	j, err := r.Wait(ctx, id)
 	if err != nil {

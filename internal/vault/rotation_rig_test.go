@@ -167,7 +167,7 @@ func (x *spin) begun(r *Rotations, accept bool) api.CMEKRotationJob {
 // end waits until the rotation runs no more, and returns how a client sees it.
 func (x *spin) end(r *Rotations, jobs *job.Runner, id string) api.CMEKRotationJob {
 	x.t.Helper()
-	ctx, cancel := context.WithTimeout(x.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(x.t.Context(), 2*time.Minute)
 	defer cancel()
 	if j, err := jobs.Wait(ctx, id); err != nil {
 		x.t.Fatalf("%v: %+v", err, j)

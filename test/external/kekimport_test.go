@@ -61,8 +61,10 @@ func TestAnImportedKEKOutlivesItsProcessesAndIsInNoFileAndNoOutput(t *testing.T)
 			t.Errorf("%s: %d %s", mode, status, text)
 		}
 		s.mustNotHoldKey(raw)
+		kms := s.kms()
 		s.signal(syscall.SIGKILL)
 		<-s.ended
+		s.await("the end of the key process", func() bool { return kms == 0 || !alive(kms) })
 		s = dev(t, dir, nil, "--kms", mode)
 		s.must("POST", thread, `{"body":"`+canary+`"}`)
 		if got, err := s.bodies(thread); err != nil || len(got) != 2 {

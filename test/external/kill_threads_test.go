@@ -383,7 +383,7 @@ func TestNothingAcknowledgedIsLostWhenProcessesAreKilledUnderLoad(t *testing.T) 
 	for thread, talkers := range all {
 		check(x.server, thread, talkers)
 	}
-	for until := time.Now().Add(10 * patience); jobs.id != "" && jobs.running(x.server); time.Sleep(100 * time.Millisecond) {
+	for until := time.Now().Add(3 * patience); jobs.id != "" && jobs.running(x.server); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(until) {
 			t.Fatal("the rotation does not end")
 		}

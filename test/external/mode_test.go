@@ -2,8 +2,9 @@ package external
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -97,13 +98,20 @@ func TestAServerReachesItsKeyProcessByMutualTLS(t *testing.T) {
 	s.mustNotHold(canary)
 }
 
-// freePort is a loopback address that was free a moment ago.
+// freePort is a loopback address that is nobody's. A socket holds it until the test
+// ends, so that no other process is given its port: one that asks for it may listen.
 func freePort(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Cleanup(func() { syscall.Close(fd) })
+	err1 := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
+	err2 := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	name, err3 := syscall.Getsockname(fd)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint("127.0.0.1:", name.(*syscall.SockaddrInet4).Port)
 }

@@ -20,7 +20,7 @@ import (
 
 // patience is how long a process may take to do what it must; a test that runs
 // into it fails.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // server is a running `keyfold dev`.
 type server struct {

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/keyfold/keyfold/internal/keyring"
 	"github.com/keyfold/keyfold/internal/kms"
@@ -193,7 +192,7 @@ func killKMS(t *testing.T, n size, at int, takes bool) (killed bool) {
 	r.mu.Lock()
 	r.at = r.commits + at
 	r.mu.Unlock()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for _, kind := range kinds {
 		if err := s.start(ctx, kind); err != nil {

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/store"
@@ -204,7 +203,7 @@ func killAt(t *testing.T, template string, n size, name, when string, at int) bo
 
 	s = mustOpen(t, dir, parts{jobs: true})
 	defer s.close(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := s.rotate(ctx); err != nil {
 		t.Errorf("the rotation does not end: %v", err)

@@ -128,7 +128,7 @@ func TestARotationUnderLoadLosesNothing(t *testing.T) {
 		l.all.Go(func() { l.write(i) })
 		l.all.Go(func() { l.read(i) })
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for n := uint32(1); n <= 3; n++ {
 		for from := l.reads.Load(); l.reads.Load() < from+200 && !t.Failed(); {

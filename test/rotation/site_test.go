@@ -355,4 +355,7 @@ func (s *site) page(t testing.TB, threadID, after string) []message {
 	return page.Messages
 }
 
+// patience is how long rotations may take that must come to their end.
+const patience = 5 * time.Minute
+
 func long() bool { return os.Getenv("KEYFOLD_LONG") != "" }

@@ -325,7 +325,7 @@ func TestAllOfThisWorksForAnOrdinaryUser(t *testing.T) {
 	if err := errors.Join(os.WriteFile(binary, self, 0o755), os.Chown(dir, 65534, 65534)); err != nil {
 		t.Fatal(err)
 	}
-	c, cancel := context.WithTimeout(ctx, time.Minute)
+	c, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(c, binary, "-test.v", "-test.short", "-test.run", "TestAKEKIsMade|TestALostToken|TestAWrongPIN|TestOpenSays|TestAPIN")
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), "TMPDIR="+dir, "HOME="+dir)

@@ -48,11 +48,14 @@ const refused = (status: number, headers = {}) => () =>
   new Response(JSON.stringify({ type: "about:blank", title: "t", status, detail: "told" }), { status, headers: { "Content-Type": "application/problem+json", ...headers } });
 const lost = () => Promise.reject(new TypeError("fetch failed"));
 
-async function collect(client: KeyfoldClient, options: FollowOptions = {}): Promise<{ got: ThreadEvent[]; err: Error & { code?: string } }> {
+async function collect(client: KeyfoldClient, options: FollowOptions = {}, each?: () => void): Promise<{ got: ThreadEvent[]; err: Error & { code?: string } }> {
   const got: ThreadEvent[] = [];
   const err = await failure(
     (async () => {
-      for await (const event of client.threads.follow("t 1", options)) got.push(event);
+      for await (const event of client.threads.follow("t 1", options)) {
+        got.push(event);
+        each?.();
+      }
     })(),
   );
   return { got, err };
@@ -102,8 +105,7 @@ export const following: Case[] = [
       }
       ok(signals[0]!.aborted, "the stream is not ended");
       const controller = new AbortController();
-      setTimeout(() => controller.abort(), 20);
-      const { got, err } = await collect(client, { signal: controller.signal });
+      const { got, err } = await collect(client, { signal: controller.signal }, () => setTimeout(() => controller.abort(), 20)); // while it waits for the next
       equal(got.length, 1);
       ok(err instanceof NetworkError && err.code === "aborted", String(err));
       equal(((await collect(client, { signal: controller.signal })).err).code, "aborted");

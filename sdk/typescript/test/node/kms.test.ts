@@ -39,7 +39,7 @@ async function startKms(t: TestContext) {
       await admin(["status"]);
       break;
     } catch (err) {
-      if (n === 100) throw err;
+      if (n === 1200) throw err;
       await new Promise((done) => setTimeout(done, 50));
     }
   }
