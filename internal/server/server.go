@@ -73,10 +73,10 @@ func New(cfg Config) *httpx.Mux {
 	}
 	metrics := newMetrics(cfg.Jobs)
 	cfg.metrics = metrics
-	all := allRows(cfg)
-	answered := newRequests(all)
-	mux := httpx.New(httpx.Config{
-		Rows:         all,
+	var mux *httpx.Mux
+	answered := newRequests(metrics, func() int64 { return mux.Calls() })
+	mux = httpx.New(httpx.Config{
+		Rows:         allRows(cfg),
 		Observe:      answered.observe,
 		Authenticate: cfg.Identity.Authenticate,
 		EndUsers:     cfg.Identity.EndUser,
@@ -87,8 +87,6 @@ func New(cfg Config) *httpx.Mux {
 		CORSOrigins:  cfg.CORSOrigins,
 		Log:          cfg.Log,
 	})
-	answered.calls = mux.Calls
-	metrics.MustRegister(answered)
 	return mux
 }
 
