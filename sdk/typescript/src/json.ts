@@ -39,18 +39,17 @@ function behindString(text: string, i: number): number {
 
 /** The JSON text of a value, as JSON.stringify has it; bigints are integers. */
 export function formatJson(value: unknown, space?: number): string {
+  try {
+    return JSON.stringify(value, undefined, space);
+  } catch {
+    return formatBigints(value, space); // which JSON.stringify refuses
+  }
+}
+
+function formatBigints(value: unknown, space?: number): string {
   const mark = newMark();
-  let marked = false;
-  const text = JSON.stringify(
-    value,
-    (_, v: unknown) => {
-      if (typeof v !== "bigint") return v;
-      marked = true;
-      return mark + String(v);
-    },
-    space,
-  );
-  return marked ? text.replace(new RegExp(`"${mark}(-?\\d+)"`, "g"), "$1") : text;
+  const text = JSON.stringify(value, (_, v: unknown) => (typeof v === "bigint" ? mark + String(v) : v), space);
+  return text.replace(new RegExp(`"${mark}(-?\\d+)"`, "g"), "$1");
 }
 
 /** What no text has by chance or by intent. */

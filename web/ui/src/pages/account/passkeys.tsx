@@ -16,6 +16,7 @@ type Open = { what: "add" } | { what: "remove"; key: wire.Passkey };
 export function Passkeys() {
   const [open, setOpen] = useState<Open>();
   const keys = useLoad(() => client.auth.passkeys.list(), []);
+  if (keys.error?.type === "not_found") return <Nowhere />;
   const changed = (text: string) => {
     toast(text);
     setOpen(undefined);
@@ -38,6 +39,20 @@ export function Passkeys() {
           <p>It signs in no more. Your device may still offer it; delete it there, too.</p>
         </Confirm>
       )}
+    </>
+  );
+}
+
+/** A passkey belongs to a name, and the server was told none. */
+function Nowhere() {
+  return (
+    <>
+      <Head title="Passkeys" level={2} />
+      <Empty title="No passkeys here">
+        <p>
+          They are for a server that knows its address. Whoever runs this one can set <code>public_url</code>.
+        </p>
+      </Empty>
     </>
   );
 }

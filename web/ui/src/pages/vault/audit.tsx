@@ -1,15 +1,12 @@
 // What happened in a vault, from the audit trail of the org.
 
-import { useEffect, useState } from "preact/hooks";
-import type { ErrorInfo, wire } from "@keyfold/sdk";
-import { settle, useLoad } from "../../load.js";
-import { client } from "../../session.js";
+import { useState } from "preact/hooks";
+import type { wire } from "@keyfold/sdk";
 import { Choice, Field } from "../../ui/form.js";
 import { Badge, Table, Time } from "../../ui/parts.js";
-import { Empty, Problem, Show } from "../../ui/state.js";
+import { Empty, Loading, Problem } from "../../ui/state.js";
+import { useEvents } from "../audit/pages.js";
 import { useNames } from "./secrets-versions.js";
-
-const pageSize = 50;
 
 const actions = [
   ["", "All"],
@@ -29,74 +26,45 @@ export default function VaultAudit({ vault }: { vault: wire.Vault }) {
   const [action, setAction] = useState("");
   const [from, setFrom] = useState("");
   const [to, setTo] = useState("");
-  const query: wire.AuditQuery = { resource_id: vault.id, limit: pageSize, ...(action && { action }), ...(from && { from: new Date(from).toISOString() }), ...(to && { to: new Date(to).toISOString() }) };
-  const first = useLoad(() => client.audit.list(query), [vault.id, action, from, to]);
+  const query: wire.AuditQuery = { resource_id: vault.id, ...(action && { action }), ...(from && { from: new Date(from).toISOString() }), ...(to && { to: new Date(to).toISOString() }) };
+  const list = useEvents(query, [vault.id, action, from, to]);
   return (
     <>
       <div class="filters" role="search" aria-label="Events">
         <Choice label="What" value={action} onValue={setAction} options={actions} />
         <Field label="From" type="datetime-local" value={from} onValue={setFrom} />
         <Field label="Before" type="datetime-local" value={to} onValue={setTo} />
-        <button type="button" onClick={first.reload}>
+        <button type="button" onClick={list.reload}>
           Read again
         </button>
       </div>
-      <Show of={first} what="the events">
-        {(page) => <Events query={query} first={page} />}
-      </Show>
-    </>
-  );
-}
-
-/** The query of the page after one; undefined: it was the last. */
-function nextQuery(query: wire.AuditQuery, page: wire.AuditEvents): wire.AuditQuery | undefined {
-  if (page.next_to !== undefined) return { ...query, to: page.next_to, offset: page.next_offset ?? 0 };
-  return page.events.length < pageSize ? undefined : { ...query, offset: (query.offset ?? 0) + page.events.length };
-}
-
-function Events({ query, first }: { query: wire.AuditQuery; first: wire.AuditEvents }) {
-  const [older, setOlder] = useState<wire.AuditEvent[]>([]);
-  const [next, setNext] = useState<wire.AuditQuery>();
-  const [error, setError] = useState<ErrorInfo | null>(null);
-  const [busy, setBusy] = useState(false);
-  const names = useNames();
-  useEffect(() => {
-    setOlder([]);
-    setNext(nextQuery(query, first));
-    setError(null);
-  }, [first]);
-  const more = async (at: wire.AuditQuery) => {
-    setBusy(true);
-    const got = await settle(() => client.audit.list(at));
-    setBusy(false);
-    setError(got.error);
-    if (!got.data) return;
-    setOlder([...older, ...got.data.events]);
-    setNext(nextQuery(at, got.data));
-  };
-  const events = [...first.events, ...older];
-  return (
-    <>
-      {events.length === 0 ? (
-        <Empty title="No such event">
-          <p>Nothing of this kind was recorded in this vault in this time.</p>
-        </Empty>
-      ) : (
-        <Table label="Events" columns={["When", "Who", "What", "Path", "Outcome", "Address"]}>
-          {events.map((e) => (
-            <Event key={e.id} event={e} name={names(e)} />
-          ))}
-        </Table>
-      )}
-      <Problem error={error} />
-      {next && (
+      <Problem error={list.error} retry={list.reload} />
+      {list.items ? <Events events={list.items} /> : !list.error && <Loading what="the events" />}
+      {list.more && (
         <div class="actions">
-          <button type="button" disabled={busy} onClick={() => void more(next)}>
+          <button type="button" disabled={list.loading} aria-busy={list.loading} onClick={list.more}>
             Read older events
           </button>
         </div>
       )}
     </>
+  );
+}
+
+function Events({ events }: { events: wire.AuditEvent[] }) {
+  const names = useNames();
+  if (events.length === 0)
+    return (
+      <Empty title="No such event">
+        <p>Nothing of this kind was recorded in this vault in this time.</p>
+      </Empty>
+    );
+  return (
+    <Table label="Events" columns={["When", "Who", "What", "Path", "Outcome", "Address"]}>
+      {events.map((e) => (
+        <Event key={e.id} event={e} name={names(e)} />
+      ))}
+    </Table>
   );
 }
 
