@@ -36,7 +36,7 @@ func TestCreateStoresTheKeyFactsInTheMetadata(t *testing.T) {
 	if err := json.Unmarshal(w.get(t, layout.ThreadMeta(th.ID)), &stored); err != nil {
 		t.Fatal(err)
 	}
-	kms := map[string]any{"key_id": "key-1", "wrapped_dek": "d3JhcHBlZA==", "kek_id": "threads", "kek_version": 1.0}
+	kms := map[string]any{"key_id": "key-1", "wrapped_dek": "d3JhcHBlZA==", "kek_id": "threads", "kek_version": 1.0, "created_ts": float64(w.clock.Load())}
 	if diff := cmp.Diff(kms, stored.KMS); diff != "" || stored.Org != mate.OrgID {
 		t.Error(diff, stored.Org)
 	}
