@@ -32,7 +32,7 @@ test("an agent is made, its key is shown once, rotated, and the agent deleted", 
   await accessible(page);
   await narrow(page);
   await dialog.getByRole("button", { name: "Create the agent" }).click();
-  const shown = dialog.getByLabel("API key");
+  const shown = dialog.getByLabel("the API key", { exact: true });
   const key = await shown.innerText();
   assert.match(key, /^ocv_/);
   assert.ok(await works(key));
@@ -41,7 +41,7 @@ test("an agent is made, its key is shown once, rotated, and the agent deleted", 
   const file = await downloaded(page, () => dialog.getByRole("button", { name: "Download" }).click());
   assert.equal(file.bytes.toString(), `${key}\n`);
   assert.match(file.name, /^Deployer-img-src-x-onerror-alert-1\.api-key\.txt$/);
-  await dialog.getByLabel("I have saved the key").check();
+  await dialog.getByLabel("I have saved the API key").check();
   await dialog.getByRole("button", { name: "Done" }).click();
   await page.getByText("15 minutes").waitFor();
   const listed = async () => (await site.dev.call<{ agents: { id: string }[]; api_keys_expire?: Record<string, string> }>("GET", "/v1/agents"));
