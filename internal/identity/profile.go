@@ -79,7 +79,7 @@ func (s *Service) ChangePasswordAndGoOn(ctx context.Context, p access.Principal,
 	}
 	live, next, err := s.redeemOwn(ctx, p, refresh)
 	if err != nil {
-		return "", err
+		return next, err
 	}
 	if err := s.setPassword(ctx, p.ID, req.NewPassword, p.Credential); err != nil || !live {
 		return next, err
@@ -105,8 +105,11 @@ func (s *Service) redeemOwn(ctx context.Context, p access.Principal, refresh str
 		return false, next, err
 	}
 	u, _, err := s.user(ctx, p.ID)
-	if err != nil || !u.admits(session.Since, "") {
-		return false, "", err
+	switch {
+	case err != nil:
+		return false, next, err
+	case !u.admits(session.Since, ""):
+		return false, "", nil
 	}
 	return true, next, nil
 }
