@@ -17,6 +17,8 @@ export interface TrailProblem {
 /** What a check found. */
 export interface TrailReport {
   org_id: string;
+  /** From the trail's first event on. False: the export says that it is of a part in time, and what was before is not missed. */
+  whole: boolean;
   events: number;
   /** Of them, those under a checkpoint that was checked; the rest came after it. */
   signed: number;
@@ -115,7 +117,7 @@ class Check {
     for (const head of this.#heads.values()) {
       if (this.#whole) this.#wrong({ event_id: head.id, what: `it is missing: checkpoint ${head.number} names it` });
     }
-    return { org_id: this.#org, ...this.#count, signed: this.#signed, signatures: this.#signatures, problems: this.#problems };
+    return { org_id: this.#org, whole: this.#whole, ...this.#count, signed: this.#signed, signatures: this.#signatures, problems: this.#problems };
   }
 
   #wrong(problem: TrailProblem): void {
@@ -130,7 +132,7 @@ class Check {
     for (const key of keys) {
       const raw = fromBase64(key.public_key);
       const id = (await this.#hash(raw)).slice(0, 16);
-      if (id === key.id) this.#keys.set(id, await this.#import(raw));
+      if (id === key.id && raw.length === 32) this.#keys.set(id, await this.#import(raw));
     }
   }
 
