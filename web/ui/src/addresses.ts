@@ -78,7 +78,8 @@ function parseV6(text: string): bigint | undefined {
 function groups(text: string, ends: boolean): bigint[] | undefined {
   if (text === "") return [];
   const parts = text.split(":");
-  const v4 = ends && parts.at(-1)!.includes(".") ? parseV4(parts.pop()!) : undefined;
+  const v4 = ends && parts.at(-1)!.includes(".") ? parseV4(parts.at(-1)!) : undefined;
+  if (v4 !== undefined) parts.pop();
   if (parts.some((p) => !/^[0-9a-fA-F]{1,4}$/.test(p))) return undefined;
   return [...parts.map((p) => BigInt(`0x${p}`)), ...(v4 === undefined ? [] : [v4 >> 16n, v4 & 0xffffn])];
 }

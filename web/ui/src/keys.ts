@@ -15,8 +15,9 @@ export const locks = signal(0);
 /** How long nobody may touch the page before its keys are forgotten, in ms. */
 export const idleLimit = 10 * 60_000;
 
-/** Keeps a key. */
+/** Keeps a key; not one whose user has signed out since he chose it. */
 export function keep(key: CmekKey): void {
+  if (!user.value) return;
   client.unlock(key);
   unlocked.value = new Set([...unlocked.value, key.fingerprint]);
 }

@@ -13,8 +13,9 @@ export const operator = signal<KeyfoldClient | null>(null);
 /** Takes a key when the server says that it is an operator's. */
 export async function enter(key: string): Promise<Result<wire.ServiceHealth>> {
   const client = createClient({ baseUrl: location.origin, apiKey: key.trim(), cmekKey: false });
+  const who = user.value?.id;
   const got = await client.admin.health();
-  if (got.data) operator.value = client;
+  if (got.data && who !== undefined && user.value?.id === who) operator.value = client; // or he has signed out meanwhile
   return got;
 }
 

@@ -47,9 +47,13 @@ export function told(err: unknown): ErrorInfo {
 
 /** Reads who the client acts for, after a sign-in or a change. */
 export async function whoAmI(): Promise<void> {
-  const { data, meta } = await client.auth.me();
+  const { data, error, meta } = await client.auth.me();
   if (data) take(data);
-  else if (meta.status === 401 || !user.value) over();
+  else if (meta.status === 401 || (!user.value && error.type === "auth_error")) over();
+  else if (!user.value) {
+    unasked.value = error; // there is a session, and it is not known whose
+    user.value = undefined;
+  }
 }
 
 /** What a page does once it has signed in. */
@@ -129,5 +133,6 @@ function over(): void {
 /** Somebody is signed in. Keys of another user are forgotten first. */
 function take(profile: wire.Profile): void {
   if (user.value && user.value.id !== profile.id) user.value = null;
+  unended.value = undefined; // the browser keeps this session now
   user.value = profile;
 }

@@ -28,12 +28,18 @@ export function Badge({ kind = "plain", children }: { kind?: "plain" | "good" | 
   return <span class={`badge ${kind}`}>{children}</span>;
 }
 
-/** Copies a text, and says so. */
+/** Copies a text, and says so, or that the browser refused it. */
+export async function copyText(text: string, what: string): Promise<void> {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    return toast(`The browser did not copy ${what}: mark and copy it by hand`);
+  }
+  toast(`Copied ${what}`);
+}
+
 export function Copy({ text, what }: { text: string | (() => string | Promise<string>); what: string }) {
-  const copy = async () => {
-    await navigator.clipboard.writeText(typeof text === "string" ? text : await text());
-    toast(`Copied ${what}`);
-  };
+  const copy = async () => copyText(typeof text === "string" ? text : await text(), what);
   return (
     <button type="button" class="small" onClick={() => void copy()} aria-label={`Copy ${what}`}>
       Copy

@@ -4,7 +4,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { checkTrail, KeyfoldError, type ErrorInfo, type TrailReport, type wire } from "@keyfold/sdk";
 import { settle } from "../../load.js";
-import { client } from "../../session.js";
+import { client, user } from "../../session.js";
 import { Time } from "../../ui/parts.js";
 import { Problem } from "../../ui/state.js";
 
@@ -89,7 +89,9 @@ async function checkHere(signal: AbortSignal, tell: (seen: Seen) => void): Promi
   const got = await settle(() => client.audit.export({}, signal));
   if (got.error) return got.error;
   try {
-    tell({ browser: await checkTrail(got.data, { progress: (reading) => tell({ reading }) }) });
+    const report = await checkTrail(got.data, { progress: (reading) => tell({ reading }) });
+    if (!report.whole || report.org_id !== user.value?.org_id) return new KeyfoldError("The server answered with another trail than the whole one of your org, so there is no verdict").info();
+    tell({ browser: report });
     return null;
   } catch (err) {
     return err instanceof KeyfoldError ? err.info() : new KeyfoldError("The reading of the trail broke off; try again").info();

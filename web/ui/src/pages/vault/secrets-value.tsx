@@ -6,7 +6,7 @@ import type { ErrorInfo, SecretValue, wire } from "@keyfold/sdk";
 import { unlocked } from "../../keys.js";
 import { settle } from "../../load.js";
 import { client } from "../../session.js";
-import { download } from "../../ui/parts.js";
+import { copyText, download } from "../../ui/parts.js";
 import { Problem } from "../../ui/state.js";
 import { toast } from "../../ui/toast.js";
 import { parseEnv } from "./secrets-env.js";
@@ -82,7 +82,7 @@ function useValue(vault: wire.Vault, secret: wire.SecretMetadata, onRead: () => 
     if (seen) return seen;
     setBusy(true);
     const got = await read(vault, secret);
-    if (!there.current) return undefined;
+    if (!there.current) return void got.data?.value.fill(0);
     setBusy(false);
     setError(got.error ?? undefined);
     onRead();
@@ -135,8 +135,7 @@ const usable = (value: Read | undefined): value is Read => value !== undefined &
 async function copy(value: Read): Promise<void> {
   const text = textOf(value.value);
   if (text === undefined) return toast("The value is not text: download it");
-  await navigator.clipboard.writeText(text);
-  toast("Copied the value");
+  await copyText(text, "the value");
 }
 
 function save(value: Read): void {

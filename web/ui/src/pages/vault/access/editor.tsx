@@ -44,10 +44,10 @@ function fieldsOf(policy: wire.Policy | undefined): Fields {
   };
 }
 
-/** What both calls take. */
-function updateOf(f: Fields): wire.UpdatePolicy {
+/** What both calls take. An end that was not changed is not sent: the field has it to the minute only. */
+function updateOf(f: Fields, policy?: wire.Policy): wire.UpdatePolicy {
   const request: wire.UpdatePolicy = { permissions: [...f.permissions], effect: f.deny ? "deny" : "allow", priority: Number(f.priority), conditions: conditionsOf(f.limits) };
-  if (f.ends !== "") request.expires_at = fromLocal(f.ends);
+  if (f.ends !== toLocal(policy?.expires_at)) request.expires_at = fromLocal(f.ends);
   return request;
 }
 
@@ -70,7 +70,7 @@ export interface EditorProps {
 export function Editor({ vault, people, paths, policy, close, done }: EditorProps) {
   const [f, setFields] = useState(() => fieldsOf(policy));
   const set = (change: Partial<Fields>) => setFields({ ...f, ...change });
-  const send = (): Promise<Result<wire.Policy>> => (policy ? client.policies.update(vault.id, policy.id, updateOf(f)) : client.policies.create(vault.id, createOf(f)));
+  const send = (): Promise<Result<wire.Policy>> => (policy ? client.policies.update(vault.id, policy.id, updateOf(f, policy)) : client.policies.create(vault.id, createOf(f)));
   const ready = f.who !== "" && f.permissions.size > 0 && patternProblem(f.pattern) === undefined;
   return (
     <Dialog title={policy ? "Edit the policy" : "Create a policy"} close={close}>

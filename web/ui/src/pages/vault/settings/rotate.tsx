@@ -3,7 +3,7 @@
 
 import { KeyfoldError, type ClientRotation, type Result, type wire } from "@keyfold/sdk";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { keep } from "../../../keys.js";
+import { keep, locks } from "../../../keys.js";
 import { isLost } from "../../../load.js";
 import { client, told } from "../../../session.js";
 import { Check, Form } from "../../../ui/form.js";
@@ -55,8 +55,10 @@ export function Rotate({ vault, plan, under, bound, check, close, changed }: Rot
   const [ended, setEnded] = useState<ClientRotation>();
   const here = useHere(vault, old, fresh, options, changed);
   const [lost, setLost] = useState(false);
+  const begun = useRef(0);
   const send = async () => {
     setLost(false);
+    begun.current = locks.value;
     try {
       return await (way === "server" ? byServer(vault, old!, fresh!, check, options) : here.run());
     } catch (err) {
@@ -66,8 +68,7 @@ export function Rotate({ vault, plan, under, bound, check, close, changed }: Rot
   };
   const done = (answer: wire.RotationJob | ClientRotation) => {
     rememberUnused(undefined);
-    keep(old!.key);
-    keep(fresh!.key);
+    if (begun.current === locks.value) for (const { key } of [old!, fresh!]) keep(key); // or they were locked meanwhile
     changed();
     if ("kept" in answer) setEnded(answer);
     else close();
