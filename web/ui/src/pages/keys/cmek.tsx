@@ -1,6 +1,6 @@
 // The CMEK keys of the vaults that the user may see, by what the server counts of each.
 
-import type { Result, wire } from "@keyfold/sdk";
+import type { ErrorInfo, Result, wire } from "@keyfold/sdk";
 import { settle, useLoad } from "../../load.js";
 import { client } from "../../session.js";
 import { Badge, Head, Id, Table, Time, type Column } from "../../ui/parts.js";
@@ -21,19 +21,21 @@ async function keys(): Promise<Result<Key[]>> {
   const vaults = await client.vault.list();
   if (vaults.error) return vaults;
   const all = await Promise.all(vaults.data.vaults.map(ofVault));
-  return { data: all.flat(), error: null, meta: vaults.meta };
+  const error = all.find((of) => of.error)?.error;
+  return error ? { data: null, error, meta: vaults.meta } : { data: all.flatMap((of) => of.keys), error: null, meta: vaults.meta };
 }
 
-async function ofVault(vault: wire.Vault): Promise<Key[]> {
-  const { data } = await settle(() => client.vault.cmekStatus(vault.id));
-  if (!data) return [];
+/** The keys of a vault; none of one that the user may list and not open. */
+async function ofVault(vault: wire.Vault): Promise<{ keys: Key[]; error?: ErrorInfo }> {
+  const { data, error } = await settle(() => client.vault.cmekStatus(vault.id));
+  if (error) return error.type === "auth_error" || error.type === "not_found" ? { keys: [] } : { keys: [], error };
   const of = (k: CmekKey): Key => {
     const current = k.fingerprint === data.fingerprint;
     return { ...k, vault, current, since: current ? data.since : undefined, maxAge: current ? data.max_age : undefined };
   };
   const used = (data.keys ?? []).map(of);
-  if (!data.fingerprint || used.some((k) => k.current)) return used;
-  return [of({ fingerprint: data.fingerprint, versions: 0, newest: 0, oldest: "", latest: "" }), ...used];
+  if (!data.fingerprint || used.some((k) => k.current)) return { keys: used };
+  return { keys: [of({ fingerprint: data.fingerprint, versions: 0, newest: 0, oldest: "", latest: "" }), ...used] };
 }
 
 const columns: readonly (string | Column)[] = ["Vault", "Fingerprint", "State", "In use since", { name: "Versions under it", kind: "num" }, "Last sealed with"];

@@ -18,6 +18,7 @@ const used = 0.8;
 /** How many pages of KEKs, and of threads, are looked at. */
 const mostPages = 10;
 const pageSize = 100;
+const mostAgents = 1000;
 
 export interface DueItem {
   what: string;
@@ -76,10 +77,15 @@ async function apiKeys(): Promise<Part> {
 }
 
 async function agents(): Promise<Part> {
-  const { data, error } = await settle(() => client.agents.list({ limit: 1000 }));
+  const { data, error } = await settle(() => client.agents.list({ limit: mostAgents }));
   if (error) return missing("Agents", error);
-  const due = data.agents.filter((a) => a.is_active && soon(a.expires_at));
-  return { items: due.map((a) => ({ what: "Agent", name: a.name, href: "/ui/agents", why: "expires", at: a.expires_at!, act: "Give it more time, or create another" })) };
+  const items = data.agents.filter((a) => a.is_active).flatMap((a): DueItem[] => {
+    const base = { name: a.name, href: "/ui/agents", why: "expires" };
+    const key = data.api_keys_expire?.[a.id];
+    if (soon(a.expires_at)) return [{ ...base, what: "Agent", at: a.expires_at, act: "Give it more time, or create another" }];
+    return soon(key) ? [{ ...base, what: "API key", at: key, act: "Rotate the agent's key" }] : [];
+  });
+  return { items, missed: data.next_cursor === undefined ? [] : [`Agents after the first ${mostAgents.toLocaleString()}`] };
 }
 
 async function cmekKeyOf(vault: wire.Vault): Promise<Part> {
