@@ -113,7 +113,7 @@ async function choose(page: Page, old: Buffer, fresh: Buffer, here: boolean): Pr
 
 const away = "The server does not answer. Look whether it runs and this computer reaches it, then try again.";
 /** What the browser's console says of a server that is away. */
-const complaints = /ERR_CONNECTION|ERR_EMPTY_RESPONSE|ERR_NETWORK|ERR_SOCKET/;
+const complaints = /ERR_CONNECTION|ERR_EMPTY_RESPONSE|ERR_NETWORK|ERR_SOCKET|ERR_INCOMPLETE/;
 
 interface Interrupted extends Opened {
   vault: Vault;
@@ -141,14 +141,17 @@ async function killedInTheMiddle(opened: Opened): Promise<Interrupted> {
     const running = (async () => {
       for (;;) {
         const { rotations } = await dev.call<{ rotations: Job[] }>("GET", `/v1/vaults/${vault.id}/cmek-rotations`);
-        if (rotations[0] && (rotations[0].processed > 0 || rotations[0].status !== "running")) return rotations[0];
+        if (rotations[0] && (rotations[0].processed > 0 || rotations[0].status !== "running")) return;
       }
     })();
     await button(page, "Rotate").click();
-    const job = await running;
+    await running;
     await dev.kill();
-    if (job.status === "running") return { ...opened, vault, old, fresh, count };
     await dev.restart();
+    const { rotations } = await dev.call<{ rotations: Job[] }>("GET", `/v1/vaults/${vault.id}/cmek-rotations`);
+    if (rotations[0]?.status === "completed") continue; // it was over before the kill came
+    await dev.kill();
+    return { ...opened, vault, old, fresh, count };
   }
   throw new Error("no rotation was slow enough to be killed in the middle");
 }
