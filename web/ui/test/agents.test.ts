@@ -60,7 +60,9 @@ test("an agent is made, its key is shown once, rotated, and the agent deleted", 
   const second = await shown.innerText();
   assert.notEqual(second, key);
   assert.deepEqual([await works(key), await works(second)], [false, true]);
-  await page.keyboard.press("Escape");
+  await page.keyboard.press("Escape"); // which must not lose it
+  await dialog.getByLabel("I have saved the API key").check();
+  await dialog.getByRole("button", { name: "Done" }).click();
 
   await page.getByRole("button", { name: /^Edit/ }).click();
   assert.equal(await dialog.getByLabel("Its key expires").getAttribute("required"), ""); // it cannot be taken away

@@ -84,6 +84,8 @@ test("two talk in a thread, and each sees at once what the other does", async (t
   await theirs.getByLabel("It is JSON").check();
   await theirs.getByLabel("Message", { exact: true }).fill("{");
   await theirs.getByText("This is not JSON").waitFor();
+  await theirs.getByLabel("Message", { exact: true }).fill('{"id": 9007199254740993}');
+  await theirs.getByText("does not keep numbers as large as").waitFor();
   await theirs.getByLabel("Message", { exact: true }).fill(`{"level":"high","html":"<b>x</b>"}`);
   await theirs.getByRole("button", { name: "Post" }).click();
   const json = mine.locator("pre.body");

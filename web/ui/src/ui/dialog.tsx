@@ -1,22 +1,32 @@
 // Dialogs, on the browser's own <dialog>: it keeps the focus inside, closes on
-// Escape, and gives the focus back.
+// Escape unless that would lose something, and gives the focus back.
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import type { Result } from "@keyfold/sdk";
 import { Field, Form } from "./form.js";
 
-export function Dialog({ title, close, children }: { title: string; close: () => void; children: ComponentChildren }) {
+export interface DialogProps {
+  title: string;
+  close: () => void;
+  /** Only what is in it closes it: no Escape, no button of its own. */
+  stays?: boolean;
+  children: ComponentChildren;
+}
+
+export function Dialog({ title, close, stays, children }: DialogProps) {
   const ref = useRef<HTMLDialogElement>(null);
   const id = useId();
   useEffect(() => ref.current?.showModal(), []);
   return (
-    <dialog ref={ref} aria-labelledby={id} onClose={close} onCancel={close}>
+    <dialog ref={ref} aria-labelledby={id} closedby={stays ? "none" : "closerequest"} onClose={close} onCancel={stays ? (event) => event.preventDefault() : close}>
       <header>
         <h2 id={id}>{title}</h2>
-        <button type="button" class="plain" aria-label="Close" onClick={close}>
-          ×
-        </button>
+        {!stays && (
+          <button type="button" class="plain" aria-label="Close" onClick={close}>
+            ×
+          </button>
+        )}
       </header>
       {children}
     </dialog>

@@ -22,7 +22,7 @@ export interface OnceProps {
 export function Once({ title, what, text, file, children, close }: OnceProps) {
   const [saved, setSaved] = useState(false);
   return (
-    <Dialog title={title} close={close}>
+    <Dialog title={title} close={close} stays={!saved}>
       <div class="stack">
         <div class="notice">{children}</div>
         <div class="hidden-value">

@@ -15,9 +15,15 @@ export function bodyOf(text: string, json: boolean): unknown {
 export function bodyProblem(text: string, json: boolean): string | undefined {
   if (text.trim() === "") return "Write something";
   if (!json) return undefined;
+  let rounded: number | undefined;
   try {
-    return JSON.parse(text) === null ? "null is no message" : undefined;
+    const body: unknown = JSON.parse(text, (_, value: unknown) => {
+      if (typeof value === "number" && Math.abs(value) > Number.MAX_SAFE_INTEGER) rounded = value;
+      return value;
+    });
+    if (body === null) return "null is no message";
   } catch {
     return "This is not JSON";
   }
+  return rounded === undefined ? undefined : `A browser does not keep numbers as large as ${rounded} to the digit; write it as a text, in quotes`;
 }

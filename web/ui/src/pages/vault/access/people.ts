@@ -4,8 +4,7 @@ import type { Result, wire } from "@keyfold/sdk";
 import type { Person } from "../../../decide.js";
 import { client } from "../../../session.js";
 
-const pageSize = 200;
-const maxPages = 10;
+const pageSize = 1000;
 
 /** The users, then the agents. */
 export async function readPeople(): Promise<Result<Person[]>> {
@@ -13,13 +12,12 @@ export async function readPeople(): Promise<Result<Person[]>> {
   if (members.error) return members;
   const people: Person[] = members.data.members.map((m) => ({ kind: "user", id: m.id, name: m.display_name || m.email, role: m.role }));
   let cursor: string | undefined;
-  for (let page = 0; page < maxPages; page++) {
+  do {
     const got: Result<wire.Agents> = await client.agents.list(cursor === undefined ? { limit: pageSize } : { limit: pageSize, cursor });
     if (got.error) return got;
     people.push(...got.data.agents.map((agent) => ({ kind: "agent" as const, id: agent.id, name: agent.name, agent })));
     cursor = got.data.next_cursor;
-    if (cursor === undefined) break;
-  }
+  } while (cursor !== undefined);
   return { data: people, error: null, meta: members.meta };
 }
 
