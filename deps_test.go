@@ -71,7 +71,7 @@ var rooms = map[string]room{
 	"internal/thread":   {floor: 3, ours: domain + " cmek internal/job", others: jsonv2 + " " + uuid},
 	"internal/vault":    {floor: 3, ours: domain + " cmek internal/job", others: jsonv2 + " " + uuid},
 
-	"internal/keklist":     {floor: 4, ours: "api internal/fault internal/kmsapi internal/sealed internal/vault"},
+	"internal/keylist":     {floor: 4, ours: "api internal/fault internal/kmsapi internal/sealed internal/vault"},
 	"internal/share":       {floor: 4, ours: "api cmek internal/access internal/fault internal/layout internal/store internal/vault", others: "github.com/go-json-experiment/json " + uuid},
 	"internal/device":      {floor: 6, ours: "api internal/access internal/fault internal/identity internal/token", others: "github.com/go-json-experiment/json"},
 	"internal/generationc": {floor: 7, ours: "api internal/fault internal/httpx internal/identity internal/thread", others: jsonv2},
@@ -91,14 +91,14 @@ var rooms = map[string]room{
 	"internal/breakglass": {floor: 4, ours: "internal/audit internal/keyring internal/kms internal/kmsapi internal/thread"},
 	"internal/server": {
 		floor:  8,
-		ours:   "api internal/access internal/device internal/fault internal/generationc internal/httpx internal/identity internal/job internal/keklist internal/layout internal/passkey internal/policy internal/sealed internal/share internal/store internal/thread internal/token internal/trail internal/vault",
+		ours:   "api internal/access internal/device internal/fault internal/generationc internal/httpx internal/identity internal/job internal/keylist internal/layout internal/passkey internal/policy internal/sealed internal/share internal/store internal/thread internal/token internal/trail internal/vault",
 		others: "github.com/go-json-experiment/json github.com/prometheus/client_golang/prometheus github.com/prometheus/common/expfmt",
 	},
 
 	"internal/kmsnode": {floor: 5, ours: "internal/audit internal/keyring internal/kms internal/kmsapi internal/kmsbackup internal/kmsserver internal/layout internal/store internal/store/pebblestore", others: "github.com/prometheus/client_golang/prometheus"},
 	"internal/allinone": {
 		floor:  9,
-		ours:   "api internal/access internal/aead internal/audit internal/breakglass internal/device internal/fault internal/guard internal/httpx internal/identity internal/job internal/keklist internal/keyring internal/kms internal/kmsapi internal/kmsclient internal/layout internal/passkey internal/password internal/policy internal/sealed internal/server internal/share internal/store internal/store/memstore internal/store/pebblestore internal/thread internal/throttle internal/token internal/trail internal/vault",
+		ours:   "api internal/access internal/aead internal/audit internal/breakglass internal/device internal/fault internal/guard internal/httpx internal/identity internal/job internal/keylist internal/keyring internal/kms internal/kmsapi internal/kmsclient internal/layout internal/passkey internal/password internal/policy internal/sealed internal/server internal/share internal/store internal/store/memstore internal/store/pebblestore internal/thread internal/throttle internal/token internal/trail internal/vault",
 		others: "github.com/go-json-experiment/json",
 	},
 

@@ -89,6 +89,29 @@ type KEKVersion struct {
 	ThreadDEKs *int      `json:"thread_deks,omitzero"` // with the query count=true, of the threads' KEK: DEKs under it, as of the last minute
 }
 
+// EncryptionDEKs is the body of GET /admin/encryption/deks: the DEKs of the threads
+// that were named. What is said of EncryptionKeys holds here; where Available is
+// false, the server tells what it knows of the DEKs by itself.
+type EncryptionDEKs struct {
+	Available bool   `json:"available"`
+	Message   string `json:"message,omitzero"`
+	SealLimit int64  `json:"seal_limit,omitzero"` // encryptions that a DEK makes at most
+	DEKs      []DEK  `json:"deks"`
+}
+
+// DEK is a data-encryption key of a thread. A new one has an ID of its own.
+type DEK struct {
+	ThreadID string `json:"thread_id"`
+	KeyID    string `json:"key_id"`
+
+	// State is enabled; decrypt-only, of the one before while a job takes the thread's
+	// rows from under it; missing or damaged where the key process says so.
+	State      string    `json:"state"`
+	KEKVersion int       `json:"kek_version"`         // that it is wrapped under
+	CreatedAt  time.Time `json:"created_at,omitzero"` // absent: not known
+	Seals      int64     `json:"seals,omitzero"`      // encryptions made or reserved so far; see seal_limit; absent: not told
+}
+
 // KeyAges are the ages in seconds at which keys are due to be rotated; absent: none.
 // They are the operator's policy, which is shown: nothing rotates by itself.
 type KeyAges struct {

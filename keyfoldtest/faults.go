@@ -124,6 +124,10 @@ func (f *faults) ListKEKs(ctx context.Context, q kmsapi.ListQuery) (kmsapi.KEKLi
 	return pass(ctx, f, f.KMS.ListKEKs, q)
 }
 
+func (f *faults) ListDEKs(ctx context.Context, keyIDs []string) (kmsapi.DEKList, error) {
+	return pass(ctx, f, f.KMS.ListDEKs, keyIDs)
+}
+
 func (f *faults) ImportKEK(ctx context.Context, raw []byte) (kmsapi.Rotated, error) {
 	return pass(ctx, f, f.KMS.ImportKEK, raw)
 }

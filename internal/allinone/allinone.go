@@ -41,7 +41,7 @@ import (
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/job"
-	"github.com/keyfold/keyfold/internal/keklist"
+	"github.com/keyfold/keyfold/internal/keylist"
 	"github.com/keyfold/keyfold/internal/password"
 	"github.com/keyfold/keyfold/internal/policy"
 	"github.com/keyfold/keyfold/internal/sealed"
@@ -56,7 +56,7 @@ import (
 type KMS interface {
 	vault.KMS
 	thread.KMS
-	keklist.KMS
+	keylist.KMS
 }
 
 // Config says what to assemble. The zero Config is a whole Keyfold in memory.
@@ -192,7 +192,7 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 		Vaults:      vaults,
 		Threads:     threads,
 		Audit:       trail.NewReader(t, gate),
-		KEKs:        keklist.New(keys, cfg.MaxAge),
+		Keys:        keylist.New(keys, threads, cfg.MaxAge),
 		MaxAge:      cfg.MaxAge,
 		Gate:        gate,
 		Jobs:        n.Jobs,

@@ -236,6 +236,13 @@ func (b *bound) ListKEKs(ctx context.Context, q kmsapi.ListQuery) (kmsapi.KEKLis
 	return b.KMS.ListKEKs(ctx, q)
 }
 
+func (b *bound) ListDEKs(ctx context.Context, keyIDs []string) (kmsapi.DEKList, error) {
+	if err := b.ready(ctx); err != nil {
+		return kmsapi.DEKList{}, err
+	}
+	return b.KMS.ListDEKs(ctx, keyIDs)
+}
+
 func (b *bound) ShredDEK(ctx context.Context, keyID string) error {
 	if err := b.prove(ctx); err != nil {
 		return err

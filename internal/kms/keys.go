@@ -119,5 +119,10 @@ func (s *Service) describeDEK(ctx context.Context, keyID string, row store.Recor
 		return kmsapi.DEK{KeyID: keyID}, nil
 	}
 	key.Wipe()
-	return kmsapi.DEK{KeyID: keyID, ThreadID: rec.ThreadID, KEKID: rec.KEKID, KEKVersion: rec.KEKVersion, Version: rec.Version, Created: rec.Created, Seals: rec.Seals}, nil
+	return rec.describe(keyID), nil
+}
+
+// describe is what is told of a DEK by its row.
+func (rec record) describe(keyID string) kmsapi.DEK {
+	return kmsapi.DEK{KeyID: keyID, ThreadID: rec.ThreadID, KEKID: rec.KEKID, KEKVersion: rec.KEKVersion, Version: rec.Version, Created: rec.Created, Seals: rec.Seals}
 }

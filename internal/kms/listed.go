@@ -74,6 +74,38 @@ func describedVersion(v keyring.VersionInfo, use keyring.Use) kmsapi.KEKVersion 
 	}
 }
 
+// ListDEKs returns threads' DEKs from the plain part of their rows. It opens none.
+// fault.TooLarge: more than MaxBatch
+// key IDs; fault.Invalid: one that can be none.
+func (s *Service) ListDEKs(ctx context.Context, keyIDs []string) (kmsapi.DEKList, error) {
+	if err := checkBatch(len(keyIDs)); err != nil {
+		return kmsapi.DEKList{}, err
+	}
+	list := kmsapi.DEKList{SealLimit: s.maxSeals, DEKs: []kmsapi.ListedDEK{}}
+	for _, id := range keyIDs {
+		if !validID(id) {
+			return kmsapi.DEKList{}, fault.New(fault.Invalid, "key_ids holds what is no key ID")
+		}
+		row, err := s.store.Get(ctx, layout.DEK(id))
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return kmsapi.DEKList{}, asFault(err)
+		}
+		list.DEKs = append(list.DEKs, listedDEK(id, row.Value))
+	}
+	return list, nil
+}
+
+func listedDEK(keyID string, row []byte) kmsapi.ListedDEK {
+	rec, err := parseRow(row)
+	if err != nil {
+		return kmsapi.ListedDEK{DEK: kmsapi.DEK{KeyID: keyID}, Damaged: true}
+	}
+	return kmsapi.ListedDEK{DEK: rec.describe(keyID)}
+}
+
 // countAge is how old a count of DEKs may be that is answered again: whoever may
 // list makes the key process read every row of a DEK no more often than this.
 const countAge = time.Minute

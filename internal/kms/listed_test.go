@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -194,6 +195,57 @@ func TestAListHoldsNoMaterial(t *testing.T) {
 	for _, forbidden := range []string{d.KeyID, base64.StdEncoding.EncodeToString(d.WrappedDEK), "stored", "wrapped"} {
 		if bytes.Contains(text, []byte(forbidden)) {
 			t.Errorf("%q is in %s", forbidden, text)
+		}
+	}
+}
+
+// What is told of DEKs is asked for by key ID, costs no key, and counts what is
+// reserved: a block at the making, another when that is used up, and the seal of the
+// row at a rewrap.
+func TestDEKsAreListedAsTheirRowsSay(t *testing.T) {
+	r := newRig(t)
+	s := r.start(func(c *Config) { c.SealBlock = 10 })
+	ids := r.createDEKs(s, 3)
+	for range 15 {
+		r.encrypt(s, ids[1], "x", "")
+	}
+	r.rotate(s, kmsapi.ThreadsKEK)
+	r.put(layout.DEK(ids[2]), []byte("damaged"))
+	s.Close()
+
+	root := &watchedRoot{Root: r.root}
+	s = r.start(func(c *Config) { c.Root = root })
+	before := root.loads.Load()
+	root.locked.Store(true)
+	list, err := s.ListDEKs(ctx, []string{ids[2], ids[1], "dek_of_nobody", ids[0]})
+	r.must(err)
+	of := func(i int, seals int64) kmsapi.ListedDEK {
+		return kmsapi.ListedDEK{DEK: kmsapi.DEK{KeyID: ids[i], ThreadID: fmt.Sprint("t", i), KEKID: kmsapi.ThreadsKEK, KEKVersion: 2, Version: 1, Created: day, Seals: seals}}
+	}
+	want := kmsapi.DEKList{SealLimit: 1 << 31, DEKs: []kmsapi.ListedDEK{{DEK: kmsapi.DEK{KeyID: ids[2]}, Damaged: true}, of(1, 21), of(0, 11)}}
+	if diff := cmp.Diff(want, list); diff != "" {
+		t.Error(diff)
+	}
+	if n := root.loads.Load() - before; n != 0 {
+		t.Errorf("the root loaded %d KEKs", n)
+	}
+	text, err := json.Marshal(list)
+	r.must(err)
+	for _, id := range ids[:2] {
+		wrapped := r.record(id).Wrapped
+		for at := 0; at < len(wrapped); at += 12 {
+			if part := base64.StdEncoding.EncodeToString(wrapped[at:])[:12]; bytes.Contains(text, []byte(part)) {
+				t.Errorf("%q of the wrapped DEK is in %s", part, text)
+			}
+		}
+	}
+
+	if _, err := s.ListDEKs(ctx, make([]string, kmsapi.MaxBatch+1)); !errors.Is(err, fault.TooLarge) {
+		t.Errorf("of too many: %v", err)
+	}
+	for _, id := range []string{"", "a:b", "dek 1", strings.Repeat("a", 129)} {
+		if _, err := s.ListDEKs(ctx, []string{ids[0], id}); !errors.Is(err, fault.Invalid) {
+			t.Errorf("%q: %v", id, err)
 		}
 	}
 }

@@ -91,6 +91,20 @@ type ListedKEK struct {
 	Damaged bool `json:"damaged,omitzero"` // the row cannot be read; there are no versions
 }
 
+// DEKList is what the rows of threads' DEKs say that were asked for by key ID, in
+// the order of asking; one that is not there is left out. Nothing proves a row here,
+// nor that the DEK opens: Keys does.
+type DEKList struct {
+	SealLimit int64       `json:"seal_limit"` // seals that a DEK makes at most
+	DEKs      []ListedDEK `json:"deks"`
+}
+
+// ListedDEK is a DEK of a DEKList.
+type ListedDEK struct {
+	DEK
+	Damaged bool `json:"damaged,omitzero"` // the row cannot be read; there is but the key ID
+}
+
 // Rotate asks for a new primary.
 type Rotate struct {
 	KEKID     string `json:"kek_id,omitzero"`

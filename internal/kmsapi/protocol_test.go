@@ -84,7 +84,10 @@ var held = map[string]func(*testing.T, example){
 	"/get_wrapped": heldJSON[none, struct {
 		Wrapped []byte `json:"wrapped"`
 	}],
-	"/list_keks":  heldJSON[none, KEKList],
+	"/list_keks": heldJSON[none, KEKList],
+	"/list_deks": heldJSON[struct {
+		KeyIDs []string `json:"key_ids"`
+	}, DEKList],
 	"/keys":       heldJSON[none, Keys],
 	"/rotate_kek": heldJSON[Rotate, Rotated],
 	"/import_kek": heldJSON[struct {

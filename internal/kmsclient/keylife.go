@@ -114,6 +114,13 @@ func (c *Client) ListKEKs(ctx context.Context, q kmsapi.ListQuery) (kmsapi.KEKLi
 	return call[kmsapi.KEKList](ctx, c, get("/list_keks", pageQuery(q.After, q.Limit, map[string]bool{"count": q.Count})), nil)
 }
 
+// ListDEKs is kms.Service.ListDEKs.
+func (c *Client) ListDEKs(ctx context.Context, keyIDs []string) (kmsapi.DEKList, error) {
+	return call[kmsapi.DEKList](ctx, c, post("/list_deks", again), struct {
+		KeyIDs []string `json:"key_ids"`
+	}{keyIDs})
+}
+
 // MayListKEKs is ListKEKs without its answer: fault.Forbidden where the KMS does not
 // tell this caller.
 func (c *Client) MayListKEKs(ctx context.Context) error {

@@ -28,6 +28,9 @@ var spoken = map[string]func(context.Context, *Client) (any, error){
 	"GET /list_keks?count=true&limit=1": func(ctx context.Context, c *Client) (any, error) {
 		return c.ListKEKs(ctx, kmsapi.ListQuery{Count: true, Limit: 1})
 	},
+	"POST /list_deks": func(ctx context.Context, c *Client) (any, error) {
+		return c.ListDEKs(ctx, []string{"dek_1", "dek_9"})
+	},
 	"GET /keys?deks=true": func(ctx context.Context, c *Client) (any, error) { return c.Keys(ctx, kmsapi.KeysQuery{DEKs: true}) },
 	"POST /rotate_kek": func(ctx context.Context, c *Client) (any, error) {
 		return c.RotateKEK(ctx, kmsapi.Rotate{KEKID: "threads", IfVersion: 1})

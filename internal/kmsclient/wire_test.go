@@ -80,6 +80,7 @@ func everyCall(c *Client) map[string]func(context.Context) error {
 		"ShredDEK":          func(ctx context.Context) error { return c.ShredDEK(ctx, "k") },
 		"Keys":              func(ctx context.Context) error { _, err := c.Keys(ctx, kmsapi.KeysQuery{}); return err },
 		"ListKEKs":          func(ctx context.Context) error { _, err := c.ListKEKs(ctx, kmsapi.ListQuery{}); return err },
+		"ListDEKs":          func(ctx context.Context) error { _, err := c.ListDEKs(ctx, []string{"k"}); return err },
 		"Jobs":              func(ctx context.Context) error { _, err := c.Jobs(ctx); return err },
 		"Job":               func(ctx context.Context) error { _, err := c.Job(ctx, "j"); return err },
 		"CancelJob":         func(ctx context.Context) error { return c.CancelJob(ctx, "j") },

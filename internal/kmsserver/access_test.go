@@ -38,6 +38,7 @@ var samples = map[string]sample{
 	"DELETE /cmek_rotation/{session}": {"crypto", "DELETE /cmek_rotation/s", ``, "CloseCMEKRotation"},
 	"POST /reencrypt":                 {"crypto", "POST /reencrypt?session=s", `{"kek_id":"v","kek_version":1,"wrapped_dek":"AA==","ciphertext":"AA=="}`, "Reencrypt"},
 	"GET /list_keks":                  {"list", "GET /list_keks", ``, "ListKEKs"},
+	"POST /list_deks":                 {"list", "POST /list_deks", `{"key_ids":["k"]}`, "ListDEKs"},
 	"GET /keys":                       {"admin", "GET /keys", ``, "Keys"},
 	"POST /rotate_kek":                {"admin", "POST /rotate_kek", `{"all":true}`, "RotateKEK"},
 	"POST /import_kek":                {"admin", "POST /import_kek", `{"key":"AA=="}`, "ImportKEK"},

@@ -29,6 +29,9 @@ type (
 	shredDEK struct {
 		KeyID string `json:"key_id"`
 	}
+	listDEKs struct {
+		KeyIDs []string `json:"key_ids"`
+	}
 	wrappedDEK struct {
 		Wrapped []byte `json:"wrapped"`
 	}
@@ -130,6 +133,13 @@ func (l keylife) list(ctx context.Context, c *httpx.Call) (kmsapi.KEKList, error
 		return kmsapi.KEKList{}, err
 	}
 	return l.kms.ListKEKs(actor(ctx, c), query)
+}
+
+func (l keylife) listDEKs(ctx context.Context, _ *httpx.Call, in listDEKs) (kmsapi.DEKList, error) {
+	if in.KeyIDs == nil {
+		return kmsapi.DEKList{}, missing("key_ids")
+	}
+	return l.kms.ListDEKs(ctx, in.KeyIDs)
 }
 
 // pageLimit reads how much a page holds at most; absent it is 0.

@@ -56,6 +56,7 @@ type KMS interface {
 	CMEKKeys
 
 	ListKEKs(ctx context.Context, q kmsapi.ListQuery) (kmsapi.KEKList, error)
+	ListDEKs(ctx context.Context, keyIDs []string) (kmsapi.DEKList, error)
 	RotateKEK(ctx context.Context, r kmsapi.Rotate) (kmsapi.Rotated, error)
 	ImportKEK(ctx context.Context, raw []byte) (kmsapi.Rotated, error)
 	ReleaseKEK(ctx context.Context, kekID string, below uint32) error

@@ -175,6 +175,9 @@ func (f *fakeKMS) Keys(_ context.Context, q kmsapi.KeysQuery) (kmsapi.Keys, erro
 func (f *fakeKMS) ListKEKs(_ context.Context, q kmsapi.ListQuery) (kmsapi.KEKList, error) {
 	return kmsapi.KEKList{Root: "file", KEKs: []kmsapi.ListedKEK{}, Next: q.After}, f.note("ListKEKs")
 }
+func (f *fakeKMS) ListDEKs(_ context.Context, ids []string) (kmsapi.DEKList, error) {
+	return kmsapi.DEKList{SealLimit: int64(len(ids)), DEKs: []kmsapi.ListedDEK{}}, f.note("ListDEKs")
+}
 func (f *fakeKMS) Jobs(context.Context) ([]kmsapi.Job, error) {
 	return []kmsapi.Job{{ID: "j1"}}, f.note("Jobs")
 }

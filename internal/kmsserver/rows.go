@@ -36,6 +36,7 @@ func (s *Server) rows() []httpx.Row {
 		{Method: "POST", Pattern: kmsapi.Reencrypt.Path, MaxBody: kmsapi.MaxBody, Timeout: time.Minute, Who: crypto, Handler: s.reencrypt},
 
 		{Method: "GET", Pattern: "/list_keks", Who: lists, Timeout: time.Minute, Handler: httpx.NoBody(http.StatusOK, life.list)},
+		{Method: "POST", Pattern: "/list_deks", Who: lists, MaxBody: kmsapi.MaxBody, Strict: true, Timeout: time.Minute, Handler: jsonBody(http.StatusOK, life.listDEKs)},
 		{Method: "GET", Pattern: "/keys", Who: admin, Timeout: time.Minute, Handler: httpx.NoBody(http.StatusOK, life.keys)},
 		{Method: "POST", Pattern: "/rotate_kek", Who: admin, MaxBody: maxSmall, Strict: true, Handler: jsonBody(http.StatusAccepted, life.rotate)},
 		{Method: "POST", Pattern: "/import_kek", Who: admin, MaxBody: maxSmall, Strict: true, Handler: jsonBody(http.StatusAccepted, life.importKEK)},

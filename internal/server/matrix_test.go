@@ -195,6 +195,7 @@ var matrix = []row{
 
 	{"POST /admin/encryption/rotate-kek", `{"threads":true}`, "", dead, none, none, "403 403 202"},
 	{"GET /admin/encryption/keys", "", "", dead, none, none, "403 403 200"},
+	{"GET /admin/encryption/deks", "", "", dead, none, none, "403 403 400"}, // which names no thread
 	{"POST /admin/encryption/rewrap", `{"threads":true}`, "", dead, none, none, "403 403 202"},
 	{"POST /admin/encryption/encrypt-existing", `{"all":true}`, "", dead, none, none, "403 403 200"},
 	{"POST /admin/encryption/encrypt-threads", `{}`, "", dead, none, none, "403 403 200"},

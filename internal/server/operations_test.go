@@ -290,6 +290,9 @@ var operations = []operationGroup{
 			text: "It is 200 as well where the key process does not tell this server of its keys: then available is false, and message says what to do.",
 			params: params{limit(1000, 100), query("cursor", "What next_cursor of the page before says"),
 				{In: "query", Name: "count", Description: "true: with thread_deks, which are counted at most once in a minute", Schema: openapi.Schema{"type": "boolean", "default": false}}}}},
+		{"GET /admin/encryption/deks", "listDeks", "List the DEKs of threads, with their states, ages and uses", nil, api.EncryptionDEKs{}, 0, operationMore{
+			text:   "A thread that is not there, or is in clear, has none. It is 200 as well where the key process does not tell this server of its keys: then available is false, and message says what to do.",
+			params: params{{In: "query", Name: "thread_id", Required: true, Description: "The thread; up to 100 times", Schema: openapi.Schema{"type": "array", "items": openapi.Schema{"type": "string"}, "minItems": 1, "maxItems": 100}}}}},
 		{"POST /admin/encryption/rewrap", "rewrapDeks", "Rewrap under the present primary KEK versions", api.RotateKEK{}, api.Jobs{}, 202, operationMore{headers: []string{"Location"}, fails: fails{404: ""}}},
 		{"POST /admin/encryption/encrypt-existing", "encryptExisting", "Encrypt threads that were made while the server did not encrypt", api.EncryptExisting{}, api.ThreadEncryptions{}, 0, operationMore{
 			text: "The header Location names the job that does the rest, where there is one.", fails: fails{409: stillPlain}}},

@@ -71,7 +71,7 @@ func rows(cfg Config) []httpx.Row {
 		auth{cfg.Identity}, mfa{cfg.Identity}, orgs{cfg.Identity}, agents{cfg.Identity}, keys{cfg.Identity}, signing{cfg.Identity},
 		messages{cfg.Threads}, participants{cfg.Threads}, transfer{cfg.Threads}, tokens{cfg.Tokens, cfg.Gate}, policies{cfg.Policies}, shares{cfg.Shares}, devices{cfg.Devices}, audit{cfg.Audit},
 		billing{cfg.Gate, cfg.Identity, cfg.Vaults, cfg.Now}, cmekVersions{cfg.Vaults}, encryption{a, cfg.Threads}, operate{a, cfg.Threads, cfg.Dev}, rowKeys{cfg.Store, cfg.Gate}, rotations{vault.NewRotations(cfg.Vaults, cfg.Jobs), cfg.MaxAge.CMEK},
-		retention{a, cfg.Threads}, keks{cfg.KEKs},
+		retention{a, cfg.Threads}, keyList{cfg.Keys},
 	} {
 		rows = append(rows, room.rows()...)
 	}

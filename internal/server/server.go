@@ -25,7 +25,7 @@ import (
 	"github.com/keyfold/keyfold/internal/generationc"
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
-	"github.com/keyfold/keyfold/internal/keklist"
+	"github.com/keyfold/keyfold/internal/keylist"
 	"github.com/keyfold/keyfold/internal/passkey"
 	"github.com/keyfold/keyfold/internal/policy"
 	"github.com/keyfold/keyfold/internal/share"
@@ -46,7 +46,7 @@ type Config struct {
 	Shares      *share.Service
 	Devices     *device.Service
 	Passkeys    *passkey.Service // nil: there are none here
-	KEKs        *keklist.Service
+	Keys        *keylist.Service
 	MaxAge      api.KeyAges // shown beside keys
 	Audit       *trail.Reader
 	Gate        access.Gate

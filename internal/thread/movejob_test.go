@@ -2,9 +2,12 @@ package thread
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/uuid"
 
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/job"
@@ -32,6 +35,41 @@ func TestARotationLeavesNothingUnderTheOldDEKAndChangesNoAnswer(t *testing.T) {
 		}
 		if got := x.rows()[x.meta().KMS.KeyID]; !slices.Equal(got, rows) {
 			t.Errorf("there are rows %v, there were %v", got, rows)
+		}
+	}
+}
+
+// Operators are told of both DEKs of a thread that moves, and which is in use.
+func TestTheDEKsOfAThreadAreThoseThatItsRowsMayBeUnder(t *testing.T) {
+	x := newShift(t, 3)
+	told := func(want ...string) {
+		t.Helper()
+		deks, err := x.DEKs(t.Context(), []string{uuid.NewString(), x.thread})
+		x.must(err)
+		got := []string{}
+		for _, d := range deks {
+			if d.ThreadID != x.thread || d.CreatedAt.IsZero() || d.KEKVersion != 1 {
+				t.Errorf("%+v", d)
+			}
+			got = append(got, d.KeyID+" "+d.State)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("it tells %v, want %v", got, want)
+		}
+	}
+	old := x.meta().KMS.KeyID
+	told(old + " enabled")
+	m := x.begin()
+	told(m.KMS.KeyID+" enabled", old+" decrypt-only")
+	s, jobs := x.process(x.store)
+	defer jobs.Close()
+	j, err := jobs.Start(t.Context(), MoveJob, MoveArgs{Thread: x.thread})
+	x.must(err)
+	x.completed(await(t, jobs, j.ID))
+	told(m.KMS.KeyID + " enabled")
+	for _, id := range []string{"", "a:b", x.thread + "0", "../meta"} {
+		if _, err := s.DEKs(t.Context(), []string{x.thread, id}); !errors.Is(err, fault.Invalid) {
+			t.Errorf("%q: %v", id, err)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
@@ -83,6 +84,41 @@ func (s *Service) AllThreads(ctx context.Context, limit int, cursor string) (api
 		return nil
 	})
 	return out, err
+}
+
+// DEKs returns what is told of the DEKs of these threads, deleted ones too, in the
+// order of their naming: the one that is in use, and then the one before it while a
+// job takes rows from under that. A thread that is not there, or whose rows are in
+// clear, has none. Errors: Invalid, Damaged.
+func (s *Service) DEKs(ctx context.Context, threadIDs []string) ([]api.DEK, error) {
+	out := []api.DEK{}
+	for _, id := range threadIDs {
+		if !isThreadID(id) {
+			return nil, fault.New(fault.Invalid, "thread_id is the ID of a thread: a UUID")
+		}
+		m, err := s.record(ctx, id)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !m.KMS.plain() {
+			out = append(out, m.KMS.listed(id, "enabled"))
+		}
+		if m.Moving != nil && !m.Moving.Old.plain() {
+			out = append(out, m.Moving.Old.listed(id, "decrypt-only"))
+		}
+	}
+	return out, nil
+}
+
+func (k kmsMeta) listed(threadID, state string) api.DEK {
+	d := api.DEK{ThreadID: threadID, KeyID: k.KeyID, State: state, KEKVersion: int(k.KEKVersion)}
+	if k.CreatedTS != 0 {
+		d.CreatedAt = time.Unix(0, k.CreatedTS).UTC()
+	}
+	return d
 }
 
 var errCursor = fault.New(fault.Invalid, "cursor is not one of ours: pass next_cursor of the page before, unchanged")

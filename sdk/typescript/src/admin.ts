@@ -42,6 +42,15 @@ export class Admin {
     return this.#http.request("GET", "/admin/encryption/keys", { query });
   }
 
+  /**
+   * The DEKs of up to 100 threads with their states, ages and uses; a thread that is not
+   * there, or is in clear, has none. Where the key process does not tell the server of its
+   * keys, available is false, there are no uses, and message says what to do.
+   */
+  listDeks(threadIds: readonly string[]): Promise<Result<wire.EncryptionDeks>> {
+    return this.#http.request("GET", "/admin/encryption/deks", { query: { thread_id: threadIds } });
+  }
+
   /** Makes new primary versions of KEKs and rewraps the DEKs under them: a vault's, the threads', or all. The jobs run then. */
   rotateKek(request: wire.RotateKek): Promise<Result<wire.Jobs>> {
     return this.#http.request("POST", "/admin/encryption/rotate-kek", { body: request });

@@ -8,7 +8,7 @@ import { result, type Answer, type Result } from "./result.js";
 
 /** What a request needs beyond method and path. */
 export interface RequestOptions {
-  query?: Record<string, string | number | boolean | undefined>;
+  query?: Record<string, string | number | boolean | readonly string[] | undefined>; // a list: the name once for each
   headers?: Record<string, string>;
   /** Sent as JSON. */
   body?: unknown;
@@ -213,7 +213,7 @@ function networkCode(err: unknown): string {
 export function queryOf(query: RequestOptions["query"]): string {
   const params = new URLSearchParams();
   for (const [name, value] of Object.entries(query ?? {})) {
-    if (value !== undefined && value !== "") params.set(name, String(value));
+    for (const one of Array.isArray(value) ? value : [value]) if (one !== undefined && one !== "") params.append(name, String(one));
   }
   const text = params.toString();
   return text === "" ? "" : "?" + text;

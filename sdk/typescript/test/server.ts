@@ -303,6 +303,13 @@ export const server: Case[] = [
       const first = data(await admin.listKeks({ limit: 1 }));
       ok(data(await admin.listKeks({ limit: 1, cursor: first.pagination.next_cursor! })).keks[0]!.kek_id !== first.keks[0]!.kek_id, "the page is the same");
       equal(refused(await client.admin.listKeks()).type, "auth_error");
+      const another = data(await client.threads.create({ title: "another" }));
+      const deks = data(await admin.listDeks([thread.id, another.id]));
+      ok(deks.available && deks.seal_limit! > 0, "the key process tells nothing");
+      same([...new Set(deks.deks.filter((d) => d.state === "enabled").map((d) => d.thread_id))], [thread.id, another.id]);
+      ok(deks.deks.every((d) => d.seals! > 0 && d.kek_version > 0 && Date.parse(d.created_at!) > 0), "a DEK is not told of");
+      equal(refused(await admin.listDeks([])).type, "validation_error");
+      equal(refused(await client.admin.listDeks([thread.id])).type, "auth_error");
       ok(data(await admin.stats()).threads > 0, "there is no thread");
       const { threads } = data(await admin.listThreads());
       ok(threads.find((t) => t.id === thread.id)?.kms?.key_id, "the thread is not listed with its DEK");

@@ -26,6 +26,14 @@ interface Keks {
 const keks = () => dev.call<Keks>("GET", "/admin/encryption/keys", undefined, dev.admin_key);
 const primary = async (of: string, vault?: string) => (await keks()).keks.find((k) => k.of === of && k.vault_id === vault)!.versions.at(-1)!.version;
 
+interface Deks {
+  available: boolean;
+  message?: string;
+  seal_limit?: number;
+  deks: { thread_id: string; key_id: string; state: string; kek_version: number; created_at?: string; seals: number }[];
+}
+const deks = (thread: string) => dev.call<Deks>("GET", `/admin/encryption/deks?thread_id=${thread}`, undefined, dev.admin_key);
+
 const open = async (page: Page) => {
   await page.goto(site.at("keys"));
   await seen(page);
@@ -94,6 +102,9 @@ test("an operator rotates the KEK of the threads and a DEK, sees the jobs, and t
   const before = await dek();
   const version = await primary("threads");
   await row.getByText("just now").first().waitFor(); // the DEK's age
+  await row.getByText("enabled", { exact: true }).waitFor();
+  const [told] = (await deks(thread.id)).deks;
+  await row.getByText(told!.seals.toLocaleString(), { exact: true }).waitFor();
 
   await page.getByRole("button", { name: "Rotate the KEK of Threads" }).click();
   await page.getByRole("dialog").getByText("Rotate the KEK of Threads?").waitFor();
@@ -114,6 +125,7 @@ test("an operator rotates the KEK of the threads and a DEK, sees the jobs, and t
   await confirm(page, "Make a new DEK");
   await page.getByRole("group", { name: "New DEK of a thread" }).getByText("completed").waitFor();
   await page.waitForFunction(([id, old]) => [...document.querySelectorAll('[aria-label="DEKs of threads"] tr')].some((r) => r.querySelector(`code[title="${id}"]`) && !r.querySelector(`code[title="${old}"]`)), [thread.id, before]);
+  await page.getByRole("region", { name: "DEKs of threads" }).getByText("the one before").waitFor({ state: "detached" }); // it is read again when the job has ended
 
   await page.getByRole("link", { name: "Jobs", exact: true }).click();
   const jobs = page.getByRole("region", { name: "Jobs of the server" });
@@ -198,6 +210,57 @@ test("a locked HSM, old KEKs, and KEKs near their limit are told", async (t) => 
   await threads.getByText("90% of the limit").waitFor();
   assert.equal(await kekRow(page, "The server's own").getByText("due", { exact: true }).count(), 0);
   await accessible(page);
+});
+
+test("a DEK shows its state and its uses, and the one before it until that is replaced", async (t) => {
+  const { page } = await site.signedIn(t);
+  const made = (title: string) => dev.call<{ id: string }>("POST", "/v1/threads", { title });
+  const [moving, worn, lost] = [await made("moving"), await made("worn"), await made("lost")];
+  const of = (all: Deks, id: string) => all.deks.find((d) => d.thread_id === id)!;
+  await page.route(
+    "**/admin/encryption/deks?**",
+    changed<Deks>((all) => {
+      of(all, worn.id).seals = Math.ceil(0.85 * all.seal_limit!);
+      Object.assign(of(all, lost.id), { state: "missing", seals: undefined });
+      return { ...all, deks: [...all.deks, { ...of(all, moving.id), key_id: "dek-before", state: "decrypt-only", seals: 8192, created_at: ago(400) }] };
+    }),
+  );
+  await openAsOperator(page);
+  const rows = page.getByRole("region", { name: "DEKs of threads" }).getByRole("row");
+  const row = (title: string) => rows.filter({ hasText: title });
+  await row("worn").getByText("85% of the limit").waitFor();
+  await row("lost").getByText("missing", { exact: true }).waitFor();
+  await row("lost").getByText("not told").waitFor();
+  await row("moving").getByText("enabled", { exact: true }).waitFor();
+  const before = rows.filter({ hasText: "the one before" });
+  await before.getByText("decrypt-only", { exact: true }).waitFor();
+  await before.getByText((8192).toLocaleString(), { exact: true }).waitFor();
+  assert.equal(await before.getByRole("button", { name: /New DEK/ }).count(), 0);
+  await accessible(page);
+  await narrow(page);
+});
+
+test("where the key process does not tell of DEKs, the threads are shown and the page says why", async (t) => {
+  const { page, watch } = await site.signedIn(t);
+  const thread = await dev.call<{ id: string }>("POST", "/v1/threads", { title: "untold" });
+  const message = "give the server the role list <b>there</b>";
+  const untold = changed<Deks>(({ seal_limit: _, ...all }) => ({ ...all, available: false, message, deks: all.deks.map(({ seals: _, ...d }) => d) }));
+  await page.route("**/admin/encryption/deks?**", untold);
+  await openAsOperator(page);
+  const section = page.locator("section").filter({ has: page.getByRole("heading", { name: "DEKs of threads" }) });
+  await section.getByText(message).waitFor();
+  const row = section.getByRole("row").filter({ hasText: "untold" });
+  await row.getByText("not told").waitFor();
+  await row.getByText("enabled", { exact: true }).waitFor();
+
+  watch.allow(/ 503 /);
+  await page.unroute("**/admin/encryption/deks?**", untold);
+  await page.route("**/admin/encryption/deks?**", (route) => route.fulfill(away));
+  await section.getByRole("button", { name: "Read again" }).click();
+  await section.getByText("the key process does not answer").waitFor();
+  await row.getByRole("button", { name: "New DEK for untold" }).waitFor();
+  const told = await row.locator("td").nth(1).locator("code").getAttribute("title");
+  assert.equal(told, (await deks(thread.id)).deks[0]!.key_id);
 });
 
 test("what fails says so, and can be tried again", async (t) => {

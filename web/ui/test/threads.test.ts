@@ -179,13 +179,17 @@ test("an operator rotates the DEK of a thread", async (t) => {
   await page.getByRole("button", { name: "Forget the admin key" }).waitFor();
   await page.getByRole("navigation", { name: "Main" }).getByRole("link", { name: "Threads" }).click();
   await page.getByRole("link", { name: "Rotated" }).click();
+  const key = page.getByRole("region", { name: "The key" });
+  await key.getByText("enabled", { exact: true }).waitFor();
+  await key.getByText("Encryptions").waitFor();
   await page.getByRole("button", { name: "Rotate its DEK" }).click();
   await page.getByRole("button", { name: "Rotate the DEK" }).click();
   await page.getByText("The thread has a new DEK").waitFor();
   const job = page.getByRole("group", { name: "Rotation of the DEK" });
   await job.getByText("All is under the new DEK").waitFor();
   await job.getByText("completed").waitFor();
-  await page.getByText("KEK version 1").waitFor();
+  await key.getByText("decrypt-only").waitFor({ state: "detached" });
+  await key.getByText("KEK version 1").waitFor();
   await accessible(page);
   await narrow(page);
   await page.getByLabel("Message", { exact: true }).fill("After");

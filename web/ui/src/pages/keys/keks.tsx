@@ -12,6 +12,7 @@ import { Empty, Loading, Problem } from "../../ui/state.js";
 import { Age, inDays } from "./age.js";
 import { nameOfKek } from "./names.js";
 import type { KeksInfo } from "./operator.js";
+import { State, Uses } from "./use.js";
 
 /** What is asked for, of which KEKs. */
 interface Asked {
@@ -160,7 +161,7 @@ function Row({ kek, info, vaults, ask }: TableProps & { kek: wire.Kek }) {
           <Age at={primary?.created_at} max={info.max_age.kek} />
         </td>
         <td class="num">
-          {primary && <Uses wraps={primary.wraps} limit={info.wrap_limit} />}
+          {primary && <Uses count={primary.wraps} limit={info.wrap_limit} />}
           {deks !== undefined && <div class="quiet">{deks.toLocaleString()} DEKs</div>}
         </td>
         <td>
@@ -197,25 +198,10 @@ function Row({ kek, info, vaults, ask }: TableProps & { kek: wire.Kek }) {
   );
 }
 
-/** From which part of its uses on a version is told to be near their end. */
-const near = 0.8;
-
-/** How many wraps a version made, and how much of what it may that is. */
-function Uses({ wraps, limit }: { wraps: number; limit: number | undefined }) {
-  const part = limit ? wraps / limit : 0;
+function VersionState({ version: { state, imported, released } }: { version: wire.KekVersion }) {
   return (
     <>
-      {wraps.toLocaleString()} {part > near ? <Badge kind="warn">{Math.floor(100 * part)}% of the limit</Badge> : part >= 0.01 && <span class="quiet">({Math.floor(100 * part)}%)</span>}
-    </>
-  );
-}
-
-const states = { enabled: "good", "decrypt-only": "plain", destroyed: "bad" } as const;
-
-function State({ version: { state, imported, released } }: { version: wire.KekVersion }) {
-  return (
-    <>
-      <Badge kind={states[state as keyof typeof states] ?? "plain"}>{state}</Badge> {imported && <Badge kind="warn">imported</Badge>} {released && <span class="quiet">nothing is under it</span>}
+      <State of={state} /> {imported && <Badge kind="warn">imported</Badge>} {released && <span class="quiet">nothing is under it</span>}
     </>
   );
 }
@@ -237,7 +223,7 @@ function Versions({ kek, name, info }: { kek: wire.Kek; name: string; info: Keks
         <tr key={v.version}>
           <td class="num">{v.version}</td>
           <td>
-            <State version={v} />
+            <VersionState version={v} />
           </td>
           <td>{v.state === "enabled" ? <Age at={v.created_at} max={info.max_age.kek} /> : <Time at={v.created_at} />}</td>
           <td class="num">{v.wraps.toLocaleString()}</td>

@@ -18,6 +18,7 @@ export type KeksInfo = Omit<wire.EncryptionKeys, "keks" | "pagination">;
 export function OperatorKeys({ client }: { client: KeyfoldClient }) {
   const [jobs, setJobs] = useState<string[]>([]);
   const [info, setInfo] = useState<KeksInfo>();
+  const [over, setOver] = useState(0); // jobs that have ended
   const keks = usePaged(async (cursor) => {
     const got = await client.admin.listKeks({ limit: pageSize, count: true, ...(cursor === undefined ? {} : { cursor }) });
     if (got.error) return got;
@@ -29,6 +30,10 @@ export function OperatorKeys({ client }: { client: KeyfoldClient }) {
     setJobs((old) => [...ids, ...old.filter((id) => !ids.includes(id))]);
     keks.reload();
   };
+  const ended = () => {
+    keks.reload();
+    setOver((n) => n + 1);
+  };
   return (
     <>
       {jobs.length > 0 && (
@@ -37,12 +42,12 @@ export function OperatorKeys({ client }: { client: KeyfoldClient }) {
             <a href="/ui/jobs">All jobs</a>
           </Head>
           {jobs.map((id) => (
-            <Started key={id} client={client} id={id} ended={keks.reload} />
+            <Started key={id} client={client} id={id} ended={ended} />
           ))}
         </section>
       )}
       <Keks client={client} keks={keks} info={info} started={started} />
-      <Deks client={client} maxAge={info?.max_age.dek} started={(id) => started([id])} />
+      <Deks client={client} maxAge={info?.max_age.dek} over={over} started={(id) => started([id])} />
     </>
   );
 }

@@ -1,8 +1,8 @@
 // The DEK of a thread, for operators: which it is, under which version of the KEK, and
 // a new one, with how far its job is.
 
-import { useState } from "preact/hooks";
-import type { KeyfoldClient, Result, wire } from "@keyfold/sdk";
+import { useEffect, useState } from "preact/hooks";
+import type { KeyfoldClient, wire } from "@keyfold/sdk";
 import { useEvery, useLoad } from "../../load.js";
 import { operator } from "../../operator.js";
 import { Confirm } from "../../ui/dialog.js";
@@ -10,9 +10,7 @@ import { Badge, Id, Progress, Time } from "../../ui/parts.js";
 import { Problem, Show } from "../../ui/state.js";
 import { toast } from "../../ui/toast.js";
 import { JobBadge } from "../jobs/state.js";
-
-const pageSize = 1000;
-const maxPages = 50;
+import { State, Uses } from "../keys/use.js";
 
 export function Dek({ thread }: { thread: wire.Thread }) {
   const client = operator.value;
@@ -30,20 +28,8 @@ export function Dek({ thread }: { thread: wire.Thread }) {
   );
 }
 
-/** What an operator is told of the DEK; the list of all threads alone tells it. */
-async function readDek(client: KeyfoldClient, threadId: string): Promise<Result<{ dek: wire.Thread["kms"]; found: boolean }>> {
-  let cursor: string | undefined;
-  for (let page = 1; ; page++) {
-    const got: Result<wire.Threads> = await client.admin.listThreads({ limit: pageSize, ...(cursor === undefined ? {} : { cursor }) });
-    if (got.error) return got;
-    const found = got.data.threads.find((t) => t.id === threadId);
-    cursor = got.data.next_cursor;
-    if (found || cursor === undefined || page === maxPages) return { ...got, data: { dek: found?.kms, found: found !== undefined } };
-  }
-}
-
 function OperatorsDek({ client, thread }: { client: KeyfoldClient; thread: wire.Thread }) {
-  const known = useLoad(() => readDek(client, thread.id), [client, thread.id]);
+  const known = useLoad(() => client.admin.listDeks([thread.id]), [client, thread.id]);
   const [asking, setAsking] = useState(false);
   const [job, setJob] = useState<string>();
   const started = (answer: wire.ThreadDekRotated) => {
@@ -55,9 +41,9 @@ function OperatorsDek({ client, thread }: { client: KeyfoldClient; thread: wire.
   return (
     <>
       <Show of={known} what="the DEK">
-        {({ dek, found }) => (found ? <Facts dek={dek} /> : <p class="hint">The server has too many threads for this page to find this one among them; GET /admin/threads tells of its DEK.</p>)}
+        {(told) => <Deks told={told} />}
       </Show>
-      {job && <Rotating client={client} id={job} />}
+      {job && <Rotating key={job} client={client} id={job} ended={known.reload} />}
       <div class="actions">
         <button type="button" onClick={() => setAsking(true)}>
           Rotate its DEK
@@ -72,16 +58,35 @@ function OperatorsDek({ client, thread }: { client: KeyfoldClient; thread: wire.
   );
 }
 
-function Facts({ dek }: { dek: wire.Thread["kms"] }) {
-  if (!dek) return <p class="notice bad">The thread is in clear: it was made while the server did not encrypt. Encrypt it: POST /admin/encryption/encrypt-existing.</p>;
+function Deks({ told: { deks, message, seal_limit } }: { told: wire.EncryptionDeks }) {
+  if (deks.length === 0) return <p class="notice bad">The thread is in clear: it was made while the server did not encrypt. Encrypt it: POST /admin/encryption/encrypt-existing.</p>;
+  return (
+    <>
+      {message && <p class="notice">{message}</p>}
+      {deks.map((dek) => (
+        <Facts key={dek.key_id} dek={dek} limit={seal_limit} />
+      ))}
+    </>
+  );
+}
+
+function Facts({ dek, limit }: { dek: wire.Dek; limit: number | undefined }) {
   return (
     <dl class="facts">
       <dt>DEK</dt>
       <dd>
-        <Id value={dek.key_id} what="the DEK's ID" />
+        <Id value={dek.key_id} what="the DEK's ID" /> <State of={dek.state} />
       </dd>
       <dt>Made</dt>
-      <dd>{dek.created_ts ? <Time at={dek.created_ts / 1e6} /> : <span class="quiet">not known: before the server kept it</span>}</dd>
+      <dd>{dek.created_at ? <Time at={dek.created_at} /> : <span class="quiet">not known: before the server kept it</span>}</dd>
+      {dek.seals !== undefined && (
+        <>
+          <dt>Encryptions</dt>
+          <dd>
+            <Uses count={dek.seals} limit={limit} />
+          </dd>
+        </>
+      )}
       <dt>Wrapped under</dt>
       <dd>KEK version {dek.kek_version}</dd>
     </dl>
@@ -89,9 +94,13 @@ function Facts({ dek }: { dek: wire.Thread["kms"] }) {
 }
 
 /** How far the job is that brings the messages under the new DEK. */
-function Rotating({ client, id }: { client: KeyfoldClient; id: string }) {
+function Rotating({ client, id, ended }: { client: KeyfoldClient; id: string; ended: () => void }) {
   const job = useLoad(() => client.admin.getJob(id), [client, id]);
-  useEvery(1_000, () => (job.data === undefined || job.data.status === "running") && job.reload());
+  const over = job.data !== undefined && job.data.status !== "running";
+  useEvery(1_000, () => !over && job.reload());
+  useEffect(() => {
+    if (over) ended();
+  }, [over]);
   if (!job.data) return <Problem error={job.error} retry={job.reload} />;
   const { status, processed, total, failed, error } = job.data;
   return (
