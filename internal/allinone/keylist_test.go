@@ -134,6 +134,7 @@ func TestTheKEKsOfAnotherKeyStoreAreNotListed(t *testing.T) {
 	first, _ := newKMS(t)
 	stop := serveKMS(t, first, sock)
 	r := start(t, Config{DataDir: dir, KMSURL: "unix://" + sock})
+	thread := strings.Split(r.fill(r.user())[1], "/")[3]
 	key := r.adminKey()
 	r.stop()
 	stop()
@@ -142,8 +143,10 @@ func TestTheKEKsOfAnotherKeyStoreAreNotListed(t *testing.T) {
 	r = start(t, cfg) // while none is there
 	second, _ := newKMS(t)
 	stop = serveKMS(t, second, sock)
-	if status, body := r.call(key, "GET", "/admin/encryption/keys", ""); status != 503 || strings.Contains(body, "kek_id") {
-		t.Errorf("%d %s", status, body)
+	for _, call := range []string{"keys", "deks?thread_id=" + thread} {
+		if status, body := r.call(key, "GET", "/admin/encryption/"+call, ""); status != 503 || strings.Contains(body, "kek_") {
+			t.Errorf("%s: %d %s", call, status, body)
+		}
 	}
 	r.stop()
 	stop()
