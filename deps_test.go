@@ -34,6 +34,7 @@ var rooms = map[string]room{
 	"internal/password":        {floor: 0, others: "golang.org/x/crypto/argon2"},
 	"internal/private":         {floor: 0},
 	"internal/aead":            {floor: 0},
+	"internal/freeport":        {floor: 0},
 	"internal/layout":          {floor: 0},
 	"internal/openapi":         {floor: 0},
 	"cmek/internal/genvectors": {floor: 0},

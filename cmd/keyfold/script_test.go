@@ -1,17 +1,16 @@
 package main
 
 import (
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/keyfold/keyfold/internal/freeport"
 	"github.com/keyfold/keyfold/keyfoldtest"
 )
 
@@ -66,19 +65,13 @@ func waitFor(ts *testscript.TestScript, file string, want bool) {
 	ts.Fatalf("waited in vain for %s", file)
 }
 
-// port NAME sets a variable to an address that nobody listens on. A socket holds it
-// until the script ends, so that no other process is given its port: one that asks
-// for it may listen.
+// port NAME sets a variable to an address that nobody listens on, and that is held for
+// those that the script starts until it ends.
 func port(ts *testscript.TestScript, _ bool, args []string) {
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	addr, release, err := freeport.Hold()
 	ts.Check(err)
-	syscall.CloseOnExec(fd)
-	ts.Defer(func() { syscall.Close(fd) })
-	ts.Check(syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1))
-	ts.Check(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
-	name, err := syscall.Getsockname(fd)
-	ts.Check(err)
-	ts.Setenv(args[0], fmt.Sprint("127.0.0.1:", name.(*syscall.SockaddrInet4).Port))
+	ts.Defer(release)
+	ts.Setenv(args[0], addr)
 }
 
 // up ADDRESS waits until a process listens there.

@@ -2,14 +2,14 @@ package external
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/keyfold/keyfold/internal/freeport"
 )
 
 // canary is in every plaintext here, and in no file and no output.
@@ -98,20 +98,14 @@ func TestAServerReachesItsKeyProcessByMutualTLS(t *testing.T) {
 	s.mustNotHold(canary)
 }
 
-// freePort is a loopback address that is nobody's. A socket holds it until the test
-// ends, so that no other process is given its port: one that asks for it may listen.
+// freePort is an address that nobody listens on, and that is held for those that the
+// test starts until it ends.
 func freePort(t *testing.T) string {
 	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	addr, release, err := freeport.Hold()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { syscall.Close(fd) })
-	err1 := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
-	err2 := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
-	name, err3 := syscall.Getsockname(fd)
-	if err := errors.Join(err1, err2, err3); err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprint("127.0.0.1:", name.(*syscall.SockaddrInet4).Port)
+	t.Cleanup(release)
+	return addr
 }

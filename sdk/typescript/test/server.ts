@@ -241,6 +241,10 @@ export const server: Case[] = [
       tab.lock();
       equal(data(await tab.secrets.get(vaultId, "a")).cmek_opened, false);
       equal(refused(await tab.secrets.put(vaultId, "c", { value: "plain" })).code, "not_a_blob");
+      const other = await CmekKey.from(await generateCmekKey());
+      tab.unlock(other);
+      equal(refused(await tab.secrets.get(vaultId, "a")).code, "key_missing", "what was locked came back with another key");
+      tab.lock();
       equal(data(await bare.secrets.list(vaultId)).secrets.length, 2);
       let told = "";
       try {
@@ -395,6 +399,27 @@ export const server: Case[] = [
       equal(refused(await clientOf(w).messages.post(thread.id, { body: "plain" })).code, "key_missing");
       const moved = (await (await fetch(`${w.server.url}/v1/threads/${other.id}/messages`, { method: "POST", body: JSON.stringify({ body: raw.body }), headers: { Authorization: `Bearer ${w.server.api_key}`, "Content-Type": "application/json" } })).json()) as { id: string };
       equal(refused(await client.messages.get(other.id, moved.id)).code, "decrypt");
+    },
+  },
+  {
+    name: "a thread that was under a key, and now is not, the server says, gets no body in the clear",
+    run: async (w) => {
+      const key = await generateCmekKey();
+      const sent: string[] = [];
+      const client = clientOf(w, {
+        cmekKey: key,
+        fetch: async (input, init) => {
+          sent.push(String(init?.body ?? ""));
+          const response = await fetch(input, init);
+          if (init?.method !== "GET" || !/\/threads(\/[^/]+)?$/.test(new URL(String(input)).pathname)) return response;
+          return new Response((await response.text()).replaceAll("cmek_fingerprint", "no_fingerprint"), response);
+        },
+      });
+      const { id } = data(await client.threads.create({ cmek_fingerprint: await cmekFingerprint(key) }));
+      equal(data(await client.threads.get(id)).cmek_fingerprint, undefined, "the server did not lie");
+      for await (const t of client.threads.all()) if (t.id === id) break;
+      data(await client.messages.post(id, { body: "canary" }));
+      ok(!sent.join().includes("canary"), "the body left in the clear");
     },
   },
   {

@@ -1,7 +1,7 @@
 // The check of an exported audit trail, on the example of package auditcheck.
 
 import { checkTrail, type TrailReport } from "@keyfold/sdk";
-import { equal, failure, same, type Case } from "./suite.js";
+import { equal, failure, hex, ok, same, unhex, type Case } from "./suite.js";
 
 const event = {
   id: "00000000-0007-8000-8a01-020304050607",
@@ -37,6 +37,30 @@ function check(...lines: unknown[]): Promise<TrailReport> {
   );
 }
 
+interface Point {
+  number: number;
+  heads: { event_id: string; created_at: string; integrity_hash: string }[];
+}
+
+/** What makes checkpoints as package auditcheck reads them, with a key of its own. */
+async function signer() {
+  const pair = (await crypto.subtle.generateKey("Ed25519", true, ["sign", "verify"])) as CryptoKeyPair;
+  const raw = new Uint8Array(await crypto.subtle.exportKey("raw", pair.publicKey));
+  const id = hex(new Uint8Array(await crypto.subtle.digest("SHA-256", raw))).slice(0, 16);
+  const long = (n: bigint) => n.toString(16).padStart(16, "0");
+  const nanos = long(BigInt(Date.parse("2026-09-21T14:13:20Z")) * 1_000_000n + 1n); // event.created_at
+  const prev_hash = "0".repeat(64);
+  const sign = async ({ number, heads }: Point) => {
+    const texts = ["keyfold/trail/checkpoint/v1", "o1"].map((t) => hex(new TextEncoder().encode(t)));
+    const named = heads.map((h) => h.event_id.slice(19).replace("-", "") + long(BigInt(`0x${h.event_id.slice(0, 8)}${h.event_id.slice(9, 13)}`)) + nanos + h.integrity_hash);
+    const all = [...texts, long(BigInt(number)), nanos, prev_hash, hex(new TextEncoder().encode(id)), ...named];
+    const text = unhex(all.map((f) => (f.length / 2).toString(16).padStart(8, "0") + f).join(""));
+    const signature = new Uint8Array(await crypto.subtle.sign("Ed25519", pair.privateKey, text as BufferSource));
+    return { org_id: "o1", number, created_at: event.created_at, prev_hash, key_id: id, heads, signature: btoa(String.fromCharCode(...signature)) };
+  };
+  return { sign, keys: [{ id, public_key: btoa(String.fromCharCode(...raw)) }] };
+}
+
 export const trail: Case[] = [
   {
     name: "an event of a trail is hashed as the server hashes it",
@@ -69,6 +93,25 @@ export const trail: Case[] = [
       equal((await check({ export: head }, { damaged: event.id }, { end })).problems[0]?.event_id, event.id);
       const checkpoint = { org_id: "o1", number: 1, created_at: event.created_at, prev_hash: "0".repeat(64), key_id: "0123456789abcdef", heads: [], signature: "" };
       equal((await check({ export: head }, { checkpoint }, { end: { checkpoints: 1, events: 0 } })).problems[0]?.checkpoint, 1);
+    },
+  },
+  {
+    name: "checkpoints that are missing, and events that one names and that are not there, are found",
+    run: async () => {
+      const { sign, keys } = await signer();
+      const [part, whole] = [{ ...head, keys }, { ...head, keys, from: undefined }];
+      const heads = [{ event_id: event.id, created_at: event.created_at, integrity_hash: event.integrity_hash }];
+      const first = await sign({ number: 1, heads });
+      const one = { ...end, checkpoints: 1 };
+      same(await check({ export: part }, { checkpoint: first }, { event }, { end: one }), { org_id: "o1", whole: false, checkpoints: 1, events: 1, signed: 1, signatures: true, problems: [] });
+      const none = { checkpoints: 1, events: 0 };
+      same((await check({ export: whole }, { checkpoint: await sign({ number: 1, heads: [] }) }, { end: none })).problems, []);
+      same((await check({ export: whole }, { checkpoint: first }, { end: none })).problems, [{ event_id: event.id, what: "it is missing: checkpoint 1 names it" }]);
+      const [gap] = (await check({ export: whole }, { checkpoint: await sign({ number: 2, heads: [] }) }, { end: none })).problems;
+      equal(gap?.checkpoint, 2);
+      ok(gap?.what.includes("those before it are missing"), "it says another thing");
+      const [forged] = (await check({ export: whole }, { checkpoint: { ...first, heads: [] } }, { end: none })).problems;
+      ok(forged?.what.includes("did not sign this"), "a changed checkpoint is believed");
     },
   },
   {

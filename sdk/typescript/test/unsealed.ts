@@ -73,6 +73,25 @@ export const unsealed: Case[] = [
     },
   },
   {
+    name: "that a vault is open is believed for a minute: then it is asked again, before a value leaves",
+    run: async (w) => {
+      const owner = createClient({ baseUrl: w.server.url, apiKey: w.server.api_key, cmekKey: false });
+      const vaultId = data(await owner.vault.create({ name: "open" })).id;
+      const sent: string[] = [];
+      const client = createClient({ baseUrl: w.server.url, apiKey: w.server.api_key, cmekKey: false, fetch: (input, init) => (sent.push(String(init?.body ?? "")), fetch(input, init)) });
+      data(await client.secrets.put(vaultId, "a", { value: "first" }));
+      data(await owner.vault.enableCmek(vaultId, { fingerprint: await cmekFingerprint(await generateCmekKey()) }));
+      const now = Date.now;
+      try {
+        Date.now = () => now() + 61_000;
+        equal(refused(await put(client, vaultId)).code, "not_a_blob");
+      } finally {
+        Date.now = now;
+      }
+      ok(!left({ sent }), "the value left");
+    },
+  },
+  {
     name: "the state is read anew once for a write that is refused, and for one whose writer agrees",
     run: async (w) => {
       const { client, vaultId, state } = await liar(w);

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { Page } from "playwright-core";
 import { accessible, downloaded, narrow, seen, shot, start } from "./harness.js";
 import { away } from "./operator.js";
 
@@ -102,39 +103,56 @@ test("this browser checks the chain by itself", async (t) => {
 
 /** One line of an export. */
 interface Line {
+  export?: { from?: string };
   event?: { id: string; action: string; details: Record<string, string> };
   checkpoint?: object;
-  end?: { events: number };
+  end?: { events: number; checkpoints: number };
 }
-const of = (lines: Line[]) => lines.map((l) => `${JSON.stringify(l)}\n`).join("");
 const written = (lines: Line[]) => lines.findIndex((l) => l.event?.details["path"] === "api-keys/n30" && l.event.action === "secret.written");
 
+/** Has the server tamper with the trails that it sends. What tamper returns is the line that is wrong then, or the one where a gap or a double shows. */
+async function liar(page: Page, tamper: (lines: Line[], at: number) => number): Promise<{ id: string }> {
+  const wrong = { id: "" };
+  await page.route("**/v1/audit/export", async (route) => {
+    const response = await route.fetch();
+    const lines = (await response.text()).trimEnd().split("\n").map((l) => JSON.parse(l) as Line);
+    wrong.id = lines[tamper(lines, written(lines))]!.event!.id;
+    lines.at(-1)!.end = { events: lines.filter((l) => l.event).length, checkpoints: lines.filter((l) => l.checkpoint).length };
+    await route.fulfill({ response, body: lines.map((l) => `${JSON.stringify(l)}\n`).join("") });
+  });
+  await page.goto(site.at("audit"));
+  await seen(page);
+  await page.getByRole("button", { name: "Verify in this browser" }).click();
+  return wrong;
+}
+
 for (const [name, tamper] of [
-  ["an event that was changed", (lines) => void (lines[written(lines)]!.event!.details["path"] = "api-keys/n31")],
-  ["an event that was taken out", (lines) => (lines.splice(written(lines), 1), void lines.at(-1)!.end!.events--)],
-  ["an event that was put in", (lines) => (lines.splice(written(lines), 0, lines[written(lines) - 1]!), void lines.at(-1)!.end!.events++)],
-] as const satisfies readonly (readonly [string, (lines: Line[]) => void])[]) {
+  ["an event that was changed", (lines, at) => ((lines[at]!.event!.details["path"] = "api-keys/n31"), at)],
+  ["an event that was taken out", (lines, at) => (lines.splice(at, 1), at)],
+  ["an event that was put in", (lines, at) => (lines.splice(at, 0, lines[at - 1]!), at)],
+  ["a beginning that was cut off", (lines, at) => (lines.splice(1, at - 1), 1)],
+] as const satisfies readonly (readonly [string, (lines: Line[], at: number) => number])[]) {
   test(`this browser sees ${name}, whatever the server says`, async (t) => {
     const { page } = await site.signedIn(t);
-    let id = "";
-    await page.route("**/v1/audit/export", async (route) => {
-      const response = await route.fetch();
-      const lines = (await response.text()).trimEnd().split("\n").map((l) => JSON.parse(l) as Line);
-      const at = written(lines);
-      tamper(lines);
-      id = lines[at]!.event!.id; // the one that is wrong, or the one where the gap or the double shows
-      await route.fulfill({ response, body: of(lines) });
-    });
-    await page.goto(site.at("audit"));
-    await seen(page);
-    await page.getByRole("button", { name: "Verify in this browser" }).click();
+    const wrong = await liar(page, tamper);
     await page.getByText("The chain is broken.").waitFor();
-    await page.getByRole("region", { name: "The chain" }).getByText(id).waitFor();
+    await page.getByRole("region", { name: "The chain" }).getByText(wrong.id).waitFor();
     assert.equal(await page.getByText("found the chain whole").count(), 0);
     await accessible(page);
     await shot(page, "audit-broken");
   });
 }
+
+test("a beginning that was cut off is no trail of a part in time that nobody asked for", async (t) => {
+  const { page } = await site.signedIn(t);
+  await liar(page, (lines, at) => {
+    lines[0]!.export!.from = "2026-01-01T00:00:00Z";
+    lines.splice(1, at - 1);
+    return 1;
+  });
+  await page.getByRole("region", { name: "The chain" }).getByRole("alert").getByText("another trail than the whole one").waitFor();
+  assert.equal(await page.getByText("found the chain whole").count(), 0);
+});
 
 test("events that cannot be read say why, and are asked for again", async (t) => {
   const { page, watch } = await site.signedIn(t);

@@ -267,6 +267,16 @@ async function unlock(page: Page, key: Buffer): Promise<void> {
 const dom = (page: Page) =>
   page.evaluate(() => document.documentElement.outerHTML + [...document.querySelectorAll<HTMLInputElement | HTMLTextAreaElement>("input, textarea")].map((e) => (e.type === "file" ? "" : e.value)).join("\n"));
 
+/** How many keys the page's memory holds, after its garbage was collected. */
+async function keysInMemory(page: Page): Promise<number> {
+  const devtools = await page.context().newCDPSession(page);
+  const { result } = await devtools.send("Runtime.evaluate", { expression: "CryptoKey.prototype" });
+  const { objects } = await devtools.send("Runtime.queryObjects", { prototypeObjectId: result.objectId! });
+  const count = await devtools.send("Runtime.callFunctionOn", { objectId: objects.objectId!, functionDeclaration: "function () { return this.length; }" });
+  await devtools.detach();
+  return count.result.value as number;
+}
+
 test("a sealed vault is opened with its key file, and locked again", async (t) => {
   const key = randomBytes(32);
   const vault = await makeVault();
@@ -292,8 +302,10 @@ test("a sealed vault is opened with its key file, and locked again", async (t) =
   await accessible(page);
   await shot(page, "vault-unlocked");
 
+  assert.ok((await keysInMemory(page)) > 0, "the key that is used is not seen");
   await button(page, "Lock 1 key").click();
   await page.getByText("This vault is sealed").waitFor();
+  for (let n = 0; (await keysInMemory(page)) > 0; n++) assert.ok(n < 50, "the page's memory keeps a key");
   assert.equal(await page.getByText("sealed words", { exact: true }).count(), 0);
   assertNotSent(await watch.sent(), key, "the key");
 });
