@@ -312,7 +312,7 @@ func TestWhoIsSlowIsSentFromTheStore(t *testing.T) {
 		w.say(t, th.ID, "x")
 	}
 	want = idsOf(next(t, quick))
-	w.hub.found(th.ID, "1", nil) // the log forgets
+	w.hub.found(th.ID, changeAt(w.tick()), nil) // the log forgets, and a poll that comes later nothing of what follows
 	w.clock.Add(int64(time.Minute))
 	w.say(t, th.ID, "last")
 	got, want = append(got, idsOf(next(t, f))...), append(want, idsOf(next(t, quick))...)
