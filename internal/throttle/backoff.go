@@ -81,7 +81,10 @@ func (b *Backoff) Wait(key string) time.Duration {
 	}
 	f = b.decay(f, now)
 	f.n = min(f.n+1, b.most)
-	f.until = now.Add(b.wait(f.n))
+	f.until = time.Time{} // and not now, which is later than the now of one who came to the lock after this
+	if w := b.wait(f.n); w > 0 {
+		f.until = now.Add(w)
+	}
 	b.keys.put(key, f)
 	return 0
 }

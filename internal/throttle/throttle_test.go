@@ -151,6 +151,18 @@ func TestManyCallersAtOnceGetTheBurstAndNoMore(t *testing.T) {
 	}
 }
 
+// Of two attempts at once the earlier may be counted after the later.
+func TestAnAttemptThatIsFreeMakesNobodyWait(t *testing.T) {
+	c := newClock()
+	b := NewBackoff(BackoffConfig{Now: c.now})
+	for n := range 5 {
+		if w := b.Wait("a"); w != 0 {
+			t.Errorf("attempt %d waits %v", n+1, w)
+		}
+		c.advance(-time.Microsecond)
+	}
+}
+
 // fail makes n attempts for key as fast as b allows, and returns the waits.
 func fail(b *Backoff, c *clock, key string, n int) (waits []time.Duration) {
 	for range n {
