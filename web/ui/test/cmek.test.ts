@@ -434,6 +434,22 @@ test("versions that open with neither key are named, and can be accepted", async
   assert.equal((await statusOf(vault)).fingerprint, fingerprintOf(fresh));
 });
 
+test("a rotation that ended while the page asked for it does not stay", async (t) => {
+  const [old, fresh] = [newKey(), newKey()];
+  const vault = await sealedVault(old, { "app/one": "the first" });
+  const over = {
+    id: "0d4f9a52-7a0f-4c52-9a3e-3f6f1f0a2b12", vault_id: vault.id, old_fingerprint: fingerprintOf(old), new_fingerprint: fingerprintOf(fresh),
+    status: "failed", total_secrets: 1, processed: 0, created_at: new Date().toISOString(),
+  };
+  const { page } = await site.signedIn(t);
+  let asked = 0;
+  await page.route(`**/v1/vaults/${vault.id}/cmek`, async (route) => route.fulfill({ json: { ...(await statusOf(vault)), ...(asked++ < 2 ? { rotation: over } : {}) } }));
+  await page.route(`**/v1/vaults/${vault.id}/cmek-rotate/${over.id}`, (route) => route.fulfill({ json: over }));
+  await settings(page, vault);
+  await page.getByRole("region", { name: "Rotation", exact: true }).waitFor();
+  await button(page, "Rotate the key").waitFor();
+});
+
 test("a rotation shows how far it is, and an interrupted one is resumed with its own two keys, or cancelled", async (t) => {
   const [old, fresh] = [newKey(), newKey()];
   const vault = await sealedVault(old, { "app/one": "the first" });

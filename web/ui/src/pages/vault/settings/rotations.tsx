@@ -22,9 +22,12 @@ interface UnderWayProps {
 export function UnderWay({ vault, rotation, changed, resume }: UnderWayProps) {
   const [cancels, setCancels] = useState(false);
   const now = useLoad(() => client.vault.getRotationJobStatus(vault.id, rotation.id), [vault.id, rotation.id]);
-  useEvery(1_000, now.reload);
   const job = now.data ?? rotation;
   const over = job.status !== "running" && job.status !== "interrupted";
+  useEvery(1_000, () => {
+    now.reload();
+    if (over) changed(); // what named the rotation was read before its end
+  });
   useEffect(() => {
     if (job.status === rotation.status) return;
     if (over) toast(`The rotation is ${job.status}`);
