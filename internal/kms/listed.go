@@ -75,8 +75,7 @@ func describedVersion(v keyring.VersionInfo, use keyring.Use) kmsapi.KEKVersion 
 }
 
 // ListDEKs returns threads' DEKs from the plain part of their rows. It opens none.
-// fault.TooLarge: more than MaxBatch
-// key IDs; fault.Invalid: one that can be none.
+// fault.TooLarge: more than MaxBatch key IDs; fault.Invalid: one that can be none.
 func (s *Service) ListDEKs(ctx context.Context, keyIDs []string) (kmsapi.DEKList, error) {
 	if err := checkBatch(len(keyIDs)); err != nil {
 		return kmsapi.DEKList{}, err

@@ -57,7 +57,7 @@ func TestAnOperatorListsTheKEKs(t *testing.T) {
 	}
 }
 
-// told holds what an operator is told of a thread's DEK to what the list of threads says.
+// told checks what an operator is told of a thread's DEK, beside a thread that is not there.
 func (w *world) told(threadID string) {
 	w.t.Helper()
 	a := w.do(scenario{key: w.admin, call: "GET /admin/encryption/deks?thread_id=" + threadID + "&thread_id=" + strings.Repeat("0", 8) + threadID[8:], status: 200, forbid: []string{"wrapped", canary}})

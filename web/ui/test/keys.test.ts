@@ -225,6 +225,10 @@ test("a DEK shows its state and its uses, and the one before it until that is re
       return { ...all, deks: [...all.deks, { ...of(all, moving.id), key_id: "dek-before", state: "decrypt-only", seals: 8192, created_at: ago(400) }] };
     }),
   );
+  const clear = { id: "01a20000-0000-7000-8000-000000000001", title: "clear", author: "a", slug: "clear", created_ts: 1e18, updated_ts: 1e18 };
+  await page.route("**/admin/threads?**", (route) =>
+    route.request().url().includes("cursor=") ? route.fulfill({ json: { threads: [clear] } }) : changed<object>((all) => ({ ...all, next_cursor: lost.id }))(route),
+  );
   await openAsOperator(page);
   const rows = page.getByRole("region", { name: "DEKs of threads" }).getByRole("row");
   const row = (title: string) => rows.filter({ hasText: title });
@@ -236,6 +240,9 @@ test("a DEK shows its state and its uses, and the one before it until that is re
   await before.getByText("decrypt-only", { exact: true }).waitFor();
   await before.getByText((8192).toLocaleString(), { exact: true }).waitFor();
   assert.equal(await before.getByRole("button", { name: /New DEK/ }).count(), 0);
+  await page.getByRole("button", { name: "Show more" }).click();
+  await row("clear").getByText("in clear", { exact: true }).waitFor();
+  await row("worn").getByText("85% of the limit").waitFor(); // the page of a thread without a DEK told no limit
   await accessible(page);
   await narrow(page);
 });

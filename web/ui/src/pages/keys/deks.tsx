@@ -31,7 +31,7 @@ export function Deks({ client, maxAge, over, started }: { client: KeyfoldClient;
     const got = await client.admin.listThreads({ limit: 100, ...(cursor === undefined ? {} : { cursor }) });
     if (got.error) return got;
     const { items, ...info } = await withDeks(client, got.data.threads);
-    setInfo(info);
+    if (info.message !== undefined || info.limit !== undefined) setInfo(info); // a page of threads in clear tells nothing
     return { ...got, data: { items, next: got.data.next_cursor } };
   }, [client]);
   useEffect(() => {
