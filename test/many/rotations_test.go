@@ -1,0 +1,215 @@
+package many
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/client"
+	"github.com/keyfold/keyfold/cmek"
+)
+
+// sealRotation is the rotation of a customer's key over a vault of sealed versions.
+type sealRotation struct {
+	*site
+	caller   *caller
+	vault    string // ID
+	old, new *cmek.Key
+	n        int
+	job      api.CMEKRotationJob
+	asked    int // how often it was asked for
+}
+
+// dekRotation is the rotation of a thread's DEK over its messages.
+type dekRotation struct {
+	*site
+	caller *caller
+	thread string // ID
+	n      int
+	job    string // ID
+}
+
+// rotations makes what they go over.
+func (s *site) rotations(c *caller, versions, messages int) (*sealRotation, *dekRotation) {
+	s.t.Helper()
+	seal := &sealRotation{site: s, caller: c, vault: c.made(s.t, "/v1/vaults", `{"name":"rotated"}`), old: cmek.Generate(), new: cmek.Generate(), n: versions}
+	if a := c.call(s.t.Context(), "POST", "/v1/vaults/"+seal.vault+"/cmek", fmt.Sprintf(`{"fingerprint":%q}`, seal.old.Fingerprint())); !a.ok() {
+		s.t.Fatalf("sealing a vault = %d %s", a.status, a.text)
+	}
+	dek := &dekRotation{site: s, caller: c, thread: c.made(s.t, "/v1/threads", `{}`), n: messages}
+	s.each(versions, func(i int) {
+		blob, err := cmek.EncryptValue(seal.old, []byte(seal.value(i)))
+		if err != nil {
+			s.t.Error(err)
+		}
+		if a := c.call(s.t.Context(), "PUT", fmt.Sprintf("/v1/vaults/%s/secrets/r%d", seal.vault, i), `{"value":"`+blob+`"}`); !a.ok() {
+			s.t.Errorf("a put = %d %s", a.status, a.text)
+		}
+	})
+	s.each(messages, func(i int) {
+		if a := c.call(s.t.Context(), "POST", dek.path(), fmt.Sprintf(`{"body":"message %d"}`, i)); !a.ok() {
+			s.t.Errorf("a post = %d %s", a.status, a.text)
+		}
+	})
+	return seal, dek
+}
+
+// each calls do for 0 to n-1, sixteen at a time.
+func (s *site) each(n int, do func(i int)) {
+	next := make(chan int)
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for i := range next {
+				do(i)
+			}
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+}
+
+func (r *sealRotation) value(i int) string { return fmt.Sprint("value ", i, " of ", r.vault) }
+
+func (r *sealRotation) client(url string) *client.Client {
+	r.t.Helper()
+	c, err := client.New(url, r.caller.token, client.WithCMEKKey(r.old, r.new))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return c
+}
+
+// start asks one server for the rotation.
+func (r *sealRotation) start(url string) {
+	c := r.client(url)
+	defer c.Close()
+	job, err := c.StartCMEKRotation(context.Background(), r.vault, r.old, r.new, client.RotateOptions{})
+	if err != nil {
+		r.t.Error(err)
+		return
+	}
+	r.job = job
+	r.asked++
+}
+
+// finish sees the rotation to its end. The two keys are in a key process's memory
+// alone: one that was killed makes the rotation wait for them to be sent again.
+func (r *sealRotation) finish() {
+	r.t.Helper()
+	for until := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+		a := r.caller.call(r.t.Context(), "GET", "/v1/vaults/"+r.vault+"/cmek-rotate/"+r.job.ID, "")
+		if err := json.Unmarshal([]byte(a.text), &r.job); !a.ok() || err != nil {
+			r.t.Fatalf("the rotation = %d %s", a.status, a.text)
+		}
+		switch r.job.Status {
+		case "completed":
+			r.check()
+			return
+		case "interrupted":
+			r.start(r.servers[1].url)
+		case "running":
+		default:
+			r.t.Fatalf("the rotation ended: %+v", r.job)
+		}
+		if time.Now().After(until) {
+			r.t.Fatalf("waited in vain for the rotation: %+v", r.job)
+		}
+	}
+}
+
+// check reads every version at some server: it opens with the new key alone and says
+// what was written.
+func (r *sealRotation) check() {
+	r.t.Helper()
+	if r.job.Processed < r.n {
+		r.t.Errorf("%d of %d versions were rotated", r.job.Processed, r.n)
+	}
+	var clients []*client.Client
+	for _, url := range r.urls() {
+		c, err := client.New(url, r.caller.token, client.WithCMEKKey(r.new))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		defer c.Close()
+		clients = append(clients, c)
+	}
+	r.each(r.n, func(i int) {
+		got, err := clients[i%len(clients)].Get(context.Background(), r.vault, fmt.Sprint("r", i))
+		if err != nil || string(got.Value) != r.value(i) || got.Version != 1 {
+			r.t.Errorf("r%d: %+v, %v", i, got, err)
+		}
+	})
+	r.t.Logf("a customer's key rotated over %d versions, asked for %d times", r.n, r.asked)
+}
+
+func (r *dekRotation) path() string { return "/v1/threads/" + r.thread + "/messages" }
+
+// operator is a caller with the operator's key.
+func (r *dekRotation) operator(urls ...string) *caller { return newCaller(urls, r.admin, new(waits)) }
+
+// start asks one server for the rotation.
+func (r *dekRotation) start(url string) {
+	a := r.operator(url).call(context.Background(), "POST", "/admin/encryption/rotate-thread-dek", fmt.Sprintf(`{"thread_id":%q}`, r.thread))
+	var started api.ThreadDEKRotated
+	if err := json.Unmarshal([]byte(a.text), &started); !a.ok() || err != nil {
+		r.t.Errorf("rotating a DEK = %d %s", a.status, a.text)
+	}
+	r.job = started.JobID
+}
+
+// finish waits until every message is under the new DEK, and reads them all.
+func (r *dekRotation) finish() {
+	r.t.Helper()
+	operator := r.operator(r.urls()...)
+	for until := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+		a := operator.call(r.t.Context(), "GET", "/admin/jobs/"+r.job, "")
+		var job api.Job
+		if err := json.Unmarshal([]byte(a.text), &job); !a.ok() || err != nil {
+			r.t.Fatalf("the DEK's rotation = %d %s", a.status, a.text)
+		}
+		if job.Status == "completed" {
+			break
+		}
+		if job.Status != "running" || time.Now().After(until) {
+			r.t.Fatalf("waited in vain for the DEK's rotation: %+v", job)
+		}
+	}
+	l := load{caller: r.caller}
+	seen := map[string]int{}
+	for _, m := range l.texts(r.t, r.path()) {
+		seen[m]++
+	}
+	for i := range r.n {
+		if n := seen[fmt.Sprint("message ", i)]; n != 1 {
+			r.t.Errorf("message %d is there %d times", i, n)
+		}
+	}
+	r.t.Logf("a thread's DEK rotated over %d messages", r.n)
+}
+
+// texts reads a thread of strings in full.
+func (l *load) texts(t testing.TB, path string) (all []string) {
+	t.Helper()
+	for last := strings.Repeat("0", 19) + "1-000000"; ; {
+		a := l.call(t.Context(), "GET", path+"?limit=1000&after="+last, "")
+		var page struct{ Messages []struct{ ID, Body string } }
+		if err := json.Unmarshal([]byte(a.text), &page); !a.ok() || err != nil {
+			t.Fatalf("GET %s = %d %.300s", path, a.status, a.text)
+		}
+		if len(page.Messages) == 0 {
+			return all
+		}
+		for _, m := range page.Messages {
+			all, last = append(all, m.Body), m.ID
+		}
+	}
+}
