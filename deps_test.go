@@ -62,6 +62,8 @@ var rooms = map[string]room{
 	"internal/store/memstore":    {floor: 2, ours: "internal/store"},
 	"internal/store/pebblestore": {floor: 2, ours: "internal/fault internal/store", others: pebble},
 	"internal/store/storetest":   {floor: 2, ours: "internal/store", others: "github.com/google/go-cmp/cmp pgregory.net/rapid"},
+	"internal/store/storespec":   {floor: 3, ours: "internal/fault internal/layout internal/store internal/store/pebblestore"},
+	"internal/storecopy":         {floor: 2, ours: "internal/fault internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json"},
 
 	"internal/identity": {floor: 5, ours: "api internal/access internal/fault internal/layout internal/password internal/sealed internal/store internal/token", others: "github.com/go-json-experiment/json " + uuid},
 	"internal/kms":      {floor: 3, ours: "cmek internal/aead internal/audit internal/fault internal/job internal/keyring internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
