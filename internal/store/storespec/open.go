@@ -32,7 +32,7 @@ type Store interface {
 
 // Open opens the store that s names, and makes it if it is not there. Its errors are
 // for the operator and name the store. One is a fault.Conflict if another process has
-// the directory, or if a copy into the store is not finished.
+// the directory, and a fault.Unavailable if a copy into the store is not finished.
 func (s Spec) Open(ctx context.Context, opt Options) (Store, error) {
 	st, err := s.OpenCopy(ctx, opt)
 	if err != nil {
@@ -63,7 +63,7 @@ func (s Spec) whole(ctx context.Context, st store.Store) error {
 	case errors.Is(err, store.ErrNotFound):
 		return nil
 	case err == nil:
-		return fault.New(fault.Conflict, "a copy into the store %s is not finished, and it does not hold all yet; run the same keyfold store copy again, which goes on where it was, or name another store", s)
+		return fault.New(fault.Unavailable, "a copy into the store %s is not finished, and it does not hold all yet; run the same keyfold store copy again, which goes on where it was, or name another store", s)
 	}
 	return fmt.Errorf("the store %s: %w", s, err)
 }

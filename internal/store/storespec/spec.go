@@ -46,12 +46,11 @@ func Parse(text string) (Spec, error) {
 	if scheme != "postgres" && scheme != "postgresql" {
 		return Spec{}, errors.New("write pebble:DIR or postgres://USER@HOST/DATABASE")
 	}
-	authority, path := rest, ""
+	authority, after := rest, ""
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
-		authority, path = rest[:i], rest[i:]
+		authority, after = rest[:i], rest[i:]
 	}
-	path, _, _ = strings.Cut(path, "?")
-	if strings.Contains(path, "@") || strings.Contains(rest, "#") { // part of a password, perhaps
+	if strings.ContainsAny(after, "@#") { // part of a password, perhaps
 		return Spec{}, errors.New("the URL has a character in its name or password that stands for something else there; write / as %2F, ? as %3F, # as %23, @ as %40")
 	}
 	if strings.Count(authority, "@") > 1 {
@@ -76,6 +75,15 @@ func (s Spec) Dir() string { return s.dir }
 
 // Shared reports whether several processes can have the store open.
 func (s Spec) Shared() bool { return s.url != "" }
+
+// HasPassword reports whether who knows the whole of s knows a password.
+func (s Spec) HasPassword() bool {
+	_, rest, _ := strings.Cut(s.url, "://")
+	rest, query, _ := strings.Cut(rest, "?")
+	user, _, named := strings.Cut(rest, "@")
+	all, err := url.ParseQuery(query)
+	return named && strings.Contains(user, ":") || all.Has("password") || all.Has("sslpassword") || err != nil
+}
 
 // Absolute is s with its directory from the root of the file system on, by its one
 // true name if it is there.
