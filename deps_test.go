@@ -101,13 +101,13 @@ var rooms = map[string]room{
 	"internal/kmsnode": {floor: 5, ours: "internal/audit internal/keyring internal/kms internal/kmsapi internal/kmsbackup internal/kmsserver internal/layout internal/store internal/store/storespec", others: "github.com/prometheus/client_golang/prometheus"},
 	"internal/allinone": {
 		floor:  9,
-		ours:   "api internal/access internal/aead internal/audit internal/breakglass internal/device internal/fault internal/guard internal/httpx internal/identity internal/job internal/keylist internal/keyring internal/kms internal/kmsapi internal/kmsclient internal/layout internal/passkey internal/password internal/policy internal/sealed internal/server internal/share internal/store internal/store/memstore internal/store/pebblestore internal/thread internal/throttle internal/token internal/trail internal/vault",
+		ours:   "api internal/access internal/aead internal/audit internal/breakglass internal/device internal/fault internal/guard internal/httpx internal/identity internal/job internal/keylist internal/keyring internal/kms internal/kmsapi internal/kmsclient internal/layout internal/passkey internal/password internal/policy internal/sealed internal/server internal/share internal/store internal/store/memstore internal/store/storespec internal/thread internal/throttle internal/token internal/trail internal/vault",
 		others: "github.com/go-json-experiment/json",
 	},
 
 	"cmd/keyfold": {
 		floor:  10,
-		ours:   "api auditcheck client client/kmskey cmek cmek/keybackup cmek/keyshare internal/access internal/allinone internal/audit internal/breakglass internal/cli internal/config internal/fault internal/harden internal/httpx internal/identity internal/keyring internal/kmsclient internal/password internal/throttle web",
+		ours:   "api auditcheck client client/kmskey cmek cmek/keybackup cmek/keyshare internal/access internal/allinone internal/audit internal/breakglass internal/cli internal/config internal/fault internal/harden internal/httpx internal/identity internal/keyring internal/kmsclient internal/password internal/store/storespec internal/throttle web",
 		others: jsonv2 + " " + uuid + " github.com/spf13/cobra golang.org/x/term",
 	},
 	"cmd/keyfold-kms": {floor: 6, ours: "cmek internal/audit internal/cli internal/config internal/fault internal/harden internal/keyring internal/keyring/rootspec internal/kms internal/kmsapi internal/kmsbackup internal/kmsclient internal/kmsnode internal/kmsserver internal/store/storespec", others: "github.com/spf13/cobra"},
