@@ -49,21 +49,23 @@ var rooms = map[string]room{
 	"internal/kmsapi":  {floor: 1, ours: "internal/fault", others: jsonv2 + " google.golang.org/protobuf/encoding/protowire"},
 	"internal/store":   {floor: 1, ours: "internal/fault"},
 
-	"auditcheck":                 {floor: 2, ours: "api"},
-	"cmek/keybackup":             {floor: 2, ours: "cmek cmek/internal/fields internal/aead", others: "golang.org/x/crypto/argon2"},
-	"cmek/keyshare":              {floor: 2, ours: "cmek cmek/internal/fields internal/aead", others: "github.com/cloudflare/circl/group github.com/cloudflare/circl/secretsharing"},
-	"client":                     {floor: 2, ours: "api cmek"},
-	"client/kmskey":              {floor: 2, ours: "cmek"},
-	"internal/access/accesstest": {floor: 2, ours: "internal/access"},
-	"internal/guard":             {floor: 2, ours: "internal/access internal/fault"},
-	"internal/httpx":             {floor: 2, ours: "api internal/access internal/fault internal/throttle", others: jsonv2},
-	"internal/job":               {floor: 2, ours: "internal/fault internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
-	"internal/kmsclient":         {floor: 2, ours: "internal/fault internal/kmsapi", others: "github.com/go-json-experiment/json"},
-	"internal/store/memstore":    {floor: 2, ours: "internal/store"},
-	"internal/store/pebblestore": {floor: 2, ours: "internal/fault internal/store", others: pebble},
-	"internal/store/storetest":   {floor: 2, ours: "internal/store", others: "github.com/google/go-cmp/cmp pgregory.net/rapid"},
-	"internal/store/storespec":   {floor: 3, ours: "internal/fault internal/layout internal/store internal/store/pebblestore"},
-	"internal/storecopy":         {floor: 2, ours: "internal/fault internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json"},
+	"auditcheck":                    {floor: 2, ours: "api"},
+	"cmek/keybackup":                {floor: 2, ours: "cmek cmek/internal/fields internal/aead", others: "golang.org/x/crypto/argon2"},
+	"cmek/keyshare":                 {floor: 2, ours: "cmek cmek/internal/fields internal/aead", others: "github.com/cloudflare/circl/group github.com/cloudflare/circl/secretsharing"},
+	"client":                        {floor: 2, ours: "api cmek"},
+	"client/kmskey":                 {floor: 2, ours: "cmek"},
+	"internal/access/accesstest":    {floor: 2, ours: "internal/access"},
+	"internal/guard":                {floor: 2, ours: "internal/access internal/fault"},
+	"internal/httpx":                {floor: 2, ours: "api internal/access internal/fault internal/throttle", others: jsonv2},
+	"internal/job":                  {floor: 2, ours: "internal/fault internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
+	"internal/kmsclient":            {floor: 2, ours: "internal/fault internal/kmsapi", others: "github.com/go-json-experiment/json"},
+	"internal/store/memstore":       {floor: 2, ours: "internal/store"},
+	"internal/store/pebblestore":    {floor: 2, ours: "internal/fault internal/store", others: pebble},
+	"internal/store/pgstore":        {floor: 2, ours: "internal/fault internal/store", others: pgx + " golang.org/x/sys/unix"},
+	"internal/store/pgstore/pgtest": {floor: 1, ours: "internal/freeport", others: "github.com/jackc/pgx/v5/pgconn"},
+	"internal/store/storetest":      {floor: 2, ours: "internal/store", others: "github.com/google/go-cmp/cmp pgregory.net/rapid"},
+	"internal/store/storespec":      {floor: 3, ours: "internal/fault internal/layout internal/store internal/store/pebblestore internal/store/pgstore"},
+	"internal/storecopy":            {floor: 2, ours: "internal/fault internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json"},
 
 	"internal/identity": {floor: 5, ours: "api internal/access internal/fault internal/layout internal/password internal/sealed internal/store internal/token", others: "github.com/go-json-experiment/json " + uuid},
 	"internal/kms":      {floor: 3, ours: "cmek internal/aead internal/audit internal/fault internal/job internal/keyring internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
@@ -126,6 +128,7 @@ const (
 	domain = "api internal/access internal/aead internal/fault internal/kmsapi internal/layout internal/store"
 	jsonv2 = "github.com/go-json-experiment/json github.com/go-json-experiment/json/jsontext"
 	pebble = "github.com/cockroachdb/pebble/v2 github.com/cockroachdb/pebble/v2/bloom github.com/cockroachdb/pebble/v2/vfs github.com/cockroachdb/pebble/v2/wal"
+	pgx    = "github.com/jackc/pgx/v5/pgconn github.com/jackc/pgx/v5/pgxpool"
 	uuid   = "github.com/google/uuid"
 )
 

@@ -12,6 +12,7 @@ import (
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/store/pebblestore"
+	"github.com/keyfold/keyfold/internal/store/pgstore"
 )
 
 // Options are the settings of an open store. The zero value is a good default.
@@ -53,7 +54,22 @@ func (s Spec) OpenCopy(ctx context.Context, opt Options) (Store, error) {
 		}
 		return st, nil
 	}
-	return nil, errors.New("no store is named")
+	if s.IsZero() {
+		return nil, errors.New("no store is named")
+	}
+	st, err := pgstore.Open(ctx, s.url, pgstore.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("the store %s: %w", s, withCause(err))
+	}
+	return st, nil
+}
+
+// withCause shows the operator what a fault keeps for the log.
+func withCause(err error) error {
+	if f, ok := errors.AsType[*fault.Error](err); ok && f.Unwrap() != nil {
+		return fmt.Errorf("%w (%v)", err, f.Unwrap())
+	}
+	return err
 }
 
 // whole is an error when a copy into st was not finished.
