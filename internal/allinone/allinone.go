@@ -42,6 +42,7 @@ import (
 	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/job"
 	"github.com/keyfold/keyfold/internal/keylist"
+	"github.com/keyfold/keyfold/internal/kms"
 	"github.com/keyfold/keyfold/internal/password"
 	"github.com/keyfold/keyfold/internal/policy"
 	"github.com/keyfold/keyfold/internal/sealed"
@@ -82,6 +83,14 @@ type Config struct {
 	Now         func() time.Time // nil: time.Now
 	OnFailure   func(error)      // see pebblestore.Options: ends the process when a store cannot go on; nil: nothing does
 	WrapKMS     func(KMS) KMS    // for tests: puts something between the server and the KMS; nil: nothing
+	Parts       Parts            // for tests: what is open already
+}
+
+// Parts are open before the node is, and stay open after it, so that several nodes
+// of one process can be over them as several servers are over one database.
+type Parts struct {
+	Store store.Store  // the server's; nil: DataDir's
+	KMS   *kms.Service // in the place of the embedded one; nil: what KMSURL says
 }
 
 // Embedded is the KMSURL of a KMS inside this process.
@@ -104,7 +113,7 @@ type Node struct {
 	Identity *identity.Service
 	Jobs     *job.Runner // the server's
 	Store    store.Store // the server's
-	KeyStore store.Store // the KMS's; nil when it is external
+	KeyStore store.Store // the KMS's; nil when it is external, or another's part
 
 	http     *http.Server
 	mux      atomic.Pointer[httpx.Mux]
@@ -137,7 +146,10 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 // open fills n from the bottom up. On an error n holds what was opened so far.
 func (n *Node) open(ctx context.Context, cfg Config) (err error) {
 	dir := dataDir(cfg.DataDir)
-	if n.Store, err = n.openStore(dir, "server", cfg); err != nil {
+	if n.Store = cfg.Parts.Store; n.Store == nil {
+		n.Store, err = n.openStore(dir, "server", cfg)
+	}
+	if err != nil {
 		return err
 	}
 	keys, err := n.openKMS(ctx, dir, cfg)

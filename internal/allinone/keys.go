@@ -41,6 +41,9 @@ func (cfg Config) embedded() bool { return cfg.KMSURL == "" || cfg.KMSURL == Emb
 
 // openEmbedded opens the KMS of dir inside this process.
 func (n *Node) openEmbedded(ctx context.Context, dir dataDir, cfg Config) (b *bound, err error) {
+	if keys := cfg.Parts.KMS; keys != nil {
+		return &bound{KMS: keys, health: keys.Check, adopt: true}, nil
+	}
 	if n.KeyStore, err = n.openStore(dir, "kms", cfg); err != nil {
 		return nil, err
 	}
