@@ -193,7 +193,7 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 	})
 	n.Jobs = job.New(job.Config{
 		Store: n.Store, Kinds: []job.Kind{vaults.RewrapKind(), vaults.RotationKind(), threads.RewrapKind(), threads.MoveKind(), threads.RotateAllKind(), threads.EncryptKind(), threads.PurgeKind(), box.RewrapKind(keys)}, Now: cfg.Now, Log: cfg.Log,
-		Holder: holder, Busy: n.busy,
+		Holder: holder(n.Store), Busy: n.busy,
 	})
 	n.opened = append(n.opened, func() error { n.Jobs.Close(); return nil })
 	if err := n.Jobs.Resume(ctx); err != nil {
