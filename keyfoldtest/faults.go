@@ -14,10 +14,10 @@ import (
 
 // SetKMSDown takes the key process away, or gives it back. Without it the
 // server answers 503 to whatever needs a key. One that is beside the server
-// (see KMS) stops listening, and its connections end.
+// (see KMS) stops listening, and its connections end, unless other servers use it.
 func (s *Server) SetKMSDown(down bool) {
 	s.t.Helper()
-	if s.keys == nil {
+	if s.options.kms == Embedded || s.site != nil {
 		s.faults.down.Store(down)
 		return
 	}

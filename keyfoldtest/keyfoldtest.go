@@ -12,6 +12,8 @@
 // its key process away, restart it, and look for a plaintext in its log and
 // in all that it stores.
 //
+// Several servers can be over one store and one key process: see Shared and Beside.
+//
 // A server serves one test and ends with it. Its methods fail the test instead
 // of returning errors; they may be called from the test's goroutine only.
 package keyfoldtest
@@ -41,12 +43,15 @@ type Server struct {
 	Owner  User   // the first user of an org on the enterprise plan
 
 	t        testing.TB
-	users    int // made so far
+	users    *int // made so far, by all servers of a site
 	options  options
 	clock    clock
 	faults   faults
-	keys     *keyProcess // nil: the key process is inside the server
+	keys     *keyProcess // nil: the key process is the server's own
 	down     bool        // keys was taken away
+	site     *site       // nil: the server is alone
+	view     *view       // of the site's store
+	dead     bool        // was killed
 	log      logBuffer
 	listener keptListener
 	node     *allinone.Node
@@ -62,8 +67,10 @@ type options struct {
 	origins []string
 	plain   bool
 	dev     bool
+	shared  bool
 
 	dashboard fs.FS
+	configure []func(*allinone.Config)
 }
 
 // OnDisk keeps the data in dir, as "keyfold dev --data dir" does. Data that is
@@ -91,12 +98,15 @@ func (s *Server) SetEncryption(on bool) { s.options.plain = !on }
 // Start starts a server that stops at the end of the test.
 func Start(t testing.TB, opts ...Option) *Server {
 	t.Helper()
-	s := &Server{t: t, options: options{kms: cmp.Or(os.Getenv("KEYFOLD_TEST_KMS"), Embedded)}}
+	s := &Server{t: t, users: new(int), options: options{kms: cmp.Or(os.Getenv("KEYFOLD_TEST_KMS"), Embedded)}}
 	for _, opt := range opts {
 		opt(&s.options)
 	}
 	s.listen()
-	if s.options.kms != Embedded {
+	switch {
+	case s.options.shared:
+		s.openSite()
+	case s.options.kms != Embedded:
 		s.makeKeys()
 	}
 	s.open()
@@ -107,10 +117,11 @@ func Start(t testing.TB, opts ...Option) *Server {
 }
 
 // Restart stops the server, and its key process, in good order and starts both
-// again on the same data and address. The server must be OnDisk.
+// again on the same data and address. The server must be OnDisk, or one of those that
+// share a store: then the key process stays.
 func (s *Server) Restart() {
 	s.t.Helper()
-	if s.options.dir == "" {
+	if s.options.dir == "" && s.site == nil {
 		s.t.Fatal("keyfoldtest: Restart would lose the data: start the server with keyfoldtest.OnDisk(t.TempDir())")
 	}
 	s.stop()
@@ -163,10 +174,18 @@ func (s *Server) open() {
 		WrapKMS:     s.faults.wrap,
 	}
 	if s.keys != nil {
-		if err := s.keys.open(s.t.Context()); err != nil {
-			s.t.Fatalf("keyfoldtest: the key process: %v", err)
+		if s.site == nil {
+			if err := s.keys.open(s.t.Context()); err != nil {
+				s.t.Fatalf("keyfoldtest: the key process: %v", err)
+			}
 		}
 		s.keys.configure(&cfg)
+	}
+	if s.site != nil {
+		cfg.Parts = s.parts()
+	}
+	for _, change := range s.options.configure {
+		change(&cfg)
 	}
 	node, err := allinone.Open(s.t.Context(), cfg)
 	if err != nil {
@@ -180,12 +199,15 @@ func (s *Server) open() {
 		defer close(served)
 		served <- node.Serve(s.listener)
 	}()
-	s.node, s.served = node, served
+	s.node, s.served, s.dead = node, served, false
 }
 
 // stop closes the node. Requests of the test that are still under way get a minute;
 // a connection that its client opened and never used takes net/http five seconds.
 func (s *Server) stop() {
+	if s.dead {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := s.node.Close(ctx); err != nil {
@@ -194,7 +216,7 @@ func (s *Server) stop() {
 	if err := <-s.served; err != nil {
 		s.t.Errorf("keyfoldtest: serving: %v", err)
 	}
-	if s.keys == nil {
+	if s.keys == nil || s.site != nil {
 		return
 	}
 	if !s.down {

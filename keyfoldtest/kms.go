@@ -50,6 +50,7 @@ func newKeyProcess(o options, clock *clock) (p *keyProcess, err error) {
 		return nil, err
 	}
 	switch o.kms {
+	case Embedded: // for several servers of the test's process, and it listens nowhere
 	case Socket:
 		p.endpoint = filepath.Join(p.dir, "kms.sock")
 	case MTLS:
@@ -65,6 +66,9 @@ func (p *keyProcess) file(name string) string { return filepath.Join(p.dir, name
 
 // configure tells a server how to reach the process.
 func (p *keyProcess) configure(cfg *allinone.Config) {
+	if p.options.kms == Embedded {
+		return
+	}
 	if p.files == nil {
 		cfg.KMSURL = "unix://" + p.endpoint
 		return
@@ -82,7 +86,19 @@ func (p *keyProcess) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if p.options.kms == Embedded {
+		return nil
+	}
 	return p.listen()
+}
+
+// end is close, after hangUp where it listens.
+func (p *keyProcess) end() error {
+	var err error
+	if p.server != nil {
+		err = p.hangUp()
+	}
+	return errors.Join(err, p.close())
 }
 
 func (p *keyProcess) openStore() (err error) {

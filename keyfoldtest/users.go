@@ -29,8 +29,8 @@ func (s *Server) NewOrg(plan string) User {
 func (s *Server) NewUser(orgID string) User {
 	s.t.Helper()
 	ctx := s.t.Context()
-	s.users++
-	u, err := s.node.Identity.CreateUser(ctx, orgID, fmt.Sprintf("user%d@example.com", s.users))
+	*s.users++
+	u, err := s.node.Identity.CreateUser(ctx, orgID, fmt.Sprintf("user%d@example.com", *s.users))
 	if err != nil {
 		s.t.Fatalf("keyfoldtest: %v", err)
 	}

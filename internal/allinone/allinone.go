@@ -43,6 +43,7 @@ import (
 	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/job"
 	"github.com/keyfold/keyfold/internal/keylist"
+	"github.com/keyfold/keyfold/internal/kms"
 	"github.com/keyfold/keyfold/internal/password"
 	"github.com/keyfold/keyfold/internal/policy"
 	"github.com/keyfold/keyfold/internal/sealed"
@@ -87,6 +88,14 @@ type Config struct {
 	Now         func() time.Time // nil: time.Now
 	OnFailure   func(error)      // see storespec.Options: ends the process when a store cannot go on; nil: nothing does
 	WrapKMS     func(KMS) KMS    // for tests: puts something between the server and the KMS; nil: nothing
+	Parts       Parts            // for tests: what is open already
+}
+
+// Parts are open before the node is, and stay open after it, so that several nodes
+// of one process can be over them as several servers are over one database.
+type Parts struct {
+	Store store.Store  // the server's; nil: DataDir's
+	KMS   *kms.Service // in the place of the embedded one; nil: what KMSURL says
 }
 
 // Embedded is the KMSURL of a KMS inside this process.
@@ -109,7 +118,7 @@ type Node struct {
 	Identity *identity.Service
 	Jobs     *job.Runner // the server's
 	Store    store.Store // the server's
-	KeyStore store.Store // the KMS's; nil when it is external
+	KeyStore store.Store // the KMS's; nil when it is external, or another's part
 
 	http     *http.Server
 	mux      atomic.Pointer[httpx.Mux]
@@ -145,7 +154,10 @@ func (n *Node) open(ctx context.Context, cfg Config) (err error) {
 	if err := dir.make(cfg); err != nil {
 		return err
 	}
-	if n.Store, err = n.openStore(ctx, dir.server(cfg), cfg); err != nil {
+	if n.Store = cfg.Parts.Store; n.Store == nil {
+		n.Store, err = n.openStore(ctx, dir.server(cfg), cfg)
+	}
+	if err != nil {
 		return err
 	}
 	keys, err := n.openKMS(ctx, dir, cfg)
@@ -192,7 +204,7 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 	})
 	n.Jobs = job.New(job.Config{
 		Store: n.Store, Kinds: []job.Kind{vaults.RewrapKind(), vaults.RotationKind(), threads.RewrapKind(), threads.MoveKind(), threads.RotateAllKind(), threads.EncryptKind(), threads.PurgeKind(), box.RewrapKind(keys)}, Now: cfg.Now, Log: cfg.Log,
-		Holder: holder, Busy: n.busy,
+		Holder: holder(n.Store), Busy: n.busy,
 	})
 	n.opened = append(n.opened, func() error { n.Jobs.Close(); return nil })
 	if err := n.Jobs.Resume(ctx); err != nil {

@@ -11,10 +11,18 @@ import (
 	"github.com/keyfold/keyfold/internal/keyring"
 	"github.com/keyfold/keyfold/internal/kms"
 	"github.com/keyfold/keyfold/internal/kmsclient"
+	"github.com/keyfold/keyfold/internal/store"
 )
 
-// holder is who works on the jobs of a store that one process alone has open.
-const holder = "allinone"
+// holder is who works on the jobs of s. In a store that one process alone has open
+// the name is the same after a restart, which then takes up at once what it held; of a
+// store that is shared each process has a name of its own.
+func holder(s store.Store) string {
+	if store.Shared(s) {
+		return ""
+	}
+	return "allinone"
+}
 
 // firstCall is how long a start waits for an external KMS to answer.
 const firstCall = 5 * time.Second
@@ -41,6 +49,9 @@ func (cfg Config) embedded() bool { return cfg.KMSURL == "" || cfg.KMSURL == Emb
 
 // openEmbedded opens the KMS of dir inside this process.
 func (n *Node) openEmbedded(ctx context.Context, dir dataDir, cfg Config) (b *bound, err error) {
+	if keys := cfg.Parts.KMS; keys != nil {
+		return &bound{KMS: keys, health: keys.Check, adopt: true}, nil
+	}
 	if n.KeyStore, err = n.openStore(ctx, dir.keys(cfg), cfg); err != nil {
 		return nil, err
 	}
@@ -49,7 +60,7 @@ func (n *Node) openEmbedded(ctx context.Context, dir dataDir, cfg Config) (b *bo
 		return nil, err
 	}
 	n.opened = append(n.opened, func() error { root.Wipe(); return nil })
-	with := kms.Config{Store: n.KeyStore, Root: root, Now: cfg.Now, Log: cfg.Log, Holder: holder, ImportKEK: cfg.Dev}
+	with := kms.Config{Store: n.KeyStore, Root: root, Now: cfg.Now, Log: cfg.Log, Holder: holder(n.KeyStore), ImportKEK: cfg.Dev}
 	if dir != "" {
 		if with.Audit, err = n.openAudit(ctx, dir, root, cfg); err != nil {
 			return nil, err

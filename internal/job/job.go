@@ -10,6 +10,9 @@
 //
 // It trusts the store, and the clocks of those who share it to within the lease:
 // a clock that is wrong costs work done for nothing, never a batch done twice.
+// What a Kind does elsewhere than in its batches, such as in the key process, it
+// may do after its lease: that must be so that it changes nothing the second time,
+// and does no harm late.
 package job
 
 import (

@@ -135,6 +135,14 @@ type Store interface {
 	Close() error
 }
 
+// Shared reports whether other processes may have the map of s open, too, as an
+// engine says with a method Shared() bool. Of one that does not say, this process is
+// the only user, and what it remembers in memory is all that there is to know.
+func Shared(s Store) bool {
+	engine, says := s.(interface{ Shared() bool })
+	return says && engine.Shared()
+}
+
 // Batch is a set of writes with preconditions. The zero value is an empty
 // batch, whose Commit does nothing. Of several writes to one key the last one
 // counts. A batch may hold preconditions on keys that it does not write.

@@ -40,8 +40,8 @@ func TestNothingIsLostDoubledOrMislabelledWhateverFails(t *testing.T) {
 	defer cancel()
 	var working sync.WaitGroup
 	working.Go(func() { l.run(ctx, 4) })
-	working.Go(func() { lin.run(ctx, 3, pick(60, 20)*time.Millisecond) })
-	quiet := pick[time.Duration](2, 10) * time.Second
+	working.Go(func() { lin.run(ctx, 3, pick(60*time.Millisecond, 20*time.Millisecond)) })
+	quiet := pick(2*time.Second, 10*time.Second)
 	time.Sleep(quiet)
 
 	for _, e := range s.events(seal, dek) {
