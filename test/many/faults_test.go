@@ -29,7 +29,7 @@ type event struct {
 // or stopped. At the end what was acknowledged is counted against what is there, and
 // the histories of secrets and of vaults' keys must be linearizable.
 func TestNothingIsLostDoubledOrMislabelledWhateverFails(t *testing.T) {
-	s := newSite(t, plan{servers: 3, keys: 2, standby: true})
+	s := newSite(t, plan{servers: 3, keys: 1, standby: true})
 	w := new(waits)
 	c := s.caller(w)
 	l := s.load(c, 4, 6)
