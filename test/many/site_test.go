@@ -45,7 +45,7 @@ type plan struct {
 
 func newSite(t testing.TB, p plan) *site {
 	t.Helper()
-	s := &site{t: t, email: "owner@example.com", password: "the correct horse of these tests"}
+	s := &site{t: t, email: "owner@example.com", password: "The 2 correct horses of these tests"}
 	var err error
 	if s.dir, err = os.MkdirTemp("", "kfm"); err != nil { // short, for the paths of sockets
 		t.Fatal(err)
