@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -23,28 +24,34 @@ type event struct {
 	ends   func()
 }
 
-// TestNothingIsLostDoubledOrMislabelledWhateverFails runs load, a rotation of a
-// customer's key and one of a thread's DEK over three servers, two key processes and a
-// database with a synchronous standby, while each of them in turn is killed, cut off
-// or stopped. At the end what was acknowledged is counted against what is there, and
-// the histories of secrets and of vaults' keys must be linearizable.
+// TestNothingIsLostDoubledOrMislabelledWhateverFails puts load on three servers, two
+// key processes and a database with a synchronous standby, while each of them in turn
+// is killed, cut off or stopped, two of them in the midst of rotations. At the end what
+// was acknowledged is counted against what is there, every rotation has gone over
+// everything once, who followed a thread heard of each message once, and the histories
+// of secrets and of vaults' keys are linearizable.
 func TestNothingIsLostDoubledOrMislabelledWhateverFails(t *testing.T) {
-	s := newSite(t, plan{servers: 3, keys: 1, standby: true})
+	s := newSite(t, plan{servers: 3, keys: 2, standby: true})
 	w := new(waits)
 	c := s.caller(w)
 	l := s.load(c, 4, 6)
 	lin := s.linear(c, l.ledger)
-	seal, dek := s.rotations(c, pick(400, 5_000), pick(400, 10_000))
+	killed, stopped := s.rotations(c, pick(400, 5_000)), s.rotations(c, pick(400, 5_000))
 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	var followers []*follower
+	for _, url := range s.urls() {
+		followers = append(followers, follow(t.Context(), t, url, c.token, threadOf(l.threads[0])))
+	}
+	time.Sleep(time.Second) // until they follow
 	var working sync.WaitGroup
 	working.Go(func() { l.run(ctx, 4) })
 	working.Go(func() { lin.run(ctx, 3, pick(60*time.Millisecond, 20*time.Millisecond)) })
 	quiet := pick(2*time.Second, 10*time.Second)
 	time.Sleep(quiet)
 
-	for _, e := range s.events(seal, dek) {
+	for _, e := range s.events(killed, stopped) {
 		from := time.Now()
 		e.begins()
 		time.Sleep(e.lasts)
@@ -57,8 +64,9 @@ func TestNothingIsLostDoubledOrMislabelledWhateverFails(t *testing.T) {
 	}
 	cancel()
 	working.Wait()
-	seal.finish()
-	dek.finish()
+	killed.finish()
+	killed.check()
+	stopped.check()
 	n := l.settle(t)
 	t.Logf("acknowledged: %d messages, %d versions of secrets; %d reads; lost %d, doubled %d, mislabelled %d", n.posts, n.puts, n.reads, n.lost, n.doubled, n.mislabelled)
 	if n.posts == 0 || n.puts == 0 || n.reads == 0 {
@@ -66,6 +74,28 @@ func TestNothingIsLostDoubledOrMislabelledWhateverFails(t *testing.T) {
 	}
 	lin.check(t)
 	s.readEverywhere(t, l)
+	all := l.messages(t, l.threads[0])
+	for _, f := range followers {
+		f.wants(t, all)
+	}
+}
+
+// TestLargeRotationsGoOnAfterTheirServersDeath kills the server at which a rotation of
+// a customer's key and one of a thread's DEK were begun, when they are under way.
+func TestLargeRotationsGoOnAfterTheirServersDeath(t *testing.T) {
+	s := newSite(t, plan{servers: 2, keys: 1})
+	c := s.caller(new(waits))
+	r := s.rotationsOf(c, pick(1_000, 50_000), pick(1_000, 100_000))
+	began := time.Now()
+	r.start(s.servers[0].url)
+	r.await("a part is done", func() bool { return r.seal.look().Processed > 0 })
+	s.servers[0].kill()
+	dead := time.Now()
+	at := r.seal.look()
+	t.Logf("the server died when %d of %d versions were done, after %v", at.Processed, r.seal.n, dead.Sub(began).Round(time.Millisecond))
+	r.finish()
+	r.check()
+	t.Logf("the rest took %v", time.Since(dead).Round(time.Millisecond))
 }
 
 // pick is one of two sizes, for the short form of a campaign and for the long one.
@@ -77,11 +107,11 @@ func pick[T any](short, length T) T {
 }
 
 // events is everything that goes wrong, one after the other.
-func (s *site) events(seal *sealRotation, dek *dekRotation) (all []event) {
+func (s *site) events(killed, stopped *rotations) (all []event) {
 	for i, srv := range s.servers {
 		e := event{name: fmt.Sprintf("kill -9 of server %d", i), begins: srv.kill, lasts: time.Second, ends: srv.restart}
-		if i == 0 { // a rotation of each kind begins at it, and it is killed in the midst
-			e.begins = func() { seal.start(srv.url); dek.start(srv.url); srv.kill() }
+		if i == 0 { // which works on rotations
+			e.begins = func() { killed.start(srv.url); srv.kill() }
 		}
 		all = append(all, e)
 	}
@@ -98,8 +128,15 @@ func (s *site) events(seal *sealRotation, dek *dekRotation) (all []event) {
 	} else {
 		s.t.Log("no server is cut off from the database: that needs root")
 	}
-	stopped := s.servers[2]
-	return append(all, event{name: "server 2 stopped for 10 s", begins: func() { stopped.signal(syscall.SIGSTOP) }, lasts: 10 * time.Second, ends: func() { stopped.signal(syscall.SIGCONT) }})
+	// It holds the leases of rotations. They end at other servers while it is stopped,
+	// and when it goes on it must write nothing.
+	last := s.servers[2]
+	return append(all, event{
+		name:   "server 2 stopped for 10 s and until others did its work",
+		begins: func() { stopped.start(last.url); last.signal(syscall.SIGSTOP) },
+		lasts:  10 * time.Second,
+		ends:   func() { stopped.finish(); last.signal(syscall.SIGCONT) },
+	})
 }
 
 // restart starts a server that was killed and waits until it is ready.
@@ -116,6 +153,9 @@ func (s *site) restartKeys(i int) {
 		return err == nil
 	})
 }
+
+// threadOf is the ID in a path of messages.
+func threadOf(path string) string { return strings.Split(path, "/")[3] }
 
 // load makes what load is put on.
 func (s *site) load(c *caller, threads, secrets int) *load {

@@ -34,8 +34,17 @@ type dekRotation struct {
 	job    string // ID
 }
 
-// rotations makes what they go over.
-func (s *site) rotations(c *caller, versions, messages int) (*sealRotation, *dekRotation) {
+// rotations is one of each, which are begun together.
+type rotations struct {
+	*site
+	seal *sealRotation
+	dek  *dekRotation
+}
+
+func (s *site) rotations(c *caller, n int) *rotations { return s.rotationsOf(c, n, n) }
+
+// rotationsOf makes what they go over.
+func (s *site) rotationsOf(c *caller, versions, messages int) *rotations {
 	s.t.Helper()
 	seal := &sealRotation{site: s, caller: c, vault: c.made(s.t, "/v1/vaults", `{"name":"rotated"}`), old: cmek.Generate(), new: cmek.Generate(), n: versions}
 	if a := c.call(s.t.Context(), "POST", "/v1/vaults/"+seal.vault+"/cmek", fmt.Sprintf(`{"fingerprint":%q}`, seal.old.Fingerprint())); !a.ok() {
@@ -56,7 +65,21 @@ func (s *site) rotations(c *caller, versions, messages int) (*sealRotation, *dek
 			s.t.Errorf("a post = %d %s", a.status, a.text)
 		}
 	})
-	return seal, dek
+	return &rotations{s, seal, dek}
+}
+
+func (r *rotations) start(url string) { r.seal.start(url); r.dek.start(url) }
+func (r *rotations) finish()          { r.seal.finish(); r.dek.finish() }
+func (r *rotations) check()           { r.seal.check(); r.dek.check() }
+
+// await waits until ok.
+func (s *site) await(what string, ok func() bool) {
+	s.t.Helper()
+	for until := time.Now().Add(patience); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(until) {
+			s.t.Fatalf("waited in vain: %s", what)
+		}
+	}
 }
 
 // each calls do for 0 to n-1, sixteen at a time.
@@ -101,37 +124,41 @@ func (r *sealRotation) start(url string) {
 	r.asked++
 }
 
+// look reads the job at any server.
+func (r *sealRotation) look() api.CMEKRotationJob {
+	r.t.Helper()
+	a := r.caller.call(r.t.Context(), "GET", "/v1/vaults/"+r.vault+"/cmek-rotate/"+r.job.ID, "")
+	if err := json.Unmarshal([]byte(a.text), &r.job); !a.ok() || err != nil {
+		r.t.Fatalf("the rotation = %d %s", a.status, a.text)
+	}
+	return r.job
+}
+
 // finish sees the rotation to its end. The two keys are in a key process's memory
 // alone: one that was killed makes the rotation wait for them to be sent again.
 func (r *sealRotation) finish() {
 	r.t.Helper()
-	for until := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
-		a := r.caller.call(r.t.Context(), "GET", "/v1/vaults/"+r.vault+"/cmek-rotate/"+r.job.ID, "")
-		if err := json.Unmarshal([]byte(a.text), &r.job); !a.ok() || err != nil {
-			r.t.Fatalf("the rotation = %d %s", a.status, a.text)
-		}
-		switch r.job.Status {
+	r.await("the rotation of a customer's key", func() bool {
+		switch r.look().Status {
 		case "completed":
-			r.check()
-			return
+			return true
 		case "interrupted":
 			r.start(r.servers[1].url)
 		case "running":
 		default:
 			r.t.Fatalf("the rotation ended: %+v", r.job)
 		}
-		if time.Now().After(until) {
-			r.t.Fatalf("waited in vain for the rotation: %+v", r.job)
-		}
-	}
+		time.Sleep(100 * time.Millisecond)
+		return false
+	})
 }
 
 // check reads every version at some server: it opens with the new key alone and says
 // what was written.
 func (r *sealRotation) check() {
 	r.t.Helper()
-	if r.job.Processed < r.n {
-		r.t.Errorf("%d of %d versions were rotated", r.job.Processed, r.n)
+	if r.look().Processed != r.n {
+		r.t.Errorf("of %d versions %d were rotated", r.n, r.job.Processed)
 	}
 	var clients []*client.Client
 	for _, url := range r.urls() {
@@ -166,23 +193,26 @@ func (r *dekRotation) start(url string) {
 	r.job = started.JobID
 }
 
-// finish waits until every message is under the new DEK, and reads them all.
+// finish waits until every message is under the new DEK.
 func (r *dekRotation) finish() {
 	r.t.Helper()
 	operator := r.operator(r.urls()...)
-	for until := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+	r.await("the rotation of a DEK", func() bool {
 		a := operator.call(r.t.Context(), "GET", "/admin/jobs/"+r.job, "")
 		var job api.Job
 		if err := json.Unmarshal([]byte(a.text), &job); !a.ok() || err != nil {
 			r.t.Fatalf("the DEK's rotation = %d %s", a.status, a.text)
 		}
-		if job.Status == "completed" {
-			break
+		if job.Status != "running" && job.Status != "completed" {
+			r.t.Fatalf("the DEK's rotation ended: %+v", job)
 		}
-		if job.Status != "running" || time.Now().After(until) {
-			r.t.Fatalf("waited in vain for the DEK's rotation: %+v", job)
-		}
-	}
+		return job.Status == "completed"
+	})
+}
+
+// check reads every message.
+func (r *dekRotation) check() {
+	r.t.Helper()
 	l := load{caller: r.caller}
 	seen := map[string]int{}
 	for _, m := range l.texts(r.t, r.path()) {
