@@ -49,7 +49,8 @@ func kindOf(err error) kind {
 		return again
 	case "40003": // statement completion unknown
 		return unknown
-	case "25006": // read only: a standby, or a primary no more
+	case "25006", // read only: a standby, or a primary no more
+		"26000", "42P05": // no such prepared statement, or one too many
 		return elsewhere
 	case "XX001", "XX002": // data, index corrupted
 		return damaged

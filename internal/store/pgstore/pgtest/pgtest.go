@@ -452,3 +452,24 @@ func processStat(pid int) []string {
 	}
 	return strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 }
+
+// CPU is the time that the server's processes have used, those that have ended
+// included.
+func (s *Server) CPU() time.Duration {
+	ticks := 0
+	add := func(pid int, fields ...int) {
+		stat := processStat(pid)
+		for _, f := range fields {
+			if f < len(stat) {
+				n, _ := strconv.Atoi(stat[f])
+				ticks += n
+			}
+		}
+	}
+	const user, system, endedUser, endedSystem = 11, 12, 13, 14
+	add(s.run.Process.Pid, user, system, endedUser, endedSystem)
+	for _, pid := range s.children() {
+		add(pid, user, system)
+	}
+	return time.Duration(ticks) * time.Second / 100
+}
