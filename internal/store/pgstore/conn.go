@@ -30,9 +30,11 @@ const (
 )
 
 // configure reads the URL.
-func configure(url string) (*pgxpool.Config, error) {
+func configure(url string, opt Options) (*pgxpool.Config, error) {
 	c, err := pgxpool.ParseConfig(url)
-	if err != nil { // its text may hold the password
+	// The text of err may hold the password. A '#' in it ends a URL, so that parts of
+	// it would be taken for host and port.
+	if err != nil || !strings.HasPrefix(url, "postgres://") && !strings.HasPrefix(url, "postgresql://") || strings.Contains(url, "#") {
 		return nil, fault.New(fault.Invalid, "the database's URL cannot be read; write postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full, and percent-encode what is special in the password")
 	}
 	if !strings.Contains(url, "pool_max_conns") {
@@ -49,6 +51,9 @@ func configure(url string) (*pgxpool.Config, error) {
 	cc.DialFunc = dialer.DialContext
 	cc.ValidateConnect = checkSession
 	cc.OnNotice = noteDoubt
+	if opt.wrap != nil {
+		cc.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, c net.Conn) (net.Conn, error) { return opt.wrap(c), nil }
+	}
 	return c, nil
 }
 

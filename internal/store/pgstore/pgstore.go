@@ -19,10 +19,12 @@
 package pgstore
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -35,13 +37,18 @@ import (
 	"github.com/keyfold/keyfold/internal/store"
 )
 
-// Options are what a URL does not say. There is nothing yet.
-type Options struct{}
+// Options are what a URL does not say. There is nothing yet but for tests.
+type Options struct {
+	patience, callTimeout time.Duration           // 0: the constants of these names
+	wrap                  func(net.Conn) net.Conn // nil, or what to put around each connection
+}
 
 // Store is open on one database. It may be used by any number of goroutines.
 type Store struct {
 	pool    *pgxpool.Pool
-	unnamed atomic.Bool // prepared statements turned out not to work
+	opt     Options
+	retries atomic.Int64 // of deadlocks and serialization failures
+	unnamed atomic.Bool  // prepared statements turned out not to work
 
 	mu     sync.RWMutex // held for reading by every call
 	closed bool
@@ -55,8 +62,9 @@ var _ store.Store = (*Store)(nil)
 //
 // Errors: fault.Invalid for a URL, a setting or a schema that will not do, with
 // what to do about it; fault.Unavailable when no server can be reached.
-func Open(ctx context.Context, url string, _ Options) (*Store, error) {
-	config, err := configure(url)
+func Open(ctx context.Context, url string, opt Options) (*Store, error) {
+	opt.patience, opt.callTimeout = cmp.Or(opt.patience, patience), cmp.Or(opt.callTimeout, callTimeout)
+	config, err := configure(url, opt)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +72,7 @@ func Open(ctx context.Context, url string, _ Options) (*Store, error) {
 	if err != nil {
 		return nil, describe("opening the database", err)
 	}
-	s := &Store{pool: pool}
+	s := &Store{pool: pool, opt: opt}
 	err = s.call(ctx, "opening the database", false, func(ctx context.Context, conn *pgconn.PgConn) error { return migrate(ctx, conn) })
 	if err != nil {
 		pool.Close()
@@ -202,7 +210,7 @@ func (s *Store) enter(ctx context.Context, doing string, writes bool, do func(co
 // then an answer, and the connection stays good.
 func (s *Store) call(ctx context.Context, doing string, writes bool, do func(context.Context, *pgconn.PgConn) error) error {
 	began := time.Now()
-	limit := began.Add(callTimeout)
+	limit := began.Add(s.opt.callTimeout)
 	if d, ok := ctx.Deadline(); ok && d.Before(limit) {
 		limit = d
 	}
@@ -216,9 +224,12 @@ func (s *Store) call(ctx context.Context, doing string, writes bool, do func(con
 		if err == nil || k == answered {
 			return err
 		}
-		retry := k == again || k == elsewhere && time.Since(began) < patience || k == unknown && !writes && time.Since(began) < patience
+		retry := k == again || k == elsewhere && time.Since(began) < s.opt.patience || k == unknown && !writes && time.Since(began) < s.opt.patience
 		if !retry || time.Until(limit) < wait {
 			return named(ctx, doing, k, err)
+		}
+		if k == again {
+			s.retries.Add(1)
 		}
 		select {
 		case <-ctx.Done():
@@ -260,7 +271,7 @@ func (s *Store) try(ctx, running context.Context, do func(context.Context, *pgco
 }
 
 func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, s.opt.patience)
 	defer cancel()
 	return s.pool.Acquire(ctx)
 }

@@ -273,7 +273,7 @@ func (s *Server) Standby(t testing.TB) *Server {
 	next.cleanUp(t)
 	next.must(t, "pg_basebackup", "-D", next.data(), "-h", s.Dir, "-p", fmt.Sprint(s.Port), "-U", "postgres", "-R", "-X", "stream", "-c", "fast", "--no-sync")
 	next.settle(t)
-	next.Configure(t, "primary_conninfo = 'host="+s.Dir+" port="+fmt.Sprint(s.Port)+" user=postgres application_name=standby'", "synchronous_standby_names = ''")
+	next.Configure(t, "cluster_name = 'standby'", "synchronous_standby_names = ''")
 	next.Start(t)
 	s.Configure(t, "synchronous_standby_names = 'standby'")
 	s.Exec(t, "postgres", "SELECT pg_reload_conf()")
