@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -49,7 +50,8 @@ func kindOf(err error) kind {
 		return again
 	case "40003": // statement completion unknown
 		return unknown
-	case "25006": // read only: a standby, or a primary no more
+	case "25006", // read only: a standby, or a primary no more
+		"26000", "42P05": // no such prepared statement, or one too many
 		return elsewhere
 	case "XX001", "XX002": // data, index corrupted
 		return damaged
@@ -119,11 +121,20 @@ func cause(err error) string {
 	return fmt.Sprintf("a failure of type %T", err)
 }
 
+// ended is ctx.Err(), but does not wait for a timer to run once its deadline is
+// over.
+func ended(ctx context.Context) error {
+	if d, ok := ctx.Deadline(); ok && ctx.Err() == nil && !time.Now().Before(d) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
+}
+
 // named is the error that a caller gets for a failure of kind k. ctx is the
 // caller's.
 func named(ctx context.Context, doing string, k kind, err error) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("%s: %w", doing, ctx.Err())
+	if err := ended(ctx); err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
 	}
 	if f, ok := errors.AsType[*fault.Error](err); ok {
 		return f

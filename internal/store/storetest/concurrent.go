@@ -189,6 +189,36 @@ func blindRace(t *testing.T, s store.Store) {
 	}
 }
 
+// mixedWrites runs a batch that deletes a key and puts another against one that
+// puts both, with no preconditions. One of them is last, at both keys.
+func mixedWrites(t *testing.T, s store.Store) {
+	for round := range raceRounds {
+		first, second := fmt.Sprintf("a%d", round), fmt.Sprintf("b%d", round)
+		put(t, s, second, "before")
+		together(2, func(i int) {
+			_, err := try(s, func(b *store.Batch) {
+				if i == 0 {
+					b.Delete(first)
+				} else {
+					b.Put(first, []byte("both"))
+				}
+				b.Put(second, []byte([]string{"one", "both"}[i]))
+			})
+			if err != nil {
+				t.Errorf("Commit: %v", err)
+			}
+		})
+		_, err := s.Get(context.Background(), first)
+		want := "both"
+		if errors.Is(err, store.ErrNotFound) {
+			want = "one"
+		}
+		if wantValue(t, s, second, want); t.Failed() {
+			t.Fatalf("round %d: Get(%q) = %v; each of two batches is the last at one key", round, first, err)
+		}
+	}
+}
+
 // writeSkew runs pairs of batches that each require the key of the other to be
 // absent. At most one may pass.
 func writeSkew(t *testing.T, s store.Store) {

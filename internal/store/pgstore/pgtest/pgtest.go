@@ -269,6 +269,9 @@ func (s *Server) signal(sig syscall.Signal) {
 // commit when the standby has it on its disk too.
 func (s *Server) Standby(t testing.TB) *Server {
 	t.Helper()
+	if _, err := os.Stat(filepath.Join(s.bin, "pg_basebackup")); err != nil {
+		t.Skip("these programs of PostgreSQL have no pg_basebackup")
+	}
 	next := prepare(t)
 	next.cleanUp(t)
 	next.must(t, "pg_basebackup", "-D", next.data(), "-h", s.Dir, "-p", fmt.Sprint(s.Port), "-U", "postgres", "-R", "-X", "stream", "-c", "fast", "--no-sync")
