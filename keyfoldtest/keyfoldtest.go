@@ -62,6 +62,7 @@ type options struct {
 	origins []string
 	plain   bool
 	dev     bool
+	stores  stores
 
 	dashboard fs.FS
 }
@@ -95,6 +96,7 @@ func Start(t testing.TB, opts ...Option) *Server {
 	for _, opt := range opts {
 		opt(&s.options)
 	}
+	s.options.stores = storesFor(t, s.options.dir)
 	s.listen()
 	if s.options.kms != Embedded {
 		s.makeKeys()
@@ -150,6 +152,8 @@ func (s *Server) open() {
 	s.t.Helper()
 	cfg := allinone.Config{
 		DataDir:     s.options.dir,
+		Store:       s.options.stores.server,
+		KeyStore:    s.options.stores.keys,
 		CORSOrigins: s.options.origins,
 		Dashboard:   s.options.dashboard,
 		Plain:       s.options.plain,

@@ -22,7 +22,7 @@ import (
 // database names an empty database.
 func database(t *testing.T) string {
 	t.Helper()
-	return pgtest.URL(t)
+	return pgtest.Schema(t)
 }
 
 func openSpec(t *testing.T, text string) storespec.Store {
