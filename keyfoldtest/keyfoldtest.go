@@ -68,6 +68,7 @@ type options struct {
 	plain   bool
 	dev     bool
 	shared  bool
+	stores  stores
 
 	dashboard fs.FS
 	configure []func(*allinone.Config)
@@ -102,6 +103,7 @@ func Start(t testing.TB, opts ...Option) *Server {
 	for _, opt := range opts {
 		opt(&s.options)
 	}
+	s.options.stores = storesFor(t, s.options.dir)
 	s.listen()
 	switch {
 	case s.options.shared:
@@ -161,6 +163,8 @@ func (s *Server) open() {
 	s.t.Helper()
 	cfg := allinone.Config{
 		DataDir:     s.options.dir,
+		Store:       s.options.stores.server,
+		KeyStore:    s.options.stores.keys,
 		CORSOrigins: s.options.origins,
 		Dashboard:   s.options.dashboard,
 		Plain:       s.options.plain,

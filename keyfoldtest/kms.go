@@ -13,7 +13,7 @@ import (
 	"github.com/keyfold/keyfold/internal/kmsserver"
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/store/memstore"
-	"github.com/keyfold/keyfold/internal/store/pebblestore"
+	"github.com/keyfold/keyfold/internal/store/storespec"
 )
 
 // Where the key process is. The default is what the environment variable
@@ -79,7 +79,7 @@ func (p *keyProcess) configure(cfg *allinone.Config) {
 
 // open opens the keys, in memory or where "keyfold dev" has them, and listens.
 func (p *keyProcess) open(ctx context.Context) (err error) {
-	if err := p.openStore(); err != nil {
+	if err := p.openStore(ctx); err != nil {
 		return err
 	}
 	p.service, err = kms.New(ctx, kms.Config{Store: p.store, Root: p.root, Now: p.clock.now, ImportKEK: p.options.dev})
@@ -101,10 +101,12 @@ func (p *keyProcess) end() error {
 	return errors.Join(err, p.close())
 }
 
-func (p *keyProcess) openStore() (err error) {
+func (p *keyProcess) openStore(ctx context.Context) (err error) {
 	dir := p.options.dir
+	if p.store, err = p.newStore(ctx); err != nil {
+		return err
+	}
 	if dir == "" {
-		p.store = memstore.New()
 		p.root, err = keyring.MemoryRoot()
 		return err
 	}
@@ -115,14 +117,19 @@ func (p *keyProcess) openStore() (err error) {
 	if p.root, err = keyring.OpenFileRoot(path); errors.Is(err, os.ErrNotExist) {
 		p.root, err = keyring.CreateFileRoot(path)
 	}
-	if err != nil {
-		return err
-	}
-	st, err := pebblestore.Open(filepath.Join(dir, "kms"), pebblestore.Options{})
-	if err == nil {
-		p.store = st
-	}
 	return err
+}
+
+// newStore opens the keys where keyfold dev has them, or in memory.
+func (p *keyProcess) newStore(ctx context.Context) (store.Store, error) {
+	at := p.options.stores.keys
+	if p.options.dir != "" {
+		at = at.Or(storespec.InDir(filepath.Join(p.options.dir, "kms")))
+	}
+	if at.IsZero() {
+		return memstore.New(), nil
+	}
+	return at.Open(ctx, storespec.Options{})
 }
 
 // listen begins to answer. The second time it does so where it did before.

@@ -63,6 +63,15 @@ const (
 		"to end this, call POST /admin/encryption/encrypt-existing"
 )
 
+// unscrubbed is what to add where the store cannot take what lay in clear out of its
+// files by itself.
+func (n *Node) unscrubbed() string {
+	if _, ok := n.Store.(store.Scrubber); ok {
+		return ""
+	}
+	return "; what lay in clear stays in the database's files and logs after that, until it writes them anew: have it run VACUUM FULL keyfold_records, and let old logs and backups go"
+}
+
 // plainOften is how often the log says so, and plainAgain when it is asked again
 // whether it is so.
 const (
@@ -84,9 +93,9 @@ func (n *Node) sayClear(cfg Config, inClear func(context.Context) (bool, error))
 			case err != nil: // the key process is away
 				next = plainAgain
 			case cfg.Plain:
-				cfg.Log.Error(plainWarning)
+				cfg.Log.Error(plainWarning + n.unscrubbed())
 			case is:
-				cfg.Log.Error(leftWarning)
+				cfg.Log.Error(leftWarning + n.unscrubbed())
 			default:
 				return
 			}

@@ -35,7 +35,8 @@ const (
 	maxSecret = 64 << 10 // bytes of the file of a secret
 )
 
-// Secret is a setting that is not for the configuration file. The variable of
+// Secret is a setting that is not for the configuration file, or need not be a secret
+// and then has the tag `yaml` too. The variable of
 // its tag `env` holds it, or, with _FILE after its name, names a file whose
 // contents it is, but for a newline at the end. It prints as [redacted].
 type Secret string

@@ -102,11 +102,24 @@ var afterAll = strings.Repeat("\xff", store.MaxKey+1)
 
 // Scan is [store.Store].Scan.
 func (s *Store) Scan(ctx context.Context, r store.Range, opt store.ScanOptions) (out []store.Record, err error) {
+	st, values := scanOf(r, opt)
+	err = s.enter(ctx, "reading records", false, func(ctx context.Context, conn *pgconn.PgConn) (err error) {
+		out, err = records(send(ctx, conn, st, values...))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// scanOf is the statement of a scan, and its values.
+func scanOf(r store.Range, opt store.ScanOptions) (st *statement, values [][]byte) {
 	end := r.End
 	if end == "" {
 		end = afterAll
 	}
-	st, values := &stUp, [][]byte{[]byte(r.Start), []byte(end), number(uint64(opt.Max()))}
+	st, values = &stUp, [][]byte{[]byte(r.Start), []byte(end), number(uint64(opt.Max()))}
 	switch {
 	case opt.MaxBytes > 0 && opt.Reverse:
 		st = &stDownBytes
@@ -118,14 +131,7 @@ func (s *Store) Scan(ctx context.Context, r store.Range, opt store.ScanOptions) 
 	if opt.MaxBytes > 0 {
 		values = append(values, number(uint64(opt.MaxBytes)))
 	}
-	err = s.enter(ctx, "reading records", false, func(ctx context.Context, conn *pgconn.PgConn) (err error) {
-		out, err = records(send(ctx, conn, st, values...))
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
+	return st, values
 }
 
 func records(r *pgconn.ResultReader) (out []store.Record, err error) {
