@@ -15,6 +15,7 @@ import (
 //	thread:<thread>:cursor                  up to which row the thread is re-encrypted (absent: from the first)
 //	thread:<thread>:change:<ts>-<seq>       what became of which message at that time, for those who follow the thread
 //	thread:<thread>:sent:<sha256 hex>       which message, or version of one, the request with this Idempotency-Key made
+//	thread:<thread>:tail                    the time of the last change, where several servers share the store
 //	thread:<thread>:count                   how many messages there are up to one of them (absent: none is counted)
 //
 // and of an org:

@@ -42,9 +42,11 @@ const lookBack = 10 * time.Second
 // changeSeq tells the changes of this process from those of others at one time.
 var changeSeq = rand.IntN(maxSeq + 1)
 
-// note adds to b, which is committed at once, that a message changed.
-func (s *Service) note(b *store.Batch, threadID string, kind changeKind, messageID string) change {
-	c := change{ID: layout.MessageID(s.tick(), changeSeq), Kind: kind, Message: messageID}
+// note adds to b, which is committed at once, that a message changed, after t, which
+// is that of the change then.
+func (s *Service) note(b *store.Batch, t *tail, threadID string, kind changeKind, messageID string) change {
+	t.ts = s.tickAfter(t.ts)
+	c := change{ID: layout.MessageID(t.ts, changeSeq), Kind: kind, Message: messageID}
 	b.Put(changeRow(threadID, c.ID), []byte(string(kind)+" "+messageID))
 	return c
 }

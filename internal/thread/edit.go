@@ -136,8 +136,15 @@ func (s *Service) replace(ctx context.Context, m meta, old look, wire []byte, se
 
 // commit commits b, which changes a message, and lets its followers know.
 func (s *Service) commit(ctx context.Context, b *store.Batch, threadID string, kind changeKind, messageID string) error {
-	c := s.note(b, threadID, kind, messageID)
-	if _, err := s.store.Commit(ctx, b); err != nil {
+	t, err := s.tail(ctx, threadID)
+	if err != nil {
+		return err
+	}
+	c := s.note(b, &t, threadID, kind, messageID)
+	s.putTail(b, threadID, t)
+	rev, err := s.store.Commit(ctx, b)
+	s.committed(threadID, t, rev, err)
+	if err != nil {
 		return err
 	}
 	s.tell(threadID, c)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
 
@@ -53,7 +54,7 @@ func (s *Service) Follow(ctx context.Context, p access.Principal, threadID, afte
 	}
 	f := &Following{s: s, threadID: m.ID, since: s.now().UnixNano()}
 	if after != "" {
-		if f.from, err = resumes(after, f.since, s.last.Load()); err != nil {
+		if f.from, err = s.resumes(ctx, m.ID, after, f.since); err != nil {
 			return nil, err
 		}
 	}
@@ -66,10 +67,18 @@ func (s *Service) Follow(ctx context.Context, p access.Principal, threadID, afte
 	return f, nil
 }
 
-// resumes is where the store is read from when somebody goes on after an ID; last is the
-// last time that was given out. An ID that is far ahead of that is of a time before the
-// clock was put back, and what has happened since is not behind it.
-func resumes(after string, now, last int64) (from string, err error) {
+// resumes is where the store is read from when somebody goes on after an ID. An ID that is
+// far ahead of the last time that was given out is of a time before the clock was put
+// back, and what has happened since is not behind it.
+func (s *Service) resumes(ctx context.Context, threadID, after string, now int64) (from string, err error) {
+	last := s.last.Load()
+	if s.shared { // another's may be ahead
+		t, err := s.readTail(ctx, threadID)
+		if err != nil {
+			return "", err
+		}
+		last = max(last, t.ts)
+	}
 	ts, _, ok := parseMessageID(after)
 	switch {
 	case !ok:
@@ -188,9 +197,24 @@ func (s *Service) changes(ctx context.Context, threadID, from string, limit int)
 	return parseChanges(threadID, recs)
 }
 
-// discover has the hub know all changes of a thread that other servers made.
-func (s *Service) discover(ctx context.Context, threadID string) error {
+// discover has the hub know all changes of a thread that other servers made. Of a
+// shared store it reads the thread's tail first: while that is as it was, nothing has
+// changed, and else all that did is after it, however long its commit took.
+func (s *Service) discover(ctx context.Context, threadID string) (err error) {
 	from := before(s.now().UnixNano())
+	var t tail
+	if s.shared {
+		if t, err = s.readTail(ctx, threadID); err != nil {
+			return err
+		}
+		if was, ok := s.hub.tail(threadID); ok {
+			from = min(from, after(layout.MessageID(was.ts, maxSeq)))
+			if was.rev == t.rev {
+				s.hub.found(threadID, from, nil, t)
+				return nil
+			}
+		}
+	}
 	var all []change
 	for next := from; ; {
 		changes, err := s.changes(ctx, threadID, next, store.MaxScan)
@@ -202,7 +226,7 @@ func (s *Service) discover(ctx context.Context, threadID string) error {
 		}
 		next = changes[len(changes)-1].ID + "\x00"
 	}
-	s.hub.found(threadID, from, all)
+	s.hub.found(threadID, from, all, t)
 	return nil
 }
 

@@ -312,7 +312,7 @@ func TestWhoIsSlowIsSentFromTheStore(t *testing.T) {
 		w.say(t, th.ID, "x")
 	}
 	want = idsOf(next(t, quick))
-	w.hub.found(th.ID, changeAt(w.tick()), nil) // the log forgets, and a poll that comes later nothing of what follows
+	w.hub.found(th.ID, changeAt(w.tick()), nil, tail{}) // the log forgets, and a poll that comes later nothing of what follows
 	w.clock.Add(int64(time.Minute))
 	w.say(t, th.ID, "last")
 	got, want = append(got, idsOf(next(t, f))...), append(want, idsOf(next(t, quick))...)
@@ -560,11 +560,11 @@ func TestASlowPollTellsNothingTwice(t *testing.T) {
 	f := h.join("t", func(context.Context) {})
 	defer h.leave("t")
 	c := change{changeAt(5), changeCreated, changeAt(1)}
-	h.found("t", changeAt(4), nil)
-	h.found("t", changeAt(4), []change{c})
+	h.found("t", changeAt(4), nil, tail{})
+	h.found("t", changeAt(4), []change{c}, tail{})
 	end := h.end(f)
-	h.found("t", changeAt(6), nil)
-	h.found("t", changeAt(4), []change{c})
+	h.found("t", changeAt(6), nil, tail{})
+	h.found("t", changeAt(4), []change{c}, tail{})
 	if end != 1 || h.end(f) != end {
 		t.Errorf("%d changes are news, and then %d", end, h.end(f))
 	}

@@ -25,6 +25,7 @@ type feed struct {
 	known     map[string]struct{} // IDs of all that a poll can find
 	polled    bool                // known holds what was there when it began
 	since     string              // ID: what was found from before it is forgotten, and no news
+	tail      tail                // of a shared store, before the last poll: all up to it was found
 	news      chan struct{}       // closed by the next change; nil: nobody waits
 }
 
@@ -70,10 +71,10 @@ func (h *hub) tell(threadID string, c change) {
 	}
 }
 
-// found takes what a poll read: all changes from an ID on. What was there before
+// found takes what a poll read: all changes from an ID on, up to t at least. What was there before
 // the first one is not news. Of two polls that meet the later one may be the first to
 // tell; what it made the feed forget does not come again with the other.
-func (h *hub) found(threadID, from string, changes []change) {
+func (h *hub) found(threadID, from string, changes []change, t tail) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	f := h.feeds[threadID]
@@ -89,8 +90,19 @@ func (h *hub) found(threadID, from string, changes []change) {
 			f.know(c.ID)
 		}
 	}
-	f.polled, f.since = true, max(f.since, from)
+	f.polled, f.since, f.tail = true, max(f.since, from), t
 	f.forget(f.since)
+}
+
+// tail returns the tail up to which all changes of a thread were found; not ok: none was.
+func (h *hub) tail(threadID string) (t tail, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f := h.feeds[threadID]
+	if f == nil || !f.polled {
+		return tail{}, false
+	}
+	return f.tail, true
 }
 
 // threads are those that are followed.
@@ -183,7 +195,7 @@ func (h *hub) news(f *feed, place int) <-chan struct{} {
 var now = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
 // pollEvery is how long a change that another server made may stay unknown here.
-const pollEvery = time.Second
+const pollEvery = 500 * time.Millisecond
 
 // poll looks, until ctx ends, into every thread that is followed here.
 func (s *Service) poll(ctx context.Context) {

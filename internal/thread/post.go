@@ -25,7 +25,9 @@ import (
 // one that is greater than all it gave before. Messages of one time are told
 // apart, and ordered, by their seq, in the order in which they were stored.
 //
-// Of two posts at once the one with the greater time may be stored first.
+// Of two posts at once the one with the greater time may be stored first, unless the
+// store is shared: then who has read up to a message finds all that are stored later,
+// by whichever server, after it, but for those whose TS their author chose.
 //
 // Errors: Unauthenticated, NotFound, Forbidden, Invalid, TooLarge, Conflict
 // (the time is full, or the DEK worn out), Damaged (the thread has lost its
@@ -83,17 +85,16 @@ func (s *Service) tryPost(ctx context.Context, p access.Principal, threadID stri
 	if err != nil {
 		return nil, err
 	}
-	id := layout.MessageID(ts, seq)
-	wire, err = encodeMessage(api.Message{
-		ID: id, Thread: m.ID, Author: p.ID, EndUser: p.Kind == access.EndUser, Role: req.Role, TS: ts, Body: req.Body, ReplyTo: req.ReplyTo,
-	})
-	if err != nil {
+	a := &appending{m: m, sent: sent, own: req.TS != 0, msg: api.Message{
+		Thread: m.ID, Author: p.ID, EndUser: p.Kind == access.EndUser, Role: req.Role, Body: req.Body, ReplyTo: req.ReplyTo,
+	}}
+	if err := a.at(ts, seq); err != nil {
 		return nil, err
 	}
-	if err := s.put(ctx, m, id, sent, wire); err != nil {
+	if err := s.put(ctx, a); err != nil {
 		return nil, s.orChanged(ctx, m, err)
 	}
-	return wire, nil // stored
+	return a.wire, nil // stored
 }
 
 // maxAhead is how far ahead of the server's clock a message's time may be: others

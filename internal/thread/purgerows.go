@@ -74,12 +74,28 @@ func (w *purger) purgeMessages(ctx context.Context, m meta, recs []store.Record)
 		return false, err
 	}
 	if len(live) > 0 && !m.Deleted {
-		w.note(&b, m.ID, changePurged, live[len(live)-1]) // who follows hears of it from the poll
+		if err := w.notePurged(ctx, &b, m.ID, live[len(live)-1]); err != nil {
+			return false, err
+		}
 	}
 	w.add(b)
 	w.inClear = w.inClear || m.mayBePlain()
 	w.at.Row, w.at.Messages = row, w.at.Messages+n
 	return done, nil
+}
+
+// notePurged is note, after the tail as it is: a job does not hear what became of its
+// commit. Who follows hears of it from the poll.
+func (w *purger) notePurged(ctx context.Context, b *store.Batch, threadID, last string) (err error) {
+	var t tail
+	if w.shared {
+		if t, err = w.readTail(ctx, threadID); err != nil {
+			return err
+		}
+	}
+	w.note(b, &t, threadID, changePurged, last)
+	w.putTail(b, threadID, t)
+	return nil
 }
 
 func (w *purger) add(b store.Batch) {

@@ -111,10 +111,13 @@ type Service struct {
 	now        func() time.Time
 	last       atomic.Int64 // the last time that tick gave out
 	together   together     // the posts that are on their way
-	hub        hub          // those who follow threads
-	imports    turns        // one import of a thread at a time
-	reading    reading      // the pages that are being read
-	moveBatch  int          // rows of one batch of a re-encryption
+	shared     bool         // other servers may have the store open: see order.go
+	tails      tails
+	alone      turns   // one message of a thread at a time, of those that go alone; where shared
+	hub        hub     // those who follow threads
+	imports    turns   // one import of a thread at a time
+	reading    reading // the pages that are being read
+	moveBatch  int     // rows of one batch of a re-encryption
 }
 
 // New returns a Service. It reads nothing yet.
@@ -122,7 +125,8 @@ func New(c Config) *Service {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	s := &Service{store: c.Store, kms: c.KMS, authority: c.Gate, known: c.Known, breakGlass: c.BreakGlass, plain: c.Plain, now: c.Now, moveBatch: moveBatch, encrypted: c.Encrypted, reading: make(reading, maxReading), believe: c.Believe}
+	s := &Service{store: c.Store, kms: c.KMS, authority: c.Gate, known: c.Known, breakGlass: c.BreakGlass, plain: c.Plain, now: c.Now, moveBatch: moveBatch, encrypted: c.Encrypted, reading: make(reading, maxReading), believe: c.Believe, shared: store.Shared(c.Store)}
+	s.together.apart = s.shared
 	if c.Believe == nil {
 		s.believed.Store(new(bool))
 	}
@@ -131,10 +135,13 @@ func New(c Config) *Service {
 
 // tick returns the time in nanoseconds since 1970, at least 1 and greater than
 // every time it gave out before in this process.
-func (s *Service) tick() int64 {
+func (s *Service) tick() int64 { return s.tickAfter(0) }
+
+// tickAfter is tick, and greater than ts.
+func (s *Service) tickAfter(ts int64) int64 {
 	for {
 		last := s.last.Load()
-		now := max(s.now().UnixNano(), last+1)
+		now := max(s.now().UnixNano(), last+1, ts+1)
 		if s.last.CompareAndSwap(last, now) {
 			return now
 		}

@@ -3,13 +3,17 @@ package thread
 import (
 	"context"
 	"errors"
+	"maps"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
+	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/kmsapi"
+	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
 
@@ -26,40 +30,68 @@ const (
 
 // together gathers messages.
 type together struct {
+	apart bool // a thread is in one group at a time
+
 	mu       sync.Mutex
 	waiting  []*appending
-	underWay int // groups
+	underWay int             // groups
+	busy     map[string]bool // threads of these, where apart
 }
 
 // appending is a message on its way into the store.
 type appending struct {
-	m      meta // the thread, as it was read when the item's key ID was chosen
+	m      meta        // the thread, as it was read when the item's key ID was chosen
+	msg    api.Message // what is posted
+	own    bool        // its time is its author's
 	id     string
-	sent   string // key of the row that says which message this request made; "": none
-	item   kmsapi.EncryptItem
+	wire   []byte  // msg as it is answered, and encrypted
+	sent   string  // key of the row that says which message this request made; "": none
+	dek    kmsMeta // what encrypts it
 	sealed []byte
 	change change
+	mine   bool        // taken by the group that it is in
 	taken  atomic.Bool // by the one who says how it ends: a group that commits it, or its caller who leaves
 	done   chan error  // errAlone: its caller goes on by himself
 }
 
 var errAlone = errors.New("the group failed")
 
-// put encrypts wire and stores it as a message of m, unless there is or was one
-// with this ID or, where sent is not empty, under sent, or m changed since it was
-// read: then the error is store.ErrConflict.
-func (s *Service) put(ctx context.Context, m meta, messageID, sent string, wire []byte) error {
-	dek, err := s.dekOf(ctx, m)
-	if err != nil {
+// at gives a its place.
+func (a *appending) at(ts int64, seq int) (err error) {
+	a.id, a.sealed = layout.MessageID(ts, seq), nil
+	a.msg.ID, a.msg.TS = a.id, ts
+	a.wire, err = encodeMessage(a.msg)
+	return err
+}
+
+// follow gives a a later place where it has none after t, and t that of a.
+func (s *Service) follow(a *appending, t *tail) error {
+	if !s.shared || a.own {
+		return nil
+	}
+	if a.msg.TS <= t.ts {
+		if err := a.at(s.tickAfter(t.ts), 0); err != nil {
+			return err
+		}
+	}
+	t.ts = a.msg.TS
+	return nil
+}
+
+// item is what the KMS is asked to encrypt.
+func (a *appending) item() kmsapi.EncryptItem {
+	return kmsapi.EncryptItem{KeyID: a.dek.KeyID, Plaintext: a.wire, AAD: messageAAD(a.m.ID, a.id)}
+}
+
+// put encrypts a and stores it, unless there is or was a message with this ID or,
+// where sent is not empty, under sent, or the thread changed since it was read: then
+// the error is store.ErrConflict. Where the store is shared a may get a later place.
+func (s *Service) put(ctx context.Context, a *appending) (err error) {
+	if a.dek, err = s.dekOf(ctx, a.m); err != nil {
 		return err
 	}
-	a := &appending{m: m, id: messageID, sent: sent, done: make(chan error, 1)}
-	if dek.plain() {
-		a.sealed = wire
-	} else {
-		a.item = kmsapi.EncryptItem{KeyID: dek.KeyID, Plaintext: wire, AAD: messageAAD(m.ID, messageID)}
-	}
-	if len(wire) > maxShared || dek.plain() || s.mayBeCounted(messageID) {
+	a.done = make(chan error, 1)
+	if len(a.wire) > maxShared || a.dek.plain() || s.mayBeCounted(a.id) {
 		return s.putAlone(ctx, a)
 	}
 	s.gather(a)
@@ -84,38 +116,64 @@ func (s *Service) ended(ctx context.Context, a *appending, err error) error {
 }
 
 func (s *Service) putAlone(ctx context.Context, a *appending) error {
-	if a.sealed == nil {
-		res, err := s.kms.Encrypt(ctx, []kmsapi.EncryptItem{a.item})
-		if err := kmsFault(err, len(res), 1); err != nil {
-			return err
+	if s.shared {
+		done, err := s.alone.take(ctx, a.m.ID)
+		if err != nil {
+			return store.Fault(err)
 		}
-		if err := a.seal(res[0]); err != nil {
-			return err
-		}
+		defer done()
+	}
+	t, err := s.tail(ctx, a.m.ID)
+	if err == nil {
+		err = s.follow(a, &t)
+	}
+	if err == nil {
+		err = s.sealAlone(ctx, a)
+	}
+	if err != nil {
+		return err
 	}
 	var b store.Batch
 	if err := s.recount(ctx, &b, a.m.ID, 1, a.id); err != nil {
 		return err
 	}
-	s.add(&b, a)
-	_, err := s.store.Commit(ctx, &b)
+	s.add(&b, a, &t)
+	s.putTail(&b, a.m.ID, t)
+	rev, err := s.store.Commit(ctx, &b)
+	s.committed(a.m.ID, t, rev, err)
 	if err == nil {
 		s.tell(a.m.ID, a.change)
 	}
 	return err
 }
 
+// sealAlone makes what is stored of a.
+func (s *Service) sealAlone(ctx context.Context, a *appending) error {
+	switch {
+	case a.dek.plain():
+		a.sealed = a.wire
+		return nil
+	case a.sealed != nil: // by the group that failed
+		return nil
+	}
+	res, err := s.kms.Encrypt(ctx, []kmsapi.EncryptItem{a.item()})
+	if err := kmsFault(err, len(res), 1); err != nil {
+		return err
+	}
+	return a.seal(res[0])
+}
+
 // seal takes the answer of the KMS.
 func (a *appending) seal(r kmsapi.EncryptResult) error {
-	if err := checkSealed(r, len(a.item.Plaintext)); err != nil {
+	if err := checkSealed(r, len(a.wire)); err != nil {
 		return err
 	}
 	a.sealed = r.Ciphertext
 	return nil
 }
 
-// add adds a to b, which is committed at once.
-func (s *Service) add(b *store.Batch, a *appending) {
+// add adds a to b, which is committed at once, after t.
+func (s *Service) add(b *store.Batch, a *appending, t *tail) {
 	n := newestRow(a.id)
 	a.m.putRow(b, n, a.sealed)
 	b.RequireAbsent(n.key(a.m.ID))
@@ -124,7 +182,7 @@ func (s *Service) add(b *store.Batch, a *appending) {
 		b.RequireAbsent(a.sent)
 		b.Put(a.sent, sentRow(s.now().UnixNano(), sentOf{a.id, 1}))
 	}
-	a.change = s.note(b, a.m.ID, changeCreated, a.id)
+	a.change = s.note(b, t, a.m.ID, changeCreated, a.id)
 }
 
 // gather lets a wait for a group.
@@ -141,23 +199,29 @@ func (s *Service) gather(a *appending) {
 // putGroups puts group and those that may leave when it has ended.
 func (s *Service) putGroups(group []*appending) {
 	for group != nil {
-		s.putGroup(group)
+		s.putGroup(slices.Clone(group))
 		runtime.Gosched() // those who were answered make room for others
-		group = s.together.next()
+		group = s.together.next(group)
 	}
 }
 
 // next ends a group and returns the next one, if one may leave.
-func (t *together) next() []*appending {
+func (t *together) next(ended []*appending) []*appending {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.underWay--
+	for _, a := range ended {
+		delete(t.busy, a.m.ID)
+	}
 	return t.leave()
 }
 
 // leave returns a group that is under way now; nil when none may leave. The
 // caller holds the lock.
 func (t *together) leave() []*appending {
+	if t.apart {
+		return t.leaveApart()
+	}
 	n := min(len(t.waiting), maxTogether)
 	if n == 0 || t.underWay > 0 && n < enough || t.underWay == maxUnderWay {
 		return nil
@@ -168,17 +232,84 @@ func (t *together) leave() []*appending {
 	return group
 }
 
+// leaveApart is leave, of messages whose threads are in no group that is under way.
+func (t *together) leaveApart() []*appending {
+	var group, rest []*appending
+	for _, a := range t.waiting {
+		if len(group) == maxTogether || t.busy[a.m.ID] {
+			rest = append(rest, a)
+		} else {
+			group = append(group, a)
+		}
+	}
+	if n := len(group); n == 0 || t.underWay > 0 && n < enough || t.underWay == maxUnderWay {
+		return nil
+	}
+	if t.busy == nil {
+		t.busy = map[string]bool{}
+	}
+	for _, a := range group {
+		t.busy[a.m.ID] = true
+	}
+	t.underWay++
+	t.waiting = rest
+	return group
+}
+
+// follows returns the tails of the threads of group, which is sorted then, with every
+// message in a place after those before it.
+func (s *Service) follows(ctx context.Context, group []*appending) (map[string]*tail, error) {
+	if !s.shared {
+		return nil, nil
+	}
+	slices.SortStableFunc(group, func(a, b *appending) int { return strings.Compare(a.id, b.id) })
+	of := map[string]*tail{}
+	for _, a := range group {
+		t := of[a.m.ID]
+		if t == nil {
+			last, err := s.tail(ctx, a.m.ID)
+			if err != nil {
+				return nil, err
+			}
+			t = &last
+			of[a.m.ID] = t
+		}
+		if err := s.follow(a, t); err != nil {
+			return nil, err
+		}
+	}
+	return of, nil
+}
+
 // putGroup ends every message of group. It belongs to no request, so it has
 // the context of none: the KMS's client and the store have bounds of their own.
+//
+// Where another server changed a thread of the group meanwhile, the group goes again,
+// some times: by themselves its messages would meet each other.
 func (s *Service) putGroup(group []*appending) {
+	for tries := 0; group != nil; tries++ {
+		group = s.tryGroup(group, tries < maxAgain)
+	}
+}
+
+const maxAgain = 10
+
+// tryGroup is putGroup, or returns those of the group that are to go once more, if
+// again says that they may.
+func (s *Service) tryGroup(group []*appending, again bool) (more []*appending) {
+	tails, err := s.follows(context.Background(), group)
+	if err != nil {
+		end(group, err, true)
+		return nil
+	}
 	items := make([]kmsapi.EncryptItem, len(group))
 	for i, a := range group {
-		items[i] = a.item
+		items[i] = a.item()
 	}
 	res, err := s.kms.Encrypt(context.Background(), items)
 	if err := kmsFault(err, len(res), len(group)); err != nil {
 		end(group, err, true)
-		return
+		return nil
 	}
 	var b store.Batch
 	sealed, keys := group[:0], make(map[string]bool, len(group))
@@ -189,20 +320,53 @@ func (s *Service) putGroup(group []*appending) {
 			a.done <- err
 		case keys[key] || keys[a.sent] || s.mayBeCounted(a.id): // of one time that their callers chose, or one request: a commit holds one of them; or waited for long
 			a.done <- errAlone
-		case a.take():
+		case a.mine || a.take():
+			a.mine = true
 			keys[key] = true
 			keys[a.sent] = a.sent != ""
-			s.add(&b, a)
+			s.add(&b, a, tailOf(tails, a))
 			sealed = append(sealed, a)
 		}
 	}
-	_, err = s.store.Commit(context.Background(), &b)
+	maps.DeleteFunc(tails, func(id string, _ *tail) bool {
+		return !slices.ContainsFunc(sealed, func(a *appending) bool { return a.m.ID == id }) // of whose messages none is stored
+	})
+	for id, t := range tails {
+		s.putTail(&b, id, *t)
+	}
+	rev, err := s.store.Commit(context.Background(), &b)
+	for id, t := range tails {
+		s.committed(id, *t, rev, err)
+	}
+	if again && errors.Is(err, store.ErrConflict) && s.overtaken(tails) {
+		return sealed
+	}
 	for _, a := range sealed {
 		if err == nil {
 			s.tell(a.m.ID, a.change)
 		}
 	}
 	end(sealed, err, errors.Is(err, store.ErrConflict))
+	return nil
+}
+
+// tailOf is the tail that a follows; where the store is not shared, none.
+func tailOf(tails map[string]*tail, a *appending) *tail {
+	if t := tails[a.m.ID]; t != nil {
+		return t
+	}
+	return new(tail)
+}
+
+// overtaken reports whether another server has changed one of the threads since their
+// tails were read.
+func (s *Service) overtaken(tails map[string]*tail) bool {
+	for id, was := range tails {
+		if now, err := s.readTail(context.Background(), id); err == nil && now.rev != was.rev {
+			return true
+		}
+	}
+	return false
 }
 
 // end says err to every message of group. nothing says that none was stored, so

@@ -136,7 +136,7 @@ func TestGroupsAreBounded(t *testing.T) {
 	if n := len(g.leave()); n != 0 {
 		t.Errorf("a group of %d beside %d others", n, maxUnderWay)
 	}
-	if n := len(g.next()); n != maxTogether {
+	if n := len(g.next(nil)); n != maxTogether {
 		t.Errorf("after the end of one, a group of %d", n)
 	}
 }

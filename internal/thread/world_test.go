@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -184,6 +185,9 @@ type countingStore struct {
 	gets, scans, scanned, commits atomic.Int64
 	beforeCommit, afterCommit     func() error
 }
+
+// Shared has all tests run as on one of several servers, where the environment says so.
+func (s *countingStore) Shared() bool { return os.Getenv("KEYFOLD_TEST_SHARED") != "" }
 
 func (s *countingStore) Get(ctx context.Context, key string) (store.Record, error) {
 	s.gets.Add(1)

@@ -1,0 +1,227 @@
+package thread
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// sharing is a store as one of several servers has it.
+type sharing struct {
+	store.Store
+	before func(*store.Batch) // each commit; nil: nothing
+}
+
+func (sharing) Shared() bool { return true }
+
+func (s sharing) Commit(ctx context.Context, b *store.Batch) (store.Revision, error) {
+	if s.before != nil {
+		s.before(b)
+	}
+	return s.Store.Commit(ctx, b)
+}
+
+// oneOf is a server among others on w's store, its clock so far ahead of w's.
+func (w *world) oneOf(ahead time.Duration, before func(*store.Batch)) *Service {
+	return New(Config{Store: sharing{w.store, before}, KMS: w.kms, Gate: w.asked, Believe: always,
+		Now: func() time.Time { return time.Unix(0, w.clock.Load()).Add(ahead) }})
+}
+
+// Three servers whose clocks differ and whose commits take long post, edit and delete in
+// one thread. Every post that began after another was answered has the greater ID, and who
+// pages with after, on whichever server, sees all messages, each once, in their order.
+func TestMessagesOfManyServersAreInOneOrderAndNobodyWhoReadsOnMissesOne(t *testing.T) {
+	w := newWorld(t)
+	dawdle := func(*store.Batch) { time.Sleep(rand.N(2 * time.Millisecond)) }
+	servers := []*Service{w.oneOf(0, dawdle), w.oneOf(-4*time.Second, dawdle), w.oneOf(time.Hour, dawdle)}
+	th := w.thread(t, owner, "t")
+	var posted atomic.Pointer[string]
+	posted.Store(new(string))
+	var writing, reading sync.WaitGroup
+	ended := make(chan struct{})
+	for n, s := range servers {
+		for range 4 {
+			writing.Go(func() {
+				for i := range 12 {
+					atLeast := *posted.Load()
+					m, err := s.Post(context.Background(), owner, th.ID, api.PostMessage{Body: quoted(fmt.Sprint(n, i))})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					id := decodeAs[api.Message](t, m).ID
+					if id <= atLeast {
+						t.Errorf("%s was posted after %s was answered", id, atLeast)
+					}
+					for last := posted.Load(); *last < id && !posted.CompareAndSwap(last, &id); last = posted.Load() {
+					}
+					if i%4 == 3 {
+						if _, err := s.EditMessage(context.Background(), owner, th.ID, id, api.EditMessage{Body: quoted("x")}); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+			})
+		}
+	}
+	seen := make([][]string, len(servers))
+	for n, s := range servers {
+		reading.Go(func() {
+			last := func() string {
+				if len(seen[n]) == 0 {
+					return layout.MessageID(1, 0)
+				}
+				return seen[n][len(seen[n])-1]
+			}
+			for over := false; ; {
+				raw, err := s.ListMessages(context.Background(), owner, th.ID, MessageQuery{After: last(), Limit: 7})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				page := decodeAs[api.Messages](t, raw).Messages
+				for _, m := range page {
+					seen[n] = append(seen[n], m.ID)
+				}
+				if over && len(page) == 0 {
+					return
+				}
+				select {
+				case <-ended:
+					over = true
+				default:
+				}
+			}
+		})
+	}
+	writing.Wait()
+	close(ended)
+	reading.Wait()
+	var all []string
+	for _, m := range w.list(t, owner, th.ID, MessageQuery{}).Messages {
+		all = append(all, m.ID)
+	}
+	if len(all) != 3*4*12 || !slices.IsSorted(all) {
+		t.Errorf("%d messages are stored, in order %v", len(all), slices.IsSorted(all))
+	}
+	for n, ids := range seen {
+		if !slices.Equal(ids, all) {
+			t.Errorf("who read on at server %d saw %d of %d messages", n, len(ids), len(all))
+		}
+	}
+}
+
+// A server stops in a commit for a minute. What it posts gets a place after what others
+// posted meanwhile; where nobody did, who follows on another server gets it all the same.
+func TestACommitThatIsAMinuteLateIsSeenByWhoFollowsElsewhere(t *testing.T) {
+	for _, meanwhile := range []bool{false, true} {
+		w := newWorld(t)
+		arrived, goOn := make(chan struct{}), make(chan struct{})
+		var armed atomic.Bool
+		slow := w.oneOf(0, func(*store.Batch) {
+			if armed.CompareAndSwap(true, false) {
+				close(arrived)
+				<-goOn
+			}
+		})
+		other := w.oneOf(0, nil)
+		th := w.thread(t, owner, "t")
+		if _, err := slow.Post(t.Context(), owner, th.ID, api.PostMessage{Body: quoted("first")}); err != nil {
+			t.Fatal(err)
+		}
+		f := follow(t, other, owner, th.ID, "")
+		posted := make(chan string, 1)
+		armed.Store(true)
+		go func() {
+			m, err := slow.Post(context.Background(), owner, th.ID, api.PostMessage{Body: quoted("late")})
+			if err != nil {
+				t.Error(err)
+			}
+			posted <- decodeAs[api.Message](t, m).ID
+		}()
+		<-arrived
+		between := ""
+		for range 60 {
+			w.clock.Add(int64(time.Second))
+			if err := other.discover(t.Context(), th.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if meanwhile {
+			m, err := other.Post(t.Context(), owner, th.ID, api.PostMessage{Body: quoted("between")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			between = decodeAs[api.Message](t, m).ID
+		}
+		close(goOn)
+		late := <-posted
+		if late <= between {
+			t.Errorf("%s was stored after %s", late, between)
+		}
+		if err := other.discover(t.Context(), th.ID); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, e := range next(t, f) {
+			got = append(got, message(t, e).ID)
+		}
+		if want := slices.DeleteFunc([]string{between, late}, func(id string) bool { return id == "" }); !slices.Equal(got, want) {
+			t.Errorf("who follows elsewhere got %v, want %v", got, want)
+		}
+	}
+}
+
+// Of a thread in which nothing happens a poll reads one row.
+func TestAPollOfAQuietThreadReadsItsTailAlone(t *testing.T) {
+	w := newWorld(t)
+	s := w.oneOf(0, nil)
+	th := w.thread(t, owner, "t")
+	if _, err := s.Post(t.Context(), owner, th.ID, api.PostMessage{Body: quoted("x")}); err != nil {
+		t.Fatal(err)
+	}
+	f := follow(t, s, owner, th.ID, "")
+	scans := w.store.scans.Load()
+	for range 10 {
+		w.clock.Add(int64(time.Second))
+		if err := s.discover(t.Context(), th.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := w.store.scans.Load() - scans; n != 0 || len(next(t, f)) != 0 {
+		t.Errorf("%d scans", n)
+	}
+}
+
+// What the order costs a post: one row more in the commit, under one condition more, and
+// no read while nobody else writes to the thread.
+func TestAThreadsTailIsOneWriteAndOneConditionOfACommitAndNoRead(t *testing.T) {
+	w := newWorld(t)
+	cost := func(shared bool) (writes, conditions int, gets int64) {
+		var last store.Batch
+		note := func(b *store.Batch) { last = *b }
+		s := w.oneOf(0, note)
+		s.shared, s.together.apart = shared, shared
+		th := w.thread(t, owner, "t")
+		for range 2 {
+			gets = w.store.gets.Load()
+			if _, err := s.Post(t.Context(), owner, th.ID, api.PostMessage{Body: quoted("x")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return len(last.Writes), len(last.Preconditions), w.store.gets.Load() - gets
+	}
+	writes, conditions, gets := cost(false)
+	if w, c, g := cost(true); w != writes+1 || c != conditions+1 || g != gets {
+		t.Errorf("%d writes, %d conditions and %d reads; without others %d, %d and %d", w, c, g, writes, conditions, gets)
+	}
+}
