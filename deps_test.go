@@ -66,21 +66,35 @@ var rooms = map[string]room{
 	"internal/store/storetest":      {floor: 2, ours: "internal/store", others: "github.com/google/go-cmp/cmp pgregory.net/rapid"},
 	"internal/store/storespec":      {floor: 3, ours: "internal/fault internal/layout internal/store internal/store/pebblestore internal/store/pgstore"},
 	"internal/storecopy":            {floor: 2, ours: "internal/fault internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json"},
+	"auditcheck":                 {floor: 2, ours: "api"},
+	"cmek/keybackup":             {floor: 2, ours: "cmek cmek/internal/fields internal/aead", others: "golang.org/x/crypto/argon2"},
+	"cmek/keyshare":              {floor: 2, ours: "cmek cmek/internal/fields internal/aead", others: "github.com/cloudflare/circl/group github.com/cloudflare/circl/secretsharing"},
+	"client":                     {floor: 2, ours: "api cmek"},
+	"client/kmskey":              {floor: 2, ours: "cmek"},
+	"internal/access/accesstest": {floor: 2, ours: "internal/access"},
+	"internal/guard":             {floor: 2, ours: "internal/access internal/fault"},
+	"internal/httpx":             {floor: 2, ours: "api internal/access internal/fault internal/throttle", others: jsonv2},
+	"internal/idem":              {floor: 2, ours: "api internal/access internal/fault internal/layout internal/store"},
+	"internal/job":               {floor: 2, ours: "internal/fault internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
+	"internal/kmsclient":         {floor: 2, ours: "internal/fault internal/kmsapi", others: "github.com/go-json-experiment/json"},
+	"internal/store/memstore":    {floor: 2, ours: "internal/store"},
+	"internal/store/pebblestore": {floor: 2, ours: "internal/fault internal/store", others: pebble},
+	"internal/store/storetest":   {floor: 2, ours: "internal/store", others: "github.com/google/go-cmp/cmp pgregory.net/rapid"},
 
-	"internal/identity": {floor: 5, ours: "api internal/access internal/fault internal/layout internal/password internal/sealed internal/store internal/token", others: "github.com/go-json-experiment/json " + uuid},
+	"internal/identity": {floor: 5, ours: "api internal/access internal/fault internal/idem internal/layout internal/password internal/sealed internal/store internal/token", others: "github.com/go-json-experiment/json " + uuid},
 	"internal/kms":      {floor: 3, ours: "cmek internal/aead internal/audit internal/fault internal/job internal/keyring internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
 	"internal/sealed":   {floor: 3, ours: "internal/aead internal/fault internal/job internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json"},
 	"internal/token":    {floor: 4, ours: "api internal/access internal/fault internal/layout internal/sealed internal/store", others: "github.com/go-json-experiment/json github.com/golang-jwt/jwt/v5"},
 	"internal/trail":    {floor: 4, ours: "api auditcheck internal/access internal/fault internal/layout internal/sealed internal/store", others: "github.com/go-json-experiment/json"},
-	"internal/policy":   {floor: 3, ours: "api internal/access internal/fault internal/layout internal/store", others: jsonv2 + " " + uuid},
+	"internal/policy":   {floor: 3, ours: "api internal/access internal/fault internal/idem internal/layout internal/store", others: jsonv2 + " " + uuid},
 	"internal/thread":   {floor: 3, ours: domain + " cmek internal/job", others: jsonv2 + " " + uuid},
 	"internal/vault":    {floor: 3, ours: domain + " cmek internal/job", others: jsonv2 + " " + uuid},
 
 	"internal/keylist":     {floor: 4, ours: "api internal/fault internal/kmsapi internal/sealed internal/vault"},
-	"internal/share":       {floor: 4, ours: "api cmek internal/access internal/fault internal/layout internal/store internal/vault", others: "github.com/go-json-experiment/json " + uuid},
+	"internal/share":       {floor: 4, ours: "api cmek internal/access internal/fault internal/idem internal/layout internal/store internal/vault", others: "github.com/go-json-experiment/json " + uuid},
 	"internal/device":      {floor: 6, ours: "api internal/access internal/fault internal/identity internal/token", others: "github.com/go-json-experiment/json"},
-	"internal/generationc": {floor: 7, ours: "api internal/fault internal/httpx internal/identity internal/thread", others: jsonv2},
-	"internal/passkey":     {floor: 6, ours: "api internal/access internal/fault internal/identity internal/layout internal/store internal/token", others: "github.com/go-json-experiment/json github.com/go-webauthn/webauthn/protocol github.com/go-webauthn/webauthn/webauthn " + uuid},
+	"internal/generationc": {floor: 7, ours: "api internal/fault internal/idem internal/httpx internal/identity internal/thread", others: jsonv2},
+	"internal/passkey":     {floor: 6, ours: "api internal/access internal/fault internal/idem internal/identity internal/layout internal/store internal/token", others: "github.com/go-json-experiment/json github.com/go-webauthn/webauthn/protocol github.com/go-webauthn/webauthn/webauthn " + uuid},
 
 	"internal/keyring/pkcs11root": {floor: 2, ours: "internal/aead internal/fault internal/keyring", others: "github.com/miekg/pkcs11"},
 	"internal/keyring/roottest":   {floor: 2, ours: "internal/aead internal/keyring"},
@@ -96,7 +110,7 @@ var rooms = map[string]room{
 	"internal/breakglass": {floor: 4, ours: "internal/audit internal/keyring internal/kms internal/kmsapi internal/thread"},
 	"internal/server": {
 		floor:  8,
-		ours:   "api internal/access internal/device internal/fault internal/generationc internal/httpx internal/identity internal/job internal/keylist internal/layout internal/passkey internal/policy internal/sealed internal/share internal/store internal/thread internal/token internal/trail internal/vault",
+		ours:   "api internal/access internal/device internal/fault internal/idem internal/generationc internal/httpx internal/identity internal/job internal/keylist internal/layout internal/passkey internal/policy internal/sealed internal/share internal/store internal/thread internal/token internal/trail internal/vault",
 		others: "github.com/go-json-experiment/json github.com/prometheus/client_golang/prometheus github.com/prometheus/common/expfmt",
 	},
 
@@ -104,6 +118,7 @@ var rooms = map[string]room{
 	"internal/allinone": {
 		floor:  9,
 		ours:   "api internal/access internal/aead internal/audit internal/breakglass internal/device internal/fault internal/guard internal/httpx internal/identity internal/job internal/keylist internal/keyring internal/kms internal/kmsapi internal/kmsclient internal/layout internal/passkey internal/password internal/policy internal/sealed internal/server internal/share internal/store internal/store/memstore internal/store/storespec internal/thread internal/throttle internal/token internal/trail internal/vault",
+		ours:   "api internal/access internal/aead internal/audit internal/breakglass internal/device internal/fault internal/idem internal/guard internal/httpx internal/identity internal/job internal/keylist internal/keyring internal/kms internal/kmsapi internal/kmsclient internal/layout internal/passkey internal/password internal/policy internal/sealed internal/server internal/share internal/store internal/store/memstore internal/store/pebblestore internal/thread internal/throttle internal/token internal/trail internal/vault",
 		others: "github.com/go-json-experiment/json",
 	},
 
@@ -126,7 +141,7 @@ var rooms = map[string]room{
 }
 
 const (
-	domain = "api internal/access internal/aead internal/fault internal/kmsapi internal/layout internal/store"
+	domain = "api internal/access internal/aead internal/fault internal/idem internal/kmsapi internal/layout internal/store"
 	jsonv2 = "github.com/go-json-experiment/json github.com/go-json-experiment/json/jsontext"
 	pebble = "github.com/cockroachdb/pebble/v2 github.com/cockroachdb/pebble/v2/bloom github.com/cockroachdb/pebble/v2/vfs github.com/cockroachdb/pebble/v2/wal"
 	pgx    = "github.com/jackc/pgx/v5/pgconn github.com/jackc/pgx/v5/pgxpool"

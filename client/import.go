@@ -31,7 +31,7 @@ func (c *Client) ImportThread(ctx context.Context, threadID string, lines []api.
 		return out, err
 	}
 	return ask[api.ImportedMessages](ctx, c, call{
-		method: "POST", path: path, in: exportLines(lines), once: true, header: http.Header{"Content-Type": {"application/x-ndjson"}},
+		method: "POST", path: path, in: exportLines(lines), header: http.Header{"Content-Type": {"application/x-ndjson"}},
 	})
 }
 

@@ -2,10 +2,8 @@ package client
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"iter"
-	"net/http"
 	"net/url"
 
 	"github.com/keyfold/keyfold/api"
@@ -30,12 +28,9 @@ func (c *Client) PostMessage(ctx context.Context, threadID string, req api.PostM
 		return m, err
 	}
 	return c.oneMessage(ctx, threadID, call{
-		method: "POST", path: path, in: req, once: true, header: idempotent(),
+		method: "POST", path: path, in: req,
 	})
 }
-
-// idempotent is the header of one more request that the server does once.
-func idempotent() http.Header { return http.Header{"Idempotency-Key": {rand.Text()}} }
 
 // EditMessage makes a new version of a message of the caller's; what req leaves out
 // is kept. Each call has an Idempotency-Key of its own, as one of PostMessage has.
@@ -49,7 +44,7 @@ func (c *Client) EditMessage(ctx context.Context, threadID, messageID string, re
 			return m, err
 		}
 	}
-	return c.oneMessage(ctx, threadID, call{method: "PUT", path: path, in: req, once: true, header: idempotent()})
+	return c.oneMessage(ctx, threadID, call{method: "PUT", path: path, in: req})
 }
 
 // DeleteMessage deletes a message of the caller's, or in a thread of theirs. Its
@@ -157,7 +152,7 @@ func (c *Client) React(ctx context.Context, threadID, messageID, reaction string
 	if err != nil {
 		return m, err
 	}
-	return c.oneMessage(ctx, threadID, call{method: "POST", path: path, in: api.Reaction{Reaction: reaction}, once: true}) // to set it again changes nothing
+	return c.oneMessage(ctx, threadID, call{method: "POST", path: path, in: api.Reaction{Reaction: reaction}})
 }
 
 // Unreact takes the reaction of an identity back: a user ID, the caller's or, in the

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/keyfold/keyfold/api"
 )
 
 const (
@@ -19,10 +21,10 @@ const (
 // waiter pauses for d, or less when ctx ends first, and returns ctx's error then.
 type waiter func(ctx context.Context, d time.Duration) error
 
-// send repeats once while that is safe: a read, or a write that the server does
-// once, after a failed connection, a 502, 503 or 504; any call that was never sent,
-// or that a rate limit refused. Another write that may have arrived is never sent again, nor
-// is a read that counts.
+// send repeats once while that is safe: a read, or a write with an Idempotency-Key,
+// which the server does once, after a failed connection, a 502, 503 or 504, or while an
+// earlier try is under way; any call that was never sent, or that a rate limit refused.
+// A read that counts is never sent again, nor a write that needs no credential.
 func (c *Client) send(ctx context.Context, cl call, payload []byte) (*response, error) {
 	for try := 1; ; try++ {
 		r, err := c.once(ctx, cl, payload)
@@ -46,6 +48,8 @@ func again(cl call, r *response, err error) bool {
 		return neverSent(err) || repeatable && connectionLost(err)
 	case r.status == http.StatusTooManyRequests:
 		return true
+	case r.status == http.StatusConflict:
+		return cl.once && problem(r).Type == api.ProblemIdempotencyInProgress
 	default:
 		return away(r.status) && repeatable
 	}

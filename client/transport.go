@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/keyfold/keyfold/api"
 )
 
 // maxAnswer bounds a response body, in bytes.
@@ -45,7 +48,7 @@ type call struct {
 	query  url.Values  // nil: none
 	header http.Header // beyond the usual ones; nil: none
 	counts bool        // a GET that must not be made twice
-	once   bool        // a write that the server does once, however often it is made
+	once   bool        // a write with an Idempotency-Key, which the server does once; do sets it
 	public bool        // needs no credential, and sends none
 	bearer string      // do sets it
 	in     any         // marshalled as the body; nil: none
@@ -70,6 +73,9 @@ func (c *Client) do(ctx context.Context, cl call) (http.Header, error) {
 			return nil, err
 		}
 	}
+	if cl.method != http.MethodGet && !cl.public {
+		cl.once, cl.header = true, idempotent(cl.header)
+	}
 	r, err := c.send(ctx, cl, payload)
 	if err != nil {
 		return nil, err
@@ -84,6 +90,18 @@ func (c *Client) do(ctx context.Context, cl call) (http.Header, error) {
 		}
 	}
 	return r.header, nil
+}
+
+// idempotent is header with a fresh Idempotency-Key, which all tries of a call send.
+func idempotent(header http.Header) http.Header {
+	header = header.Clone()
+	if header == nil {
+		header = http.Header{}
+	}
+	if header.Get(api.HeaderIdempotencyKey) == "" {
+		header.Set(api.HeaderIdempotencyKey, rand.Text())
+	}
+	return header
 }
 
 // ask is do for a call that is answered with a T.

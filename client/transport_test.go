@@ -77,6 +77,10 @@ func TestOnlyWhatIsSafeIsSentAgain(t *testing.T) {
 	value := func(c *Client) error { _, err := c.Get(t.Context(), "v", "a"); return err }
 	version := func(c *Client) error { _, err := c.GetVersion(t.Context(), "v", "a", 1); return err }
 	del := func(c *Client) error { return c.DeleteVault(t.Context(), "v") }
+	signIn := func(c *Client) error {
+		_, err := c.SignIn(t.Context(), "a@example.com", "p")
+		return err
+	}
 	unavailable, limited := func() any { return answer(503, "{}") }, func() any { return answer(429, "{}", "Retry-After", "7") }
 	for name, row := range map[string]struct {
 		call  func(*Client) error
@@ -102,13 +106,17 @@ func TestOnlyWhatIsSafeIsSentAgain(t *testing.T) {
 		"a version after a reset":          {version, reset, 1},
 		"a write that never left":          {post, refused, 2},
 		"a write after 429":                {post, limited(), 2},
-		"a write after 503":                {post, unavailable(), 1},
-		"a write after 502":                {post, answer(502, "<html>"), 1},
-		"a write after 504":                {post, answer(504, "<html>"), 1},
-		"a write after a reset":            {post, reset, 1},
-		"a write after a cut-off answer":   {post, io.EOF, 1},
-		"a deletion after a reset":         {del, reset, 1},
-		"a deletion after 503":             {del, unavailable(), 1},
+		"a write after 503":                {post, unavailable(), 2},
+		"a write after 502":                {post, answer(502, "<html>"), 2},
+		"a write after 504":                {post, answer(504, "<html>"), 2},
+		"a write after a reset":            {post, reset, 2},
+		"a write after a cut-off answer":   {post, io.EOF, 2},
+		"a deletion after a reset":         {del, reset, 2},
+		"a write after 500":                {post, answer(500, "{}"), 1},
+		"a write after 409":                {post, answer(409, `{"type":"cmek_rotating"}`), 1},
+		"a write that is under way":        {post, answer(409, `{"type":"idempotency_in_progress"}`, "Retry-After", "1"), 2},
+		"a sign-in after a reset":          {signIn, reset, 1},
+		"a deletion after 503":             {del, unavailable(), 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fake{answers: []any{row.fails, answer(200, "{}")}}
@@ -117,11 +125,21 @@ func TestOnlyWhatIsSafeIsSentAgain(t *testing.T) {
 			if len(f.calls) != row.calls {
 				t.Errorf("sent %d times, want %d", len(f.calls), row.calls)
 			}
+			if keys := keysOf(f); len(keys) > 1 && keys[0] != keys[1] || f.calls[0].Method != "GET" && (keys[0] == "") != (name == "a sign-in after a reset") {
+				t.Errorf("with keys %q", keys)
+			}
 			if (err == nil) != (row.calls == 2) {
 				t.Errorf("answered %v", err)
 			}
 		})
 	}
+}
+
+func keysOf(f *fake) (keys []string) {
+	for _, c := range f.calls {
+		keys = append(keys, c.Header.Get(api.HeaderIdempotencyKey))
+	}
+	return keys
 }
 
 // A server that hangs up on a kept connection, as after a restart: net/http

@@ -40,6 +40,7 @@ import (
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/guard"
 	"github.com/keyfold/keyfold/internal/httpx"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/job"
 	"github.com/keyfold/keyfold/internal/keylist"
@@ -188,7 +189,8 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 	}
 	n.opened = append(n.opened, t.Close)
 	gate := guard.New(guard.Config{Rules: policy.NewTable(n.Store), Recorder: t, Noter: t, Now: cfg.Now})
-	vaults := vault.New(vault.Config{Store: n.Store, KMS: keys, Gate: gate, Now: cfg.Now, Log: cfg.Log})
+	rows := idem.Wrap(n.Store) // for all that calls change
+	vaults := vault.New(vault.Config{Store: rows, KMS: keys, Gate: gate, Now: cfg.Now, Log: cfg.Log})
 	if err := vaults.Recover(ctx); err != nil {
 		return err
 	}
@@ -198,12 +200,12 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 	}
 	clear := inClear{n.Store, box}
 	threads := thread.New(thread.Config{
-		Store: n.Store, KMS: keys, Gate: gate, Now: cfg.Now, BreakGlass: offline, Known: n.known,
+		Store: rows, KMS: keys, Gate: gate, Now: cfg.Now, BreakGlass: offline, Known: n.known,
 		Plain: cfg.Plain, Encrypted: clear.forget,
 		Believe: func(ctx context.Context) (bool, error) { return clear.known(ctx, cfg.Plain) },
 	})
 	n.Jobs = job.New(job.Config{
-		Store: n.Store, Kinds: []job.Kind{vaults.RewrapKind(), vaults.RotationKind(), threads.RewrapKind(), threads.MoveKind(), threads.RotateAllKind(), threads.EncryptKind(), threads.PurgeKind(), box.RewrapKind(keys)}, Now: cfg.Now, Log: cfg.Log,
+		Store: rows, Kinds: []job.Kind{vaults.RewrapKind(), vaults.RotationKind(), threads.RewrapKind(), threads.MoveKind(), threads.RotateAllKind(), threads.EncryptKind(), threads.PurgeKind(), box.RewrapKind(keys)}, Now: cfg.Now, Log: cfg.Log,
 		Holder: holder(n.Store), Busy: n.busy,
 	})
 	n.opened = append(n.opened, func() error { n.Jobs.Close(); return nil })
@@ -212,6 +214,7 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 	}
 	n.retain(threads, cfg)
 	s := server.Config{
+		Once:        n.once(box, t, cfg),
 		Vaults:      vaults,
 		Threads:     threads,
 		Audit:       trail.NewReader(t, gate),
@@ -231,7 +234,7 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 		Dashboard:   cfg.Dashboard,
 		Log:         cfg.Log,
 	}
-	if err := n.people(&s, box, t, cfg); err != nil {
+	if err := n.people(&s, rows, box, t, cfg); err != nil {
 		return err
 	}
 	n.sayClear(cfg, threads.InClear)

@@ -13,26 +13,27 @@ import (
 	"github.com/keyfold/keyfold/internal/sealed"
 	"github.com/keyfold/keyfold/internal/server"
 	"github.com/keyfold/keyfold/internal/share"
+	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/throttle"
 	"github.com/keyfold/keyfold/internal/token"
 )
 
 // people puts into s who may come in, how, and who lets them.
-func (n *Node) people(s *server.Config, box *sealed.Box, recorder access.Recorder, cfg Config) (err error) {
+func (n *Node) people(s *server.Config, rows store.Store, box *sealed.Box, recorder access.Recorder, cfg Config) (err error) {
 	passwords := cfg.Passwords
 	if passwords == nil {
 		passwords = password.New(password.Params{})
 	}
-	s.Tokens = token.New(token.Config{Store: n.Store, Box: box, Now: cfg.Now, Log: cfg.Log})
+	s.Tokens = token.New(token.Config{Store: rows, Box: box, Now: cfg.Now, Log: cfg.Log})
 	n.Identity = identity.New(identity.Config{
-		Store: n.Store, Gate: s.Gate, Recorder: recorder, Box: box, Tokens: s.Tokens, Sessions: s.Tokens, Patterns: policy.NewTable(n.Store),
+		Store: rows, Gate: s.Gate, Recorder: recorder, Box: box, Tokens: s.Tokens, Sessions: s.Tokens, Patterns: policy.NewTable(n.Store),
 		Backoff: throttle.NewBackoff(throttle.BackoffConfig{Now: cfg.Now}), Passwords: passwords,
 		SignUp: cfg.SignUp, DefaultPlan: cfg.DefaultPlan, Now: cfg.Now,
 	})
 	s.Identity = n.Identity
-	s.Policies = policy.New(policy.Config{Store: n.Store, Gate: s.Gate, Vaults: s.Vaults, Now: cfg.Now, Known: n.known})
+	s.Policies = policy.New(policy.Config{Store: rows, Gate: s.Gate, Vaults: s.Vaults, Now: cfg.Now, Known: n.known})
 	s.Shares = share.New(share.Config{
-		Store: n.Store, Gate: s.Gate, Recorder: recorder, Vault: s.Vaults, People: n.Identity, Passwords: passwords,
+		Store: rows, Gate: s.Gate, Recorder: recorder, Vault: s.Vaults, People: n.Identity, Passwords: passwords,
 		PublicURL: cfg.PublicURL, Now: cfg.Now, Log: cfg.Log,
 	})
 	s.Devices = device.New(device.Config{
@@ -47,7 +48,7 @@ func (n *Node) people(s *server.Config, box *sealed.Box, recorder access.Recorde
 		return err
 	}
 	s.Passkeys, err = passkey.New(passkey.Config{
-		Store: n.Store, Gate: s.Gate, Recorder: recorder, Challenges: s.Tokens, People: n.Identity,
+		Store: rows, Gate: s.Gate, Recorder: recorder, Challenges: s.Tokens, People: n.Identity,
 		RPID: site.Hostname(), Origins: []string{site.Scheme + "://" + site.Host}, Now: cfg.Now,
 	})
 	return err

@@ -28,6 +28,7 @@ const (
 	PreconditionFailed Code = "precondition_failed" // 412: If-Match names a version that is no longer the newest
 	TooLarge           Code = "too_large"           // 413: over a stated size limit
 	Unopenable         Code = "does_not_open"       // 422: what the caller gave does not open under the key it names; one answer for every cause
+	KeyReused          Code = "key_reused"          // 422: the idempotency key was used for another request
 	TooMany            Code = "too_many"            // 429: too often, or too soon after failures; RetryAfter says when to come again
 	Damaged            Code = "damaged"             // 500: what is stored does not open or does not parse
 	Internal           Code = "internal"            // 500: our fault

@@ -44,10 +44,10 @@ func Rows(service *thread.Service, signer *identity.Service) []httpx.Row {
 		{Method: "PUT", Pattern: one, MaxBody: maxSmall, Handler: httpx.Body(http.StatusAccepted, t.rename)},
 		{Method: "DELETE", Pattern: one, Handler: httpx.NoBody(http.StatusAccepted, t.delete)},
 
-		{Method: "POST", Pattern: messages, MaxBody: maxMessage, FreeForm: true, Timeout: time.Minute, Handler: httpx.Body(http.StatusAccepted, m.post)},
+		{Method: "POST", Pattern: messages, OwnOnce: true, MaxBody: maxMessage, FreeForm: true, Timeout: time.Minute, Handler: httpx.Body(http.StatusAccepted, m.post)},
 		{Method: "GET", Pattern: messages, Handler: httpx.NoBody(http.StatusOK, m.list)},
 		{Method: "GET", Pattern: single, Handler: httpx.NoBody(http.StatusOK, m.get)},
-		{Method: "PUT", Pattern: single, MaxBody: maxMessage, FreeForm: true, Timeout: time.Minute, Handler: httpx.Body(http.StatusAccepted, m.edit)},
+		{Method: "PUT", Pattern: single, OwnOnce: true, MaxBody: maxMessage, FreeForm: true, Timeout: time.Minute, Handler: httpx.Body(http.StatusAccepted, m.edit)},
 		{Method: "DELETE", Pattern: single, Handler: httpx.NoBody(http.StatusAccepted, m.delete)},
 	}
 	for i := range rows {

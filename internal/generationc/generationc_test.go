@@ -205,7 +205,7 @@ func TestAPostAndAnEditThatAreSentAgainAreMadeOnce(t *testing.T) {
 	if got := again("POST", messagesPath(key), `{"body":1}`, "p", 202); got != m {
 		t.Errorf("%v, %v", m, got)
 	}
-	again("POST", messagesPath(key), `{"body":2}`, "p", 409)
+	again("POST", messagesPath(key), `{"body":2}`, "p", 422)
 	again("POST", messagesPath(key), `{"body":2}`, "ü", 400)
 	for range 2 {
 		again("PUT", messagePath(key, m.Key), `{"body":3}`, "e", 202)

@@ -8,6 +8,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/httpx"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/thread"
 )
 
@@ -15,11 +16,11 @@ import (
 type messages struct{ service *thread.Service }
 
 func (h messages) post(ctx context.Context, c *httpx.Call, req posted) (keyOf, error) {
-	once, err := c.Guard("Idempotency-Key")
+	once, err := c.Guard(api.HeaderIdempotencyKey)
 	if err != nil {
 		return keyOf{}, err
 	}
-	text, err := h.service.PostWith(ctx, c.Principal, c.Param("thread"), api.PostMessage{Body: req.Body}, thread.PostOptions{IdempotencyKey: once})
+	text, err := h.service.PostWith(ctx, c.Principal, c.Param("thread"), api.PostMessage{Body: req.Body}, thread.PostOptions{IdempotencyKey: once, Again: c.Replayed})
 	if err != nil {
 		return keyOf{}, err
 	}
@@ -84,14 +85,15 @@ func (h messages) edit(ctx context.Context, c *httpx.Call, req posted) (keyOf, e
 	if req.Body == nil {
 		req.Body = stdjson.RawMessage("null") // a body that no message has, where none would keep the one that is there
 	}
-	once, err := c.Guard("Idempotency-Key")
+	once, err := c.Guard(api.HeaderIdempotencyKey)
 	if err != nil {
 		return keyOf{}, err
 	}
-	_, err = h.service.EditWith(ctx, c.Principal, c.Param("thread"), c.Param("message"), api.EditMessage{Body: req.Body}, thread.PostOptions{IdempotencyKey: once})
+	_, err = h.service.EditWith(ctx, c.Principal, c.Param("thread"), c.Param("message"), api.EditMessage{Body: req.Body}, thread.PostOptions{IdempotencyKey: once, Again: c.Replayed})
 	return keyOf{c.Param("message")}, err
 }
 
 func (h messages) delete(ctx context.Context, c *httpx.Call) (keyOf, error) {
+	idem.Echo(ctx, keyOf{c.Param("message")})
 	return keyOf{c.Param("message")}, h.service.DeleteMessage(ctx, c.Principal, c.Param("thread"), c.Param("message"))
 }

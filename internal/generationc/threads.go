@@ -6,6 +6,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/httpx"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/thread"
 )
@@ -19,9 +20,13 @@ func (h threads) create(ctx context.Context, c *httpx.Call, req titled) (keyOf, 
 	if req.Title == nil {
 		return keyOf{}, errTitle
 	}
+	idem.As(ctx, asKey)
 	t, err := h.service.Create(ctx, c.Principal, api.CreateThread{Title: *req.Title})
 	return keyOf{t.ID}, err
 }
+
+// asKey is a thread as this generation answers that it was changed.
+func asKey(out any) any { return keyOf{out.(api.Thread).ID} }
 
 func (h threads) list(ctx context.Context, c *httpx.Call) (threadList, error) {
 	q, err := readQuery(c)
@@ -51,11 +56,13 @@ func (h threads) rename(ctx context.Context, c *httpx.Call, req titled) (keyOf, 
 	if req.Title == nil {
 		return keyOf{}, errTitle
 	}
+	idem.As(ctx, asKey)
 	t, err := h.service.Rename(ctx, c.Principal, c.Param("thread"), api.UpdateThread{Title: *req.Title})
 	return keyOf{t.ID}, err
 }
 
 func (h threads) delete(ctx context.Context, c *httpx.Call) (keyOf, error) {
+	idem.Echo(ctx, keyOf{c.Param("thread")})
 	return keyOf{c.Param("thread")}, h.service.Delete(ctx, c.Principal, c.Param("thread"))
 }
 

@@ -34,6 +34,8 @@ type Call struct {
 	plain     bool          // problems go out as application/json
 	requestID [1]string     // an array, so that it can be a header's value as it is
 	start     time.Time
+	held      *Held // nil: answers go out
+	success   int   // status of a success, once the handler has said it
 	status    int   // as answered; 0 before
 	cut       bool  // the answer has begun and must not look whole
 	err       error // what was answered with a problem

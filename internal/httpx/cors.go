@@ -14,7 +14,7 @@ const (
 		"X-User-ID, X-User-Signature, X-Identity, Last-Event-ID, " +
 		"X-Cmek-Old-Key, X-Cmek-New-Key, DPoP, X-1Claw-Runtime-Id, " +
 		"Idempotency-Key, X-Payment, X-Auth-Confirm, X-Platform-Connection"
-	corsExposed = "Location, Retry-After, X-Keyfold-Cmek-Fingerprint, X-Request-Id"
+	corsExposed = "Location, Retry-After, Idempotency-Replayed, X-Keyfold-Cmek-Fingerprint, X-Request-Id"
 	corsMaxAge  = "600"
 )
 

@@ -75,6 +75,8 @@ type Row struct {
 	Keys, AsKey bool
 	// Admin lets admin keys call. Elsewhere they are Forbidden.
 	Admin bool
+	// OwnOnce says that the handler sees to the Idempotency-Key of a write itself.
+	OwnOnce bool
 	// ErrorIsType puts the type of a problem into its member error, too, where
 	// OAuth's clients look for it.
 	ErrorIsType bool
@@ -101,10 +103,13 @@ type Config struct {
 	// Forbidden is told of an org's own key on a row that is not for it, before it
 	// is answered, and may record it. Its error goes before the answer.
 	Forbidden func(ctx context.Context, c *Call) error
-	Proxies   Proxies // whose word about a client's address counts
-	Limits    Limits
-	Now       func() time.Time // of Limits; nil: time.Now
-	Log       *slog.Logger     // nil: nothing is logged
+	// Once has a write done that its caller, whom the row knows, sent with an
+	// Idempotency-Key. nil: the header is passed over.
+	Once    Once
+	Proxies Proxies // whose word about a client's address counts
+	Limits  Limits
+	Now     func() time.Time // of Limits; nil: time.Now
+	Log     *slog.Logger     // nil: nothing is logged
 
 	// Caller takes Authenticate's place where callers are known by their
 	// connection. It is asked on every row that is not Public, and its error is
@@ -126,6 +131,7 @@ type Mux struct {
 	caller    func(*Call) (access.Principal, error)
 	endUsers  EndUsers
 	forbidden func(context.Context, *Call) error // nil: nobody hears
+	once      Once
 	proxies   Proxies
 	limits    limits
 	cors      cors
@@ -145,7 +151,7 @@ type Mux struct {
 // a pattern is malformed, which are mistakes of the program.
 func New(cfg Config) *Mux {
 	m := &Mux{
-		routes: newNode(), caller: cfg.Caller, endUsers: cfg.EndUsers, forbidden: cfg.Forbidden, proxies: cfg.Proxies, limits: newLimits(cfg.Limits, cfg.Now),
+		routes: newNode(), caller: cfg.Caller, endUsers: cfg.EndUsers, forbidden: cfg.Forbidden, once: cfg.Once, proxies: cfg.Proxies, limits: newLimits(cfg.Limits, cfg.Now),
 		cors: newCORS(cfg.CORSOrigins), large: newBudget(largeBodies), unread: newBudget(largeAnswers), problem: cfg.Problem, observe: cfg.Observe, log: cfg.Log,
 	}
 	for i := range cfg.Rows {
@@ -217,7 +223,7 @@ func (m *Mux) serve(c *Call) error {
 		return c.named(ctx, err)
 	}
 	defer give()
-	return c.named(ctx, c.row.Handler(ctx, c))
+	return c.named(ctx, c.handle(ctx))
 }
 
 // admit finds the principal of c, if its row needs one, and holds the caller to

@@ -22,6 +22,7 @@ import (
 func Body[In, Out any](status int, call func(ctx context.Context, c *Call, in In) (Out, error)) Handler {
 	return func(ctx context.Context, c *Call) error {
 		var in In
+		c.success = status
 		if err := c.decode(&in); err != nil {
 			return err
 		}
@@ -36,6 +37,7 @@ func Body[In, Out any](status int, call func(ctx context.Context, c *Call, in In
 // NoBody is Body for a call that takes none.
 func NoBody[Out any](status int, call func(ctx context.Context, c *Call) (Out, error)) Handler {
 	return func(ctx context.Context, c *Call) error {
+		c.success = status
 		out, err := call(ctx, c)
 		if err != nil {
 			return err
@@ -65,6 +67,7 @@ func Perhaps[In, Out any](status int, call func(ctx context.Context, c *Call, in
 // Empty makes a handler that takes no body and answers 204.
 func Empty(call func(ctx context.Context, c *Call) error) Handler {
 	return func(ctx context.Context, c *Call) error {
+		c.success = http.StatusNoContent
 		if err := call(ctx, c); err != nil {
 			return err
 		}
@@ -76,6 +79,7 @@ func Empty(call func(ctx context.Context, c *Call) error) Handler {
 func Done[In any](call func(ctx context.Context, c *Call, in In) error) Handler {
 	return func(ctx context.Context, c *Call) error {
 		var in In
+		c.success = http.StatusNoContent
 		if err := c.decode(&in); err != nil {
 			return err
 		}
@@ -87,6 +91,10 @@ func Done[In any](call func(ctx context.Context, c *Call, in In) error) Handler 
 }
 
 func (c *Call) noContent() error {
+	if c.held != nil {
+		c.held.Status = http.StatusNoContent
+		return nil
+	}
 	c.status = http.StatusNoContent
 	c.w.WriteHeader(c.status)
 	return nil

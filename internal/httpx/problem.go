@@ -27,6 +27,7 @@ var statuses = map[fault.Code]int{
 	fault.PreconditionFailed: http.StatusPreconditionFailed,
 	fault.TooLarge:           http.StatusRequestEntityTooLarge,
 	fault.Unopenable:         http.StatusUnprocessableEntity,
+	fault.KeyReused:          http.StatusUnprocessableEntity,
 	fault.TooMany:            http.StatusTooManyRequests,
 	fault.Damaged:            http.StatusInternalServerError,
 	fault.Internal:           http.StatusInternalServerError,
@@ -59,7 +60,7 @@ var problemPolicy = []string{"default-src 'none'; base-uri 'none'; form-action '
 
 // fail answers err as a problem, unless an answer is already on its way.
 func (c *Call) fail(err error) {
-	c.err = err
+	c.err, c.held = err, nil
 	if c.status != 0 {
 		return
 	}

@@ -1,6 +1,7 @@
 package httpx
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net/http"
@@ -53,6 +54,10 @@ func (c *Call) freeRoom() {
 // is nobody to tell. A large one of a GET needs room as a large body does, or
 // clients who do not read would fill the memory: where there is none it is 503.
 func (c *Call) Send(status int, contentType ContentType, body []byte) {
+	if c.held != nil {
+		c.held.Status, c.held.contentType, c.held.Body = status, contentType, bytes.Clone(body)
+		return
+	}
 	if c.readsMuch(len(body)) {
 		give, err := c.roomFor(int64(len(body)))
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -138,17 +139,18 @@ func (s *Service) CreateAgent(ctx context.Context, p access.Principal, req api.C
 	}
 	key := newKey(agentPrefix)
 	a.Key = hash(key)
-	err = store.Retry(ctx, func() error { return s.insertAgent(ctx, p, a) })
+	made := api.AgentCreated{Agent: a.wire(), APIKey: key}
+	err = store.Retry(ctx, func() error { return s.insertAgent(ctx, p, a, made) })
 	if err != nil {
 		return api.AgentCreated{}, storeFault(err)
 	}
-	return api.AgentCreated{Agent: a.wire(), APIKey: key}, nil
+	return made, nil
 }
 
 // insertAgent commits a new agent, if the plan admits one more. Where agents
 // are counted, two creations at once meet at the org's turn: one of them counts
 // again.
-func (s *Service) insertAgent(ctx context.Context, p access.Principal, a agent) error {
+func (s *Service) insertAgent(ctx context.Context, p access.Principal, a agent, made api.AgentCreated) error {
 	var b store.Batch
 	if limit, limited := p.Plan.Limit(access.Agents); limited {
 		turn := layout.AgentTurn(p.OrgID)
@@ -166,6 +168,7 @@ func (s *Service) insertAgent(ctx context.Context, p access.Principal, a agent) 
 		b.RequireRevision(turn, last.Revision)
 		b.Put(turn, nil)
 	}
+	idem.Secret(ctx, made)
 	b.Put(layout.AgentOf(p.OrgID, a.CreatedBy, a.ID), nil)
 	putKey(&b, p.OrgID, a)
 	return s.insert(ctx, layout.Agent(p.OrgID, a.ID), a, &b)

@@ -12,6 +12,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -37,6 +38,7 @@ func (s *Service) UpdateAgent(ctx context.Context, p access.Principal, id string
 		if a.hasLessThan(before) {
 			s.endTokens(a)
 		}
+		idem.Answer(ctx, a.wire())
 		return nil
 	})
 	if err != nil {
@@ -59,6 +61,7 @@ func (s *Service) RotateAgentKey(ctx context.Context, p access.Principal, id str
 		}
 		s.endTokens(a)
 		putKey(b, p.OrgID, *a)
+		idem.Secret(ctx, api.AgentKeyRotated{APIKey: key})
 		return nil
 	})
 	if err != nil {
@@ -95,6 +98,9 @@ func (s *Service) DeleteAgents(ctx context.Context, p access.Principal, ids []st
 	}
 	if err := s.gate.Check(ctx, p, access.AgentWrite, access.Resource{OrgID: p.OrgID, Type: typeAgent, As: "agent.delete_many"}); err != nil {
 		return out, err // of who may delete none at all
+	}
+	if err := idem.Repeatable(ctx); err != nil {
+		return out, err
 	}
 	for _, id := range ids {
 		switch err := s.DeleteAgent(ctx, p, id); {

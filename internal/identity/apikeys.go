@@ -9,6 +9,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -54,12 +55,13 @@ func (s *Service) addKey(ctx context.Context, p access.Principal, a access.Actio
 	if err := s.fillKey(ctx, &k, req); err != nil {
 		return out, err
 	}
-	out.APIKey, err = s.createKey(ctx, &k)
-	out.Key = k.wire(s.now())
-	if err != nil {
-		return api.APIKeyCreated{}, err
+	key := newKey(keyPrefix)
+	made := func() any { return api.APIKeyCreated{APIKey: key, Key: k.wire(s.now())} }
+	idem.Secret(ctx, made) // once the rest of k is there
+	if err := s.ensureKey(ctx, key, &k); err != nil {
+		return out, err
 	}
-	return out, nil
+	return made().(api.APIKeyCreated), nil
 }
 
 // fillKey checks what req says of a key, and that there is room for one more.

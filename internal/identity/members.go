@@ -8,6 +8,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -77,6 +78,7 @@ func (s *Service) SetRole(ctx context.Context, p access.Principal, id string, ro
 	}
 	u, err := s.changeMember(ctx, p, r, id, func(u *User, rev store.Revision, b *store.Batch) (access.Role, error) {
 		u.Role = role
+		idem.Answer(ctx, u.wire())
 		return role, putUser(b, *u, rev)
 	})
 	return u.wire(), err

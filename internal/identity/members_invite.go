@@ -11,6 +11,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -112,6 +113,7 @@ func (s *Service) Invite(ctx context.Context, p access.Principal, req api.Create
 	if err := put(&b, layout.InvitationText(inv.Hash), place{inv.Org, inv.ID}); err != nil {
 		return out, err
 	}
+	idem.Secret(ctx, out)
 	if err := s.insert(ctx, layout.Invitation(inv.Org, inv.ID), inv, &b); err != nil {
 		return api.InvitationCreated{}, storeFault(err)
 	}
@@ -161,7 +163,7 @@ func (s *Service) sweepInvitations(ctx context.Context, org string) error {
 	if live >= maxInvitations {
 		return fault.New(fault.Conflict, "there are %d invitations already; delete those that nobody will use", live)
 	}
-	_, err = s.store.Commit(ctx, &b)
+	_, err = s.store.Commit(idem.Apart(ctx), &b)
 	return storeFault(err)
 }
 

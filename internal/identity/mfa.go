@@ -9,6 +9,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/sealed"
 	"github.com/keyfold/keyfold/internal/store"
@@ -68,6 +69,9 @@ func (s *Service) BeginTOTP(ctx context.Context, p access.Principal, req api.Beg
 	secret := make([]byte, totpSecretSize)
 	rand.Read(secret) // never fails: see crypto/rand
 	defer clear(secret)
+	text := base32NoPad.EncodeToString(secret)
+	out = api.TOTP{Secret: text, OTPAuthURI: totpURI(text, u.Email)}
+	idem.Secret(ctx, out)
 	err = store.Retry(ctx, func() error {
 		f, rev, err := s.secondFactor(ctx, u.ID)
 		switch {
@@ -84,10 +88,9 @@ func (s *Service) BeginTOTP(ctx context.Context, p access.Principal, req api.Beg
 		return s.putFactor(ctx, &b, u.ID, secondFactor{Created: s.now().UTC()}, rev)
 	})
 	if err != nil {
-		return out, storeFault(err)
+		return api.TOTP{}, storeFault(err)
 	}
-	text := base32NoPad.EncodeToString(secret)
-	return api.TOTP{Secret: text, OTPAuthURI: totpURI(text, u.Email)}, nil
+	return out, nil
 }
 
 // putFactor commits b with the row of f before its own writes, as long as the
@@ -116,6 +119,7 @@ func (s *Service) ConfirmTOTP(ctx context.Context, p access.Principal, code stri
 			return fault.New(fault.Conflict, "the second factor is in force already")
 		}
 		f.Confirmed, f.Recovery = true, hashes
+		idem.Secret(ctx, api.RecoveryCodes{RecoveryCodes: codes})
 		return nil
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -77,6 +78,7 @@ func (s *Service) ChangePasswordAndGoOn(ctx context.Context, p access.Principal,
 	if err := s.provePassword(ctx, p, req.CurrentPassword); err != nil {
 		return "", err
 	}
+	idem.Several(ctx)
 	live, next, err := s.redeemOwn(ctx, p, refresh)
 	if err != nil {
 		return next, err

@@ -16,6 +16,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/sealed"
 	"github.com/keyfold/keyfold/internal/store"
@@ -251,6 +252,9 @@ func (s *Service) addSecret(ctx context.Context, org string, first bool) (out ap
 		k := signingKey{ID: id, Created: s.now().UTC()}
 		list.Keys = append(list.Keys, k)
 		out = api.SigningKeyCreated{SigningKey: k.wire(), Secret: text}
+		if !first {
+			idem.Secret(ctx, out)
+		}
 		return s.box.Put(ctx, b, k.name(org), []byte(text))
 	})
 	if err != nil {

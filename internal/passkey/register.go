@@ -13,6 +13,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/token"
@@ -137,6 +138,7 @@ func (s *Service) FinishRegister(ctx context.Context, p access.Principal, req ap
 	if r.Name == "" {
 		r.Name = "passkey"
 	}
+	idem.Answer(ctx, r.wire())
 	if err := s.insert(ctx, r); err != nil {
 		return api.Passkey{}, err
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -92,6 +93,7 @@ func (s *Service) Create(ctx context.Context, p access.Principal, vaultID string
 		if err := s.checkRoom(ctx, v.id, len(list)); err != nil {
 			return nil, err
 		}
+		idem.Answer(ctx, made.wire(v.id, who))
 		b.Put(layout.VaultPolicy(v.id, made.ID), []byte(who.String()))
 		b.Put(layout.Grantee(string(who.kind), who.id, v.id), nil)
 		return append(list, made), nil
@@ -166,6 +168,7 @@ func (s *Service) Update(ctx context.Context, p access.Principal, vaultID, polic
 			return nil, err
 		}
 		list[i], out = changed, changed.wire(v.id, who)
+		idem.Answer(ctx, out)
 		return list, nil
 	})
 	if err != nil {

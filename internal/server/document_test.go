@@ -17,6 +17,10 @@ whole seconds. 503 has it too. No answer is a redirect.
 **Members** of a request that the server does not know are passed over. Schemas that say additionalProperties: false are those that published
 clients read strictly; all others may have more members in later versions.
 
+**Idempotency-Key**: any write may carry one. The same request with the same key changes nothing twice, for a day, and is answered as the first one was, with
+Idempotency-Replayed: true. 409 of type ` + "`idempotency_in_progress`" + ` says that the first is under way; of type ` + "`idempotency_answer_lost`" + ` that it was begun and that
+its answer is not known: look whether it took effect.
+
 **Times** of threads and messages are nanoseconds since 1970: integers beyond 2^53, which a reader that keeps numbers as doubles rounds.
 
 **Paths of secrets** may hold slashes: as they are, or percent-encoded; both name the same secret.`
@@ -30,6 +34,7 @@ var schemes = []openapi.Scheme{
 // answerHeaders are the headers of answers beyond the standard ones.
 var answerHeaders = []openapi.Param{
 	{Name: api.HeaderRequestID, Description: "Finds the call in the server's log", Required: true},
+	{Name: api.HeaderIdempotencyReplayed, Description: "The answer is that of the first request with this Idempotency-Key", Schema: openapi.Schema{"type": "string", "const": "true"}},
 	{Name: api.HeaderCMEKFingerprint, Description: "Fingerprint of the key that opens the value, which is a blob. Absent: the value is plain", Schema: fingerprintSchema},
 	{Name: "Location", Description: "Path of the job", Required: true},
 	{Name: "Retry-After", Description: "Seconds to wait, where that helps", Schema: openapi.Schema{"type": "integer", "minimum": 1}},
@@ -47,6 +52,7 @@ var failures = map[int]openapi.Failure{
 	410: problem("It was there and is no more."),
 	412: problem("The condition of the request does not hold."),
 	413: problem("The body is over the limit."),
+	422: problem("The Idempotency-Key was used for another request (type `idempotency_key_reused`)."),
 	429: problem("Too many calls, or too many wrong guesses.", "Retry-After"),
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/httpx"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/job"
 	"github.com/keyfold/keyfold/internal/thread"
 )
@@ -118,6 +119,9 @@ const jobTime = 10 * time.Second
 // encrypt begins with the named threads, or all, and has a job do the rest. Where
 // threads are named and none is left to do there is no job.
 func (h encryption) encrypt(ctx context.Context, c *httpx.Call, ids []string) (out []encrypting, j job.Job, err error) {
+	if err := idem.Repeatable(ctx); err != nil {
+		return nil, j, err
+	}
 	threads, err := h.threads.BeginEncrypting(ctx, ids)
 	if err != nil {
 		return nil, j, err

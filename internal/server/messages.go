@@ -11,6 +11,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/httpx"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/thread"
 )
 
@@ -20,10 +21,10 @@ type messages struct{ service *thread.Service }
 func (h messages) rows() []httpx.Row {
 	const all, one = "/v1/threads/{thread}/messages", "/v1/threads/{thread}/messages/{message}"
 	rows := []httpx.Row{
-		{Method: "POST", Pattern: all, MaxBody: maxMessage, FreeForm: true, Timeout: time.Minute, Handler: httpx.Body(http.StatusOK, h.post)},
+		{Method: "POST", Pattern: all, OwnOnce: true, MaxBody: maxMessage, FreeForm: true, Timeout: time.Minute, Handler: httpx.Body(http.StatusOK, h.post)},
 		{Method: "GET", Pattern: all, Handler: httpx.NoBody(http.StatusOK, h.list)},
 		{Method: "GET", Pattern: one, Handler: httpx.NoBody(http.StatusOK, h.get)},
-		{Method: "PUT", Pattern: one, MaxBody: maxMessage, FreeForm: true, Timeout: time.Minute, Handler: httpx.Body(http.StatusOK, h.edit)},
+		{Method: "PUT", Pattern: one, OwnOnce: true, MaxBody: maxMessage, FreeForm: true, Timeout: time.Minute, Handler: httpx.Body(http.StatusOK, h.edit)},
 		{Method: "DELETE", Pattern: one, Handler: httpx.Empty(h.delete)},
 		{Method: "GET", Pattern: one + "/versions", Handler: httpx.NoBody(http.StatusOK, h.versions)},
 		{Method: "GET", Pattern: one + "/reactions", Handler: httpx.NoBody(http.StatusOK, h.reactions)},
@@ -52,16 +53,15 @@ func (h messages) postTo(ctx context.Context, c *httpx.Call, req api.PostToThrea
 	case err != nil:
 		return nil, err
 	case req.Thread != "":
+		idem.Skip(ctx)
 		return h.service.PostWith(ctx, c.Principal, req.Thread, req.PostMessage, o)
-	case o.IdempotencyKey != "":
-		return nil, fault.New(fault.Invalid, "Idempotency-Key counts in a thread, and none is named: make the thread first, and send thread")
 	}
-	return h.service.PostFirst(ctx, c.Principal, req.PostMessage)
+	return h.service.PostFirst(ctx, c.Principal, req.PostMessage, o)
 }
 
 func postOptions(c *httpx.Call) (thread.PostOptions, error) {
-	key, err := c.Guard("Idempotency-Key")
-	return thread.PostOptions{IdempotencyKey: key}, err
+	key, err := c.Guard(api.HeaderIdempotencyKey)
+	return thread.PostOptions{IdempotencyKey: key, Again: c.Replayed}, err
 }
 
 func (h messages) list(ctx context.Context, c *httpx.Call) (json.RawMessage, error) {

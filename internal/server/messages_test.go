@@ -71,7 +71,6 @@ func TestAMessageMakesItsThread(t *testing.T) {
 		for _, body := range []string{`{}`, `{"body":null}`, `{"body":1,"ts":-1}`, `{"body":1,"reply_to":"` + m.ID + `"}`, `{"thread":1,"body":1}`, `{"body":1,"role":"` + strings.Repeat("x", 65) + `"}`} {
 			w.do(scenario{call: "POST /v1/messages", body: body, status: 400})
 		}
-		w.do(scenario{call: "POST /v1/messages", header: []string{"Idempotency-Key", "k"}, body: `{"body":1}`, status: 400, want: []string{"make the thread first"}})
 		w.do(scenario{call: "POST /v1/messages", body: `{"thread":"` + nobodys + `","body":1}`, status: 404})
 		w.do(scenario{call: "GET /v1/messages", status: 400, want: []string{"?thread=ID"}})
 		w.do(scenario{call: "GET /v1/messages?thread=" + nobodys, status: 404})
@@ -92,7 +91,7 @@ func TestAPostThatIsSentAgainIsOneMessage(t *testing.T) {
 		if again := w.do(scenario{call: call, header: key, body: body, status: 200}); again.body != first.body {
 			t.Errorf("%s\n%s", first.body, again.body)
 		}
-		w.do(scenario{call: call, header: key, body: strings.Replace(body, "once", "twice", 1), status: 409})
+		w.do(scenario{call: call, header: key, body: strings.Replace(body, "once", "twice", 1), status: 422})
 		w.do(scenario{call: call, header: []string{"Idempotency-Key", ""}, body: body, status: 400})
 		w.do(scenario{call: call, header: []string{"Idempotency-Key", "a", "Idempotency-Key", "b"}, body: body, status: 400})
 		w.do(scenario{call: call, header: []string{"Idempotency-Key", strings.Repeat("k", 256)}, body: body, status: 400})
@@ -112,8 +111,8 @@ func TestAnEditThatIsSentAgainIsOneVersion(t *testing.T) {
 	if again := w.do(scenario{call: "PUT " + one, header: key, body: `{"body":2}`, status: 200}); again.body != first.body {
 		t.Errorf("%s\n%s", first.body, again.body)
 	}
-	w.do(scenario{call: "PUT " + one, header: key, body: `{"body":3}`, status: 409})
-	w.do(scenario{call: "POST " + thread + "/messages", header: key, body: `{"body":1}`, status: 409})
+	w.do(scenario{call: "PUT " + one, header: key, body: `{"body":3}`, status: 422})
+	w.do(scenario{call: "POST " + thread + "/messages", header: key, body: `{"body":1}`, status: 422})
 	w.do(scenario{call: "PUT " + one, header: []string{"Idempotency-Key", ""}, body: `{"body":2}`, status: 400})
 	w.do(scenario{call: "PUT " + one, header: []string{"Idempotency-Key", "a", "Idempotency-Key", "b"}, body: `{"body":2}`, status: 400})
 	w.do(scenario{call: "GET " + one, status: 200, want: []string{`"version":3`}})

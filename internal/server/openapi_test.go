@@ -83,9 +83,21 @@ func (op operation) described(t *testing.T, row httpx.Row) openapi.Operation {
 	return openapi.Operation{
 		Method: row.Method, Path: op.path(row), ID: op.id, Summary: op.does, Description: op.more.text,
 		Security: security(row), Params: op.params(t, row), Request: op.in, Media: op.more.sends, Optional: row.OptionalBody,
-		Answer:   openapi.Answer{Status: status, Media: op.more.media, Body: op.out, Headers: append([]string{api.HeaderRequestID}, op.more.headers...), Nothing: op.more.nothing},
+		Answer:   openapi.Answer{Status: status, Media: op.more.media, Body: op.out, Headers: op.headers(row), Nothing: op.more.nothing},
 		Failures: op.fails(row),
 	}
+}
+
+// writes reports whether the row takes an Idempotency-Key.
+func writes(row httpx.Row) bool { return row.Who == httpx.Principal && row.Method != http.MethodGet }
+
+// headers are those of the answer.
+func (op operation) headers(row httpx.Row) []string {
+	out := []string{api.HeaderRequestID}
+	if writes(row) {
+		out = append(out, api.HeaderIdempotencyReplayed)
+	}
+	return append(out, op.more.headers...)
 }
 
 // path is the row's in the document, in which a parameter holds no slash and a
@@ -124,6 +136,9 @@ func (op operation) params(t *testing.T, row httpx.Row) (out []openapi.Param) {
 	if row.Keys {
 		out = append(out, endUser...)
 	}
+	if writes(row) {
+		out = append(out, idempotencyKey)
+	}
 	return append(out, op.more.params...)
 }
 
@@ -138,6 +153,9 @@ func (op operation) fails(row httpx.Row) map[int]string {
 	}
 	if row.MaxBody > 0 {
 		out[408], out[413] = "", ""
+	}
+	if writes(row) {
+		out[409], out[422] = "", ""
 	}
 	for status, text := range op.more.fails {
 		out[status] = text

@@ -11,6 +11,7 @@ import (
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/httpx"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/thread"
 )
 
@@ -165,6 +166,9 @@ func (h operate) rewrapDEKs(ctx context.Context, c *httpx.Call, in api.RewrapDEK
 		return nil, err
 	}
 	defer clear(newKEK)
+	if err := idem.Repeatable(ctx); err != nil {
+		return nil, err
+	}
 	done, err := h.threads.RewrapDEKs(ctx, in.ThreadIDs, newKEK)
 	if err != nil {
 		return nil, err

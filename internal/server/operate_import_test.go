@@ -171,7 +171,7 @@ func TestAKEKThatIsSentIsInNoAnswerLogMetricTrailOrRow(t *testing.T) {
 			for _, body := range []string{`{"all":true,"new_kek_hex":"` + sent + `"}`, `{"all":true,"new_kek_hex":["` + sent + `"]}`, `{"all":true,"` + sent + `":"","new_kek_hex":"` + sent + `"`, `{"thread_ids":["` + w.ids[0] + `"],"new_kek_hex":"` + sent + `"}`} {
 				r := httptest.NewRequestWithContext(t.Context(), "POST", "/admin/encryption/rewrap-deks", strings.NewReader(body))
 				r.Header.Set("Authorization", "Bearer "+w.admin)
-				r.Header.Set("Idempotency-Key", "the same")
+				r.Header.Set("Idempotency-Key", fmt.Sprint(len(all.String()))) // another for each
 				r.RemoteAddr = "127.0.0.1:4711"
 				rec := httptest.NewRecorder()
 				w.Node().Handler.ServeHTTP(rec, r)

@@ -145,13 +145,11 @@ var operations = []operationGroup{
 		{"PUT /v1/threads/{thread}", "updateThread", "Give a thread another title", api.UpdateThread{}, api.Thread{}, 0, operationMore{}},
 		{"DELETE /v1/threads/{thread}", "deleteThread", "Delete a thread", nil, nil, 0, operationMore{}},
 		{"POST /v1/threads/{thread}/messages", "postMessage", "Post a message", api.PostMessage{}, api.Message{}, 0, operationMore{
-			params: params{idempotencyKey},
-			fails:  fails{409: "There are too many messages of this ts, or the Idempotency-Key was used for another request or for a message that is gone."}}},
+			fails: fails{409: "There are too many messages of this ts, or the Idempotency-Key was used for a message that is gone."}}},
 		{"GET /v1/threads/{thread}/messages", "listMessages", "List messages, oldest first: the newest, or those beside a message", nil, api.Messages{}, 0, operationMore{
 			params: params{limit(thread.MaxPage, thread.MaxPage), query("before", "ID of a message: those before it"), query("after", "ID of a message: those after it"), includeDeleted}}},
 		{"POST /v1/messages", "postMessageTo", "Post a message in a thread that is named, or else made", api.PostToThread{}, api.Message{}, 0, operationMore{
-			params: params{idempotencyKey},
-			fails:  fails{404: "", 409: "There are too many messages of this ts, or the Idempotency-Key was used for another request or for a message that is gone."}}},
+			fails: fails{404: "", 409: "There are too many messages of this ts, or the Idempotency-Key was used for a message that is gone."}}},
 		{"GET /v1/messages", "listMessagesOf", "List messages of the thread that is named, oldest first", nil, api.Messages{}, 0, operationMore{
 			params: params{{In: "query", Name: "thread", Description: "ID of the thread", Required: true},
 				limit(thread.MaxPage, thread.MaxPage), query("before", "ID of a message: those before it"), query("after", "ID of a message: those after it"), includeDeleted},
@@ -175,9 +173,7 @@ var operations = []operationGroup{
 				"The author of all is the caller, and the times of edits are those of the import; others' reactions are left out, unless a backend key imports."}},
 		{"GET /v1/threads/{thread}/messages/{message}", "getMessage", "Read a message", nil, api.Message{}, 0, operationMore{}},
 		{"PUT /v1/threads/{thread}/messages/{message}", "editMessage", "Make a new version of a message of the caller's", api.EditMessage{}, api.Message{}, 0, operationMore{
-			text:   "With an Idempotency-Key the answer to the same edit again is the version that the first one made.",
-			params: params{idempotencyKey},
-			fails:  fails{409: "The Idempotency-Key was used for another request."}}},
+			text: "With an Idempotency-Key the answer to the same edit again is the version that the first one made."}},
 		{"DELETE /v1/threads/{thread}/messages/{message}", "deleteMessage", "Delete a message of the caller's, or in a thread of his", nil, nil, 0, operationMore{}},
 		{"GET /v1/threads/{thread}/messages/{message}/versions", "listMessageVersions", "List the versions of a message, oldest first, a deleted one's too", nil, api.MessageVersions{}, 0, operationMore{
 			params: params{limit(thread.MaxPage, thread.MaxPage), query("cursor", "What next_cursor of the page before says")}}},
@@ -349,7 +345,7 @@ var (
 
 	includeDeleted = openapi.Param{In: "query", Name: "include_deleted", Description: "true: deleted messages too, without body", Schema: openapi.Schema{"type": "boolean", "default": false}}
 	session        = header(api.HeaderSession, "The browser keeps the refresh token, in a cookie that no script reads, in place of the answer or the body; for pages of the server's own origin", openapi.Schema{"type": "string", "enum": []string{"cookie"}})
-	idempotencyKey = header("Idempotency-Key", "1 to 255 printable ASCII characters that name the request: for a day the same key in the same thread answers again what the first request made", openapi.Schema{"type": "string", "minLength": 1, "maxLength": 255})
+	idempotencyKey = header(api.HeaderIdempotencyKey, "1 to 255 printable ASCII characters that name the request: for a day the same request with the same key changes nothing twice, and is answered as the first one was", openapi.Schema{"type": "string", "minLength": 1, "maxLength": 255})
 
 	pages = params{limit(thread.MaxPage, thread.MaxPage), query("cursor", "What next_cursor of the page before says")}
 

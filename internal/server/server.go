@@ -24,6 +24,7 @@ import (
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/generationc"
 	"github.com/keyfold/keyfold/internal/httpx"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/keylist"
 	"github.com/keyfold/keyfold/internal/passkey"
@@ -52,6 +53,7 @@ type Config struct {
 	Gate        access.Gate
 	Jobs        Jobs             // knows the kinds vault.RewrapJob, vault.RotationJob, thread.RewrapJob and sealed.RewrapJob
 	Now         func() time.Time // nil: time.Now
+	Once        *idem.Service    // nil: an Idempotency-Key counts for messages alone
 	Proxies     httpx.Proxies    // whose word about a client's address counts
 	Limits      httpx.Limits     // of calls; zero: none
 	Ready       []Check          // what /readyz and /v1/health look at
@@ -81,6 +83,7 @@ func New(cfg Config) *httpx.Mux {
 		Authenticate: cfg.Identity.Authenticate,
 		EndUsers:     cfg.Identity.EndUser,
 		Forbidden:    strayed(cfg.Gate),
+		Once:         once(cfg.Once),
 		Proxies:      cfg.Proxies,
 		Limits:       cfg.Limits,
 		Now:          cfg.Now,

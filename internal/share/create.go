@@ -21,6 +21,7 @@ import (
 	"github.com/keyfold/keyfold/cmek"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/vault"
@@ -64,13 +65,15 @@ func (s *Service) Create(ctx context.Context, p access.Principal, secretID strin
 	if err := s.record(ctx, p, "share.create", r, access.Allowed, ""); err != nil {
 		return api.CreatedShare{}, err
 	}
+	out := api.CreatedShare{
+		ID: r.ID, ShareURL: s.PublicURL + "/v1/share/" + text, RecipientType: r.RecipientType, RecipientEmail: r.Email,
+		ExpiresAt: r.ExpiresAt, MaxAccessCount: r.maxCount(),
+	}
+	idem.Secret(ctx, out)
 	if err := s.insert(ctx, r); err != nil {
 		return api.CreatedShare{}, err
 	}
-	return api.CreatedShare{
-		ID: r.ID, ShareURL: s.PublicURL + "/v1/share/" + text, RecipientType: r.RecipientType, RecipientEmail: r.Email,
-		ExpiresAt: r.ExpiresAt, MaxAccessCount: r.maxCount(),
-	}, nil
+	return out, nil
 }
 
 // newLink makes the secret of a link, and keeps its hash.
@@ -206,7 +209,7 @@ func (s *Service) address(ctx context.Context, r *row, req api.CreateShare) (err
 
 // insert stores a new share, after it made room for it.
 func (s *Service) insert(ctx context.Context, r row) error {
-	s.sweep(ctx)
+	s.sweep(idem.Apart(ctx))
 	made, err := s.Store.Scan(ctx, store.Prefix(layout.ShareBy(r.OrgID, r.Maker, "")), store.ScanOptions{Limit: MaxShares})
 	if err != nil {
 		return store.Fault(err)

@@ -65,7 +65,11 @@ func (s *Service) tryEdit(ctx context.Context, p access.Principal, threadID, mes
 	case !m.wrote(p, old.Message):
 		return nil, errNotAuthor
 	case of.message != "":
-		return s.editedBefore(ctx, p, m, old, req, of)
+		wire, err := s.editedBefore(ctx, p, m, old, req, of)
+		if err == nil {
+			o.again()
+		}
+		return wire, err
 	}
 	wire, err := encodeMessage(edited(old.Message, req, s.tick()))
 	if err != nil {

@@ -104,7 +104,7 @@ var onNone = map[string]func(s *Service, ctx context.Context, p access.Principal
 		return second(s.PageThreads(ctx, p, ThreadQuery{}))
 	},
 	"PostFirst": func(s *Service, ctx context.Context, p access.Principal) error {
-		return second(s.PostFirst(ctx, p, api.PostMessage{Body: json.RawMessage(`1`)}))
+		return second(s.PostFirst(ctx, p, api.PostMessage{Body: json.RawMessage(`1`)}, PostOptions{}))
 	},
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/store"
 )
 
@@ -29,6 +30,7 @@ func (s *Service) Hold(ctx context.Context, p access.Principal, threadID string,
 			h.By, h.Since = m.Hold.By, m.Hold.Since
 		}
 		m.Hold = &h
+		idem.Answer(ctx, api.Hold(h))
 		return nil
 	})
 	return api.Hold(h), err

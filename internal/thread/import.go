@@ -13,6 +13,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -50,6 +51,9 @@ func (s *Service) Import(ctx context.Context, p access.Principal, threadID strin
 		return api.ImportedMessages{}, err
 	}
 	defer done()
+	if err := idem.Repeatable(ctx); err != nil {
+		return api.ImportedMessages{}, err
+	}
 	in := importing{s: s, p: p, thread: threadID, ids: map[string]string{}, used: map[string]bool{}}
 	for _, versions := range messages {
 		if err := in.bring(ctx, versions); err != nil {

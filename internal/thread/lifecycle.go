@@ -8,6 +8,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
@@ -18,6 +19,11 @@ import (
 // characters. Errors: Unauthenticated, Forbidden (the plan has no customers' keys),
 // Invalid, Unavailable (nothing stored).
 func (s *Service) Create(ctx context.Context, p access.Principal, req api.CreateThread) (api.Thread, error) {
+	return s.make(ctx, p, req, func(m meta) { idem.Answer(ctx, m.seen(p)) })
+}
+
+// make is Create that calls say with the thread before each try to commit it.
+func (s *Service) make(ctx context.Context, p access.Principal, req api.CreateThread, say func(meta)) (api.Thread, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return api.Thread{}, fault.Wrap(fault.Internal, err, "no ID could be made for the thread")
@@ -34,7 +40,10 @@ func (s *Service) Create(ctx context.Context, p access.Principal, req api.Create
 	}
 	now := s.tick()
 	m := meta{Plain: s.plain, ID: id.String(), Org: p.OrgID, Author: p.ID, EndUser: p.Kind == access.EndUser, Title: req.Title, CMEK: fingerprint, CreatedTS: now, UpdatedTS: now}
-	if err := retryKEK(ctx, func() error { return s.create(ctx, &m) }); err != nil {
+	if err := idem.Look(ctx); err != nil { // before there is a DEK for nothing
+		return api.Thread{}, err
+	}
+	if err := retryKEK(ctx, func() error { return s.create(ctx, &m, say) }); err != nil {
 		return api.Thread{}, store.Fault(err)
 	}
 	return m.seen(p), nil
@@ -48,7 +57,7 @@ const maxLags = 8
 // create makes a DEK for m, under a version of the KEK that a new thread may
 // use, and commits m. store.ErrConflict: that version has changed; errLag, which
 // is one too: the KMS has not heard of it.
-func (s *Service) create(ctx context.Context, m *meta) (err error) {
+func (s *Service) create(ctx context.Context, m *meta, say func(meta)) (err error) {
 	var b store.Batch
 	if m.Plain {
 		_, err = s.askBelieve(ctx) // or a server that encrypts would not read it
@@ -62,6 +71,7 @@ func (s *Service) create(ctx context.Context, m *meta) (err error) {
 		return err
 	}
 	b.Put(m.index(), nil)
+	say(*m)
 	_, err = s.store.Commit(ctx, &b)
 	return err
 }

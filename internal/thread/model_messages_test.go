@@ -47,8 +47,13 @@ func (m *model) postAs(t *rapid.T, p access.Principal, th *modelThread, req api.
 	first, twice := th.sent[p.Ref()+key]
 	var before *modelMessage
 	if twice = twice && key != "" && want == ""; twice {
-		if before = th.find(first.message); first.version > 1 || before == nil || before.Deleted || !before.madeBy(req) {
+		switch before = th.find(first.message); {
+		case first.version > 1:
+			want = fault.KeyReused
+		case before == nil || before.Deleted:
 			want = fault.Conflict
+		case !before.madeBy(req):
+			want = fault.KeyReused
 		}
 	} else if want == "" && req.ReplyTo != "" && !th.has(req.ReplyTo) {
 		want = fault.Invalid
@@ -112,7 +117,7 @@ func (m *model) editAs(t *rapid.T, p access.Principal, th *modelThread, msg *mod
 	case !wrote(p, msg.Message):
 		want = fault.Forbidden
 	case twice && !msg.editedBy(req, first):
-		want = fault.Conflict
+		want = fault.KeyReused
 	}
 	raw, err := m.at(t).EditWith(context.Background(), p, th.ID, msg.ID, req, PostOptions{IdempotencyKey: key})
 	if !m.answered(t, err, want) {

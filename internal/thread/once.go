@@ -13,6 +13,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -61,7 +62,7 @@ func parseSent(value []byte) (at int64, of sentOf, err error) {
 	return at, of, nil
 }
 
-var errOtherRequest = fault.New(fault.Conflict, "this idempotency key was used for another request; send another key")
+var errOtherRequest = fault.New(fault.KeyReused, "this idempotency key was used for another request; send another key").WithType(api.ProblemIdempotencyKeyReused)
 
 // sentBefore returns what the request with this idempotency key made before or, when
 // there was none, the key of the row that it has to leave. "": no key was sent.
@@ -69,8 +70,8 @@ func (s *Service) sentBefore(ctx context.Context, p access.Principal, m meta, ke
 	if key == "" {
 		return "", sentOf{}, nil
 	}
-	if len(key) > 255 || strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return "", sentOf{}, fault.New(fault.Invalid, "the idempotency key must be 1 to 255 printable ASCII characters")
+	if err := idem.CheckKey(key); err != nil {
+		return "", sentOf{}, err
 	}
 	sent = sentTo(m.ID, p, key)
 	rec, err := s.store.Get(ctx, sent)

@@ -42,7 +42,7 @@ func TestTheSameRequestAgainAnswersTheSameMessage(t *testing.T) {
 			"body": {Body: []byte(`{"a" : 1 } `), ReplyTo: to}, "role": {Body: req.Body, ReplyTo: to, Role: "tool"},
 			"reply": {Body: req.Body}, "ts": {Body: req.Body, ReplyTo: to, TS: m.TS + 1},
 		} {
-			if got, err := post(req); !errorIs(err, fault.Conflict) || got != nil {
+			if got, err := post(req); !errorIs(err, fault.KeyReused) || got != nil {
 				t.Errorf("%s, another %s: %s, %v", when, name, got, err)
 			}
 		}
@@ -197,7 +197,7 @@ func TestTheSameEditAgainAnswersTheSameVersion(t *testing.T) {
 			"body": {Body: []byte(`{"a" : 1 } `), ReplyTo: to}, "role": {Body: req.Body, ReplyTo: to, Role: "tool"},
 			"body, which is left out": {ReplyTo: to}, "reply, which is left out": {Body: req.Body},
 		} {
-			if got, err := edit(req); !errorIs(err, fault.Conflict) || got != nil {
+			if got, err := edit(req); !errorIs(err, fault.KeyReused) || got != nil {
 				t.Errorf("%s, another %s: %s, %v", when, name, got, err)
 			}
 		}
@@ -275,7 +275,7 @@ func TestAKeyOfOneRequestIsNoneOfAnother(t *testing.T) {
 		"a post":                                second(w.PostWith(t.Context(), owner, th.ID, api.PostMessage{Body: x}, once)),
 		"an edit of a post":                     second(w.EditWith(t.Context(), owner, th.ID, mine, api.EditMessage{Body: x}, PostOptions{IdempotencyKey: "p"})),
 	} {
-		if !errorIs(err, fault.Conflict) {
+		if !errorIs(err, fault.KeyReused) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -298,7 +298,7 @@ func TestEditsOfOneKeyThatMeetMakeOneVersion(t *testing.T) {
 		for i := range answers {
 			all.Go(func() {
 				raw, err := servers[i%2].EditWith(context.Background(), owner, th.ID, ids[i/2%2], api.EditMessage{Body: quoted("x")}, PostOptions{IdempotencyKey: "k"})
-				if err != nil && !errorIs(err, fault.Conflict) {
+				if err != nil && !errorIs(err, fault.KeyReused) {
 					t.Error(err)
 				}
 				answers[i] = string(raw)
@@ -350,7 +350,7 @@ func TestAnEditThatComesBetweenWithTheSameKeyWins(t *testing.T) {
 		w.store.beforeCommit = nil
 		return edit(w.another(), b)
 	}
-	if err := edit(w.Service, a); !errorIs(err, fault.Conflict) {
+	if err := edit(w.Service, a); !errorIs(err, fault.KeyReused) {
 		t.Errorf("the one that came later: %v", err)
 	}
 	if got := w.versionsOf(t, owner, th.ID, a).Versions; len(got) != 1 {

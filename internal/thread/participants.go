@@ -11,6 +11,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -58,6 +59,7 @@ func (s *Service) SetParticipant(ctx context.Context, p access.Principal, thread
 	if err := s.person(ctx, m.Org, who); err != nil {
 		return api.Participant{}, err
 	}
+	idem.Answer(ctx, who.api())
 	return who.api(), s.editParts(ctx, m, func(m *meta, b *store.Batch) error { return m.setPart(b, who) })
 }
 

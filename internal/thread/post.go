@@ -43,6 +43,14 @@ type PostOptions struct {
 	// for a day the same key of the same principal in the thread answers what the
 	// first request made. "": every request makes a message, or a version.
 	IdempotencyKey string
+	// Again is called when the answer is that of an earlier request; nil: nothing.
+	Again func()
+}
+
+func (o PostOptions) again() {
+	if o.Again != nil {
+		o.Again()
+	}
 }
 
 // PostWith is Post with options. Errors: those of Post; Conflict also when the
@@ -75,6 +83,9 @@ func (s *Service) tryPost(ctx context.Context, p access.Principal, threadID stri
 		return nil, err
 	}
 	sent, wire, err := s.once(ctx, p, m, req, o.IdempotencyKey)
+	if wire != nil && err == nil {
+		o.again()
+	}
 	if wire != nil || err != nil {
 		return wire, err
 	}

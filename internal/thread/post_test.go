@@ -283,7 +283,7 @@ func TestATimeFarAheadIsRefused(t *testing.T) {
 	before := w.dump(t)
 	for _, ts := range []int64{last + 1, 4e18, 1<<63 - 1} {
 		_, post := w.Post(t.Context(), owner, th.ID, api.PostMessage{Body: quoted("x"), TS: ts})
-		_, first := w.PostFirst(t.Context(), owner, api.PostMessage{Body: quoted("x"), TS: ts})
+		_, first := w.PostFirst(t.Context(), owner, api.PostMessage{Body: quoted("x"), TS: ts}, PostOptions{})
 		_, lines := w.Import(t.Context(), owner, th.ID, []byte(line(1)+line(ts)))
 		for _, err := range []error{post, first, lines} {
 			if wantCode(t, err, fault.Invalid); !strings.Contains(fmt.Sprint(err), "24 hours ahead") {

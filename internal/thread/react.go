@@ -13,6 +13,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/store"
 )
 
@@ -96,6 +97,9 @@ func (s *Service) tryReact(ctx context.Context, p access.Principal, threadID, me
 	text, err := r.apply(l)
 	if err != nil {
 		return nil, err
+	}
+	if !r.back { // the answer is a message, which is for no other row
+		idem.Derive(ctx, func(ctx context.Context) (any, error) { return s.GetMessage(ctx, p, threadID, messageID) })
 	}
 	if err := s.putReactions(ctx, m, l, text); err != nil {
 		return nil, err

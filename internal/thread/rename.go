@@ -6,6 +6,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/store"
 )
 
@@ -22,6 +23,7 @@ func (s *Service) Rename(ctx context.Context, p access.Principal, threadID strin
 	}
 	m, err = s.editRecord(ctx, m, func(m *meta, _ *store.Batch) error {
 		m.Title, m.UpdatedTS = req.Title, s.tick()
+		idem.Answer(ctx, m.seen(p))
 		return nil
 	})
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -108,6 +109,7 @@ func (s *Service) SetRetention(ctx context.Context, p access.Principal, req api.
 		b = store.Batch{}
 		b.Delete(layout.Retention(p.OrgID))
 	}
+	idem.Answer(ctx, req)
 	if _, err := s.store.Commit(ctx, &b); err != nil {
 		return api.Retention{}, store.Fault(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/keyfold/keyfold/cmek"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/store"
 )
 
@@ -91,6 +92,7 @@ func (s *Service) changeCMEK(ctx context.Context, t target, change func(*vault) 
 			return err
 		}
 		out = v.wire()
+		idem.Answer(ctx, out)
 		return s.commitMeta(ctx, new(store.Batch), v)
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -82,6 +83,7 @@ func (s *Service) write(ctx context.Context, t target, compose func(vault, secre
 			return err
 		}
 		out = h.wire(t.path)
+		idem.Answer(ctx, out)
 		commit := func() error { return s.commitVersion(ctx, v, t.path, h, rev, d) }
 		if added {
 			return s.admit(ctx, t.p, access.Secrets, commit)

@@ -9,6 +9,7 @@ import (
 	"github.com/keyfold/keyfold/cmek"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -52,6 +53,7 @@ func (s *Service) ReencryptVersion(ctx context.Context, p access.Principal, vaul
 			return err
 		}
 		out = r.metadata(path, n)
+		idem.Answer(ctx, out)
 		b := new(store.Batch)
 		b.RequireRevision(layout.VaultMeta(v.id), v.rev)
 		b.RequireRevision(rec.Key, rec.Revision)

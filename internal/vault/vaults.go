@@ -10,6 +10,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -42,11 +43,15 @@ func (s *Service) Create(ctx context.Context, p access.Principal, req api.Create
 }
 
 func (s *Service) create(ctx context.Context, v vault) error {
+	if err := idem.Look(ctx); err != nil { // before there is a KEK for nothing
+		return err
+	}
 	if _, err := s.kms.CreateKEK(ctx, []string{v.KEKID}); err != nil {
 		return sealFault(err)
 	}
 	b := new(store.Batch)
 	b.Put(layout.OrgVault(v.OrgID, v.id), nil)
+	idem.Answer(ctx, v.wire())
 	return s.commitMeta(ctx, b, v)
 }
 
