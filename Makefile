@@ -26,6 +26,7 @@ test: deps
 	KEYFOLD_TEST_KMS=mtls $(GO) test -run TheirModel ./internal/thread
 	GODEBUG=fips140=only $(GO) test -count=1 $(FIPS)
 	cd test/wycheproof && $(GO) test -count=1 ./...
+	cd deploy/check && $(GO) test -count=1 ./...
 	scripts/fuzz.sh $(FUZZTIME)
 	scripts/sdk.sh
 	scripts/web.sh
@@ -43,10 +44,12 @@ check:
 	$(GO) mod tidy -diff
 	cd tools && $(GO) mod tidy -diff
 	cd test/wycheproof && $(GO) vet ./... && $(GO) mod tidy -diff
+	cd deploy/check && $(GO) vet ./... && $(GO) mod tidy -diff
 	scripts/fresh.sh
 
 long: deps
 	KEYFOLD_LONG=1 $(GO) test -timeout 2h ./...
+	cd deploy/check && KEYFOLD_LONG=1 $(GO) test -count=1 ./...
 	scripts/fuzz.sh 5m
 
 bench:
