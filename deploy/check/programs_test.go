@@ -98,12 +98,15 @@ func checkRun(t *testing.T, r run) (found problems) {
 		return problems{r.where + ": runs " + r.program + ", which is none of our programs"}
 	}
 	var words, flags []string
+	values := false // a word after them is no command
 	for _, arg := range r.args {
 		switch {
+		case arg == "--":
+			values = true
 		case strings.HasPrefix(arg, "--"):
 			name, _, _ := strings.Cut(arg, "=")
 			flags = append(flags, name)
-		case len(flags) == 0:
+		case len(flags) == 0 && !values:
 			words = append(words, arg)
 		}
 	}
