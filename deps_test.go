@@ -49,19 +49,23 @@ var rooms = map[string]room{
 	"internal/kmsapi":  {floor: 1, ours: "internal/fault", others: jsonv2 + " google.golang.org/protobuf/encoding/protowire"},
 	"internal/store":   {floor: 1, ours: "internal/fault"},
 
-	"auditcheck":                 {floor: 2, ours: "api"},
-	"cmek/keybackup":             {floor: 2, ours: "cmek cmek/internal/fields internal/aead", others: "golang.org/x/crypto/argon2"},
-	"cmek/keyshare":              {floor: 2, ours: "cmek cmek/internal/fields internal/aead", others: "github.com/cloudflare/circl/group github.com/cloudflare/circl/secretsharing"},
-	"client":                     {floor: 2, ours: "api cmek"},
-	"client/kmskey":              {floor: 2, ours: "cmek"},
-	"internal/access/accesstest": {floor: 2, ours: "internal/access"},
-	"internal/guard":             {floor: 2, ours: "internal/access internal/fault"},
-	"internal/httpx":             {floor: 2, ours: "api internal/access internal/fault internal/throttle", others: jsonv2},
-	"internal/job":               {floor: 2, ours: "internal/fault internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
-	"internal/kmsclient":         {floor: 2, ours: "internal/fault internal/kmsapi", others: "github.com/go-json-experiment/json"},
-	"internal/store/memstore":    {floor: 2, ours: "internal/store"},
-	"internal/store/pebblestore": {floor: 2, ours: "internal/fault internal/store", others: pebble},
-	"internal/store/storetest":   {floor: 2, ours: "internal/store", others: "github.com/google/go-cmp/cmp pgregory.net/rapid"},
+	"auditcheck":                    {floor: 2, ours: "api"},
+	"cmek/keybackup":                {floor: 2, ours: "cmek cmek/internal/fields internal/aead", others: "golang.org/x/crypto/argon2"},
+	"cmek/keyshare":                 {floor: 2, ours: "cmek cmek/internal/fields internal/aead", others: "github.com/cloudflare/circl/group github.com/cloudflare/circl/secretsharing"},
+	"client":                        {floor: 2, ours: "api cmek"},
+	"client/kmskey":                 {floor: 2, ours: "cmek"},
+	"internal/access/accesstest":    {floor: 2, ours: "internal/access"},
+	"internal/guard":                {floor: 2, ours: "internal/access internal/fault"},
+	"internal/httpx":                {floor: 2, ours: "api internal/access internal/fault internal/throttle", others: jsonv2},
+	"internal/job":                  {floor: 2, ours: "internal/fault internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
+	"internal/kmsclient":            {floor: 2, ours: "internal/fault internal/kmsapi", others: "github.com/go-json-experiment/json"},
+	"internal/store/memstore":       {floor: 2, ours: "internal/store"},
+	"internal/store/pebblestore":    {floor: 2, ours: "internal/fault internal/store", others: pebble},
+	"internal/store/pgstore":        {floor: 2, ours: "internal/fault internal/store", others: pgx + " golang.org/x/sys/unix"},
+	"internal/store/pgstore/pgtest": {floor: 1, ours: "internal/freeport", others: "github.com/jackc/pgx/v5/pgconn"},
+	"internal/store/storetest":      {floor: 2, ours: "internal/store", others: "github.com/google/go-cmp/cmp pgregory.net/rapid"},
+	"internal/store/storespec":      {floor: 3, ours: "internal/fault internal/layout internal/store internal/store/pebblestore internal/store/pgstore"},
+	"internal/storecopy":            {floor: 2, ours: "internal/fault internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json"},
 
 	"internal/identity": {floor: 5, ours: "api internal/access internal/fault internal/layout internal/password internal/sealed internal/store internal/token", others: "github.com/go-json-experiment/json " + uuid},
 	"internal/kms":      {floor: 3, ours: "cmek internal/aead internal/audit internal/fault internal/job internal/keyring internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
@@ -82,7 +86,7 @@ var rooms = map[string]room{
 	"internal/keyring/roottest":   {floor: 2, ours: "internal/aead internal/keyring"},
 	"internal/keyring/rootspec":   {floor: 3, ours: "internal/keyring internal/keyring/pkcs11root internal/private", others: "golang.org/x/term"},
 
-	"internal/kmsbackup": {floor: 4, ours: "internal/aead internal/fault internal/keyring internal/kms internal/kmsapi internal/layout internal/store internal/store/pebblestore"},
+	"internal/kmsbackup": {floor: 4, ours: "internal/aead internal/fault internal/keyring internal/kms internal/kmsapi internal/layout internal/store internal/store/storespec"},
 
 	"internal/kmsserver": {
 		floor:  4,
@@ -96,19 +100,19 @@ var rooms = map[string]room{
 		others: "github.com/go-json-experiment/json github.com/prometheus/client_golang/prometheus github.com/prometheus/common/expfmt",
 	},
 
-	"internal/kmsnode": {floor: 5, ours: "internal/audit internal/keyring internal/kms internal/kmsapi internal/kmsbackup internal/kmsserver internal/layout internal/store internal/store/pebblestore", others: "github.com/prometheus/client_golang/prometheus"},
+	"internal/kmsnode": {floor: 5, ours: "internal/audit internal/keyring internal/kms internal/kmsapi internal/kmsbackup internal/kmsserver internal/layout internal/store internal/store/storespec", others: "github.com/prometheus/client_golang/prometheus"},
 	"internal/allinone": {
 		floor:  9,
-		ours:   "api internal/access internal/aead internal/audit internal/breakglass internal/device internal/fault internal/guard internal/httpx internal/identity internal/job internal/keylist internal/keyring internal/kms internal/kmsapi internal/kmsclient internal/layout internal/passkey internal/password internal/policy internal/sealed internal/server internal/share internal/store internal/store/memstore internal/store/pebblestore internal/thread internal/throttle internal/token internal/trail internal/vault",
+		ours:   "api internal/access internal/aead internal/audit internal/breakglass internal/device internal/fault internal/guard internal/httpx internal/identity internal/job internal/keylist internal/keyring internal/kms internal/kmsapi internal/kmsclient internal/layout internal/passkey internal/password internal/policy internal/sealed internal/server internal/share internal/store internal/store/memstore internal/store/storespec internal/thread internal/throttle internal/token internal/trail internal/vault",
 		others: "github.com/go-json-experiment/json",
 	},
 
 	"cmd/keyfold": {
 		floor:  10,
-		ours:   "api auditcheck client client/kmskey cmek cmek/keybackup cmek/keyshare internal/access internal/allinone internal/audit internal/breakglass internal/cli internal/config internal/fault internal/harden internal/httpx internal/identity internal/keyring internal/kmsclient internal/password internal/throttle web",
+		ours:   "api auditcheck client client/kmskey cmek cmek/keybackup cmek/keyshare internal/access internal/allinone internal/audit internal/breakglass internal/cli internal/config internal/fault internal/harden internal/httpx internal/identity internal/keyring internal/kmsclient internal/password internal/store/storespec internal/throttle web",
 		others: jsonv2 + " " + uuid + " github.com/spf13/cobra golang.org/x/term",
 	},
-	"cmd/keyfold-kms": {floor: 6, ours: "cmek internal/audit internal/cli internal/config internal/fault internal/harden internal/keyring internal/keyring/rootspec internal/kms internal/kmsapi internal/kmsbackup internal/kmsclient internal/kmsnode internal/kmsserver", others: "github.com/spf13/cobra"},
+	"cmd/keyfold-kms": {floor: 6, ours: "cmek internal/audit internal/cli internal/config internal/fault internal/harden internal/keyring internal/keyring/rootspec internal/kms internal/kmsapi internal/kmsbackup internal/kmsclient internal/kmsnode internal/kmsserver internal/store/storespec", others: "github.com/spf13/cobra"},
 	"keyfoldtest":     {floor: 10, ours: "internal/access internal/allinone internal/fault internal/identity internal/keyring internal/kms internal/kmsapi internal/kmsserver internal/password internal/store internal/store/memstore internal/store/pebblestore"},
 
 	"bench/load":       {floor: 6, ours: "cmek internal/kmsapi internal/kmsclient"},
@@ -125,6 +129,7 @@ const (
 	domain = "api internal/access internal/aead internal/fault internal/kmsapi internal/layout internal/store"
 	jsonv2 = "github.com/go-json-experiment/json github.com/go-json-experiment/json/jsontext"
 	pebble = "github.com/cockroachdb/pebble/v2 github.com/cockroachdb/pebble/v2/bloom github.com/cockroachdb/pebble/v2/vfs github.com/cockroachdb/pebble/v2/wal"
+	pgx    = "github.com/jackc/pgx/v5/pgconn github.com/jackc/pgx/v5/pgxpool"
 	uuid   = "github.com/google/uuid"
 )
 

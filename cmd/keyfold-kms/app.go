@@ -7,6 +7,7 @@ import (
 
 	"github.com/keyfold/keyfold/internal/cli"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/store/storespec"
 )
 
 // app is one run of the command line.
@@ -16,7 +17,8 @@ type app struct {
 
 	flags      settings // what the flags set
 	configFile string
-	set        settings // flags over environment over configuration file
+	set        settings       // flags over environment over configuration file
+	store      storespec.Spec // of set; none: in the data directory
 }
 
 func (a *app) root() *cobra.Command {

@@ -101,7 +101,7 @@ func (a *app) auditKeyCmd() *cobra.Command {
 		Use: "key", Short: "Print the public key of the audit, of a running process or a stopped store",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if a.set.DataDir != "" && !a.set.endpointAnswers() {
+			if a.set.hasStore() && !a.set.endpointAnswers() {
 				return a.runsOnStore(cmd, a.auditKeyOffline)
 			}
 			return a.asks(cmd, func(ctx context.Context, c *kmsclient.Client) error {
@@ -116,7 +116,7 @@ func (a *app) auditKeyCmd() *cobra.Command {
 }
 
 func (a *app) auditKeyOffline(ctx context.Context) error {
-	if err := kmsnode.HasStore(a.set.DataDir); err != nil {
+	if err := kmsnode.HasStore(ctx, a.on(nil)); err != nil {
 		return err
 	}
 	root, _, err := a.openRoot(ctx)
@@ -124,7 +124,7 @@ func (a *app) auditKeyOffline(ctx context.Context) error {
 		return err
 	}
 	defer root.Wipe()
-	key, err := kmsnode.AuditKey(ctx, kmsnode.Config{DataDir: a.set.DataDir, Root: root})
+	key, err := kmsnode.AuditKey(ctx, a.on(root))
 	if err != nil {
 		return err
 	}

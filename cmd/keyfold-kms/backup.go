@@ -12,6 +12,7 @@ import (
 	"github.com/keyfold/keyfold/internal/cli"
 	"github.com/keyfold/keyfold/internal/kmsbackup"
 	"github.com/keyfold/keyfold/internal/kmsclient"
+	"github.com/keyfold/keyfold/internal/store/storespec"
 )
 
 func (a *app) exportCmd() *cobra.Command {
@@ -131,7 +132,7 @@ func (a *app) restore(ctx context.Context, f restoreFlags) error {
 		return err
 	}
 	defer root.Wipe()
-	info, err := kmsbackup.Restore(ctx, in, a.set.DataDir, root, kmsbackup.Options{Sample: f.sample, VerifyAll: f.verifyAll})
+	info, err := kmsbackup.Restore(ctx, in, a.store.Or(storespec.InDir(a.set.DataDir)), root, kmsbackup.Options{Sample: f.sample, VerifyAll: f.verifyAll})
 	if err != nil {
 		return fmt.Errorf("nothing was restored: %w", err)
 	}
@@ -140,5 +141,5 @@ func (a *app) restore(ctx context.Context, f restoreFlags) error {
 		lost = "; the root key has not any more, and nothing under them opens: " + strings.Join(info.Lost, ", ")
 	}
 	return a.Answer(info, "%s: %d KEKs, all opened, and %d DEKs of threads, %d opened%s, as of %s%s",
-		a.set.DataDir, info.KEKs, info.DEKs, info.Opened, cmekCount(info, ", all opened"), cli.When(info.Created), lost)
+		a.storePlace(), info.KEKs, info.DEKs, info.Opened, cmekCount(info, ", all opened"), cli.When(info.Created), lost)
 }

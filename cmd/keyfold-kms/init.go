@@ -89,15 +89,15 @@ func (f *initFlags) endpoint(a *app) error {
 // makeStore makes what the keys need. A root key that is there without a store,
 // as an init that was cut off leaves it, gets one.
 func (a *app) makeStore(ctx context.Context) error {
-	if err := kmsnode.Vacant(a.set.DataDir); err != nil {
-		return cli.Advise(err, "look at the keys that are there with: keyfold-kms keys --data-dir "+a.set.DataDir)
+	if err := kmsnode.Vacant(ctx, a.on(nil)); err != nil {
+		return cli.Advise(err, "look at the keys that are there with: keyfold-kms keys "+a.storeFlag())
 	}
 	root, err := a.makeRoot(ctx)
 	if err != nil {
 		return err
 	}
 	defer root.Wipe()
-	return kmsnode.Init(ctx, kmsnode.Config{DataDir: a.set.DataDir, Root: root, AuditDir: a.set.AuditDir})
+	return kmsnode.Init(ctx, a.on(root))
 }
 
 // makeTLS makes certificates and the settings that name them.
@@ -142,6 +142,19 @@ func (a *app) writeConfig() (bool, error) {
 	return true, errors.Join(err, f.Sync(), f.Close())
 }
 
+// storeText is the store for the configuration: nothing where it is in the data
+// directory, or is a secret.
+func (a *app) storeText() (string, error) {
+	switch {
+	case a.store.HasPassword():
+		return "", nil
+	case a.store.Dir() == "":
+		return string(a.set.Store), nil
+	}
+	abs, err := a.store.Absolute()
+	return abs.String(), err
+}
+
 func (a *app) configText() (string, error) {
 	var b strings.Builder
 	b.WriteString("# The configuration of keyfold-kms. Flags and KEYFOLD_KMS_* in the environment go before it.\n")
@@ -169,6 +182,14 @@ func (a *app) configText() (string, error) {
 		}
 	}
 	set("data_dir", paths[0])
+	store, err := a.storeText()
+	if err != nil {
+		return "", err
+	}
+	set("store", store)
+	if a.store.HasPassword() {
+		b.WriteString("# The URL of the store has a password and is not written here: set KEYFOLD_KMS_STORE, or KEYFOLD_KMS_STORE_FILE.\n")
+	}
 	set("root", root)
 	set("audit_dir", paths[1])
 	set("endpoint", paths[2])
@@ -192,14 +213,14 @@ func (a *app) configText() (string, error) {
 // made says what there is now and what to do next.
 func (a *app) made(wroteConfig bool) error {
 	if a.JSON {
-		return a.PrintJSON(map[string]string{"root": a.set.Root, "data_dir": a.set.DataDir, "audit_dir": a.set.AuditDir, "config": a.configFile})
+		return a.PrintJSON(map[string]string{"root": a.set.Root, "data_dir": a.set.DataDir, "store": a.storePlace(), "audit_dir": a.set.AuditDir, "config": a.configFile})
 	}
 	if path, ok := strings.CutPrefix(a.set.Root, "file:"); ok {
 		fmt.Fprintf(a.Out, "root key   %s (keep a copy where only you can read it: nothing else opens the keys)\n", path)
 	} else {
 		fmt.Fprintf(a.Out, "root key   %s\n", a.set.Root)
 	}
-	fmt.Fprintf(a.Out, "key store  %s\naudit      %s\n", a.set.DataDir, a.set.AuditDir)
+	fmt.Fprintf(a.Out, "key store  %s\naudit      %s\n", a.storePlace(), a.set.AuditDir)
 	if !wroteConfig {
 		a.Note("%s was there already and is as it was; look whether it names these", a.configFile)
 	}

@@ -35,7 +35,7 @@ none does, reads the store in --data-dir itself, under its root key.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			show := func(ctx context.Context, keys keyLister) error { return a.showKeys(ctx, keys, f) }
-			if a.set.DataDir != "" && !a.set.endpointAnswers() {
+			if a.set.hasStore() && !a.set.endpointAnswers() {
 				return a.runsOnStore(cmd, func(ctx context.Context) error { return a.offline(ctx, show) })
 			}
 			return a.asks(cmd, func(ctx context.Context, c *kmsclient.Client) error { return show(ctx, c) })
@@ -65,7 +65,7 @@ func (s settings) endpointAnswers() bool {
 
 // offline opens the stopped store for do.
 func (a *app) offline(ctx context.Context, do func(context.Context, keyLister) error) error {
-	if err := kmsnode.HasStore(a.set.DataDir); err != nil {
+	if err := kmsnode.HasStore(ctx, a.on(nil)); err != nil {
 		return err
 	}
 	root, _, err := a.openRoot(ctx)
@@ -73,7 +73,7 @@ func (a *app) offline(ctx context.Context, do func(context.Context, keyLister) e
 		return err
 	}
 	defer root.Wipe()
-	err = kmsnode.Offline(ctx, kmsnode.Config{DataDir: a.set.DataDir, Root: root}, func(s *kms.Service) error { return do(ctx, s) })
+	err = kmsnode.Offline(ctx, a.on(root), func(s *kms.Service) error { return do(ctx, s) })
 	return onCode(err, fault.Conflict, "ask the process that has it: keyfold-kms keys --endpoint PATH or HOST:PORT")
 }
 

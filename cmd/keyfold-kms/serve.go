@@ -50,7 +50,7 @@ func (a *app) serve(ctx context.Context) (err error) {
 	defer root.Wipe()
 	node, err := kmsnode.Open(ctx, a.nodeConfig(root, missing))
 	if err != nil {
-		return onCode(err, fault.Conflict, "end that process, or ask it: keyfold-kms status --data-dir "+a.set.DataDir)
+		return onCode(err, fault.Conflict, "end that process, or ask it: keyfold-kms status "+a.storeFlag())
 	}
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
@@ -83,7 +83,7 @@ func (a *app) nodeConfig(root keyring.Root, missing []string) kmsnode.Config {
 		callers[i] = kmsserver.Caller(c)
 	}
 	return kmsnode.Config{
-		DataDir: a.set.DataDir, Root: root, AuditDir: a.set.AuditDir, Endpoint: a.set.Endpoint, Callers: callers,
+		DataDir: a.set.DataDir, Store: a.store, Root: root, AuditDir: a.set.AuditDir, Endpoint: a.set.Endpoint, Callers: callers,
 		TLS:       &kmsserver.TLSFiles{Cert: a.set.TLS.Cert, Key: a.set.TLS.Key, CA: a.set.TLS.CA},
 		ImportKEK: a.set.AllowKEKImport, Memory: missing, Version: cli.Version(), Log: a.set.Log.Logger(a.Err),
 		OnFailure: func(err error) {

@@ -13,21 +13,24 @@ import (
 
 	"github.com/keyfold/keyfold/internal/cli"
 	"github.com/keyfold/keyfold/internal/config"
+	"github.com/keyfold/keyfold/internal/keyring"
 	"github.com/keyfold/keyfold/internal/keyring/rootspec"
 	"github.com/keyfold/keyfold/internal/kmsnode"
 	"github.com/keyfold/keyfold/internal/kmsserver"
+	"github.com/keyfold/keyfold/internal/store/storespec"
 )
 
 // settings is the configuration file, which init writes, and what the
 // environment puts over it. Paths that are not absolute begin where the command
 // runs.
 type settings struct {
-	DataDir  string   `yaml:"data_dir" env:"KEYFOLD_KMS_DATA_DIR"`
-	Endpoint string   `yaml:"endpoint" env:"KEYFOLD_KMS_ENDPOINT"`
-	Root     string   `yaml:"root" env:"KEYFOLD_KMS_ROOT"`
-	AuditDir string   `yaml:"audit_dir" env:"KEYFOLD_KMS_AUDIT_DIR"`
-	Callers  []caller `yaml:"callers" env:"KEYFOLD_KMS_CALLERS"`
-	Log      cli.Log  `yaml:"log" env:"KEYFOLD_KMS_LOG"`
+	DataDir  string        `yaml:"data_dir" env:"KEYFOLD_KMS_DATA_DIR"`
+	Store    config.Secret `yaml:"store" env:"KEYFOLD_KMS_STORE"` // a URL may hold a password
+	Endpoint string        `yaml:"endpoint" env:"KEYFOLD_KMS_ENDPOINT"`
+	Root     string        `yaml:"root" env:"KEYFOLD_KMS_ROOT"`
+	AuditDir string        `yaml:"audit_dir" env:"KEYFOLD_KMS_AUDIT_DIR"`
+	Callers  []caller      `yaml:"callers" env:"KEYFOLD_KMS_CALLERS"`
+	Log      cli.Log       `yaml:"log" env:"KEYFOLD_KMS_LOG"`
 
 	// AllowKEKImport lets who has the role admin bring material of the threads' KEK.
 	AllowKEKImport bool `yaml:"allow_kek_import" env:"KEYFOLD_KMS_ALLOW_KEK_IMPORT"`
@@ -109,7 +112,8 @@ func (c caller) String() string {
 func (a *app) addFlags(cmd *cobra.Command) {
 	f := cmd.PersistentFlags()
 	f.StringVar(&a.configFile, "config", a.getenv("KEYFOLD_KMS_CONFIG"), "configuration file, as init writes one (env KEYFOLD_KMS_CONFIG)")
-	f.StringVar(&a.flags.DataDir, "data-dir", "", "directory of the key store (env KEYFOLD_KMS_DATA_DIR)")
+	f.StringVar(&a.flags.DataDir, "data-dir", "", "directory of the key store; beside it is what is not named otherwise (env KEYFOLD_KMS_DATA_DIR)")
+	f.StringVar((*string)(&a.flags.Store), "store", "", "the key store where it is not in --data-dir: pebble:DIR or postgres://USER@HOST/DATABASE; one with a password belongs in KEYFOLD_KMS_STORE, or the file that KEYFOLD_KMS_STORE_FILE names")
 	f.StringVar(&a.flags.Endpoint, "endpoint", "", "path of a Unix socket, fd:N of one that systemd passes, or HOST:PORT for mutual TLS; kms.sock beside the data directory when empty (env KEYFOLD_KMS_ENDPOINT)")
 	f.StringVar(&a.flags.Root, "root", "", "the root key, such as file:PATH or pkcs11:...; root.key beside the data directory when empty (env KEYFOLD_KMS_ROOT, or KEYFOLD_KMS_ROOT_FILE for file:PATH)")
 	f.StringVar(&a.flags.AuditDir, "audit-dir", "", "directory of the audit; DATA-DIR.audit when empty (env KEYFOLD_KMS_AUDIT_DIR)")
@@ -134,7 +138,7 @@ func (a *app) settle(cmd *cobra.Command) error {
 		a.set.AllowKEKImport = f.Value.String() == "true"
 	}
 	for name, to := range map[string]*string{
-		"data-dir": &a.set.DataDir, "endpoint": &a.set.Endpoint, "root": &a.set.Root, "audit-dir": &a.set.AuditDir,
+		"data-dir": &a.set.DataDir, "store": (*string)(&a.set.Store), "endpoint": &a.set.Endpoint, "root": &a.set.Root, "audit-dir": &a.set.AuditDir,
 		"cert": &a.set.Client.Cert, "key": &a.set.Client.Key, "ca": &a.set.Client.CA,
 	} {
 		if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
@@ -163,11 +167,41 @@ func (a *app) rootFromEnv() error {
 	return nil
 }
 
+// hasStore reports whether a key store is named, right or wrong.
+func (s settings) hasStore() bool { return s.DataDir != "" || s.Store != "" }
+
+// on is the key store as the settings have it.
+func (a *app) on(root keyring.Root) kmsnode.Config {
+	return kmsnode.Config{DataDir: a.set.DataDir, Store: a.store, AuditDir: a.set.AuditDir, Root: root}
+}
+
+// storePlace is where the key store is, for people, and storeFlag names it to a command.
+func (a *app) storePlace() string {
+	if a.store.IsZero() {
+		return a.set.DataDir
+	}
+	return a.store.String()
+}
+
+func (a *app) storeFlag() string {
+	if a.store.IsZero() {
+		return "--data-dir " + a.set.DataDir
+	}
+	return "--store " + a.store.String()
+}
+
 // needStore is an error of usage unless it is known where the key store is. It
 // fills in what follows from that.
 func (a *app) needStore() error {
-	if a.set.DataDir == "" {
-		return cli.Usagef("name the key store: --data-dir DIR")
+	var err error
+	if a.store, err = storespec.Parse(string(a.set.Store)); err != nil {
+		return cli.Usagef("the store: %w", err)
+	}
+	switch beside := a.set.Root == "" || a.set.AuditDir == "" || a.set.Endpoint == ""; {
+	case a.set.DataDir == "" && a.store.IsZero():
+		return cli.Usagef("name the key store: --data-dir DIR, or --store postgres://USER@HOST/DATABASE")
+	case a.set.DataDir == "" && beside:
+		return cli.Usagef("name a directory for what is not in the store, --data-dir DIR, or all of --root, --audit-dir and --endpoint")
 	}
 	if a.set.Root == "" {
 		a.set.Root = "file:" + kmsnode.RootFile(a.set.DataDir)

@@ -18,6 +18,7 @@ import (
 	"github.com/keyfold/keyfold/internal/config"
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
+	"github.com/keyfold/keyfold/internal/store/storespec"
 	"github.com/keyfold/keyfold/internal/throttle"
 	"github.com/keyfold/keyfold/web"
 )
@@ -25,6 +26,7 @@ import (
 type devFlags struct {
 	rate            float64 // calls a second; 0: no limit
 	addr, data, kms string
+	store           string
 	cors            []string // origins
 	encryption      string
 	keep            bool
@@ -45,6 +47,9 @@ PEM files of mutual TLS. KEYFOLD_BREAKGLASS_ROOT and KEYFOLD_BREAKGLASS_KEYRING 
 the files with which messages can be read while that one is away; without them they
 cannot.
 
+The store of the server is in the data directory too, or where --store says; the keys
+to it stay in the data directory.
+
 KEYFOLD_ADDR, KEYFOLD_DATA and KEYFOLD_LOG (debug, info, warn or error; "info,json"
 for JSON) set what the flags do not, as KEYFOLD_KEK_MAX_AGE, KEYFOLD_DEK_MAX_AGE and
 KEYFOLD_CMEK_MAX_AGE do.`,
@@ -56,6 +61,7 @@ KEYFOLD_CMEK_MAX_AGE do.`,
 	f := cmd.Flags()
 	f.StringVar(&d.addr, "addr", first(a.getenv("KEYFOLD_ADDR"), "127.0.0.1:7420"), "where to listen (env KEYFOLD_ADDR)")
 	f.StringVar(&d.data, "data", first(a.getenv("KEYFOLD_DATA"), defaultData), "data directory (env KEYFOLD_DATA)")
+	f.StringVar(&d.store, "store", "", "the server's store where it is not in DIR/server: pebble:DIR or postgres://USER@HOST/DATABASE; one with a password belongs in KEYFOLD_STORE, or the file that KEYFOLD_STORE_FILE names")
 	f.StringVar(&d.kms, "kms", first(a.getenv("KEYFOLD_KMS"), allinone.Embedded), "key process: embedded, external, unix:///PATH or https://HOST:PORT (env KEYFOLD_KMS)")
 	f.Float64Var(&d.rate, "rate", 5000, "calls a second of one key, and of one address; 0: no limit")
 	f.StringSliceVar(&d.cors, "cors", nil, "let pages of these origins call the server, such as http://localhost:5173")
@@ -78,6 +84,9 @@ func (a *app) dev(ctx context.Context, d devFlags, onFailure func(error)) (err e
 	log := logging.Logger(a.Err)
 	cfg, err := a.kmsConfig(d)
 	if err != nil {
+		return err
+	}
+	if cfg.Store, err = a.devStore(d); err != nil {
 		return err
 	}
 	ln, err := listen(d.addr, "take another address: keyfold dev --addr 127.0.0.1:0")
@@ -117,6 +126,21 @@ func (a *app) dev(ctx context.Context, d devFlags, onFailure func(error)) (err e
 		defer os.Remove(filepath.Join(d.data, devFileName))
 	}
 	return a.serve(ctx, node, ln, func() error { return a.announce(ctx, d, dev) })
+}
+
+// devStore is the store of flags and environment; none: in the data directory.
+func (a *app) devStore(d devFlags) (storespec.Spec, error) {
+	var given struct {
+		Store config.Secret `env:"KEYFOLD_STORE"`
+	}
+	if err := config.Load(&given, "", a.getenv); err != nil {
+		return storespec.Spec{}, cli.Usagef("%w", err)
+	}
+	spec, err := storespec.Parse(first(d.store, string(given.Store)))
+	if err != nil {
+		return spec, cli.Usagef("--store or KEYFOLD_STORE: %w", err)
+	}
+	return spec, nil
 }
 
 // announce leaves dev.json and prints the banner, once the server answers.

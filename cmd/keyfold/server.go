@@ -106,7 +106,7 @@ func (s serverSettings) open(ctx context.Context, log *slog.Logger, onFailure fu
 	cfg := s.config()
 	cfg.Log, cfg.OnFailure = log, onFailure
 	node, err := allinone.Open(ctx, cfg)
-	return node, inUse(err, "another server", s.Data, "end that one, or set another data directory")
+	return node, inUse(err, "another server", cfg.Store.String(), "end that one, or set another data directory")
 }
 
 // needsInit warns when nobody can come in, nor ever will.
@@ -124,15 +124,16 @@ func (a *app) announceServer(s serverSettings, addr net.Addr) error {
 		URL       string `json:"url"`
 		PublicURL string `json:"public_url,omitempty"`
 		Data      string `json:"data"`
+		Store     string `json:"store"`
 		KMS       string `json:"kms"`
 		SignUp    string `json:"sign_up"`
 		Encrypts  string `json:"encryption"`
-	}{s.url(asked(s.Addr, addr)), s.PublicURL, s.Data, s.KMS.URL, s.SignUp, s.Encryption.String()}
+	}{s.url(asked(s.Addr, addr)), s.PublicURL, s.Data, s.store().String(), s.KMS.URL, s.SignUp, s.Encryption.String()}
 	if a.JSON {
 		return a.PrintJSON(said)
 	}
-	_, err := fmt.Fprintf(a.Out, "keyfold listens on %s\n  public URL  %s\n  data        %s\n  keys        %s\n  sign-up     %s\n  encryption  %s\n",
-		said.URL, first(said.PublicURL, "-"), said.Data, said.KMS, said.SignUp, said.Encrypts)
+	_, err := fmt.Fprintf(a.Out, "keyfold listens on %s\n  public URL  %s\n  data        %s\n  store       %s\n  keys        %s\n  sign-up     %s\n  encryption  %s\n",
+		said.URL, first(said.PublicURL, "-"), first(said.Data, "-"), said.Store, said.KMS, said.SignUp, said.Encrypts)
 	return err
 }
 

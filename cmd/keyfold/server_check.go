@@ -62,7 +62,7 @@ func (a *app) check(ctx context.Context, file string) (s serverSettings, f findi
 		return s, f // the rest would be about what is not known
 	}
 	for _, check := range []func(serverSettings, *findings){
-		serverSettings.checkAddr, serverSettings.checkPublicURL, serverSettings.checkTLS, serverSettings.checkData,
+		serverSettings.checkAddr, serverSettings.checkPublicURL, serverSettings.checkTLS, serverSettings.checkData, serverSettings.checkStore,
 		serverSettings.checkKMS, func(s serverSettings, f *findings) { s.checkBreakGlass(ctx, f) }, serverSettings.checkPeople, serverSettings.checkCallers,
 	} {
 		check(s, &f)

@@ -16,10 +16,14 @@ import (
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/keyring"
 	"github.com/keyfold/keyfold/internal/kmsclient"
+	"github.com/keyfold/keyfold/internal/store/storespec"
 )
 
 func (s serverSettings) checkData(f *findings) {
-	if s.Data == "" {
+	switch {
+	case s.Data == "" && s.Store != "" && !s.embedded() && s.BreakGlass.Root == "":
+		return // nothing is in it
+	case s.Data == "":
 		f.errorf("data: not set; name the directory of the data, such as /var/lib/keyfold (env KEYFOLD_DATA)")
 		return
 	}
@@ -45,6 +49,17 @@ func (s serverSettings) checkData(f *findings) {
 	}
 	if s.embedded() {
 		s.checkRootKey(f)
+	}
+}
+
+// checkStore reads the name of the store. It opens none.
+func (s serverSettings) checkStore(f *findings) {
+	spec, err := storespec.Parse(string(s.Store))
+	switch {
+	case err != nil:
+		f.errorf("store: %v (env KEYFOLD_STORE)", err)
+	case spec.Shared() && s.embedded():
+		f.warnf("store: the data is in a database, and the keys to it are in %s alone, where the key process inside this server has them; a second server needs a keyfold-kms that both name in kms.url", s.Data)
 	}
 }
 

@@ -138,7 +138,13 @@ func TestACheckFindsWhatIsWrong(t *testing.T) {
 		{"KEYFOLD_CORS_ORIGINS=https://app.example.com/", "error: cors_origins: write each as a browser sends it"},
 		{"KEYFOLD_CORS_ORIGINS=app.example.com", "error: cors_origins: write each"},
 		{"KEYFOLD_LOG=loud", "error: KEYFOLD_LOG: write debug, info, warn or error"},
-		{"KEYFOLD_STORE=postgres://secret:secret@db", "error: KEYFOLD_STORE: the store is in the directory server"},
+		{"KEYFOLD_STORE=postgres://me:secret@db", ""},
+		{"KEYFOLD_STORE=postgres://me:secret@db KEYFOLD_DATA=", ""},
+		{"KEYFOLD_STORE=postgres://me:secret@db KEYFOLD_KMS=embedded", "warning: kms.url: embedded|warning: store: the data is in a database, and the keys to it are in "},
+		{"KEYFOLD_STORE=postgres://me:secret@db KEYFOLD_KMS=embedded KEYFOLD_DATA=", "error: data: not set|warning: kms.url|warning: store"},
+		{"KEYFOLD_STORE=postgres://me:sec/ret@db", "error: store: the URL has a character"},
+		{"KEYFOLD_STORE=secret", "error: store: write pebble:DIR or postgres://"},
+		{"KEYFOLD_STORE=secret KEYFOLD_STORE_FILE=secret", "error: both KEYFOLD_STORE and KEYFOLD_STORE_FILE are set"},
 		{"KEYFOLD_DATA= KEYFOLD_KMS= KEYFOLD_LOG=loud KEYFOLD_SIGN_UP=x", "error: data: not set|error: kms.url: not set|error: KEYFOLD_LOG|error: sign_up"},
 	} {
 		env := map[string]string{}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"net/netip"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/keyfold/keyfold/internal/config"
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
+	"github.com/keyfold/keyfold/internal/store/storespec"
 	"github.com/keyfold/keyfold/internal/throttle"
 	"github.com/keyfold/keyfold/web"
 )
@@ -28,8 +30,9 @@ type serverSettings struct {
 		Cert string `yaml:"cert" env:"KEYFOLD_TLS_CERT"`
 		Key  string `yaml:"key" env:"KEYFOLD_TLS_KEY"`
 	} `yaml:"tls"`
-	Data string `yaml:"data" env:"KEYFOLD_DATA"`
-	KMS  struct {
+	Data  string        `yaml:"data" env:"KEYFOLD_DATA"`
+	Store config.Secret `yaml:"store" env:"KEYFOLD_STORE"` // a URL may hold a password
+	KMS   struct {
 		URL  string `yaml:"url" env:"KEYFOLD_KMS"`
 		Cert string `yaml:"cert" env:"KEYFOLD_KMS_CERT"`
 		Key  string `yaml:"key" env:"KEYFOLD_KMS_KEY"`
@@ -88,16 +91,23 @@ func defaultSettings() (s serverSettings) {
 func (a *app) loadSettings(file string) (serverSettings, error) {
 	s := defaultSettings()
 	err := config.Load(&s, file, a.getenv)
-	if a.getenv("KEYFOLD_STORE") != "" {
-		err = errors.Join(err, errors.New("KEYFOLD_STORE: the store is in the directory server of the data directory; unset it, and set KEYFOLD_DATA"))
-	}
 	return s, err
+}
+
+// store is where the store is: in the data directory unless the settings say
+// otherwise, and also where they are wrong.
+func (s serverSettings) store() storespec.Spec {
+	spec, _ := storespec.Parse(string(s.Store))
+	if spec.IsZero() && s.Data != "" {
+		spec = storespec.InDir(filepath.Join(s.Data, "server"))
+	}
+	return spec
 }
 
 // config is what s assembles.
 func (s serverSettings) config() allinone.Config {
 	c := allinone.Config{
-		DataDir: s.Data, KMSURL: s.KMS.URL,
+		DataDir: s.Data, Store: s.store(), KMSURL: s.KMS.URL,
 		BreakGlass: allinone.BreakGlass{RootFile: s.BreakGlass.Root, KeyringFile: s.BreakGlass.Keyring},
 		SignUp:     identity.SignUp(s.SignUp), DefaultPlan: access.Plan(s.DefaultPlan), PublicURL: s.PublicURL,
 		Proxies:     httpx.Proxies{Header: s.Proxies.Header},

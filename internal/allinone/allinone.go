@@ -6,7 +6,7 @@
 //
 // It owns the data directory:
 //
-//	DIR/server/    the server's store: everything, sealed under the KMS's keys
+//	DIR/server/    the server's store: everything, sealed under the KMS's keys; or it is in a database
 //	DIR/root.key   embedded alone: the root key (mode 0600); without it nothing in DIR opens
 //	DIR/kms/       embedded alone: the KMS's store: KEKs and thread DEKs, wrapped
 //	DIR/kms.audit/ embedded alone: what was done with keys
@@ -17,7 +17,8 @@
 // there is something that a missing key protects, Open fails and says which
 // file to bring back. External, it holds no key and reads neither of the two.
 // A server's store works with one key store alone, and notes which (see
-// binding): with another one Open fails.
+// binding): with another one Open fails. Servers that share a store are so bound
+// to one key store, and a store of keys is never taken for a server's.
 //
 // Everything that the stores committed survives a crash; what a crash left half
 // done Open finishes (see vault.Recover).
@@ -47,6 +48,8 @@ import (
 	"github.com/keyfold/keyfold/internal/sealed"
 	"github.com/keyfold/keyfold/internal/server"
 	"github.com/keyfold/keyfold/internal/store"
+	"github.com/keyfold/keyfold/internal/store/memstore"
+	"github.com/keyfold/keyfold/internal/store/storespec"
 	"github.com/keyfold/keyfold/internal/thread"
 	"github.com/keyfold/keyfold/internal/trail"
 	"github.com/keyfold/keyfold/internal/vault"
@@ -62,6 +65,8 @@ type KMS interface {
 // Config says what to assemble. The zero Config is a whole Keyfold in memory.
 type Config struct {
 	DataDir     string           // made when missing; "": in memory, gone with the process
+	Store       storespec.Spec   // of the server; none: in DataDir
+	KeyStore    storespec.Spec   // of an embedded KMS; none: in DataDir
 	KMSURL      string           // "" or Embedded: inside this process; unix:///path or https://host:port: an external one
 	KMSTLS      TLSFiles         // of an external KMS at https
 	BreakGlass  BreakGlass       // reads of messages while an external KMS is away; zero: there are none
@@ -80,7 +85,7 @@ type Config struct {
 	Version     string           // of the program, for health answers
 	Log         *slog.Logger     // nil: nothing is logged
 	Now         func() time.Time // nil: time.Now
-	OnFailure   func(error)      // see pebblestore.Options: ends the process when a store cannot go on; nil: nothing does
+	OnFailure   func(error)      // see storespec.Options: ends the process when a store cannot go on; nil: nothing does
 	WrapKMS     func(KMS) KMS    // for tests: puts something between the server and the KMS; nil: nothing
 }
 
@@ -137,7 +142,10 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 // open fills n from the bottom up. On an error n holds what was opened so far.
 func (n *Node) open(ctx context.Context, cfg Config) (err error) {
 	dir := dataDir(cfg.DataDir)
-	if n.Store, err = n.openStore(dir, "server", cfg); err != nil {
+	if err := dir.make(cfg); err != nil {
+		return err
+	}
+	if n.Store, err = n.openStore(ctx, dir.server(cfg), cfg); err != nil {
 		return err
 	}
 	keys, err := n.openKMS(ctx, dir, cfg)
@@ -147,8 +155,11 @@ func (n *Node) open(ctx context.Context, cfg Config) (err error) {
 	return n.assemble(ctx, keys, cfg)
 }
 
-func (n *Node) openStore(dir dataDir, name string, cfg Config) (store.Store, error) {
-	s, err := dir.store(name, cfg)
+// openStore opens a store; where none is named, one in memory.
+func (n *Node) openStore(ctx context.Context, at storespec.Spec, cfg Config) (s store.Store, err error) {
+	if s = memstore.New(); !at.IsZero() {
+		s, err = at.Open(ctx, storespec.Options{Logger: cfg.Log, OnFailure: cfg.OnFailure})
+	}
 	if err != nil {
 		return nil, err
 	}

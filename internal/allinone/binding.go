@@ -37,6 +37,7 @@ func bindingAAD(keyID string) []byte { return aead.AAD("keyfold/kms-check/v1", k
 // wrong with the data, and the right KMS may be there the next time.
 var (
 	errOtherKMS = fault.New(fault.Unavailable, "this key process has not the keys to this server's data; start the one that has, or name it with KEYFOLD_KMS")
+	errKeyStore = fault.New(fault.Unavailable, "the server was given the store of a key process; name a store of its own with KEYFOLD_STORE")
 	errUnbound  = fault.New(fault.Unavailable, "it is not noted yet which key process has the keys to this server's data; start the server once with the key process inside it, where the data was written")
 )
 
@@ -116,13 +117,21 @@ func (b *bound) bind(ctx context.Context) error {
 	}
 	var batch store.Batch
 	batch.RequireAbsent(layout.KMSCheck())
+	batch.RequireAbsent(layout.KEK(kmsapi.ThreadsKEK)) // which is there before a KMS answers that has the same store
 	batch.Put(layout.KMSCheck(), value)
 	_, err = b.store.Commit(ctx, &batch)
 	return err
 }
 
-// mayBind is errUnbound when the store holds what some KMS has the keys to.
+// mayBind is errUnbound when the store holds what some KMS has the keys to, and
+// errKeyStore when it holds the keys.
 func (b *bound) mayBind(ctx context.Context) error {
+	switch _, err := b.store.Get(ctx, layout.KEK(kmsapi.ThreadsKEK)); {
+	case err == nil:
+		return errKeyStore
+	case !errors.Is(err, store.ErrNotFound):
+		return err
+	}
 	if b.adopt {
 		return nil
 	}

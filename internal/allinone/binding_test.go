@@ -3,6 +3,9 @@ package allinone
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -13,6 +16,7 @@ import (
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/store/memstore"
+	"github.com/keyfold/keyfold/internal/store/storespec"
 )
 
 // newKMS is a KMS with a key store of its own.
@@ -223,5 +227,65 @@ func TestADamagedBindingIsSaid(t *testing.T) {
 		if err := (&bound{KMS: keys, store: data}).ready(t.Context()); !errors.Is(err, fault.Damaged) {
 			t.Errorf("%q: %v", row, err)
 		}
+	}
+}
+
+func TestAStoreOfKeysIsNotAServers(t *testing.T) {
+	keys, st := newKMS(t)
+	b := &bound{KMS: keys, store: st, adopt: true}
+	if err := b.prove(t.Context()); !errors.Is(err, errKeyStore) {
+		t.Errorf("prove = %v", err)
+	}
+	if n := count(t, st, layout.KMSCheck()); n != 0 {
+		t.Error("the store of the key process was bound")
+	}
+	// A key process that begins on the same empty store at the same moment is seen
+	// at the latest by the commit.
+	other, _ := newKMS(t)
+	st = memstore.New()
+	b = &bound{KMS: lateKMS{KMS: other, st: st}, store: st}
+	if err := b.prove(t.Context()); err == nil || count(t, st, layout.KMSCheck()) != 0 {
+		t.Errorf("bound beside keys that came meanwhile: %v", err)
+	}
+}
+
+// lateKMS has its KEK in the store when it first encrypts.
+type lateKMS struct {
+	KMS
+	st store.Store
+}
+
+func (k lateKMS) Encrypt(ctx context.Context, items []kmsapi.EncryptItem) ([]kmsapi.EncryptResult, error) {
+	b := new(store.Batch)
+	b.Put(layout.KEK(kmsapi.ThreadsKEK), nil)
+	if _, err := k.st.Commit(ctx, b); err != nil {
+		return nil, err
+	}
+	return k.KMS.Encrypt(ctx, items)
+}
+
+func TestTheStoreMayBeSomewhereElse(t *testing.T) {
+	dir, elsewhere := filepath.Join(t.TempDir(), "data"), filepath.Join(t.TempDir(), "elsewhere")
+	cfg := Config{DataDir: dir, Store: storespec.InDir(elsewhere)}
+	for range 2 {
+		n, err := Open(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]bool{
+		filepath.Join(elsewhere, "LOCK"): true, filepath.Join(dir, "kms"): true, filepath.Join(dir, "root.key"): true, filepath.Join(dir, "server"): false,
+	} {
+		if _, err := os.Stat(path); (err == nil) != want {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	// The keys of another directory are not those to this data.
+	cfg.DataDir = filepath.Join(t.TempDir(), "data")
+	if _, err := Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), elsewhere+" holds data, but ") {
+		t.Error(err)
 	}
 }

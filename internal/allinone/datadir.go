@@ -1,16 +1,17 @@
 package allinone
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/keyfold/keyfold/internal/keyring"
 	"github.com/keyfold/keyfold/internal/store"
-	"github.com/keyfold/keyfold/internal/store/memstore"
-	"github.com/keyfold/keyfold/internal/store/pebblestore"
+	"github.com/keyfold/keyfold/internal/store/storespec"
 )
 
 // dataDir is the path of a data directory, or "" for memory.
@@ -18,22 +19,31 @@ type dataDir string
 
 func (d dataDir) path(name string) string { return filepath.Join(string(d), name) }
 
-// store opens one of the stores, each a directory of mode 0700. A data
-// directory that was there before keeps its mode.
-func (d dataDir) store(name string, cfg Config) (store.Store, error) {
+// server and keys are where the two stores are, in the data directory unless cfg
+// says otherwise. They name none where all is in memory.
+func (d dataDir) server(cfg Config) storespec.Spec { return cfg.Store.Or(d.dir("server")) }
+func (d dataDir) keys(cfg Config) storespec.Spec   { return cfg.KeyStore.Or(d.dir("kms")) }
+
+// make makes the directory where no store does.
+func (d dataDir) make(cfg Config) error {
+	if d == "" || cfg.Store.IsZero() {
+		return nil
+	}
+	return os.MkdirAll(string(d), 0o700)
+}
+
+// dir is a store in a directory of mode 0700. A data directory that was there before
+// keeps its mode.
+func (d dataDir) dir(name string) storespec.Spec {
 	if d == "" {
-		return memstore.New(), nil
+		return storespec.Spec{}
 	}
-	s, err := pebblestore.Open(d.path(name), pebblestore.Options{Logger: cfg.Log, OnFailure: cfg.OnFailure})
-	if err != nil {
-		return nil, err // and no store: a nil *pebblestore.Store would be one
-	}
-	return s, nil
+	return storespec.InDir(d.path(name))
 }
 
 // root opens the root key, or makes it when there is nothing yet that one
 // could protect.
-func (d dataDir) root(ctx context.Context, data, keys store.Store) (*keyring.FileRoot, error) {
+func (d dataDir) root(ctx context.Context, data, keys store.Store, cfg Config) (*keyring.FileRoot, error) {
 	if d == "" {
 		return keyring.MemoryRoot()
 	}
@@ -47,17 +57,20 @@ func (d dataDir) root(ctx context.Context, data, keys store.Store) (*keyring.Fil
 		return nil, err
 	}
 	if hasData && !hasKeys {
-		return nil, fmt.Errorf("%s holds data, but %s has lost the keys to it; restore %s and %s from their backup, or, when they are with a key process of its own, name that with KEYFOLD_KMS", d.path("server"), d.path("kms"), d.path("kms"), path)
+		return nil, fmt.Errorf("%s holds data, but %s has lost the keys to it; restore %s and %s from their backup, or, when they are with a key process of its own, name that with KEYFOLD_KMS", place(d.server(cfg)), place(d.keys(cfg)), place(d.keys(cfg)), path)
 	}
 	root, err := keyring.OpenFileRoot(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return root, err
 	}
 	if hasKeys {
-		return nil, fmt.Errorf("%s is missing, and the keys in %s open with nothing else; restore it from its backup", path, d.path("kms"))
+		return nil, fmt.Errorf("%s is missing, and the keys in %s open with nothing else; restore it from its backup", path, place(d.keys(cfg)))
 	}
 	return keyring.CreateFileRoot(path)
 }
+
+// place is a store's directory, or its URL without the password.
+func place(s storespec.Spec) string { return cmp.Or(s.Dir(), s.String()) }
 
 // hasRows reports whether there is anything in s.
 func hasRows(ctx context.Context, s store.Store) (bool, error) {

@@ -41,10 +41,10 @@ func (cfg Config) embedded() bool { return cfg.KMSURL == "" || cfg.KMSURL == Emb
 
 // openEmbedded opens the KMS of dir inside this process.
 func (n *Node) openEmbedded(ctx context.Context, dir dataDir, cfg Config) (b *bound, err error) {
-	if n.KeyStore, err = n.openStore(dir, "kms", cfg); err != nil {
+	if n.KeyStore, err = n.openStore(ctx, dir.keys(cfg), cfg); err != nil {
 		return nil, err
 	}
-	root, err := dir.root(ctx, n.Store, n.KeyStore)
+	root, err := dir.root(ctx, n.Store, n.KeyStore, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (cfg Config) greet(ctx context.Context, b *bound) error {
 	if err == nil {
 		return nil
 	}
-	away := errors.Is(err, fault.Unavailable) && !errors.Is(err, errOtherKMS) && !errors.Is(err, errUnbound)
+	away := errors.Is(err, fault.Unavailable) && !errors.Is(err, errOtherKMS) && !errors.Is(err, errUnbound) && !errors.Is(err, errKeyStore)
 	if !away {
 		return fmt.Errorf("%s: %w", cfg.KMSURL, err)
 	}

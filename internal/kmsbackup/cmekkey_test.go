@@ -11,6 +11,7 @@ import (
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
+	"github.com/keyfold/keyfold/internal/store/storespec"
 )
 
 func TestCustomersKeysAndTheirGrantsAreInABackupAndProved(t *testing.T) {
@@ -26,7 +27,7 @@ func TestCustomersKeysAndTheirGrantsAreInABackupAndProved(t *testing.T) {
 	sealed, err := r.kms.CMEKSeal(t.Context(), caller, []kmsapi.CMEKSealItem{{Fingerprint: all[0], Vault: "v", Path: "p", Version: 2, Plaintext: []byte("canary")}})
 	r.must(err)
 	dir := filepath.Join(t.TempDir(), "kms")
-	info, err := Restore(t.Context(), bytes.NewReader(r.backup()), dir, r.root, Options{})
+	info, err := Restore(t.Context(), bytes.NewReader(r.backup()), storespec.InDir(dir), r.root, Options{})
 	if err != nil || info.CMEKs != len(all) {
 		t.Errorf("%+v, %v", info, err)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/store/pebblestore"
+	"github.com/keyfold/keyfold/internal/store/storespec"
 )
 
 func TestWhatWasEncryptedBeforeABackupDecryptsAfterItsRestore(t *testing.T) {
@@ -33,7 +34,7 @@ func TestWhatWasEncryptedBeforeABackupDecryptsAfterItsRestore(t *testing.T) {
 	backup := r.backup()
 
 	dir := filepath.Join(t.TempDir(), "made", "kms")
-	info, err := Restore(t.Context(), bytes.NewReader(backup), dir, r.root, Options{})
+	info, err := Restore(t.Context(), bytes.NewReader(backup), storespec.InDir(dir), r.root, Options{})
 	want := Info{Created: day, Rows: info.Rows, KEKs: info.KEKs, DEKs: 3, Opened: 3}
 	if err != nil || info.KEKs < 2 || info.Rows < 5 || !cmp.Equal(info, want) {
 		t.Errorf("%+v, %v; want %+v", info, err, want)
@@ -60,7 +61,7 @@ func TestWhatWasEncryptedBeforeABackupDecryptsAfterItsRestore(t *testing.T) {
 func refused(t *testing.T, backup []byte, root keyring.Root, code fault.Code) error {
 	t.Helper()
 	parent := t.TempDir()
-	info, err := Restore(t.Context(), bytes.NewReader(backup), filepath.Join(parent, "kms"), root, Options{VerifyAll: true})
+	info, err := Restore(t.Context(), bytes.NewReader(backup), storespec.InDir(filepath.Join(parent, "kms")), root, Options{VerifyAll: true})
 	if !errors.Is(err, code) {
 		t.Errorf("%+v, %v; want %v", info, err, code)
 	}
@@ -81,7 +82,7 @@ func TestABackupIsRefusedWithAFlippedByteAnywhere(t *testing.T) {
 			t.Errorf("byte %d of %d flipped: the checksum holds", i, len(backup))
 		}
 		if i%37 == 0 || i > len(backup)-tailSize && i%9 == 0 { // a restore takes its time
-			if _, err := Restore(t.Context(), bytes.NewReader(flipped), filepath.Join(t.TempDir(), "kms"), r.root, Options{}); err == nil {
+			if _, err := Restore(t.Context(), bytes.NewReader(flipped), storespec.InDir(filepath.Join(t.TempDir(), "kms")), r.root, Options{}); err == nil {
 				t.Errorf("byte %d of %d flipped: restored", i, len(backup))
 			}
 		}
@@ -181,17 +182,17 @@ func TestADirectoryThatHoldsAnythingIsLeftAsItIs(t *testing.T) {
 	backup := r.backup()
 	dir := t.TempDir()
 	r.must(os.WriteFile(filepath.Join(dir, "letter"), []byte("dear"), 0o600))
-	if _, err := Restore(t.Context(), bytes.NewReader(backup), dir, r.root, Options{}); err == nil || !strings.Contains(err.Error(), "holds other things") {
+	if _, err := Restore(t.Context(), bytes.NewReader(backup), storespec.InDir(dir), r.root, Options{}); err == nil || !strings.Contains(err.Error(), "holds other things") {
 		t.Errorf("a letter: %v", err)
 	}
 	empty := filepath.Join(t.TempDir(), "kms")
 	r.must(os.Mkdir(empty, 0o755))
-	_, err := Restore(t.Context(), bytes.NewReader(backup), empty, r.root, Options{})
+	_, err := Restore(t.Context(), bytes.NewReader(backup), storespec.InDir(empty), r.root, Options{})
 	r.must(err)
 	if info, err := os.Stat(empty); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the store's directory: %v, %v", info.Mode(), err)
 	}
-	if _, err := Restore(t.Context(), bytes.NewReader(backup), empty, r.root, Options{}); err == nil || !strings.Contains(err.Error(), "there is a key store in") {
+	if _, err := Restore(t.Context(), bytes.NewReader(backup), storespec.InDir(empty), r.root, Options{}); err == nil || !strings.Contains(err.Error(), "there is a store in") {
 		t.Errorf("a second time: %v", err)
 	}
 }
@@ -204,7 +205,7 @@ func TestASampleIsAsLargeAsAskedAndVerifyAllOpensAll(t *testing.T) {
 		opt  Options
 		want int
 	}{{Options{Sample: 7}, 7}, {Options{}, 50}, {Options{Sample: 7, VerifyAll: true}, 50}} {
-		info, err := Restore(t.Context(), bytes.NewReader(backup), filepath.Join(t.TempDir(), "kms"), r.root, tt.opt)
+		info, err := Restore(t.Context(), bytes.NewReader(backup), storespec.InDir(filepath.Join(t.TempDir(), "kms")), r.root, tt.opt)
 		if err != nil || info.Opened != tt.want {
 			t.Errorf("%+v: %+v, %v; want %d opened", tt.opt, info, err, tt.want)
 		}
@@ -230,9 +231,9 @@ func TestARestoreThatWasKilledLeavesNoStoreThatOpens(t *testing.T) {
 	root := hooked{r.root, new(sync.Once), func() {
 		r.must(os.CopyFS(copied, os.DirFS(dir))) // what a kill would leave
 	}}
-	_, err := Restore(t.Context(), bytes.NewReader(r.backup()), dir, root, Options{Sample: 1})
+	_, err := Restore(t.Context(), bytes.NewReader(r.backup()), storespec.InDir(dir), root, Options{Sample: 1})
 	r.must(err)
-	if _, err := Restore(t.Context(), bytes.NewReader(r.backup()), copied, r.root, Options{}); err == nil {
+	if _, err := Restore(t.Context(), bytes.NewReader(r.backup()), storespec.InDir(copied), r.root, Options{}); err == nil {
 		t.Error("restored over what was left")
 	}
 	st, err := pebblestore.Open(copied, pebblestore.Options{})

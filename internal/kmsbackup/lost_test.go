@@ -10,6 +10,8 @@ import (
 	"github.com/keyfold/keyfold/internal/aead"
 	"github.com/keyfold/keyfold/internal/keyring"
 	"github.com/keyfold/keyfold/internal/kmsapi"
+
+	"github.com/keyfold/keyfold/internal/store/storespec"
 )
 
 // token is a root that lacks one version of a KEK, as a token in which it was
@@ -39,7 +41,7 @@ func TestARestoreNamesTheKEKVersionsThatTheRootLacks(t *testing.T) {
 		{KEKID: "vault-1", Version: 2}:   nil, // the primary: refused
 		{KEKID: "not there", Version: 1}: nil,
 	} {
-		info, err := Restore(t.Context(), bytes.NewReader(text), filepath.Join(t.TempDir(), "kms"), token{r.root, lacks}, Options{})
+		info, err := Restore(t.Context(), bytes.NewReader(text), storespec.InDir(filepath.Join(t.TempDir(), "kms")), token{r.root, lacks}, Options{})
 		if refused := lacks.Version == 2; (err != nil) != refused || !slices.Equal(info.Lost, want) {
 			t.Errorf("without %v: lost %v, %v", lacks, info.Lost, err)
 		}

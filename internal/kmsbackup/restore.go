@@ -17,7 +17,7 @@ import (
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
-	"github.com/keyfold/keyfold/internal/store/pebblestore"
+	"github.com/keyfold/keyfold/internal/store/storespec"
 )
 
 // defaultSample is how many threads' DEKs a restore opens unless told otherwise.
@@ -29,40 +29,21 @@ type Options struct {
 	VerifyAll bool // open all of them
 }
 
-// Restore makes the key store dir of the backup in, which it reads once. dir
-// must be empty or not there. It is a key store when the backup has proved
+// Restore makes the key store to of the backup in, which it reads once. There must
+// be none there yet. It is a key store when the backup has proved
 // whole, written by a process with this root key, and opened by it: every KEK,
-// every customer's key, and of the threads' DEKs a sample. After an error dir is as it was. Errors are
+// every customer's key, and of the threads' DEKs a sample. After an error to is as it was. Errors are
 // for the operator and name paths.
-func Restore(ctx context.Context, in io.Reader, dir string, root keyring.Root, opt Options) (info Info, err error) {
-	if err := Vacant(dir); err != nil {
+func Restore(ctx context.Context, in io.Reader, to storespec.Spec, root keyring.Root, opt Options) (info Info, err error) {
+	if err := to.Vacant(ctx); err != nil {
 		return info, err
 	}
-	_, err = os.Stat(dir)
+	_, err = os.Stat(to.Dir())
 	made := errors.Is(err, fs.ErrNotExist)
-	if info, err = restore(ctx, in, dir, root, opt); err != nil {
-		return info, errors.Join(err, empty(dir, made))
+	if info, err = restore(ctx, in, to, root, opt); err != nil && to.Dir() != "" {
+		err = errors.Join(err, empty(to.Dir(), made))
 	}
-	return info, nil
-}
-
-// Vacant is an error unless dir is an empty directory or not there.
-func Vacant(dir string) error {
-	there, err := pebblestore.Exists(dir)
-	if err != nil {
-		return err
-	}
-	if there {
-		return fmt.Errorf("there is a key store in %s already", dir)
-	}
-	files, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if len(files) > 0 {
-		return fmt.Errorf("%s holds other things; name a new directory", dir)
-	}
-	return nil
+	return info, err
 }
 
 // empty removes what lies in dir, and dir too if it was made.
@@ -78,14 +59,36 @@ func empty(dir string, made bool) error {
 	return errors.Join(errs...)
 }
 
+// clearRows takes all rows out of st.
+func clearRows(ctx context.Context, st store.Store) error {
+	for {
+		recs, err := st.Scan(ctx, store.Range{}, store.ScanOptions{Limit: 1000, MaxBytes: 8 << 20})
+		if err != nil || len(recs) == 0 {
+			return err
+		}
+		b := new(store.Batch)
+		for _, rec := range recs {
+			b.Delete(rec.Key)
+		}
+		if _, err := st.Commit(ctx, b); err != nil {
+			return err
+		}
+	}
+}
+
 // restore puts the row of the threads' KEK last, when all is proved: a store of
 // keys without it is refused wherever it is opened.
-func restore(ctx context.Context, in io.Reader, dir string, root keyring.Root, opt Options) (info Info, err error) {
-	st, err := pebblestore.Open(dir, pebblestore.Options{})
+func restore(ctx context.Context, in io.Reader, to storespec.Spec, root keyring.Root, opt Options) (info Info, err error) {
+	st, err := to.Open(ctx, storespec.Options{})
 	if err != nil {
 		return info, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
+	defer func() {
+		if err != nil && to.Dir() == "" { // a directory is removed
+			err = errors.Join(err, clearRows(context.WithoutCancel(ctx), st))
+		}
+	}()
 	f := &filler{st: st, sample: newSample(opt)}
 	info, t, err := read(in, func(key string, value []byte) error { return f.put(ctx, key, value) })
 	if err == nil {

@@ -12,6 +12,8 @@ import (
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/kmsbackup"
 	"github.com/keyfold/keyfold/internal/kmsclient"
+
+	"github.com/keyfold/keyfold/internal/store/storespec"
 )
 
 // restored is a place for a key process over what a backup holds.
@@ -22,7 +24,7 @@ func (r *rig) restored(backup *bytes.Buffer) *rig {
 	r.must(err)
 	r.Cleanup(func() { os.RemoveAll(dir) })
 	next.DataDir = filepath.Join(dir, "kms")
-	_, err = kmsbackup.Restore(r.Context(), bytes.NewReader(backup.Bytes()), next.DataDir, r.Root, kmsbackup.Options{VerifyAll: true})
+	_, err = kmsbackup.Restore(r.Context(), bytes.NewReader(backup.Bytes()), storespec.InDir(next.DataDir), r.Root, kmsbackup.Options{VerifyAll: true})
 	r.must(err)
 	return next
 }

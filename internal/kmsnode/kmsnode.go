@@ -4,7 +4,7 @@
 // It owns, beside the files of those packages, their places and the order in
 // which they are opened and closed:
 //
-//	DIR         the key store: KEKs and threads' DEKs, wrapped
+//	DIR         the key store: KEKs and threads' DEKs, wrapped; or it is in a database
 //	DIR.audit   the audit of what was done with keys
 //	kms.sock    in the directory that holds DIR: the Unix socket
 //	root.key    in the same place: the root key file
@@ -36,12 +36,14 @@ import (
 	"github.com/keyfold/keyfold/internal/kmsbackup"
 	"github.com/keyfold/keyfold/internal/kmsserver"
 	"github.com/keyfold/keyfold/internal/store"
-	"github.com/keyfold/keyfold/internal/store/pebblestore"
+	"github.com/keyfold/keyfold/internal/store/storespec"
 )
 
-// Config says what to assemble. DataDir and Root are needed.
+// Config says what to assemble. Root and either DataDir or all of Store, AuditDir and
+// Endpoint are needed.
 type Config struct {
-	DataDir   string              // of the key store
+	DataDir   string              // of the key store, and beside it what is not told to be elsewhere
+	Store     storespec.Spec      // the key store where it is not in DataDir
 	Root      keyring.Root        // stays the caller's to wipe, after Close
 	AuditDir  string              // "": AuditDir(DataDir)
 	Endpoint  string              // see kmsserver.Server.Listen; "": Endpoint(DataDir)
@@ -52,7 +54,25 @@ type Config struct {
 	Version   string              // of the program, for the status
 	Log       *slog.Logger        // nil: nothing is logged
 	Now       func() time.Time    // nil: time.Now
-	OnFailure func(error)         // see pebblestore.Options
+	OnFailure func(error)         // see storespec.Options
+}
+
+func (cfg Config) store() storespec.Spec { return cfg.Store.Or(storespec.InDir(cfg.DataDir)) }
+
+// place is where the key store is, for people.
+func (cfg Config) place() string {
+	if cfg.Store.IsZero() {
+		return cfg.DataDir
+	}
+	return cfg.Store.String()
+}
+
+// flag is what a command takes that is to find the key store.
+func (cfg Config) flag() string {
+	if cfg.Store.IsZero() {
+		return "--data-dir " + cfg.DataDir
+	}
+	return "--store " + cfg.Store.String()
 }
 
 // AuditDir is where the audit of the key store in dataDir is unless told otherwise.
@@ -114,7 +134,7 @@ func withDefaults(cfg Config) Config {
 
 // open fills n from the bottom up. On an error n holds what was opened so far.
 func (n *Node) open(ctx context.Context, cfg Config) (err error) {
-	if err := HasStore(cfg.DataDir); err != nil {
+	if err := HasStore(ctx, cfg); err != nil {
 		return err
 	}
 	if n.keys, err = openKeys(ctx, cfg, hasKeys); err != nil {
@@ -159,12 +179,12 @@ func (n *Node) closeParts() error {
 	return err
 }
 
-// Vacant is an error unless a key store can be made in dir: it is empty or not there.
-func Vacant(dir string) error { return kmsbackup.Vacant(dir) }
+// Vacant is an error unless the key store of cfg can be made: nothing is there.
+func Vacant(ctx context.Context, cfg Config) error { return cfg.store().Vacant(ctx) }
 
 // Init makes the key store of cfg, which must not be there yet, with its audit.
 func Init(ctx context.Context, cfg Config) error {
-	if err := Vacant(cfg.DataDir); err != nil {
+	if err := Vacant(ctx, cfg); err != nil {
 		return err
 	}
 	k, err := openKeys(ctx, withDefaults(cfg), anyStore)
@@ -177,7 +197,7 @@ func Init(ctx context.Context, cfg Config) error {
 // keys is the KMS with what it stands on.
 type keys struct {
 	cfg   Config
-	store *pebblestore.Store
+	store storespec.Store
 	audit *audit.Log
 	key   ed25519.PrivateKey // of the audit, which signs with this very slice
 	pub   string
@@ -196,7 +216,7 @@ func openKeys(ctx context.Context, cfg Config, check func(context.Context, store
 func anyStore(context.Context, store.Store) error { return nil }
 
 func (k *keys) open(ctx context.Context, check func(context.Context, store.Store) error) (err error) {
-	if k.store, err = pebblestore.Open(k.cfg.DataDir, pebblestore.Options{
+	if k.store, err = k.cfg.store().Open(ctx, storespec.Options{
 		Logger: k.cfg.Log, OnFailure: k.cfg.OnFailure,
 		CacheBytes: 24 << 20, MemTableBytes: 4 << 20, // the keys in use are in the KMS's own cache
 	}); err != nil {

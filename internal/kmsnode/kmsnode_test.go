@@ -26,6 +26,7 @@ import (
 	"github.com/keyfold/keyfold/internal/kmsserver"
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/store/pebblestore"
+	"github.com/keyfold/keyfold/internal/store/storespec"
 )
 
 func TestMain(m *testing.M) {
@@ -229,7 +230,7 @@ func TestABackupOfABusyProcessIsOfOneMoment(t *testing.T) {
 		var b bytes.Buffer
 		r.must(c.Backup(t.Context(), &b))
 		dir := filepath.Join(t.TempDir(), "kms")
-		info, err := kmsbackup.Restore(t.Context(), &b, dir, r.Root, kmsbackup.Options{VerifyAll: true})
+		info, err := kmsbackup.Restore(t.Context(), &b, storespec.InDir(dir), r.Root, kmsbackup.Options{VerifyAll: true})
 		if err != nil || info.Opened != info.DEKs || info.DEKs < len(before) {
 			t.Fatalf("%+v, %v; %d DEKs were answered before", info, err, len(before))
 		}
@@ -267,7 +268,7 @@ func TestABackupShowsTheMomentAtWhichItBegan(t *testing.T) {
 		r.must(err)
 	}}
 	r.must(n.keys.backup(t.Context(), w))
-	info, err := kmsbackup.Restore(t.Context(), w, filepath.Join(t.TempDir(), "kms"), r.Root, kmsbackup.Options{VerifyAll: true})
+	info, err := kmsbackup.Restore(t.Context(), w, storespec.InDir(filepath.Join(t.TempDir(), "kms")), r.Root, kmsbackup.Options{VerifyAll: true})
 	if err != nil || info.DEKs != deks || info.Opened != deks {
 		t.Errorf("%+v, %v; want the %d DEKs of the moment", info, err, deks)
 	}
@@ -342,7 +343,7 @@ func TestTheMetricsShowJobsAuditAndRoot(t *testing.T) {
 
 func TestInitMakesNoSecondStore(t *testing.T) {
 	r := newRig(t)
-	if err := Init(t.Context(), r.Config); err == nil || !strings.Contains(err.Error(), "there is a key store in") {
+	if err := Init(t.Context(), r.Config); err == nil || !strings.Contains(err.Error(), "there is a store in") {
 		t.Error(err)
 	}
 }

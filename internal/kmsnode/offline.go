@@ -11,14 +11,14 @@ import (
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
-	"github.com/keyfold/keyfold/internal/store/pebblestore"
+	"github.com/keyfold/keyfold/internal/store/storespec"
 )
 
-// HasStore is an error unless there is a store in dir. It makes none.
-func HasStore(dir string) error {
-	there, err := pebblestore.Exists(dir)
+// HasStore is an error unless there is the key store of cfg. It makes none.
+func HasStore(ctx context.Context, cfg Config) error {
+	there, err := cfg.store().Exists(ctx)
 	if err == nil && !there {
-		err = fmt.Errorf("there is no key store in %s; make one with: keyfold-kms init --data-dir %s", dir, dir)
+		err = fmt.Errorf("there is no key store in %s; make one with: keyfold-kms init %s", cfg.place(), cfg.flag())
 	}
 	return err
 }
@@ -34,10 +34,10 @@ func hasKeys(ctx context.Context, st store.Store) error {
 
 // withStore opens the key store of a stopped process for do.
 func withStore(ctx context.Context, cfg Config, do func(store.Store) error) (err error) {
-	if err := HasStore(cfg.DataDir); err != nil {
+	if err := HasStore(ctx, cfg); err != nil {
 		return err
 	}
-	st, err := pebblestore.Open(cfg.DataDir, pebblestore.Options{})
+	st, err := cfg.store().Open(ctx, storespec.Options{})
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/store/pebblestore"
+	"github.com/keyfold/keyfold/internal/store/storespec"
 )
 
 // jobs runs the jobs of s.
@@ -92,7 +93,7 @@ func TestTheOldDEKIsInNoKeyStoreAndInNoLaterBackup(t *testing.T) {
 		t.Error("the backup holds the old DEK")
 	}
 	restored := filepath.Join(dir, "restored")
-	if _, err := kmsbackup.Restore(t.Context(), &backup, restored, root, kmsbackup.Options{VerifyAll: true}); err != nil {
+	if _, err := kmsbackup.Restore(t.Context(), &backup, storespec.InDir(restored), root, kmsbackup.Options{VerifyAll: true}); err != nil {
 		t.Fatal(err)
 	}
 	keys = openKeys(t, restored)

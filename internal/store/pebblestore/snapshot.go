@@ -17,12 +17,14 @@ type Snapshot struct {
 	at *pebble.Snapshot // nil: closed
 }
 
-// Snapshot returns a view of this moment. The store's Close waits for its Close.
-func (s *Store) Snapshot(ctx context.Context) (n *Snapshot, err error) {
+var _ store.Snapshotter = (*Store)(nil)
+
+// Snapshot is [store.Snapshotter].Snapshot.
+func (s *Store) Snapshot(ctx context.Context) (view store.Snapshot, err error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}
-	n = &Snapshot{s: s}
+	n := &Snapshot{s: s}
 	defer func() {
 		if n.at == nil {
 			s.life.RUnlock()

@@ -1,0 +1,148 @@
+package pgstore
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// kind says what a failure of a statement means for it.
+type kind int
+
+const (
+	final     kind = iota // an error; nothing happened
+	answered              // an error in our own words
+	conflict              // a precondition did not hold
+	again                 // a deadlock or a serialization failure: nothing happened, and the next time may do
+	refused               // the database does not let us in, or is not the one that we trust
+	elsewhere             // this connection is of no use, nothing happened
+	unknown               // the answer was lost: it may have happened, and may still
+	damaged               // the database found its bytes damaged
+)
+
+// kindOf sorts what pgconn returned.
+func kindOf(err error) kind {
+	if _, ok := errors.AsType[*fault.Error](err); ok || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrConflict) {
+		return answered
+	}
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		if pgconn.SafeToRetry(err) {
+			return elsewhere
+		}
+		return unknown
+	}
+	switch code := pg.Code; code {
+	case "23505", "22012": // unique violation, division by zero
+		return conflict
+	case "40001", "40P01": // serialization failure, deadlock
+		return again
+	case "40003": // statement completion unknown
+		return unknown
+	case "25006": // read only: a standby, or a primary no more
+		return elsewhere
+	case "XX001", "XX002": // data, index corrupted
+		return damaged
+	default:
+		switch {
+		case pg.SeverityUnlocalized == "ERROR" && code[:2] != "08" && code[:2] != "57":
+			return final
+		case code == "57014": // cancelled, or over a timeout of the server's
+			return final
+		}
+		return unknown // FATAL, PANIC: the connection is gone
+	}
+}
+
+// kindOfConnect sorts what a try to get a connection returned.
+func kindOfConnect(err error) kind {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok || slices.Contains(refusals, code(err)) {
+		return refused
+	}
+	return elsewhere
+}
+
+// refusals are the SQLSTATEs that another try does not mend: user and password,
+// no such database, no right to connect.
+var refusals = []string{"28000", "28P01", "3D000", "42501"}
+
+// failure is what went wrong, for the log: in words that hold nothing of what is
+// stored, and no password. It does not unwrap to what pgx said.
+type failure struct{ text string }
+
+func (f *failure) Error() string { return f.text }
+
+// describe puts what pgx or the system said into words that are safe to log. The
+// database's own messages are left out: they may quote rows.
+func describe(doing string, err error) *failure {
+	var connect *pgconn.ConnectError
+	if errors.As(err, &connect) {
+		doing += ", connecting"
+	}
+	return &failure{doing + ": " + cause(err)}
+}
+
+func cause(err error) string {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return "the database answered SQLSTATE " + pg.Code
+	}
+	if own, ok := errors.AsType[*failure](err); ok {
+		return own.text
+	}
+	if f, ok := errors.AsType[*fault.Error](err); ok {
+		return f.Message
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Error()
+	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		return dns.Error()
+	}
+	if cert, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return cert.Error()
+	}
+	for _, known := range []error{context.Canceled, context.DeadlineExceeded, io.ErrUnexpectedEOF, io.EOF, pgconn.ErrConnClosed} {
+		if errors.Is(err, known) {
+			return known.Error()
+		}
+	}
+	return fmt.Sprintf("a failure of type %T", err)
+}
+
+// named is the error that a caller gets for a failure of kind k. ctx is the
+// caller's.
+func named(ctx context.Context, doing string, k kind, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: %w", doing, ctx.Err())
+	}
+	if f, ok := errors.AsType[*fault.Error](err); ok {
+		return f
+	}
+	what := describe(doing, err)
+	switch k {
+	case refused:
+		return fault.Wrap(fault.Unavailable, what, "the database refuses the connection (%s); correct its URL or the role", cause(err))
+	case conflict:
+		return store.ErrConflict
+	case damaged:
+		return fmt.Errorf("%w: %w", store.ErrDamaged, what)
+	case elsewhere, again:
+		return fault.Wrap(fault.Unavailable, what, "the database cannot be reached; nothing was changed; try again")
+	case unknown:
+		return fault.Wrap(fault.Unavailable, what, "the database did not answer; look whether the request took effect, then try again")
+	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && strings.HasPrefix(pg.Code, "53") || pg != nil && pg.Code == "57014" {
+		return fault.Wrap(fault.Unavailable, what, "the database has no room for this now; nothing was changed; try again")
+	}
+	return what
+}

@@ -1,0 +1,95 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/keyfold/keyfold/internal/fault"
+)
+
+// migrate brings the schema to the version of this binary. Of processes that do
+// so at once one works and the others wait for its row lock. Where nothing is to
+// be done it only reads, so that a role without the right to make tables will do.
+func migrate(ctx context.Context, conn *pgconn.PgConn) error {
+	version, err := schemaVersion(ctx, conn, sqlSchemaVersion)
+	if code(err) == "42P01" { // no such table
+		if err = makeSchema(ctx, conn); err == nil {
+			version, err = schemaVersion(ctx, conn, sqlSchemaVersion)
+		}
+	}
+	if err != nil || version == len(migrations) {
+		return err
+	}
+	if err := exec(ctx, conn, sqlBegin); err != nil {
+		return err
+	}
+	if err := migrateLocked(ctx, conn); err != nil {
+		return errors.Join(err, exec(ctx, conn, sqlRollback))
+	}
+	return exec(ctx, conn, sqlCommit)
+}
+
+// makeSchema makes the row that holds the version. Two that make one table at
+// once may fail although both say IF NOT EXISTS, hence the tries.
+func makeSchema(ctx context.Context, conn *pgconn.PgConn) (err error) {
+	for range 10 {
+		if err = exec(ctx, conn, sqlSchemaTable); err == nil {
+			return exec(ctx, conn, sqlSchemaRow)
+		}
+		if c := code(err); c != "23505" && c != "42P07" && c != "40001" && c != "XX000" {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	return err
+}
+
+// migrateLocked runs the steps that are missing, in a transaction.
+func migrateLocked(ctx context.Context, conn *pgconn.PgConn) error {
+	version, err := schemaVersion(ctx, conn, sqlSchemaLock)
+	if err != nil {
+		return err
+	}
+	for ; version < len(migrations); version++ {
+		if err := exec(ctx, conn, migrations[version]); err != nil {
+			return err
+		}
+	}
+	set := conn.ExecParams(ctx, sqlSchemaSet, [][]byte{number(uint64(version))}, []uint32{oidInt8}, binaryForm, nil)
+	_, err = set.Close()
+	return err
+}
+
+// schemaVersion reads the version, and refuses one of a newer binary.
+func schemaVersion(ctx context.Context, conn *pgconn.PgConn, sql string) (int, error) {
+	row, err := one(conn.ExecParams(ctx, sql, nil, nil, nil, nil))
+	if err != nil || row == nil {
+		return 0, err
+	}
+	version, err := strconv.Atoi(string(row[0]))
+	if err == nil && version > len(migrations) {
+		return 0, fault.New(fault.Invalid, "the database has schema version %d, and this program knows %d and older; run the newer program", version, len(migrations))
+	}
+	return version, err
+}
+
+func exec(ctx context.Context, conn *pgconn.PgConn, sql string) error {
+	_, err := conn.ExecParams(ctx, sql, nil, nil, nil, nil).Close()
+	return err
+}
+
+// code is the SQLSTATE of err, "" if it has none.
+func code(err error) string {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.Code
+	}
+	return ""
+}

@@ -1,0 +1,258 @@
+// Package pgstore is the engine on the PostgreSQL wire, for many machines over
+// one database.
+//
+// Records lie in one table (sql.go). A commit is one round trip: a pipeline of
+// statements, one for each key and in their order, which are one implicit
+// transaction. Each locks its key, there or not, until the end, and fails when a
+// precondition does not hold; so commits are serializable on READ COMMITTED
+// (ADR 0030). Reads are one statement each, and see one moment.
+//
+// What surely did nothing is tried again here: a deadlock, a serialization
+// failure, a connection that cannot be had, a server that has become a standby;
+// and every read. A commit whose answer was lost is not: its error says that the
+// outcome is not known.
+//
+// It trusts the database with everything that the store's user may see, and to
+// keep what it acknowledged: synchronous_commit must be on, and is asked of each
+// connection. The URL's password and the database's own messages, which may quote
+// rows, are in no error.
+package pgstore
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/keyfold/keyfold/internal/store"
+)
+
+// Options are what a URL does not say. There is nothing yet.
+type Options struct{}
+
+// Store is open on one database. It may be used by any number of goroutines.
+type Store struct {
+	pool *pgxpool.Pool
+
+	mu     sync.RWMutex // held for reading by every call
+	closed bool
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Open connects to the database that url names, one of them that takes writes if
+// there are several hosts, and brings its schema up to date. The URL is libpq's
+// (postgres://, with sslmode and so on, and pool_max_conns).
+//
+// Errors: fault.Invalid for a URL, a setting or a schema that will not do, with
+// what to do about it; fault.Unavailable when no server can be reached.
+func Open(ctx context.Context, url string, _ Options) (*Store, error) {
+	config, err := configure(url)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, describe("opening the database", err)
+	}
+	s := &Store{pool: pool}
+	err = s.call(ctx, "opening the database", false, func(ctx context.Context, conn *pgconn.PgConn) error { return migrate(ctx, conn) })
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Get is [store.Store].Get.
+func (s *Store) Get(ctx context.Context, key string) (r store.Record, err error) {
+	err = s.enter(ctx, "reading a record", false, func(ctx context.Context, conn *pgconn.PgConn) error {
+		row, err := one(conn.ExecParams(ctx, sqlGet, [][]byte{[]byte(key)}, paramTypes[:1], binaryForm, binaryForm))
+		if err == nil && row == nil {
+			err = store.ErrNotFound
+		}
+		if err != nil {
+			return err
+		}
+		r = store.Record{Key: key, Value: row[0], Revision: revision(row[1])}
+		return nil
+	})
+	return r, err
+}
+
+// afterAll is greater than every key.
+var afterAll = strings.Repeat("\xff", store.MaxKey+1)
+
+// Scan is [store.Store].Scan.
+func (s *Store) Scan(ctx context.Context, r store.Range, opt store.ScanOptions) (out []store.Record, err error) {
+	end := r.End
+	if end == "" {
+		end = afterAll
+	}
+	sql, types := sqlScanUp, []uint32{oidBytea, oidBytea, oidInt8, oidInt8}[:3]
+	values := [][]byte{[]byte(r.Start), []byte(end), number(uint64(opt.Max()))}
+	if opt.Reverse {
+		sql = sqlScanDown
+	}
+	if opt.MaxBytes > 0 {
+		sql, types, values = sqlScanUpBytes, types[:4], append(values, number(uint64(opt.MaxBytes)))
+		if opt.Reverse {
+			sql = sqlScanDownBytes
+		}
+	}
+	err = s.enter(ctx, "reading records", false, func(ctx context.Context, conn *pgconn.PgConn) (err error) {
+		out, err = records(conn.ExecParams(ctx, sql, values, types, binaryForm, binaryForm))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func records(r *pgconn.ResultReader) (out []store.Record, err error) {
+	for r.NextRow() {
+		v := r.Values()
+		out = append(out, store.Record{Key: string(v[0]), Value: append([]byte{}, v[1]...), Revision: revision(v[2])})
+	}
+	_, err = r.Close()
+	return out, err
+}
+
+func revision(b []byte) store.Revision { return store.Revision(binary.BigEndian.Uint64(b)) }
+
+// Commit is [store.Store].Commit.
+func (s *Store) Commit(ctx context.Context, b *store.Batch) (store.Revision, error) {
+	if err := b.Validate(); err != nil {
+		return 0, err
+	}
+	byKey, impossible := changes(b)
+	if len(b.Writes) == 0 || impossible != nil {
+		return 0, s.check(ctx, byKey, impossible)
+	}
+	rev := store.NewRevision()
+	err := s.enter(ctx, "committing", true, func(ctx context.Context, conn *pgconn.PgConn) error {
+		return conn.ExecBatch(ctx, &newPipeline(byKey, rev).batch).Close()
+	})
+	if err != nil {
+		return 0, err
+	}
+	return rev, nil
+}
+
+// check looks whether preconditions hold, all at one moment.
+func (s *Store) check(ctx context.Context, byKey map[string]change, impossible error) error {
+	return s.enter(ctx, "checking", false, func(ctx context.Context, conn *pgconn.PgConn) error {
+		if impossible != nil || len(byKey) == 0 {
+			return impossible
+		}
+		keys, found := make([]string, 0, len(byKey)), make(map[string]store.Revision, len(byKey))
+		for k := range byKey {
+			keys = append(keys, k)
+		}
+		slices.Sort(keys)
+		r := conn.ExecParams(ctx, sqlRevisions, [][]byte{byteaArray(keys)}, []uint32{oidByteaArray}, binaryForm, binaryForm)
+		for r.NextRow() {
+			found[string(bytes.Clone(r.Values()[0]))] = revision(r.Values()[1])
+		}
+		if _, err := r.Close(); err != nil {
+			return err
+		}
+		for k, c := range byKey {
+			if found[k] != *c.required {
+				return store.ErrConflict
+			}
+		}
+		return nil
+	})
+}
+
+// Close is [store.Store].Close.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return store.ErrClosed
+	}
+	s.closed = true
+	s.pool.Close()
+	return nil
+}
+
+// enter is call of an open store.
+func (s *Store) enter(ctx context.Context, doing string, writes bool, do func(context.Context, *pgconn.PgConn) error) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return store.ErrClosed
+	}
+	return s.call(ctx, doing, writes, do)
+}
+
+// call runs do on a connection, again and again where that is safe. Once do runs,
+// the end of ctx does not cut it short, but its deadline does: what was sent has
+// then an answer, and the connection stays good.
+func (s *Store) call(ctx context.Context, doing string, writes bool, do func(context.Context, *pgconn.PgConn) error) error {
+	began := time.Now()
+	limit := began.Add(callTimeout)
+	if d, ok := ctx.Deadline(); ok && d.Before(limit) {
+		limit = d
+	}
+	running, cancel := context.WithDeadline(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		k, err := s.try(ctx, running, do)
+		if err == nil || k == answered {
+			return err
+		}
+		retry := k == again || k == elsewhere && time.Since(began) < patience || k == unknown && !writes && time.Since(began) < patience
+		if !retry || time.Until(limit) < wait {
+			return named(ctx, doing, k, err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(rand.N(wait) + 1):
+		}
+	}
+}
+
+// try runs do once.
+func (s *Store) try(ctx, running context.Context, do func(context.Context, *pgconn.PgConn) error) (kind, error) {
+	c, err := s.acquire(ctx)
+	if err != nil {
+		return kindOfConnect(err), err
+	}
+	defer c.Release()
+	err = do(running, c.Conn().PgConn())
+	if err == nil {
+		return final, nil
+	}
+	k := kindOf(err)
+	if k == answered {
+		return k, err
+	}
+	if k == elsewhere {
+		c.Conn().PgConn().Close(running)
+	}
+	if k == elsewhere || k == unknown && running.Err() == nil {
+		s.pool.Reset() // what is idle has probably lost its server too
+	}
+	return k, err
+}
+
+func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return s.pool.Acquire(ctx)
+}
