@@ -10,7 +10,10 @@
 # bash, works in a directory of its own, and removes it.
 #
 # usage: scripts/drill.sh
-# env: KEYFOLD_DRILL_KEEP  if set, the working directory is kept
+# env: KEYFOLD_DRILL_POSTGRES  if set, both stores are databases of this server, such as
+#                              postgres://postgres@127.0.0.1:5432, which the drill makes and drops:
+#                              keyfold_drill and keyfold_drill_keys. They are on the disk otherwise
+#      KEYFOLD_DRILL_KEEP      if set, the working directory is kept
 set -Eeuo pipefail
 umask 077
 cd "$(dirname "$0")/.."
@@ -20,6 +23,7 @@ if [ "${BASH_VERSINFO[0]}" -lt 5 ]; then
 	exit 1
 fi
 keep=${KEYFOLD_DRILL_KEEP:-}
+postgres=${KEYFOLD_DRILL_POSTGRES:-}
 # Nothing of the caller's own Keyfold may reach into this run.
 unset "${!KEYFOLD_@}" "${!ONECLAW_@}" NO_COLOR
 
@@ -63,7 +67,21 @@ trap 'die "this failed: $BASH_COMMAND"' ERR
 # --- running ---
 
 kf() { "$bin/keyfold" "$@" 2>>"$logs/cli.err"; }
-kms() { "$bin/keyfold-kms" "$@" --data-dir "$live/keys/kms" 2>>"$logs/cli.err"; }
+kms() { "$bin/keyfold-kms" "$@" "${keystore[@]}" 2>>"$logs/cli.err"; }
+
+# Where the keys are: beside what else is in the directory, or in a database.
+keystore=(--data-dir "$live/keys/kms")
+if [ -n "$postgres" ]; then keystore+=(--store "$postgres/keyfold_drill_keys?sslmode=disable"); fi
+
+sql() { PGOPTIONS='-c client_min_messages=warning' psql --no-psqlrc --quiet -v ON_ERROR_STOP=1 -d "$postgres/postgres" -c "$1" >>"$logs/cli.out"; }
+
+# fresh_databases makes both databases anew, without anything in them.
+fresh_databases() {
+	for name in keyfold_drill keyfold_drill_keys; do
+		sql "DROP DATABASE IF EXISTS $name WITH (FORCE)"
+		sql "CREATE DATABASE $name"
+	done
+}
 
 # until_there FILE PATTERN PID waits for a line in FILE. It returns 1 if the process ends before that.
 until_there() {
@@ -77,7 +95,7 @@ until_there() {
 
 start_keys() {
 	: >"$logs/keys"
-	"$bin/keyfold-kms" serve --data-dir "$live/keys/kms" >>"$logs/keys" 2>&1 &
+	"$bin/keyfold-kms" serve "${keystore[@]}" >>"$logs/keys" 2>&1 &
 	keys=$!
 	until_there "$logs/keys" 'listens on' "$keys" || { wait "$keys" || true; keys=''; return 1; }
 }
@@ -102,6 +120,7 @@ destroy() {
 	keys=''
 	rm -rf "$live"
 	mkdir "$live"
+	if [ -n "$postgres" ]; then fresh_databases; fi
 }
 
 # refused COMMAND... must fail with exit code 1 and say why, and prints that.
@@ -142,25 +161,36 @@ opens() {
 
 all_open() { for n in "$@"; do opens "$n" || die "number $n does not come back byte for byte"; done; }
 
-# backup_server NAME copies a server's store, which must not be open meanwhile.
+# backup_server NAME copies a server's store: a directory must not be open meanwhile.
 backup_server() {
+	if [ -n "$postgres" ]; then
+		pg_dump --format=custom --file "$backups/server.$1" "$postgres/keyfold_drill"
+		return
+	fi
 	stop_server
 	cp -a "$live/server" "$backups/server.$1"
 	start_server
 }
 
 # restore_server and restore_keys put back what NAME has.
-restore_server() { cp -a "$backups/server.$1" "$live/server"; }
+restore_server() {
+	if [ -n "$postgres" ]; then
+		pg_restore --no-owner --exit-on-error -d "$postgres/keyfold_drill" "$backups/server.$1"
+	else
+		cp -a "$backups/server.$1" "$live/server"
+	fi
+}
 restore_keys() {
 	mkdir "$live/keys"
 	cp -p "$backups/root.key" "$live/keys/root.key"
-	"$bin/keyfold-kms" restore --in "$backups/keys.$1" --verify-all --data-dir "$live/keys/kms" >"$out/restored" 2>>"$logs/cli.err"
+	kms restore --in "$backups/keys.$1" --verify-all >"$out/restored"
 }
 
 # --- the drill ---
 
 step "Building, and a first start"
 go build -o "$bin/" ./cmd/...
+if [ -n "$postgres" ]; then fresh_databases; fi
 mkdir "$live/keys"
 kms init >/dev/null
 cp -p "$live/keys/root.key" "$backups/root.key"
@@ -171,6 +201,7 @@ public_url: http://localhost:7420
 kms:
   url: unix://$live/keys/kms.sock
 YAML
+if [ -n "$postgres" ]; then echo "store: $postgres/keyfold_drill?sslmode=disable" >>"$work/server.yaml"; fi
 echo 'Drill 7-2-9 horse' >"$work/password"
 KEYFOLD_PASSWORD_FILE=$work/password kf server init --config "$work/server.yaml" --email drill@example.com --key-out "$work/admin.key" >/dev/null
 start_server
@@ -219,12 +250,12 @@ step "A root key that is lost, or another's"
 stop_server
 stop_keys
 rm "$live/keys/root.key"
-said=$(refused "$bin/keyfold-kms" serve --data-dir "$live/keys/kms")
+said=$(refused "$bin/keyfold-kms" serve "${keystore[@]}")
 [[ $said == *"no root key file"* ]] || die "without a root key: $said"
 ok "without: $said"
 "$bin/keyfold-kms" init --data-dir "$work/other/kms" >/dev/null 2>>"$logs/cli.err"
 cp -p "$work/other/root.key" "$live/keys/root.key"
-said=$(refused "$bin/keyfold-kms" serve --data-dir "$live/keys/kms")
+said=$(refused "$bin/keyfold-kms" serve "${keystore[@]}")
 [[ $said == *"root key does not open"* ]] || die "with another root key: $said"
 ok "with another's: $said"
 said=$(refused "$bin/keyfold-kms" restore --in "$backups/keys.second" --data-dir "$work/nowhere/kms" --root "file:$work/other/root.key")
@@ -276,6 +307,8 @@ ok "admin rewrap --all names what has lost its keys: $said"
 step "Another's keys"
 destroy
 cp -a "$work/other" "$live/keys"
+own=("${keystore[@]}")
+keystore=(--data-dir "$live/keys/kms")
 restore_server second
 start_keys
 found=$("$bin/keyfold" server check --config "$work/server.yaml") || true
@@ -288,6 +321,7 @@ else
 fi
 [[ $said == *"has not the keys to this server's data"* ]] || die "with another's keys: $said"
 ok "$said"
+keystore=("${own[@]}")
 destroy
 restore_keys second
 restore_server second
@@ -296,4 +330,11 @@ start_server
 all_open 1 2 3 4
 ok "with its own keys everything opens"
 
+if [ -n "$postgres" ]; then
+	stop_server
+	stop_keys
+	fresh_databases
+	sql "DROP DATABASE keyfold_drill"
+	sql "DROP DATABASE keyfold_drill_keys"
+fi
 printf '\n%s  The drill is done: nothing that was backed up in order is lost.\n' "$(elapsed)"

@@ -4,18 +4,30 @@ package drill
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/keyfold/keyfold/internal/store/pgstore/pgtest"
 )
 
-func TestWhatWasBackedUpInOrderIsRestoredAndOutOfOrderIsFound(t *testing.T) {
+func TestWhatWasBackedUpInOrderIsRestoredAndOutOfOrderIsFound(t *testing.T) { drill(t) }
+
+func TestTheSameOfStoresInPostgreSQL(t *testing.T) {
+	s := pgtest.Shared(t)
+	drill(t, fmt.Sprintf("KEYFOLD_DRILL_POSTGRES=postgres://postgres@127.0.0.1:%d", s.Port), "PATH="+pgtest.Bin(t)+":"+os.Getenv("PATH"))
+}
+
+func drill(t *testing.T, env ...string) {
 	lookAtSources(t)
 	cmd := exec.CommandContext(t.Context(), "../../scripts/drill.sh")
+	cmd.Env = append(os.Environ(), env...)
 	// A test that is ended takes the script's processes with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
