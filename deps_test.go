@@ -109,7 +109,7 @@ var rooms = map[string]room{
 
 	"cmd/keyfold": {
 		floor:  10,
-		ours:   "api auditcheck client client/kmskey cmek cmek/keybackup cmek/keyshare internal/access internal/allinone internal/audit internal/breakglass internal/cli internal/config internal/fault internal/harden internal/httpx internal/identity internal/keyring internal/kmsclient internal/password internal/store/storespec internal/throttle web",
+		ours:   "api auditcheck client client/kmskey cmek cmek/keybackup cmek/keyshare internal/access internal/allinone internal/audit internal/breakglass internal/cli internal/config internal/fault internal/harden internal/httpx internal/identity internal/keyring internal/kmsclient internal/password internal/store/storespec internal/storecopy internal/throttle web",
 		others: jsonv2 + " " + uuid + " github.com/spf13/cobra golang.org/x/term",
 	},
 	"cmd/keyfold-kms": {floor: 6, ours: "cmek internal/audit internal/cli internal/config internal/fault internal/harden internal/keyring internal/keyring/rootspec internal/kms internal/kmsapi internal/kmsbackup internal/kmsclient internal/kmsnode internal/kmsserver internal/store/storespec", others: "github.com/spf13/cobra"},

