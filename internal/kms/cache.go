@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"errors"
 	"sync"
+	"time"
 )
 
 var errClosed = errors.New("the KMS was closed")
@@ -28,6 +29,7 @@ type cache[K interface{ Wipe() }] struct {
 type slot[K any] struct {
 	id    string
 	key   K
+	seen  seen
 	users int
 	gone  bool // no longer in the cache
 }
@@ -55,18 +57,24 @@ func (c *cache[K]) find(id string) *slot[K] {
 	return s
 }
 
+// epoch is a moment: how many drops there were, and the time.
+type epoch struct {
+	drops int
+	at    time.Time
+}
+
 // epoch is to be asked before a key is read from the store, and given to add.
-func (c *cache[K]) epoch() int {
+func (c *cache[K]) epoch() epoch {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.drops
+	return epoch{c.drops, time.Now()}
 }
 
 // add puts key under id and takes it. If there is one already, that is taken
-// and key is wiped. After a drop since epoch, key may be what was dropped: it
+// and key is wiped. After a drop since then, key may be what was dropped: it
 // is for this caller alone, and does not stay. After close add wipes key and
 // fails.
-func (c *cache[K]) add(id string, key K, epoch int) (*slot[K], error) {
+func (c *cache[K]) add(id string, key K, since epoch) (*slot[K], error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s := c.find(id); s != nil {
@@ -78,7 +86,8 @@ func (c *cache[K]) add(id string, key K, epoch int) (*slot[K], error) {
 		return nil, errClosed
 	}
 	s := &slot[K]{id: id, key: key, users: 1}
-	if c.drops != epoch {
+	s.seen.note(since.at)
+	if c.drops != since.drops {
 		s.gone = true
 		return s, nil
 	}

@@ -31,7 +31,7 @@ func TestACacheWipesWhatLeavesIt(t *testing.T) {
 	var live atomic.Int64
 	c := newCache[*spyKey](3)
 	for i := range 10 {
-		s, err := c.add(fmt.Sprint(i), newSpy(&live), 0)
+		s, err := c.add(fmt.Sprint(i), newSpy(&live), epoch{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +49,7 @@ func TestACacheWipesWhatLeavesIt(t *testing.T) {
 	if live.Load() != 0 || c.wiped != 10 {
 		t.Errorf("closed: %d keys live", live.Load())
 	}
-	if s, err := c.add("x", newSpy(&live), 0); s != nil || err == nil || live.Load() != 0 {
+	if s, err := c.add("x", newSpy(&live), epoch{}); s != nil || err == nil || live.Load() != 0 {
 		t.Error("a closed cache takes a key")
 	}
 }
@@ -57,9 +57,9 @@ func TestACacheWipesWhatLeavesIt(t *testing.T) {
 func TestAKeyInUseIsWipedOnlyWhenLetGo(t *testing.T) {
 	var live atomic.Int64
 	c := newCache[*spyKey](1)
-	first, _ := c.add("a", newSpy(&live), 0)
+	first, _ := c.add("a", newSpy(&live), epoch{})
 	again := c.take("a")
-	second, _ := c.add("b", newSpy(&live), 0)
+	second, _ := c.add("b", newSpy(&live), epoch{})
 	if c.take("a") != nil || first.key.wiped.Load() {
 		t.Fatal("an evicted key in use must be out of reach and usable")
 	}
@@ -81,9 +81,9 @@ func TestAKeyInUseIsWipedOnlyWhenLetGo(t *testing.T) {
 func TestOfTwoLoadedKeysOfOneIDOneIsKept(t *testing.T) {
 	var live atomic.Int64
 	c := newCache[*spyKey](2)
-	first, _ := c.add("a", newSpy(&live), 0)
+	first, _ := c.add("a", newSpy(&live), epoch{})
 	late := newSpy(&live)
-	second, err := c.add("a", late, 0)
+	second, err := c.add("a", late, epoch{})
 	if err != nil || second != first || !late.wiped.Load() || first.key.wiped.Load() {
 		t.Error("the key that came late must be wiped and the first one given")
 	}

@@ -28,6 +28,13 @@ func (s *Service) Encrypt(ctx context.Context, items []kmsapi.EncryptItem) ([]km
 	for i, item := range items {
 		out[i] = encrypt(keys.item[i], item)
 	}
+	if !s.stand(ctx, keys) {
+		for i, h := range keys.item {
+			if h.err != nil {
+				out[i] = kmsapi.EncryptResult{Err: h.err}
+			}
+		}
+	}
 	return out, nil
 }
 
@@ -58,6 +65,14 @@ func (s *Service) Decrypt(ctx context.Context, items []kmsapi.DecryptItem) ([]km
 	out := make([]kmsapi.DecryptResult, len(items))
 	for i, item := range items {
 		out[i] = decrypt(keys.item[i], item)
+	}
+	if !s.stand(ctx, keys) {
+		for i, h := range keys.item {
+			if h.err != nil {
+				clear(out[i].Plaintext)
+				out[i] = kmsapi.DecryptResult{Err: h.err}
+			}
+		}
 	}
 	return out, nil
 }

@@ -171,11 +171,8 @@ func (s *Service) GetWrapped(ctx context.Context, keyID string) ([]byte, error) 
 	return rec.Wrapped, nil
 }
 
-// dek takes a DEK, from the cache or the store. The caller releases it.
+// dek takes a DEK from the store. The caller releases it.
 func (s *Service) dek(ctx context.Context, keyID string) (*slot[*dek], error) {
-	if d := s.deks.take(keyID); d != nil {
-		return d, nil
-	}
 	epoch := s.deks.epoch()
 	d, _, err := s.load(ctx, keyID)
 	if err != nil {

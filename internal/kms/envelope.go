@@ -41,13 +41,22 @@ func (s *Service) seal(ctx context.Context, item kmsapi.SealItem) (kmsapi.Envelo
 	if !wrapsEnvelopes(item.KEKID) {
 		return kmsapi.Envelope{}, fault.New(fault.Invalid, "the KEK %q is not for envelopes; name a vault's", item.KEKID)
 	}
-	k, err := s.wrapping(ctx, item.KEKID, 1)
-	if err != nil {
-		return kmsapi.Envelope{}, err
+	for {
+		k, err := s.wrapping(ctx, item.KEKID, 1)
+		if err != nil {
+			return kmsapi.Envelope{}, err
+		}
+		k.key.uses[useSeal].Add(1)
+		e, err := sealEnvelope(k.key.Keyring, item.Plaintext, envelopeAAD(item.KEKID, item.AAD))
+		stands, lookErr := s.stands(ctx, k)
+		s.keks.release(k)
+		switch {
+		case lookErr != nil:
+			return kmsapi.Envelope{}, lookErr
+		case stands:
+			return e, err
+		}
 	}
-	defer s.keks.release(k)
-	k.key.uses[useSeal].Add(1)
-	return sealEnvelope(k.key.Keyring, item.Plaintext, envelopeAAD(item.KEKID, item.AAD))
 }
 
 // wrapsEnvelopes reports whether a KEK may be used for Seal. Of those that may
@@ -85,13 +94,23 @@ func (s *Service) Open(ctx context.Context, items []kmsapi.OpenItem) ([]kmsapi.O
 }
 
 func (s *Service) open(ctx context.Context, e kmsapi.Envelope, callerAAD []byte) ([]byte, error) {
-	k, err := s.kekOf(ctx, e.KEKID, e.KEKVersion)
-	if err != nil {
-		return nil, err
+	for {
+		k, err := s.kekOf(ctx, e.KEKID, e.KEKVersion)
+		if err != nil {
+			return nil, err
+		}
+		k.key.uses[useOpen].Add(1)
+		plaintext, err := openEnvelope(k.key.Keyring, e, envelopeAAD(e.KEKID, callerAAD))
+		stands, lookErr := s.stands(ctx, k)
+		s.keks.release(k)
+		if stands {
+			return plaintext, err
+		}
+		clear(plaintext)
+		if lookErr != nil {
+			return nil, lookErr
+		}
 	}
-	defer s.keks.release(k)
-	k.key.uses[useOpen].Add(1)
-	return openEnvelope(k.key.Keyring, e, envelopeAAD(e.KEKID, callerAAD))
 }
 
 func openEnvelope(ring *keyring.Keyring, e kmsapi.Envelope, aad []byte) ([]byte, error) {

@@ -47,7 +47,7 @@ func (s *Service) hold(ctx context.Context, n int, keyID func(int) string, use u
 	}
 	var cold []*held
 	for _, h := range keys.all {
-		if h.slot = s.deks.take(h.keyID); h.slot == nil || !h.slot.key.take(h.seals) {
+		if h.slot = s.deks.take(h.keyID); h.slot == nil || h.slot.seen.age() > lookAge || !h.slot.key.take(h.seals) {
 			cold = append(cold, h)
 		}
 	}
@@ -73,13 +73,29 @@ func (s *Service) fetch(ctx context.Context, cold []*held) {
 }
 
 func (s *Service) fetchOne(ctx context.Context, h *held) {
-	if h.slot == nil {
+	switch {
+	case h.slot == nil:
 		h.slot, h.err = s.dek(ctx, h.keyID)
+	case h.slot.seen.age() > lookAge:
+		h.err = s.lookAtDEK(ctx, h.slot)
 	}
 	if h.err == nil {
 		h.err = s.takeSeals(ctx, h.slot.key, h.seals)
 	}
 	h.err = asFault(h.err)
+}
+
+// stand looks again at the DEKs whose last look is too old to answer for what was
+// done with them, and reports whether all stand. One that does not has an error.
+func (s *Service) stand(ctx context.Context, keys holding) bool {
+	all := true
+	for _, h := range keys.all {
+		if h.err == nil && h.slot.seen.age() > answerAge {
+			h.err = s.lookAtDEK(ctx, h.slot)
+		}
+		all = all && h.err == nil
+	}
+	return all
 }
 
 func (k holding) release() {

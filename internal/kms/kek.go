@@ -118,11 +118,21 @@ func (s *Service) primary(ctx context.Context, id string) (uint32, error) {
 	return ring.key.Primary(), nil
 }
 
-// kek takes a KEK, from the cache or the store. The caller releases it.
+// kek takes a KEK, from the store or, once it was looked at in the last lookAge,
+// from the cache. The caller releases it.
 func (s *Service) kek(ctx context.Context, id string) (*slot[*kek], error) {
-	if k := s.keks.take(id); k != nil {
-		return k, nil
+	k := s.keks.take(id)
+	switch {
+	case k == nil:
+		return s.loadKEK(ctx, id)
+	case k.seen.age() > lookAge:
+		return s.looked(ctx, k)
 	}
+	return k, nil
+}
+
+// loadKEK is kek, past the cache.
+func (s *Service) loadKEK(ctx context.Context, id string) (*slot[*kek], error) {
 	epoch := s.keks.epoch()
 	ring, rev, err := s.readKEK(ctx, id)
 	if err != nil {
@@ -154,16 +164,20 @@ func (s *Service) freshKEK(ctx context.Context, id string) (*slot[*kek], error) 
 	if err != nil {
 		return nil, err
 	}
-	rec, err := s.store.Get(ctx, layout.KEK(id))
-	if err == nil && rec.Revision == k.key.rev {
+	return s.looked(ctx, k)
+}
+
+// looked is k if it is what stands in the store now, else what does.
+func (s *Service) looked(ctx context.Context, k *slot[*kek]) (*slot[*kek], error) {
+	same, err := s.lookAtKEK(ctx, k)
+	if same {
 		return k, nil
 	}
 	s.keks.release(k)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return nil, asFault(err)
+	if err != nil {
+		return nil, err
 	}
-	s.keks.drop(id)
-	return s.kek(ctx, id)
+	return s.loadKEK(ctx, k.id)
 }
 
 // lookPause is the shortest time between two looks for a version of one KEK

@@ -13,10 +13,9 @@
 // allowance), the counts of uses of its last interval, and the sessions of CMEK
 // rotations, whose keys are in memory alone.
 //
-// A change of keys takes effect at once in this process. Other processes on the
-// same store find out about a rotation when they meet a version that they do not
-// know, and at the latest when they reserve wraps again; what was destroyed or
-// shredded they use until it leaves their cache.
+// A change of keys takes effect at once in this process, and within 1.5 seconds in
+// others on the same store (see look.go). Sessions and one-time keys of CMEK
+// rotations, and the limits on how many there are, are each process's own.
 package kms
 
 import (

@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -66,12 +67,18 @@ func (s *Service) rewrapWrapped(ctx context.Context, item kmsapi.RewrapItem, see
 	if item.KEKVersion == k.key.Primary() {
 		return item.WrappedDEK, item.KEKVersion, nil
 	}
-	to, err := s.wrapping(ctx, item.KEKID, 1)
-	if err != nil {
-		return nil, 0, err
+	for {
+		to, err := s.wrapping(ctx, item.KEKID, 1)
+		if err != nil {
+			return nil, 0, err
+		}
+		wrapped, version, err := to.key.Rewrap(item.KEKVersion, item.WrappedDEK, aad)
+		stands, lookErr := s.stands(ctx, to)
+		s.keks.release(to)
+		if stands || lookErr != nil {
+			return wrapped, version, cmp.Or(lookErr, err)
+		}
 	}
-	defer s.keks.release(to)
-	return to.key.Rewrap(item.KEKVersion, item.WrappedDEK, aad)
 }
 
 // rewrapThreads does the items that name a key ID, in one commit.

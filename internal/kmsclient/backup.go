@@ -15,7 +15,8 @@ func (c *Client) Backup(ctx context.Context, w io.Writer) error {
 	}
 	ctx, end := c.untilClose(context.WithCancel(ctx))
 	defer end()
-	resp, err := c.wires.get(c).RoundTrip(c.httpRequest(ctx, get("/backup", nil), newParts(nil)))
+	p := c.pick(0)
+	resp, err := p.wires.get(c).RoundTrip(p.httpRequest(ctx, get("/backup", nil), newParts(nil)))
 	if err != nil {
 		return unreachable(safe(err))
 	}

@@ -7,11 +7,17 @@
 // context ends its own caller's wait only.
 //
 // It sends again what certainly was not sent, for Config.Retry, and what has no
-// lasting effect also when the answer was lost. CreateDEK, RotateKEK,
-// DestroyKEKVersion, ShredDEK and OpenCMEKRotation are never sent twice once a
-// byte may have left.
+// lasting effect also when the answer was lost. RotateKEK, DestroyKEKVersion,
+// ShredDEK, OpenCMEKRotation and the making and deleting of customers' keys are
+// never sent twice once a byte may have left. CreateDEK is, to another address
+// alone: what the first one made then is a DEK that nobody knows.
 // While the KMS is known to be down, calls try once and fail with
 // fault.Unavailable.
+//
+// Several key processes on one store are a list of addresses (see places.go). All
+// calls go to one of them; when it dies, or says nothing for half a second, they go
+// to another. What lives in the memory of one, the sessions of CMEK rotations, is
+// asked for there and nowhere else (see homes.go).
 //
 // It trusts the KMS to use the keys that it names, and not the shape of its
 // answers: what does not match the request is fault.Internal, never data.
@@ -24,6 +30,7 @@
 package kmsclient
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"log/slog"
@@ -40,11 +47,13 @@ import (
 
 // Config says where the KMS is. Zero values mean the stated default.
 type Config struct {
-	Endpoint string        // unix:///path/of/socket or https://host:port
+	Endpoint string        // unix:///path/of/socket or https://host:port, or several, separated by commas
 	TLS      *TLS          // for https
 	Retry    time.Duration // 1s; so long a call looks for a KMS that is not known to be down
 	InFlight int           // 4; calls of one method on their way at one time, while they are big
 	Log      *slog.Logger  // nil: no log
+
+	pingIn time.Duration // for tests; see places.go
 }
 
 // MaxWait bounds the wait for one answer to item calls, whatever their callers'
@@ -57,7 +66,8 @@ const (
 
 // Client is the KMS at a distance. It may be used by many goroutines.
 type Client struct {
-	base     url.URL
+	places   []*place
+	homes    homes
 	retry    time.Duration
 	inFlight int
 	log      *slog.Logger
@@ -66,7 +76,8 @@ type Client struct {
 	maxWait  time.Duration
 	downWait time.Duration
 	down     atomic.Bool // the KMS did not answer for Config.Retry or MaxWait, and has not since
-	wires    wires
+	pingIn   time.Duration
+	state    sync.Mutex // guards what is known of places
 
 	mu      sync.Mutex // held while ctx ends, and while running grows
 	running sync.WaitGroup
@@ -83,7 +94,7 @@ type Client struct {
 // New makes a client. It does not connect: calls do. It fails with
 // fault.Invalid when cfg is not complete.
 func New(cfg Config) (*Client, error) {
-	c := &Client{retry: cfg.Retry, inFlight: cfg.InFlight, log: cfg.Log, maxWait: MaxWait, downWait: downWait}
+	c := &Client{retry: cfg.Retry, inFlight: cfg.InFlight, log: cfg.Log, maxWait: MaxWait, downWait: downWait, pingIn: cmp.Or(cfg.pingIn, pingIn)}
 	if c.retry == 0 {
 		c.retry = time.Second
 	}
@@ -96,29 +107,39 @@ func New(cfg Config) (*Client, error) {
 	if c.retry < 0 || c.inFlight < 0 {
 		return nil, fault.New(fault.Invalid, "KMS client: Retry and InFlight are not negative")
 	}
-	if err := c.connectTo(cfg.Endpoint, cfg.TLS); err != nil {
+	var err error
+	if c.places, err = newPlaces(c, cfg.Endpoint, cfg.TLS); err != nil {
 		return nil, err
 	}
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	c.createKEK = newQueue(c, kmsapi.CreateKEK, again, createdKEK)
-	c.createDEK = newQueue(c, kmsapi.CreateDEK, once, createdDEK)
+	c.createDEK = newQueue(c, kmsapi.CreateDEK, spare, createdDEK)
 	c.encrypt = newQueue(c, kmsapi.Encrypt, again, encrypted)
 	c.decrypt = newQueue(c, kmsapi.Decrypt, again, decrypted)
 	c.seal = newQueue(c, kmsapi.Seal, again, sealed)
 	c.open = newQueue(c, kmsapi.Open, again, opened)
 	c.rewrap = newQueue(c, kmsapi.Rewrap, again, rewrapped)
+	for _, p := range c.places {
+		p.live()
+	}
+	if len(c.places) > 1 {
+		for _, p := range c.places {
+			c.goRun(func() { c.watch(p) })
+			c.goRun(func() { c.watchReady(p) })
+		}
+	}
 	return c, nil
 }
 
-// connectTo decides how the KMS is reached.
-func (c *Client) connectTo(endpoint string, files *TLS) error {
+// connectTo decides how p is reached.
+func (p *place) connectTo(c *Client, endpoint string, files *TLS) error {
 	path, isUnix := strings.CutPrefix(endpoint, "unix://")
 	if isUnix {
 		if !strings.HasPrefix(path, "/") {
 			return fault.New(fault.Invalid, "the KMS endpoint %q is not unix:///path/of/socket", endpoint)
 		}
-		c.base = url.URL{Scheme: "http", Host: "kms"}
-		c.wires.current.Store(c.newWire("unix", path, nil))
+		p.base = url.URL{Scheme: "http", Host: "kms"}
+		p.wires.current.Store(c.newWire("unix", path, nil))
 		return nil
 	}
 	u, err := url.Parse(endpoint)
@@ -128,10 +149,10 @@ func (c *Client) connectTo(endpoint string, files *TLS) error {
 	if files == nil {
 		return fault.New(fault.Invalid, "a KMS at https:// needs a certificate, its key and a CA")
 	}
-	c.base = url.URL{Scheme: "https", Host: u.Host}
-	c.wires.files = files
-	c.wires.make = func(t *tls.Config) *straight { return c.newWire("tcp", u.Host, t) }
-	return c.wires.load()
+	p.base = url.URL{Scheme: "https", Host: u.Host}
+	p.wires.files = files
+	p.wires.make = func(t *tls.Config) *straight { return c.newWire("tcp", u.Host, t) }
+	return p.wires.load()
 }
 
 func (c *Client) newWire(network, address string, t *tls.Config) *straight {
@@ -180,5 +201,8 @@ func (c *Client) Close() {
 	c.stop()
 	c.mu.Unlock()
 	c.running.Wait()
-	c.wires.close()
+	for _, p := range c.places {
+		p.wires.close()
+		p.end()
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 )
 
@@ -16,7 +17,12 @@ func (c *Client) CMEKRotationKey(ctx context.Context, owner string) (kmsapi.CMEK
 	if owner != "" {
 		r.query = url.Values{"owner": {owner}}.Encode()
 	}
+	var home *place
+	r.by = &home
 	k, err := call[kmsapi.CMEKRotationKey](ctx, c, r, nil)
+	if err == nil && len(c.places) > 1 {
+		c.homes.put(k.KeyID, home)
+	}
 	if err == nil && (k.KeyID == "" || k.Suite != kmsapi.CMEKRotationSuite || len(k.PublicKey) == 0) {
 		return kmsapi.CMEKRotationKey{}, errShape
 	}
@@ -27,11 +33,29 @@ func (c *Client) CMEKRotationKey(ctx context.Context, owner string) (kmsapi.CMEK
 // byte may have left: a session whose ID was lost would hold the keys until it
 // was idle for long enough.
 func (c *Client) OpenCMEKRotation(ctx context.Context, o kmsapi.OpenCMEKRotation) (session string, err error) {
-	results, err := direct(ctx, c, kmsapi.CMEKRotation, post(kmsapi.CMEKRotation.Path, once), []kmsapi.OpenCMEKRotation{o})
+	if o.Sealed.KeyID == "" {
+		return c.openCMEKRotation(ctx, nil, o)
+	}
+	err = c.search(o.Sealed.KeyID, func(at *place) (has bool, err error) {
+		session, err = c.openCMEKRotation(ctx, at, o)
+		return err == nil || !errors.Is(err, fault.Unavailable) && fault.Of(err).Type != kmsapi.TypeCMEKKeyGone, err
+	})
+	c.homes.forget(o.Sealed.KeyID)
+	return session, err
+}
+
+func (c *Client) openCMEKRotation(ctx context.Context, at *place, o kmsapi.OpenCMEKRotation) (session string, err error) {
+	var home *place
+	r := post(kmsapi.CMEKRotation.Path, once)
+	r.at, r.by = at, &home
+	results, err := direct(ctx, c, kmsapi.CMEKRotation, r, []kmsapi.OpenCMEKRotation{o})
 	if err != nil {
 		return "", err
 	}
-	return results[0].Session, results[0].Err
+	if session = results[0].Session; session != "" && len(c.places) > 1 {
+		c.homes.put(session, home)
+	}
+	return session, results[0].Err
 }
 
 // CMEKRotationAlive is kms.Service.CMEKRotationAlive.
@@ -39,8 +63,15 @@ func (c *Client) CMEKRotationAlive(ctx context.Context, session string) (bool, e
 	if !isID(session) {
 		return false, nil
 	}
-	answer, err := call[kmsapi.CMEKRotationAlive](ctx, c, get("/cmek_rotation/"+session, nil), nil)
-	return answer.Alive, err
+	alive := false
+	err := c.search(session, func(at *place) (bool, error) {
+		r := get("/cmek_rotation/"+session, nil)
+		r.at = at
+		answer, err := call[kmsapi.CMEKRotationAlive](ctx, c, r, nil)
+		alive = answer.Alive
+		return alive, err
+	})
+	return alive, err
 }
 
 // CloseCMEKRotation is kms.Service.CloseCMEKRotation. It fails with
@@ -49,7 +80,13 @@ func (c *Client) CloseCMEKRotation(ctx context.Context, session string) error {
 	if !isID(session) {
 		return nil
 	}
-	return c.tell(ctx, request{method: http.MethodDelete, path: "/cmek_rotation/" + session, repeat: again}, nil)
+	err := c.search(session, func(at *place) (bool, error) { // where it is not, nothing is closed
+		return false, c.tell(ctx, request{method: http.MethodDelete, path: "/cmek_rotation/" + session, repeat: again, at: at}, nil)
+	})
+	if err == nil {
+		c.homes.forget(session)
+	}
+	return err
 }
 
 // Reencrypt is kms.Service.Reencrypt. Its call is never joined with others'. What
@@ -60,7 +97,12 @@ func (c *Client) Reencrypt(ctx context.Context, session string, items []kmsapi.R
 	r.query = url.Values{"session": {session}}.Encode()
 	out := make([]kmsapi.ReencryptResult, 0, len(items))
 	for _, part := range split(kmsapi.Reencrypt, items) {
-		results, err := direct(ctx, c, kmsapi.Reencrypt, r, part)
+		var results []kmsapi.ReencryptResult
+		err := c.search(session, func(at *place) (has bool, err error) {
+			r.at = at
+			results, err = direct(ctx, c, kmsapi.Reencrypt, r, part)
+			return err == nil || !errors.Is(err, fault.Unavailable) && fault.Of(err).Type != kmsapi.TypeCMEKSessionGone, err
+		})
 		if err != nil {
 			return nil, err
 		}

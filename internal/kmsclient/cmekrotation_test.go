@@ -187,7 +187,7 @@ func TestACustomersKeysStayInNoBufferOfTheClient(t *testing.T) {
 	_, c := rotatingRig(t, Config{})
 	for _, o := range []kmsapi.OpenCMEKRotation{askFor(), {Vault: "v", OldFingerprint: "f", NewFingerprint: "g", Old: []byte("short" + customerKey), New: []byte(customerKey)}} {
 		c.OpenCMEKRotation(t.Context(), o)
-		s := c.wires.get(c)
+		s := c.places[0].wires.get(c)
 		s.mu.Lock()
 		if len(s.idle) != 1 {
 			t.Fatalf("%d idle connections", len(s.idle))

@@ -190,7 +190,7 @@ func TestAKMSMustHaveTheNameThatItIsReachedBy(t *testing.T) {
 }
 
 // looksAgain lets the next call look at the files.
-func looksAgain(c *Client) { c.wires.looked.Store(0) }
+func looksAgain(c *Client) { c.places[0].wires.looked.Store(0) }
 
 func TestReplacedCertificatesAreUsedByTheNextCall(t *testing.T) {
 	ca, f := newAuthority(t, "ca"), newFiles(t)

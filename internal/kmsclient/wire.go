@@ -18,14 +18,16 @@ import (
 )
 
 // repeat says what may be done when an answer was lost.
-type repeat bool
+type repeat int
 
 const (
-	once  repeat = false // never sent twice once a byte may have left
-	again repeat = true  // has no lasting effect that doing it twice would change
+	once  repeat = iota // never sent twice once a byte may have left
+	spare               // done twice it leaves behind what nobody knows: sent again to another address alone
+	again               // has no lasting effect that doing it twice would change
 )
 
-// maxSends is how often a request whose answer was lost is sent in all.
+// maxSends is how often a request whose answer was lost is sent in all, for each
+// address that there is.
 const maxSends = 3
 
 // Pauses between two tries, growing.
@@ -40,6 +42,8 @@ type request struct {
 	body                      [][]byte
 	size                      int
 	repeat                    repeat
+	at                        *place  // nil: wherever the KMS answers
+	by                        **place // unless nil: gets the place that answered
 }
 
 // The messages of calls that came to nothing. None names the endpoint: they go
@@ -63,7 +67,8 @@ func gaveUp(ctx context.Context) error {
 
 // do makes a call and returns the body of an answer of status 2xx. It
 // tries again while that is safe and Config.Retry is not over; while the KMS is
-// known to be down it tries once.
+// known to be down it tries once. Where another address is known to answer it goes
+// there at once.
 func (c *Client) do(ctx context.Context, r request) (*buffer, error) {
 	if c.ctx.Err() != nil { // ctx may not have heard yet
 		return nil, errClosed
@@ -72,10 +77,17 @@ func (c *Client) do(ctx context.Context, r request) (*buffer, error) {
 	if c.down.Load() {
 		until = time.Time{}
 	}
-	for sends := 0; ; {
-		status, answer, sent, err := c.try(ctx, r)
+	for tries, sends := 0, 0; ; tries++ {
+		p := r.at
+		if p == nil {
+			p = c.pick(tries)
+		}
+		status, answer, sent, err := c.tryWhileAlive(ctx, p, r)
 		if err == nil {
 			c.answered()
+			if r.by != nil {
+				*r.by = p
+			}
 			return taken(status, answer)
 		}
 		if errors.Is(err, errTooLong) {
@@ -90,10 +102,17 @@ func (c *Client) do(ctx context.Context, r request) (*buffer, error) {
 			return nil, errClosed
 		case ctx.Err() != nil:
 			return nil, gaveUp(ctx)
-		case sent && (r.repeat == once || sends == maxSends):
+		}
+		another := c.lose(p, err) && r.at == nil
+		switch {
+		case sent && (r.repeat == once || r.repeat == spare && !another || sends == maxSends*len(c.places)):
 			return nil, lost(err)
+		case another && tries < maxSends*len(c.places):
+			continue
 		case time.Now().Add(pause).After(until):
-			c.silent(err)
+			if r.at == nil {
+				c.silent(err)
+			}
 			return nil, unreachable(err)
 		}
 		select {
@@ -138,12 +157,22 @@ func taken(status int, answer *buffer) (*buffer, error) {
 	return nil, kmsapi.ParseError(answer.b)
 }
 
-// try sends r once and reads the answer. When it fails, sent reports whether a
+// tryWhileAlive is try, until p is found silent and r may be sent to another.
+func (c *Client) tryWhileAlive(ctx context.Context, p *place, r request) (status int, answer *buffer, sent bool, err error) {
+	if len(c.places) > 1 && r.repeat != once {
+		var end func()
+		ctx, end = c.during(ctx, p)
+		defer end()
+	}
+	return c.try(ctx, p, r)
+}
+
+// try sends r to p once and reads the answer. When it fails, sent reports whether a
 // byte of r may have left.
-func (c *Client) try(ctx context.Context, r request) (status int, answer *buffer, sent bool, err error) {
+func (c *Client) try(ctx context.Context, p *place, r request) (status int, answer *buffer, sent bool, err error) {
 	var on connection
 	body := newParts(r.body)
-	resp, err := c.wires.get(c).RoundTrip(c.httpRequest(httptrace.WithClientTrace(ctx, on.trace()), r, body))
+	resp, err := p.wires.get(c).RoundTrip(p.httpRequest(httptrace.WithClientTrace(ctx, on.trace()), r, body))
 	if err != nil {
 		body.wait()
 		return 0, nil, on.sent(), err
@@ -154,8 +183,8 @@ func (c *Client) try(ctx context.Context, r request) (status int, answer *buffer
 	return resp.StatusCode, answer, true, err
 }
 
-func (c *Client) httpRequest(ctx context.Context, r request, body *parts) *http.Request {
-	u := c.base
+func (p *place) httpRequest(ctx context.Context, r request, body *parts) *http.Request {
+	u := p.base
 	u.Path, u.RawQuery = r.path, r.query
 	req := &http.Request{
 		Method: r.method, URL: &u, Host: u.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,

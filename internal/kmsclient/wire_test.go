@@ -197,7 +197,7 @@ func (c *breakable) Write(b []byte) (int, error) {
 // breakables makes every connection of c one that can break.
 func breakables(c *Client) (last *atomic.Pointer[breakable]) {
 	last = new(atomic.Pointer[breakable])
-	wire := c.wires.current.Load()
+	wire := c.places[0].wires.current.Load()
 	dial := wire.DialContext
 	wire.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
@@ -274,7 +274,7 @@ func TestAClientWaitsForAKMSThatStarts(t *testing.T) {
 	for name := range everyCall(nil) {
 		s := newSocket(t)
 		c := s.client(t, Config{Retry: long})
-		wire := c.wires.current.Load()
+		wire := c.places[0].wires.current.Load()
 		dial := wire.DialContext
 		start := sync.OnceFunc(func() { s.start(t, anyCall()) })
 		wire.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -324,7 +324,7 @@ func TestARestartOfTheKMSLosesNoCall(t *testing.T) {
 
 // counting counts how often c dials.
 func counting(c *Client) *atomic.Int64 {
-	wire, n := c.wires.current.Load(), new(atomic.Int64)
+	wire, n := c.places[0].wires.current.Load(), new(atomic.Int64)
 	dial := wire.DialContext
 	wire.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		n.Add(1)

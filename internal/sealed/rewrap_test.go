@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -212,9 +213,13 @@ func TestAKMSThatLagsCannotSealUnderTheOldVersion(t *testing.T) {
 		t.Errorf("it took %d seals", seals)
 	}
 	seals, right = 0, 1000
+	began := time.Now()
 	r.fails("a KMS that lags for good", r.tryPut(n), fault.Unavailable)
 	if seals != maxLags {
 		t.Errorf("%d seals for one Put", seals)
+	}
+	if waited := time.Since(began); waited < 2*time.Second {
+		t.Errorf("it waited %v; a key process may lag for 1.5s", waited)
 	}
 }
 

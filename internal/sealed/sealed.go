@@ -12,6 +12,7 @@ package sealed
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/go-json-experiment/json"
 
@@ -70,8 +71,13 @@ func (x *Box) Put(ctx context.Context, b *store.Batch, n Name, value []byte) err
 			e, err = x.seal(ctx, n, value)
 		}
 	}
-	// A KMS that missed a rotation learns of it; RewrapKind says why this matters.
+	// A key process that missed a rotation by another learns of it within 1.5 seconds;
+	// RewrapKind says why this matters.
 	for lags := 1; err == nil && e.KEKVersion < least && lags < maxLags; lags++ {
+		select {
+		case <-time.After(time.Duration(lags) * lagPause):
+		case <-ctx.Done():
+		}
 		e, err = x.seal(ctx, n, value)
 	}
 	switch {
@@ -88,7 +94,8 @@ func (x *Box) Put(ctx context.Context, b *store.Batch, n Name, value []byte) err
 
 const (
 	wrappedSize = aead.KeySize + aead.Overhead
-	maxLags     = 8 // how many envelopes under an older version one Put takes, the last one for an answer
+	lagPause    = 75 * time.Millisecond
+	maxLags     = 8 // how many envelopes under an older version one Put takes, the last one for an answer: 2.1 seconds
 )
 
 func put(b *store.Batch, key string, e kmsapi.Envelope) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/store"
@@ -89,9 +90,13 @@ func (s *Service) commit(ctx context.Context, b *store.Batch) error {
 }
 
 // maxLags is how many envelopes under an older version of the KEK one write
-// waits out. A KMS that missed a rotation learns of it; one that was restored
-// from a backup of before it does not.
-const maxLags = 8
+// waits out, each lagPause longer than the one before: 2.1 seconds in all. A key
+// process that missed a rotation by another learns of it within 1.5; one that was
+// restored from a backup of before it does not.
+const (
+	maxLags  = 8
+	lagPause = 75 * time.Millisecond
+)
 
 // retry runs try until its commit meets no other.
 func (s *Service) retry(ctx context.Context, try func() error) error {
@@ -101,6 +106,10 @@ func (s *Service) retry(ctx context.Context, try func() error) error {
 		if errors.Is(err, errLag) {
 			if lags++; lags == maxLags {
 				return errOldKEK
+			}
+			select {
+			case <-time.After(time.Duration(lags) * lagPause):
+			case <-ctx.Done():
 			}
 		}
 		return err

@@ -300,11 +300,14 @@ func TestAKMSThatLagsCannotSealUnderTheOldVersion(t *testing.T) {
 		t.Errorf("rows under %v after %d seals", got, seals)
 	}
 	x.twin.lag, seals = 1, 10 // and it stays so, as one that was restored from an old backup
-	value := "never"
+	value, began := "never", time.Now()
 	_, err := x.Put(t.Context(), owner, id, "a", api.PutSecret{Value: &value}, PutOptions{})
 	want(t, "a write while the KMS lags", err, fault.Unavailable)
 	if seals != 10+maxLags {
 		t.Errorf("%d seals for one write", seals-10)
+	}
+	if waited := time.Since(began); waited < 2*time.Second {
+		t.Errorf("it waited %v; a key process may lag for 1.5s", waited)
 	}
 }
 

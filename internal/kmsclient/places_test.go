@@ -1,0 +1,280 @@
+package kmsclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/kmsapi"
+)
+
+// node is a fake key process that can stop: it then takes requests and answers none.
+type node struct {
+	*fakeKMS
+	*socket
+	stopped atomic.Pointer[chan struct{}] // closed when it goes on
+	locked  atomic.Bool
+	session string // the one it has
+}
+
+func newNode(t *testing.T) *node {
+	n := &node{fakeKMS: newFakeKMS(), socket: newSocket(t)}
+	n.mux.HandleFunc("GET /livez", func(http.ResponseWriter, *http.Request) {})
+	n.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if n.locked.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	n.mux.HandleFunc("GET /cmek_rotation/{id}", func(w http.ResponseWriter, r *http.Request) {
+		n.calls.Add(1)
+		fmt.Fprintf(w, `{"alive":%t}`, r.PathValue("id") == n.session)
+	})
+	n.run(t)
+	return n
+}
+
+func (n *node) run(t *testing.T) {
+	n.start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if stopped := n.stopped.Load(); stopped != nil {
+			<-*stopped
+		}
+		n.mux.ServeHTTP(w, r)
+	}))
+}
+
+// pause stops n until the returned function is called.
+func (n *node) pause() (goOn func()) {
+	stopped := make(chan struct{})
+	n.stopped.Store(&stopped)
+	return sync.OnceFunc(func() { n.stopped.Store(nil); close(stopped) })
+}
+
+// pair is two nodes and a client of both.
+func pair(t *testing.T) (a, b *node, c *Client) { return pairOf(t, Config{}) }
+
+// patientPair is a pair whose client takes nobody for silent who only is slow, as all
+// are on a machine that is busy.
+func patientPair(t *testing.T) (a, b *node, c *Client) {
+	return pairOf(t, Config{pingIn: time.Minute})
+}
+
+func pairOf(t *testing.T, cfg Config) (a, b *node, c *Client) {
+	a, b = newNode(t), newNode(t)
+	cfg.Endpoint = "unix://" + a.path + ", unix://" + b.path
+	return a, b, a.client(t, cfg)
+}
+
+// within fails unless is becomes true.
+func within(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for until := time.Now().Add(30 * time.Second); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("not in 30 seconds: %s", what)
+		}
+	}
+}
+
+func answering(c *Client) int { n, _ := c.Answering(); return n }
+
+func TestAListOfAddressesIsRead(t *testing.T) {
+	for list, want := range map[string][]string{
+		"unix:///a":                {"unix:///a"},
+		"unix:///a,b":              {"unix:///a,b"},
+		"unix:///a,unix:///b":      {"unix:///a", "unix:///b"},
+		"https://a:1, https://b:1": {"https://a:1", "https://b:1"},
+		"unix:///x,y,https://b:1":  {"unix:///x,y", "https://b:1"},
+	} {
+		if got := Endpoints(list); !slices.Equal(got, want) {
+			t.Errorf("%q is %q", list, got)
+		}
+	}
+	for _, list := range []string{"", ",", "unix:///a,", "unix:///a,http://b:1", "unix:///a,https://b:1", "unix:///a,unix:///a"} {
+		if _, err := New(Config{Endpoint: list}); !errors.Is(err, fault.Invalid) {
+			t.Errorf("%q: %v", list, err)
+		}
+	}
+}
+
+func TestCallsGoToTheFirstThatAnswers(t *testing.T) {
+	a, b, c := patientPair(t)
+	for range 10 {
+		if err := encryptOne(t.Context(), c, "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a.calls.Load() != 10 || b.calls.Load() != 0 {
+		t.Errorf("%d and %d calls", a.calls.Load(), b.calls.Load())
+	}
+	a.stop()
+	for range 10 {
+		if err := encryptOne(t.Context(), c, "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	within(t, "one of two answers", func() bool { n, of := c.Answering(); return n == 1 && of == 2 })
+	a.run(t)
+	within(t, "both answer", func() bool { return answering(c) == 2 })
+	before := b.calls.Load()
+	if err := encryptOne(t.Context(), c, "x"); err != nil || b.calls.Load() != before {
+		t.Errorf("the first is not used again: %v", err)
+	}
+}
+
+// A call is on its way to who stops, and others come.
+func TestWhatAStoppedProcessDoesNotAnswerAnotherDoes(t *testing.T) {
+	a, b, c := pair(t)
+	if err := encryptOne(t.Context(), c, "x"); err != nil {
+		t.Fatal(err)
+	}
+	goOn := a.pause()
+	defer goOn()
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			if err := encryptOne(t.Context(), c, fmt.Sprint(i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Go(func() {
+		if out, err := c.CreateDEK(t.Context(), []kmsapi.CreateDEKItem{{ThreadID: "t"}}); err != nil || out[0].Err != nil {
+			t.Errorf("CreateDEK: %v", err)
+		}
+	})
+	wg.Wait()
+	if b.calls.Load() == 0 {
+		t.Error("the other was not asked")
+	}
+	goOn()
+	within(t, "the stopped one is used again", func() bool { return answering(c) == 2 })
+}
+
+// What must not be done twice stays with who got it, however long he takes.
+func TestWhatIsNotSentTwiceIsNotTakenFromASilentProcess(t *testing.T) {
+	a, b, c := pair(t)
+	var asked [2]atomic.Int64
+	for i, n := range []*node{a, b} {
+		n.mux.HandleFunc("POST /shred_dek", func(w http.ResponseWriter, _ *http.Request) {
+			asked[i].Add(1)
+			fmt.Fprint(w, "{}")
+		})
+	}
+	goOn := a.pause()
+	defer goOn()
+	done := make(chan error)
+	go func() { done <- c.ShredDEK(context.Background(), "k") }()
+	within(t, "the silence is noticed", func() bool { return answering(c) == 1 })
+	goOn()
+	if err := <-done; err != nil || asked[0].Load() != 1 || asked[1].Load() != 0 {
+		t.Errorf("asked %d and %d times: %v", asked[0].Load(), asked[1].Load(), err)
+	}
+	if err := c.ShredDEK(t.Context(), "k"); err != nil { // sent to who is known to answer
+		t.Error(err)
+	}
+}
+
+// One whose answer breaks off may have done it.
+func TestWhatIsNotSentTwiceIsLostWithItsProcess(t *testing.T) {
+	a, b, c := patientPair(t)
+	a.mux.HandleFunc("POST /shred_dek", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	b.mux.HandleFunc("POST /shred_dek", func(http.ResponseWriter, *http.Request) { t.Error("it was sent twice") })
+	if err := c.ShredDEK(t.Context(), "k"); !errors.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "may or may not") {
+		t.Error(err)
+	}
+}
+
+func TestALockedProcessGetsCallsOnlyWhereNobodyCanWork(t *testing.T) {
+	a, b, c := patientPair(t)
+	a.locked.Store(true)
+	within(t, "the locked one is known", func() bool { return answering(c) == 1 })
+	if err := encryptOne(t.Context(), c, "x"); err != nil || a.calls.Load() != 0 || b.calls.Load() != 1 {
+		t.Errorf("%d and %d calls: %v", a.calls.Load(), b.calls.Load(), err)
+	}
+	b.stop()
+	if err := encryptOne(t.Context(), c, "x"); err != nil || a.calls.Load() != 1 {
+		t.Errorf("%d calls: %v", a.calls.Load(), err)
+	}
+}
+
+func TestWhereNobodyAnswersACallFailsAndGoesOnWithWhoeverComesFirst(t *testing.T) {
+	a, b, c := pair(t)
+	a.stop()
+	b.stop()
+	if err := encryptOne(t.Context(), c, "x"); !errors.Is(err, fault.Unavailable) || strings.Contains(err.Error(), a.path) {
+		t.Error(err)
+	}
+	within(t, "both are away", func() bool { return answering(c) == 0 })
+	b.run(t)
+	within(t, "one is back", func() bool { return encryptOne(t.Context(), c, "x") == nil })
+	a.run(t)
+	within(t, "both are back", func() bool { return answering(c) == 2 })
+}
+
+// A session is asked for where it is, after a start of the client too.
+func TestASessionIsFoundWhereItIs(t *testing.T) {
+	a, b, c := patientPair(t)
+	b.session = "s"
+	for n := range 3 {
+		if alive, err := c.CMEKRotationAlive(t.Context(), "s"); err != nil || !alive {
+			t.Errorf("try %d: %v, %v", n, alive, err)
+		}
+	}
+	if a.calls.Load() != 1 || b.calls.Load() != 3 {
+		t.Errorf("it was asked for %d and %d times", a.calls.Load(), b.calls.Load())
+	}
+	if alive, err := c.CMEKRotationAlive(t.Context(), "gone"); err != nil || alive {
+		t.Errorf("a session that is gone: %v, %v", alive, err)
+	}
+	b.stop()
+	within(t, "one is away", func() bool { return answering(c) == 1 })
+	if _, err := c.CMEKRotationAlive(t.Context(), "s"); !errors.Is(err, fault.Unavailable) {
+		t.Errorf("of a session whose process is away it says %v", err)
+	}
+	if _, err := c.CMEKRotationAlive(t.Context(), "gone"); !errors.Is(err, fault.Unavailable) {
+		t.Errorf("of one that could be there it says %v", err)
+	}
+	if err := encryptOne(t.Context(), c, "x"); err != nil || c.down.Load() {
+		t.Errorf("the other is taken to be away, too: %v", err)
+	}
+}
+
+// Nodes die, stop and come back while many call: each gets its own answer.
+func TestNoCallIsLostWhileProcessesComeAndGo(t *testing.T) {
+	a, b, c := pair(t)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := encryptOne(t.Context(), c, fmt.Sprintf("%d of %d", n, i)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for _, n := range []*node{a, b, a} {
+		n.stop()
+		within(t, "the dead one is noticed", func() bool { return answering(c) == 1 })
+		n.run(t)
+		within(t, "it is back", func() bool { return answering(c) == 2 })
+	}
+	goOn := a.pause()
+	within(t, "the stopped one is noticed", func() bool { return answering(c) == 1 })
+	goOn()
+	within(t, "it is back", func() bool { return answering(c) == 2 })
+	close(stop)
+	wg.Wait()
+}
