@@ -88,7 +88,7 @@ func startAsDeployed(t *testing.T, kms, server run) {
 	})
 	local(server, map[string]string{
 		"KEYFOLD_DATA": filepath.Join(dir, "data"), "KEYFOLD_STORE_FILE": "", "KEYFOLD_ADDR": "127.0.0.1:0",
-		"KEYFOLD_KMS":      "https://localhost:" + kmsPort,
+		"KEYFOLD_KMS":      "https://localhost:" + kmsPort + ",https://localhost:" + holdPort(t), // the other is away
 		"KEYFOLD_KMS_CERT": tls("keyfold-server.crt"), "KEYFOLD_KMS_KEY": tls("keyfold-server.key"), "KEYFOLD_KMS_CA": tls("ca.crt"),
 	})
 

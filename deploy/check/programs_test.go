@@ -34,7 +34,7 @@ var binDir string
 
 // coming are names that the deployment uses and that a program may not have yet:
 // nothing is said when they are missing. It is to become empty.
-var coming = []string{"keyfold server ready", "keyfold-kms ready"}
+var coming = []string{"KEYFOLD_DRAIN", "keyfold server ready", "keyfold-kms ready"}
 
 func TestMain(m *testing.M) {
 	var err error
@@ -57,7 +57,7 @@ func program(t *testing.T, name string) string {
 
 var (
 	anyName    = regexp.MustCompile(`"(KEYFOLD_[A-Z0-9_]+)"`)
-	tagged     = regexp.MustCompile(`(\S+)\s+.*env:"(KEYFOLD_[A-Z0-9_]+)"`)
+	tagged     = regexp.MustCompile("(\\S+)\\s+`[^`]*env:\"(KEYFOLD_[A-Z0-9_]+)\"")
 	optionName = regexp.MustCompile(`(?m)^\s+(?:-\w, )?(--[a-z-]+)`)
 )
 
