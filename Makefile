@@ -26,6 +26,7 @@ test: deps
 	KEYFOLD_TEST_KMS=mtls $(GO) test -run TheirModel ./internal/thread
 	GODEBUG=fips140=only $(GO) test -count=1 $(FIPS)
 	cd test/wycheproof && $(GO) test -count=1 ./...
+	cd deploy/check && $(GO) test -count=1 ./...
 	scripts/fuzz.sh $(FUZZTIME)
 	scripts/sdk.sh
 	scripts/web.sh
@@ -43,11 +44,13 @@ check:
 	$(GO) mod tidy -diff
 	cd tools && $(GO) mod tidy -diff
 	cd test/wycheproof && $(GO) vet ./... && $(GO) mod tidy -diff
+	cd deploy/check && $(GO) vet ./... && $(GO) mod tidy -diff
 	scripts/fresh.sh
 
 long: deps
 	KEYFOLD_LONG=1 $(GO) test -timeout 2h ./...
 	KEYFOLD_LONG=1 KEYFOLD_TEST_POSTGRES_BIN=$$(scripts/postgres18.sh) $(GO) test -timeout 1h -count=1 ./internal/store/pgstore
+	cd deploy/check && KEYFOLD_LONG=1 $(GO) test -count=1 ./...
 	scripts/fuzz.sh 5m
 
 bench:

@@ -14,6 +14,9 @@ find --version 2>/dev/null | grep -q GNU || missing+=(findutils)
 ls -d /usr/lib/postgresql/*/bin >/dev/null 2>&1 || missing+=(postgresql)
 PATH=$PATH:/usr/sbin command -v pgbouncer >/dev/null || missing+=(pgbouncer)
 ls /etc/ssl/certs/*.pem >/dev/null 2>&1 || missing+=(ca-certificates)
+# What deploy/check has read the files of deploy/.
+command -v systemd-analyze >/dev/null || missing+=(systemd)
+PATH=$PATH:/usr/sbin command -v haproxy >/dev/null || missing+=(haproxy)
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
