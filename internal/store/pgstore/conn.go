@@ -60,7 +60,8 @@ func configure(url string, opt Options) (*pgxpool.Config, error) {
 // session is what we know of a connection.
 type session struct {
 	direct  bool        // it leads to one process of the database: no pooler between
-	named   bool        // the prepared statements are there
+	asked   bool        // to prepare statements
+	named   bool        // they are there
 	doubted atomic.Bool // the database warned that it did not do all that was asked
 }
 
@@ -105,12 +106,13 @@ func noteDoubt(conn *pgconn.PgConn, n *pgconn.Notice) {
 }
 
 // prepare gives conn the statements by name, in one round trip, if it is direct.
-// Where that fails, since there is no table yet, it is not an error.
+// It is tried once. That it fails is no error: statements need no names.
 func prepare(ctx context.Context, conn *pgconn.PgConn) {
 	s := sessionOf(conn)
-	if !s.direct || s.named {
+	if !s.direct || s.asked {
 		return
 	}
+	s.asked = true
 	p := conn.StartPipeline(ctx)
 	for _, st := range prepared {
 		p.SendPrepare(st.name, st.sql, st.types)

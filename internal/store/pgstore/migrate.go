@@ -16,7 +16,7 @@ import (
 // be done it only reads, so that a role without the right to make tables will do.
 func migrate(ctx context.Context, conn *pgconn.PgConn) error {
 	version, err := schemaVersion(ctx, conn, &stSchema)
-	if code(err) == "42P01" { // no such table
+	if code(err) == "42P01" || err == errNoVersion { // no such table, or one without its row yet
 		if err = makeSchema(ctx, conn); err == nil {
 			version, err = schemaVersion(ctx, conn, &stSchema)
 		}
@@ -36,11 +36,11 @@ func migrate(ctx context.Context, conn *pgconn.PgConn) error {
 // makeSchema makes the row that holds the version. Two that make one table at
 // once may fail although both say IF NOT EXISTS, hence the tries.
 func makeSchema(ctx context.Context, conn *pgconn.PgConn) (err error) {
-	for range 10 {
+	for range 20 {
 		if err = exec(ctx, conn, &stSchemaMake); err == nil {
 			return exec(ctx, conn, &stSchemaRow)
 		}
-		if c := code(err); c != "23505" && c != "42P07" && c != "40001" && c != "XX000" {
+		if c := code(err); c != "23505" && c != "42P07" && c != "42710" && c != "40001" && c != "XX000" {
 			return err
 		}
 		select {
@@ -66,10 +66,15 @@ func migrateLocked(ctx context.Context, conn *pgconn.PgConn) error {
 	return exec(ctx, conn, &stSchemaSet, number(uint64(version)))
 }
 
+var errNoVersion = &failure{"keyfold_schema has no row: another process is making it, or it was deleted"}
+
 // schemaVersion reads the version, and refuses one of a newer binary.
 func schemaVersion(ctx context.Context, conn *pgconn.PgConn, st *statement) (int, error) {
 	row, err := one(send(ctx, conn, st))
-	if err != nil || row == nil {
+	if err == nil && row == nil {
+		err = errNoVersion
+	}
+	if err != nil {
 		return 0, err
 	}
 	version, err := strconv.Atoi(string(row[0]))

@@ -78,6 +78,7 @@ func Open(ctx context.Context, url string, opt Options) (*Store, error) {
 		pool.Close()
 		return nil, err
 	}
+	pool.Reset() // the connection that made the tables has no prepared statements of them
 	return s, nil
 }
 
@@ -230,7 +231,7 @@ func (s *Store) call(ctx context.Context, doing string, writes bool, do func(con
 		if err == nil || k == answered {
 			return err
 		}
-		retry := k == again || k == elsewhere && time.Since(began) < s.opt.patience || k == unknown && !writes && time.Since(began) < s.opt.patience
+		retry := k == again || (k == elsewhere || k == unknown && !writes) && time.Since(began) < s.opt.patience
 		if !retry || time.Until(limit) < wait {
 			return named(ctx, doing, k, err)
 		}

@@ -243,3 +243,24 @@ func TestABoundedScanFetchesLittle(t *testing.T) {
 		t.Errorf("Scan of at most 1 byte = %d records, %v; want one record", len(recs), err)
 	}
 }
+
+// TestStatementsAreNamedWhereTheyCanBe: no other test would notice that they are not.
+func TestStatementsAreNamedWhereTheyCanBe(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	for name, url := range map[string]string{"direct": url, "through PgBouncer": pgtest.Shared(t).Bouncer(t)(url)} {
+		s := open(t, url)
+		put(t, s, "k", "v")
+		c, err := s.pool.Acquire(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := sessionOf(c.Conn().PgConn()).named; got != (name == "direct") {
+			t.Errorf("%s: statements are named: %v", name, got)
+		}
+		c.Release()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

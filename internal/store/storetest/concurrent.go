@@ -242,6 +242,22 @@ func writeSkew(t *testing.T, s store.Store) {
 	}
 }
 
+// guardSkew runs pairs of batches that each write a record and require the other's
+// to stay as it is. Exactly one passes.
+func guardSkew(t *testing.T, s store.Store) {
+	for round := range raceRounds {
+		keys := []string{fmt.Sprintf("a%d", round), fmt.Sprintf("b%d", round)}
+		rev := commit(t, s, func(b *store.Batch) { b.Put(keys[0], nil); b.Put(keys[1], nil) })
+		var errs [2]error
+		together(2, func(i int) {
+			_, errs[i] = try(s, func(b *store.Batch) { b.Put(keys[i], []byte("new")); b.RequireRevision(keys[1-i], rev) })
+		})
+		if (errs[0] == nil) == (errs[1] == nil) || errs[0] != nil && !errors.Is(errs[0], store.ErrConflict) || errs[1] != nil && !errors.Is(errs[1], store.ErrConflict) {
+			t.Fatalf("round %d: two batches that need each other's record unchanged: %v, %v", round, errs[0], errs[1])
+		}
+	}
+}
+
 // crossCheck moves a token between two keys, in one batch each time, while
 // checkers require both to be absent: that was never so.
 func crossCheck(t *testing.T, s store.Store) {
