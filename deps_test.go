@@ -120,6 +120,7 @@ var rooms = map[string]room{
 	"scripts/flipbyte": {floor: 6, ours: "internal/store internal/store/pebblestore"},
 	"scripts/lines":    {floor: 6},
 	"test/demo":        {floor: 6},
+	"test/kmspair":     {floor: 6},
 	"test/external":    {floor: 6},
 	"test/rotation":    {floor: 6},
 }
