@@ -122,6 +122,7 @@ var rooms = map[string]room{
 	"scripts/lines":    {floor: 6},
 	"test/demo":        {floor: 6},
 	"test/drill":       {floor: 6},
+	"test/kmspair":     {floor: 6},
 	"test/external":    {floor: 6},
 	"test/many":        {floor: 6},
 	"test/rotation":    {floor: 6},

@@ -35,7 +35,7 @@ func (a *app) asks(cmd *cobra.Command, do func(context.Context, *kmsclient.Clien
 }
 
 func (a *app) client() (*kmsclient.Client, error) {
-	endpoint, onTCP, err := clientEndpoint(a.set.Endpoint)
+	endpoint, onTCP, err := clientEndpoints(a.set.Endpoint)
 	if err != nil {
 		return nil, err
 	}
@@ -50,6 +50,19 @@ func (a *app) client() (*kmsclient.Client, error) {
 		}
 	}
 	return kmsclient.New(cfg)
+}
+
+// clientEndpoints is a list of endpoints as the client wants it. onTCP: one of them is.
+func clientEndpoints(list string) (urls string, onTCP bool, err error) {
+	addresses := kmsclient.Endpoints(list)
+	for i, address := range addresses {
+		tcp := false
+		if addresses[i], tcp, err = clientEndpoint(address); err != nil {
+			return "", false, err
+		}
+		onTCP = onTCP || tcp
+	}
+	return strings.Join(addresses, ","), onTCP, nil
 }
 
 // clientEndpoint is endpoint, in any of the forms that serve takes, as the

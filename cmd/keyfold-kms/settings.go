@@ -114,7 +114,7 @@ func (a *app) addFlags(cmd *cobra.Command) {
 	f.StringVar(&a.configFile, "config", a.getenv("KEYFOLD_KMS_CONFIG"), "configuration file, as init writes one (env KEYFOLD_KMS_CONFIG)")
 	f.StringVar(&a.flags.DataDir, "data-dir", "", "directory of the key store; beside it is what is not named otherwise (env KEYFOLD_KMS_DATA_DIR)")
 	f.StringVar((*string)(&a.flags.Store), "store", "", "the key store where it is not in --data-dir: pebble:DIR or postgres://USER@HOST/DATABASE; one with a password belongs in KEYFOLD_KMS_STORE, or the file that KEYFOLD_KMS_STORE_FILE names")
-	f.StringVar(&a.flags.Endpoint, "endpoint", "", "path of a Unix socket, fd:N of one that systemd passes, or HOST:PORT for mutual TLS; kms.sock beside the data directory when empty (env KEYFOLD_KMS_ENDPOINT)")
+	f.StringVar(&a.flags.Endpoint, "endpoint", "", "path of a Unix socket, fd:N of one that systemd passes, or HOST:PORT for mutual TLS; commands also take several of unix://PATH and https://HOST:PORT, separated by commas; kms.sock beside the data directory when empty (env KEYFOLD_KMS_ENDPOINT)")
 	f.StringVar(&a.flags.Root, "root", "", "the root key, such as file:PATH or pkcs11:...; root.key beside the data directory when empty (env KEYFOLD_KMS_ROOT, or KEYFOLD_KMS_ROOT_FILE for file:PATH)")
 	f.StringVar(&a.flags.AuditDir, "audit-dir", "", "directory of the audit; DATA-DIR.audit when empty (env KEYFOLD_KMS_AUDIT_DIR)")
 	f.StringVar(&a.flags.Client.Cert, "cert", "", "certificate to show to a process on TCP, PEM (env KEYFOLD_KMS_CERT)")

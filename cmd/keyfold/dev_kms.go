@@ -17,19 +17,19 @@ const (
 func (a *app) kmsConfig(d devFlags) (cfg allinone.Config, err error) {
 	cfg.KMSURL = d.kms
 	cfg.BreakGlass = allinone.BreakGlass{RootFile: a.getenv("KEYFOLD_BREAKGLASS_ROOT"), KeyringFile: a.getenv("KEYFOLD_BREAKGLASS_KEYRING")}
-	switch scheme, _, _ := strings.Cut(d.kms, "://"); scheme {
-	case allinone.Embedded, "unix":
-	case external:
+	switch scheme, _, _ := strings.Cut(d.kms, "://"); {
+	case kmsHasTLS(d.kms):
+		cfg.KMSTLS = allinone.TLSFiles{Cert: a.getenv("KEYFOLD_KMS_CERT"), Key: a.getenv("KEYFOLD_KMS_KEY"), CA: a.getenv("KEYFOLD_KMS_CA")}
+		if cfg.KMSTLS.Cert == "" || cfg.KMSTLS.Key == "" || cfg.KMSTLS.CA == "" {
+			return cfg, cli.Usagef("a key process at https:// wants mutual TLS: set KEYFOLD_KMS_CERT, KEYFOLD_KMS_KEY and KEYFOLD_KMS_CA")
+		}
+	case scheme == allinone.Embedded, scheme == "unix":
+	case scheme == external:
 		socket, err := filepath.Abs(filepath.Join(d.data, "kms.sock"))
 		if err != nil {
 			return cfg, err
 		}
 		cfg.KMSURL = unixScheme + socket
-	case "https":
-		cfg.KMSTLS = allinone.TLSFiles{Cert: a.getenv("KEYFOLD_KMS_CERT"), Key: a.getenv("KEYFOLD_KMS_KEY"), CA: a.getenv("KEYFOLD_KMS_CA")}
-		if cfg.KMSTLS.Cert == "" || cfg.KMSTLS.Key == "" || cfg.KMSTLS.CA == "" {
-			return cfg, cli.Usagef("a key process at https:// wants mutual TLS: set KEYFOLD_KMS_CERT, KEYFOLD_KMS_KEY and KEYFOLD_KMS_CA")
-		}
 	default:
 		return cfg, cli.Usagef("--kms is embedded, external, unix:///PATH or https://HOST:PORT, not %q", d.kms)
 	}

@@ -92,7 +92,7 @@ func (s serverSettings) checkRootKey(f *findings) {
 func (s serverSettings) checkKMS(f *findings) {
 	switch {
 	case s.KMS.URL == "":
-		f.errorf("kms.url: not set; say where the keys are: unix:///PATH or https://HOST:PORT of a keyfold-kms, or embedded, inside the server (env KEYFOLD_KMS)")
+		f.errorf("kms.url: not set; say where the keys are: unix:///PATH or https://HOST:PORT of a keyfold-kms, several separated by commas, or embedded, inside the server (env KEYFOLD_KMS)")
 		return
 	case s.embedded():
 		f.warnf("kms.url: embedded: the key process is inside the server, so who reads the data directory or the server's memory has all keys but the CMEK keys; run a keyfold-kms and name it")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/keyfold/keyfold/internal/config"
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
+	"github.com/keyfold/keyfold/internal/kmsclient"
 	"github.com/keyfold/keyfold/internal/store/storespec"
 	"github.com/keyfold/keyfold/internal/throttle"
 	"github.com/keyfold/keyfold/web"
@@ -132,7 +134,12 @@ func (s serverSettings) maxAge() api.KeyAges {
 }
 
 func (s serverSettings) embedded() bool  { return s.KMS.URL == allinone.Embedded }
-func (s serverSettings) kmsHasTLS() bool { return strings.HasPrefix(s.KMS.URL, "https://") }
+func (s serverSettings) kmsHasTLS() bool { return kmsHasTLS(s.KMS.URL) }
+
+// kmsHasTLS reports whether a list of key processes has one at https://.
+func kmsHasTLS(list string) bool {
+	return slices.ContainsFunc(kmsclient.Endpoints(list), func(address string) bool { return strings.HasPrefix(address, "https://") })
+}
 
 // url is where clients on this machine find what listens at addr.
 func (s serverSettings) url(addr string) string {

@@ -69,7 +69,7 @@ type Config struct {
 	DataDir     string           // made when missing; "": in memory, gone with the process
 	Store       storespec.Spec   // of the server; none: in DataDir
 	KeyStore    storespec.Spec   // of an embedded KMS; none: in DataDir
-	KMSURL      string           // "" or Embedded: inside this process; unix:///path or https://host:port: an external one
+	KMSURL      string           // "" or Embedded: inside this process; unix:///path or https://host:port: an external one, or several over one key store, separated by commas
 	KMSTLS      TLSFiles         // of an external KMS at https
 	BreakGlass  BreakGlass       // reads of messages while an external KMS is away; zero: there are none
 	SignUp      identity.SignUp  // who may make an account; "": nobody
@@ -214,25 +214,26 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 	}
 	n.retain(threads, cfg)
 	s := server.Config{
-		Once:        n.once(box, t, cfg),
-		Vaults:      vaults,
-		Threads:     threads,
-		Audit:       trail.NewReader(t, gate),
-		Keys:        keylist.New(keys, threads, cfg.MaxAge),
-		MaxAge:      cfg.MaxAge,
-		Gate:        gate,
-		Jobs:        n.Jobs,
-		Now:         cfg.Now,
-		Proxies:     cfg.Proxies,
-		Limits:      cfg.Limits,
-		Ready:       []server.Check{{Name: "store", Do: answers(n.Store)}, {Name: server.KeyProcess, Do: keys.answers}},
-		Version:     cfg.Version,
-		Plain:       cfg.Plain,
-		Dev:         cfg.Dev,
-		Store:       n.Store,
-		CORSOrigins: cfg.CORSOrigins,
-		Dashboard:   cfg.Dashboard,
-		Log:         cfg.Log,
+		Vaults:       vaults,
+		Threads:      threads,
+		Audit:        trail.NewReader(t, gate),
+		Keys:         keylist.New(keys, threads, cfg.MaxAge),
+		MaxAge:       cfg.MaxAge,
+		Gate:         gate,
+		Jobs:         n.Jobs,
+		Now:          cfg.Now,
+		Proxies:      cfg.Proxies,
+		Limits:       cfg.Limits,
+		Ready:        []server.Check{{Name: "store", Do: answers(n.Store)}, {Name: server.KeyProcess, Do: keys.answers}},
+		KeyProcesses: keys.several,
+		Once:         n.once(box, t, cfg),
+		Version:      cfg.Version,
+		Plain:        cfg.Plain,
+		Dev:          cfg.Dev,
+		Store:        n.Store,
+		CORSOrigins:  cfg.CORSOrigins,
+		Dashboard:    cfg.Dashboard,
+		Log:          cfg.Log,
 	}
 	if err := n.people(&s, rows, box, t, cfg); err != nil {
 		return err

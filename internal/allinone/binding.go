@@ -46,10 +46,11 @@ var (
 // without a fresh look, and none is believed to be missing without one.
 type bound struct {
 	KMS
-	store  store.Store
-	health func(context.Context) error // whether it can do anything at all
-	adopt  bool                        // a store with data and without the row may be bound: its key store lies beside it
-	proven atomic.Bool
+	store   store.Store
+	health  func(context.Context) error // whether it can do anything at all
+	several func() (answering, of int)  // nil: there is one
+	adopt   bool                        // a store with data and without the row may be bound: its key store lies beside it
+	proven  atomic.Bool
 }
 
 // prove returns nil when the KMS answers and is the one of this store. A store

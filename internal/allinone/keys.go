@@ -100,7 +100,11 @@ func (n *Node) openExternal(_ context.Context, _ dataDir, cfg Config) (b *bound,
 		return nil, err
 	}
 	n.opened = append(n.opened, func() error { keys.Close(); return nil })
-	return &bound{KMS: keys, health: keys.Health}, nil
+	b = &bound{KMS: keys, health: keys.Health}
+	if len(kmsclient.Endpoints(cfg.KMSURL)) > 1 {
+		b.several = keys.Answering
+	}
+	return b, nil
 }
 
 // withCause shows the operator what a fault keeps for the log.

@@ -23,6 +23,7 @@ type health struct {
 	version string
 	plain   bool                                // see Config
 	inClear func(context.Context) (bool, error) // see thread.Service; nil: never
+	several func() (answering, of int)          // see Config.KeyProcesses
 }
 
 // alive says that the process answers, and nothing of what it needs.
@@ -35,18 +36,26 @@ func (h health) ready(ctx context.Context, _ *httpx.Call) (api.Health, error) {
 	if err := h.check(ctx); err != nil {
 		return api.Health{}, err
 	}
-	return api.Health{Status: "ok", Version: h.version, Encryption: h.encryption(ctx)}, nil
+	return api.Health{Status: "ok", Version: h.version, Encryption: h.encryption(ctx), KeyProcesses: h.keyProcesses()}, nil
 }
 
 // status tells people and clients what ready tells machines, always with 200. A
 // server that does not encrypt, or has not encrypted all, does its work and is not
 // healthy.
 func (h health) status(ctx context.Context, _ *httpx.Call) (api.Health, error) {
-	out := api.Health{Status: "healthy", Version: h.version, Encryption: h.encryption(ctx)}
-	if out.Encryption != "" || h.check(ctx) != nil {
+	out := api.Health{Status: "healthy", Version: h.version, Encryption: h.encryption(ctx), KeyProcesses: h.keyProcesses()}
+	if out.Encryption != "" || out.KeyProcesses.Answering < out.KeyProcesses.Of || h.check(ctx) != nil {
 		out.Status = "degraded"
 	}
 	return out, nil
+}
+
+// keyProcesses is api.Health's. It names none: which they are is not for everybody.
+func (h health) keyProcesses() (k api.KeyProcesses) {
+	if h.several != nil {
+		k.Answering, k.Of = h.several()
+	}
+	return k
 }
 
 // encryption is api.Health's. Where the key process does not tell, health is degraded

@@ -39,31 +39,32 @@ import (
 
 // Config is what the server stands on.
 type Config struct {
-	Vaults      *vault.Service
-	Threads     *thread.Service
-	Identity    *identity.Service
-	Tokens      *token.Service
-	Policies    *policy.Service
-	Shares      *share.Service
-	Devices     *device.Service
-	Passkeys    *passkey.Service // nil: there are none here
-	Keys        *keylist.Service
-	MaxAge      api.KeyAges // shown beside keys
-	Audit       *trail.Reader
-	Gate        access.Gate
-	Jobs        Jobs             // knows the kinds vault.RewrapJob, vault.RotationJob, thread.RewrapJob and sealed.RewrapJob
-	Now         func() time.Time // nil: time.Now
-	Once        *idem.Service    // nil: an Idempotency-Key counts for messages alone
-	Proxies     httpx.Proxies    // whose word about a client's address counts
-	Limits      httpx.Limits     // of calls; zero: none
-	Ready       []Check          // what /readyz and /v1/health look at
-	Plain       bool             // messages of new threads are not encrypted; health says so
-	Dev         bool             // the server is for trying it: see generate-kek
-	Store       store.Store      // whose rows operators are shown; see layout.Shown
-	Version     string           // of the program, as health answers show it
-	CORSOrigins []string         // whose pages may call; see httpx.Config
-	Dashboard   fs.FS            // the files of package web; nil: there is no dashboard here
-	Log         *slog.Logger     // nil: nothing is logged
+	Vaults       *vault.Service
+	Threads      *thread.Service
+	Identity     *identity.Service
+	Tokens       *token.Service
+	Policies     *policy.Service
+	Shares       *share.Service
+	Devices      *device.Service
+	Passkeys     *passkey.Service // nil: there are none here
+	Keys         *keylist.Service
+	MaxAge       api.KeyAges // shown beside keys
+	Audit        *trail.Reader
+	Gate         access.Gate
+	Jobs         Jobs                       // knows the kinds vault.RewrapJob, vault.RotationJob, thread.RewrapJob and sealed.RewrapJob
+	Now          func() time.Time           // nil: time.Now
+	Once         *idem.Service              // nil: an Idempotency-Key counts for messages alone
+	Proxies      httpx.Proxies              // whose word about a client's address counts
+	Limits       httpx.Limits               // of calls; zero: none
+	Ready        []Check                    // what /readyz and /v1/health look at
+	KeyProcesses func() (answering, of int) // of a server with several; nil: there is one
+	Plain        bool                       // messages of new threads are not encrypted; health says so
+	Dev          bool                       // the server is for trying it: see generate-kek
+	Store        store.Store                // whose rows operators are shown; see layout.Shown
+	Version      string                     // of the program, as health answers show it
+	CORSOrigins  []string                   // whose pages may call; see httpx.Config
+	Dashboard    fs.FS                      // the files of package web; nil: there is no dashboard here
+	Log          *slog.Logger               // nil: nothing is logged
 
 	metrics prometheus.Gatherer
 }
