@@ -48,6 +48,7 @@ var rooms = map[string]room{
 	"internal/audit":   {floor: 1, ours: "internal/fault internal/private"},
 	"internal/kmsapi":  {floor: 1, ours: "internal/fault", others: jsonv2 + " google.golang.org/protobuf/encoding/protowire"},
 	"internal/store":   {floor: 1, ours: "internal/fault"},
+	"internal/tracing": {floor: 1, ours: "internal/fault", others: "github.com/go-json-experiment/json go.opentelemetry.io/otel go.opentelemetry.io/otel/attribute go.opentelemetry.io/otel/codes go.opentelemetry.io/otel/propagation go.opentelemetry.io/otel/sdk/resource go.opentelemetry.io/otel/sdk/trace go.opentelemetry.io/otel/trace"},
 
 	"auditcheck":                 {floor: 2, ours: "api"},
 	"cmek/keybackup":             {floor: 2, ours: "cmek cmek/internal/fields internal/aead", others: "golang.org/x/crypto/argon2"},
@@ -56,15 +57,16 @@ var rooms = map[string]room{
 	"client/kmskey":              {floor: 2, ours: "cmek"},
 	"internal/access/accesstest": {floor: 2, ours: "internal/access"},
 	"internal/guard":             {floor: 2, ours: "internal/access internal/fault"},
-	"internal/httpx":             {floor: 2, ours: "api internal/access internal/fault internal/throttle", others: jsonv2},
-	"internal/job":               {floor: 2, ours: "internal/fault internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
-	"internal/kmsclient":         {floor: 2, ours: "internal/fault internal/kmsapi", others: "github.com/go-json-experiment/json"},
+	"internal/httpx":             {floor: 2, ours: "api internal/access internal/fault internal/throttle internal/tracing", others: jsonv2},
+	"internal/job":               {floor: 2, ours: "internal/fault internal/layout internal/store internal/tracing", others: "github.com/go-json-experiment/json " + uuid},
+	"internal/kmsclient":         {floor: 2, ours: "internal/fault internal/kmsapi internal/tracing", others: "github.com/go-json-experiment/json"},
+	"internal/store/metered":     {floor: 2, ours: "internal/store internal/tracing", others: "github.com/prometheus/client_golang/prometheus"},
 	"internal/store/memstore":    {floor: 2, ours: "internal/store"},
 	"internal/store/pebblestore": {floor: 2, ours: "internal/fault internal/store", others: pebble},
 	"internal/store/storetest":   {floor: 2, ours: "internal/store", others: "github.com/google/go-cmp/cmp pgregory.net/rapid"},
 
 	"internal/identity": {floor: 5, ours: "api internal/access internal/fault internal/layout internal/password internal/sealed internal/store internal/token", others: "github.com/go-json-experiment/json " + uuid},
-	"internal/kms":      {floor: 3, ours: "cmek internal/aead internal/audit internal/fault internal/job internal/keyring internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json " + uuid},
+	"internal/kms":      {floor: 3, ours: "cmek internal/aead internal/audit internal/fault internal/job internal/keyring internal/kmsapi internal/layout internal/store internal/tracing", others: "github.com/go-json-experiment/json " + uuid},
 	"internal/sealed":   {floor: 3, ours: "internal/aead internal/fault internal/job internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json"},
 	"internal/token":    {floor: 4, ours: "api internal/access internal/fault internal/layout internal/sealed internal/store", others: "github.com/go-json-experiment/json github.com/golang-jwt/jwt/v5"},
 	"internal/trail":    {floor: 4, ours: "api auditcheck internal/access internal/fault internal/layout internal/sealed internal/store", others: "github.com/go-json-experiment/json"},
@@ -86,21 +88,21 @@ var rooms = map[string]room{
 
 	"internal/kmsserver": {
 		floor:  4,
-		ours:   "internal/access internal/fault internal/httpx internal/kms internal/kmsapi",
+		ours:   "internal/access internal/fault internal/httpx internal/kms internal/kmsapi internal/tracing",
 		others: "github.com/prometheus/client_golang/prometheus github.com/prometheus/client_golang/prometheus/promhttp golang.org/x/sys/unix",
 	},
 	"internal/breakglass": {floor: 4, ours: "internal/audit internal/keyring internal/kms internal/kmsapi internal/thread"},
 	"internal/server": {
 		floor:  8,
-		ours:   "api internal/access internal/device internal/fault internal/generationc internal/httpx internal/identity internal/job internal/keylist internal/layout internal/passkey internal/policy internal/sealed internal/share internal/store internal/thread internal/token internal/trail internal/vault",
+		ours:   "api internal/access internal/device internal/fault internal/generationc internal/httpx internal/identity internal/job internal/keylist internal/layout internal/passkey internal/policy internal/sealed internal/share internal/store internal/thread internal/token internal/tracing internal/trail internal/vault",
 		others: "github.com/go-json-experiment/json github.com/prometheus/client_golang/prometheus github.com/prometheus/common/expfmt",
 	},
 
 	"internal/kmsnode": {floor: 5, ours: "internal/audit internal/keyring internal/kms internal/kmsapi internal/kmsbackup internal/kmsserver internal/layout internal/store internal/store/pebblestore", others: "github.com/prometheus/client_golang/prometheus"},
 	"internal/allinone": {
 		floor:  9,
-		ours:   "api internal/access internal/aead internal/audit internal/breakglass internal/device internal/fault internal/guard internal/httpx internal/identity internal/job internal/keylist internal/keyring internal/kms internal/kmsapi internal/kmsclient internal/layout internal/passkey internal/password internal/policy internal/sealed internal/server internal/share internal/store internal/store/memstore internal/store/pebblestore internal/thread internal/throttle internal/token internal/trail internal/vault",
-		others: "github.com/go-json-experiment/json",
+		ours:   "api internal/access internal/aead internal/audit internal/breakglass internal/device internal/fault internal/guard internal/httpx internal/identity internal/job internal/keylist internal/keyring internal/kms internal/kmsapi internal/kmsclient internal/layout internal/passkey internal/password internal/policy internal/sealed internal/server internal/share internal/store internal/store/memstore internal/store/metered internal/store/pebblestore internal/thread internal/throttle internal/token internal/tracing internal/trail internal/vault",
+		others: "github.com/go-json-experiment/json github.com/prometheus/client_golang/prometheus github.com/prometheus/client_golang/prometheus/collectors",
 	},
 
 	"cmd/keyfold": {

@@ -35,6 +35,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/guard"
@@ -47,7 +49,9 @@ import (
 	"github.com/keyfold/keyfold/internal/sealed"
 	"github.com/keyfold/keyfold/internal/server"
 	"github.com/keyfold/keyfold/internal/store"
+	"github.com/keyfold/keyfold/internal/store/metered"
 	"github.com/keyfold/keyfold/internal/thread"
+	"github.com/keyfold/keyfold/internal/tracing"
 	"github.com/keyfold/keyfold/internal/trail"
 	"github.com/keyfold/keyfold/internal/vault"
 )
@@ -79,6 +83,7 @@ type Config struct {
 	Dashboard   fs.FS            // see server.Config
 	Version     string           // of the program, for health answers
 	Log         *slog.Logger     // nil: nothing is logged
+	Tracer      *tracing.Tracer  // nil: there are no traces
 	Now         func() time.Time // nil: time.Now
 	OnFailure   func(error)      // see pebblestore.Options: ends the process when a store cannot go on; nil: nothing does
 	WrapKMS     func(KMS) KMS    // for tests: puts something between the server and the KMS; nil: nothing
@@ -106,6 +111,7 @@ type Node struct {
 	Store    store.Store // the server's
 	KeyStore store.Store // the KMS's; nil when it is external
 
+	metrics  *prometheus.Registry
 	http     *http.Server
 	mux      atomic.Pointer[httpx.Mux]
 	calls    atomic.Int64   // under way
@@ -127,7 +133,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if err := cfg.BreakGlass.check(cfg); err != nil {
 		return nil, err
 	}
-	n := new(Node)
+	n := &Node{metrics: newMetrics()}
 	if err := n.open(ctx, cfg); err != nil {
 		return nil, errors.Join(err, n.closeParts())
 	}
@@ -137,9 +143,11 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 // open fills n from the bottom up. On an error n holds what was opened so far.
 func (n *Node) open(ctx context.Context, cfg Config) (err error) {
 	dir := dataDir(cfg.DataDir)
-	if n.Store, err = n.openStore(dir, "server", cfg); err != nil {
+	opened, err := n.openStore(dir, "server", cfg)
+	if err != nil {
 		return err
 	}
+	n.Store = metered.New(opened, n.metrics)
 	keys, err := n.openKMS(ctx, dir, cfg)
 	if err != nil {
 		return err
@@ -180,7 +188,7 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 		Believe: func(ctx context.Context) (bool, error) { return clear.known(ctx, cfg.Plain) },
 	})
 	n.Jobs = job.New(job.Config{
-		Store: n.Store, Kinds: []job.Kind{vaults.RewrapKind(), vaults.RotationKind(), threads.RewrapKind(), threads.MoveKind(), threads.RotateAllKind(), threads.EncryptKind(), threads.PurgeKind(), box.RewrapKind(keys)}, Now: cfg.Now, Log: cfg.Log,
+		Store: n.Store, Kinds: []job.Kind{vaults.RewrapKind(), vaults.RotationKind(), threads.RewrapKind(), threads.MoveKind(), threads.RotateAllKind(), threads.EncryptKind(), threads.PurgeKind(), box.RewrapKind(keys)}, Now: cfg.Now, Log: cfg.Log, Tracer: cfg.Tracer,
 		Holder: holder, Busy: n.busy,
 	})
 	n.opened = append(n.opened, func() error { n.Jobs.Close(); return nil })
@@ -207,6 +215,8 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 		CORSOrigins: cfg.CORSOrigins,
 		Dashboard:   cfg.Dashboard,
 		Log:         cfg.Log,
+		Tracer:      cfg.Tracer,
+		Metrics:     n.metrics,
 	}
 	if err := n.people(&s, box, t, cfg); err != nil {
 		return err

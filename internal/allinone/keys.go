@@ -30,6 +30,7 @@ func (n *Node) openKMS(ctx context.Context, dir dataDir, cfg Config) (*bound, er
 	if err != nil {
 		return nil, err
 	}
+	b.KMS = newMeasured(b.KMS, n.metrics)
 	if cfg.WrapKMS != nil {
 		b.KMS = cfg.WrapKMS(b.KMS)
 	}
@@ -78,7 +79,7 @@ func (n *Node) openAudit(ctx context.Context, dir dataDir, root keyring.Root, cf
 
 // openExternal makes a client of the KMS at cfg.KMSURL. It calls nobody yet.
 func (n *Node) openExternal(_ context.Context, _ dataDir, cfg Config) (b *bound, err error) {
-	to := kmsclient.Config{Endpoint: cfg.KMSURL, Log: cfg.Log}
+	to := kmsclient.Config{Endpoint: cfg.KMSURL, Log: cfg.Log, Observe: batches(n.metrics)}
 	if cfg.KMSTLS != (TLSFiles{}) {
 		if to.TLS, err = kmsclient.LoadTLS(cfg.KMSTLS.Cert, cfg.KMSTLS.Key, cfg.KMSTLS.CA); err != nil {
 			return nil, withCause(err)

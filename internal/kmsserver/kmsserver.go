@@ -31,6 +31,7 @@ import (
 
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/kmsapi"
+	"github.com/keyfold/keyfold/internal/tracing"
 )
 
 // KMS is what the routes call: kms.Service, but for a test. Errors are
@@ -83,6 +84,7 @@ type Config struct {
 	Metrics *prometheus.Registry
 	Now     func() time.Time // nil: time.Now
 	Log     *slog.Logger     // nil: nothing is logged
+	Tracer  *tracing.Tracer  // nil: there are no traces
 }
 
 // Server answers the callers of a KMS.
@@ -125,6 +127,7 @@ func New(cfg Config) (*Server, error) {
 		Observe:       s.metrics.observe,
 		CallerBudgets: true,
 		Log:           cfg.Log,
+		Tracer:        cfg.Tracer.Joining(),
 	})
 	s.http = s.newHTTP()
 	return s, nil

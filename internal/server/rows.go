@@ -27,7 +27,7 @@ func rows(cfg Config) []httpx.Row {
 	v := vaults{cfg.Vaults}
 	s := secrets{cfg.Vaults}
 	t := threads{cfg.Threads}
-	a := admin{cfg.Jobs, cfg.Vaults, cfg.Gate, cfg.metrics}
+	a := admin{cfg.Jobs, cfg.Vaults, cfg.Gate, cfg.Metrics}
 	rows := []httpx.Row{
 		{Method: "GET", Pattern: "/healthz", Who: httpx.Public, Handler: httpx.NoBody(http.StatusOK, h.alive)},
 		{Method: "GET", Pattern: "/readyz", Who: httpx.Public, Timeout: 5 * time.Second, Handler: httpx.NoBody(http.StatusOK, h.ready)},
