@@ -35,6 +35,8 @@ var rooms = map[string]room{
 	"internal/private":         {floor: 0},
 	"internal/aead":            {floor: 0},
 	"internal/freeport":        {floor: 0},
+	"internal/cachestat":       {floor: 0, others: "github.com/prometheus/client_golang/prometheus"},
+	"internal/keymetrics":      {floor: 0, others: "github.com/prometheus/client_golang/prometheus"},
 	"internal/layout":          {floor: 0},
 	"internal/openapi":         {floor: 0},
 	"cmek/internal/genvectors": {floor: 0},
@@ -62,13 +64,13 @@ var rooms = map[string]room{
 	"internal/kmsclient":         {floor: 2, ours: "internal/fault internal/kmsapi internal/tracing", others: "github.com/go-json-experiment/json"},
 	"internal/store/metered":     {floor: 2, ours: "internal/store internal/tracing", others: "github.com/prometheus/client_golang/prometheus"},
 	"internal/store/memstore":    {floor: 2, ours: "internal/store"},
-	"internal/store/pebblestore": {floor: 2, ours: "internal/fault internal/store", others: pebble},
+	"internal/store/pebblestore": {floor: 2, ours: "internal/cachestat internal/fault internal/store", others: pebble},
 	"internal/store/storetest":   {floor: 2, ours: "internal/store", others: "github.com/google/go-cmp/cmp pgregory.net/rapid"},
 
 	"internal/identity": {floor: 5, ours: "api internal/access internal/fault internal/layout internal/password internal/sealed internal/store internal/token", others: "github.com/go-json-experiment/json " + uuid},
-	"internal/kms":      {floor: 3, ours: "cmek internal/aead internal/audit internal/fault internal/job internal/keyring internal/kmsapi internal/layout internal/store internal/tracing", others: "github.com/go-json-experiment/json " + uuid},
+	"internal/kms":      {floor: 3, ours: "cmek internal/aead internal/audit internal/cachestat internal/fault internal/job internal/keyring internal/kmsapi internal/layout internal/store internal/tracing", others: "github.com/go-json-experiment/json " + uuid},
 	"internal/sealed":   {floor: 3, ours: "internal/aead internal/fault internal/job internal/kmsapi internal/layout internal/store", others: "github.com/go-json-experiment/json"},
-	"internal/token":    {floor: 4, ours: "api internal/access internal/fault internal/layout internal/sealed internal/store", others: "github.com/go-json-experiment/json github.com/golang-jwt/jwt/v5"},
+	"internal/token":    {floor: 4, ours: "api internal/access internal/cachestat internal/fault internal/layout internal/sealed internal/store", others: "github.com/go-json-experiment/json github.com/golang-jwt/jwt/v5"},
 	"internal/trail":    {floor: 4, ours: "api auditcheck internal/access internal/fault internal/layout internal/sealed internal/store", others: "github.com/go-json-experiment/json"},
 	"internal/policy":   {floor: 3, ours: "api internal/access internal/fault internal/layout internal/store", others: jsonv2 + " " + uuid},
 	"internal/thread":   {floor: 3, ours: domain + " cmek internal/job", others: jsonv2 + " " + uuid},
@@ -98,10 +100,10 @@ var rooms = map[string]room{
 		others: "github.com/go-json-experiment/json github.com/prometheus/client_golang/prometheus github.com/prometheus/common/expfmt",
 	},
 
-	"internal/kmsnode": {floor: 5, ours: "internal/audit internal/keyring internal/kms internal/kmsapi internal/kmsbackup internal/kmsserver internal/layout internal/store internal/store/pebblestore", others: "github.com/prometheus/client_golang/prometheus"},
+	"internal/kmsnode": {floor: 5, ours: "internal/audit internal/keymetrics internal/keyring internal/kms internal/kmsapi internal/kmsbackup internal/kmsserver internal/layout internal/store internal/store/metered internal/store/pebblestore internal/tracing", others: "github.com/prometheus/client_golang/prometheus github.com/prometheus/client_golang/prometheus/collectors"},
 	"internal/allinone": {
 		floor:  9,
-		ours:   "api internal/access internal/aead internal/audit internal/breakglass internal/device internal/fault internal/guard internal/httpx internal/identity internal/job internal/keylist internal/keyring internal/kms internal/kmsapi internal/kmsclient internal/layout internal/passkey internal/password internal/policy internal/sealed internal/server internal/share internal/store internal/store/memstore internal/store/metered internal/store/pebblestore internal/thread internal/throttle internal/token internal/tracing internal/trail internal/vault",
+		ours:   "api internal/access internal/aead internal/audit internal/breakglass internal/cachestat internal/device internal/fault internal/guard internal/httpx internal/identity internal/job internal/keylist internal/keymetrics internal/keyring internal/kms internal/kmsapi internal/kmsclient internal/layout internal/passkey internal/password internal/policy internal/sealed internal/server internal/share internal/store internal/store/memstore internal/store/metered internal/store/pebblestore internal/thread internal/throttle internal/token internal/tracing internal/trail internal/vault",
 		others: "github.com/go-json-experiment/json github.com/prometheus/client_golang/prometheus github.com/prometheus/client_golang/prometheus/collectors",
 	},
 

@@ -152,7 +152,7 @@ func (n *Node) open(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	return n.assemble(ctx, keys, cfg)
+	return n.assemble(ctx, opened, keys, cfg)
 }
 
 func (n *Node) openStore(dir dataDir, name string, cfg Config) (store.Store, error) {
@@ -164,8 +164,9 @@ func (n *Node) openStore(dir dataDir, name string, cfg Config) (store.Store, err
 	return s, nil
 }
 
-// assemble builds the domain and the server over an open store and the KMS.
-func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
+// assemble builds the domain and the server over an open store, as it was opened,
+// and the KMS.
+func (n *Node) assemble(ctx context.Context, opened store.Store, keys *bound, cfg Config) error {
 	box := sealed.New(n.Store, keys)
 	t, err := trail.Open(ctx, trail.Config{Store: n.Store, Box: box, Now: cfg.Now, Log: cfg.Log})
 	if err != nil {
@@ -221,6 +222,7 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 	if err := n.people(&s, box, t, cfg); err != nil {
 		return err
 	}
+	n.show(opened, keys.inside, s.Tokens, t, cfg)
 	n.sayClear(cfg, threads.InClear)
 	mux := server.New(s)
 	n.mux.Store(mux)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/keyfold/keyfold/internal/aead"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/kms"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
@@ -47,6 +48,7 @@ type bound struct {
 	KMS
 	store  store.Store
 	health func(context.Context) error // whether it can do anything at all
+	inside *kms.Service                // nil: it is in a process of its own
 	adopt  bool                        // a store with data and without the row may be bound: its key store lies beside it
 	proven atomic.Bool
 }

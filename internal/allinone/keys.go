@@ -50,7 +50,7 @@ func (n *Node) openEmbedded(ctx context.Context, dir dataDir, cfg Config) (b *bo
 		return nil, err
 	}
 	n.opened = append(n.opened, func() error { root.Wipe(); return nil })
-	with := kms.Config{Store: n.KeyStore, Root: root, Now: cfg.Now, Log: cfg.Log, Holder: holder, ImportKEK: cfg.Dev}
+	with := kms.Config{Store: n.KeyStore, Root: root, Now: cfg.Now, Log: cfg.Log, Holder: holder, ImportKEK: cfg.Dev, Tracer: cfg.Tracer}
 	if dir != "" {
 		if with.Audit, err = n.openAudit(ctx, dir, root, cfg); err != nil {
 			return nil, err
@@ -61,7 +61,7 @@ func (n *Node) openEmbedded(ctx context.Context, dir dataDir, cfg Config) (b *bo
 		return nil, err
 	}
 	n.opened = append(n.opened, func() error { keys.Close(); return nil })
-	return &bound{KMS: keys, health: keys.Check, adopt: true}, nil
+	return &bound{KMS: keys, health: keys.Check, inside: keys, adopt: true}, nil
 }
 
 // openAudit opens the audit of the embedded KMS.
