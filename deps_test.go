@@ -73,7 +73,7 @@ var rooms = map[string]room{
 	"internal/token":    {floor: 4, ours: "api internal/access internal/cachestat internal/fault internal/layout internal/sealed internal/store", others: "github.com/go-json-experiment/json github.com/golang-jwt/jwt/v5"},
 	"internal/trail":    {floor: 4, ours: "api auditcheck internal/access internal/fault internal/layout internal/sealed internal/store", others: "github.com/go-json-experiment/json"},
 	"internal/policy":   {floor: 3, ours: "api internal/access internal/fault internal/layout internal/store", others: jsonv2 + " " + uuid},
-	"internal/thread":   {floor: 3, ours: domain + " cmek internal/job", others: jsonv2 + " " + uuid},
+	"internal/thread":   {floor: 3, ours: domain + " cmek internal/job internal/tracing", others: jsonv2 + " " + uuid},
 	"internal/vault":    {floor: 3, ours: domain + " cmek internal/job", others: jsonv2 + " " + uuid},
 
 	"internal/keylist":     {floor: 4, ours: "api internal/fault internal/kmsapi internal/sealed internal/vault"},
@@ -109,19 +109,20 @@ var rooms = map[string]room{
 
 	"cmd/keyfold": {
 		floor:  10,
-		ours:   "api auditcheck client client/kmskey cmek cmek/keybackup cmek/keyshare internal/access internal/allinone internal/audit internal/breakglass internal/cli internal/config internal/fault internal/harden internal/httpx internal/identity internal/keyring internal/kmsclient internal/password internal/throttle web",
+		ours:   "api auditcheck client client/kmskey cmek cmek/keybackup cmek/keyshare internal/access internal/allinone internal/audit internal/breakglass internal/cli internal/config internal/fault internal/harden internal/httpx internal/identity internal/keyring internal/kmsclient internal/password internal/throttle internal/tracing web",
 		others: jsonv2 + " " + uuid + " github.com/spf13/cobra golang.org/x/term",
 	},
-	"cmd/keyfold-kms": {floor: 6, ours: "cmek internal/audit internal/cli internal/config internal/fault internal/harden internal/keyring internal/keyring/rootspec internal/kms internal/kmsapi internal/kmsbackup internal/kmsclient internal/kmsnode internal/kmsserver", others: "github.com/spf13/cobra"},
+	"cmd/keyfold-kms": {floor: 6, ours: "cmek internal/audit internal/cli internal/config internal/fault internal/harden internal/keyring internal/keyring/rootspec internal/kms internal/kmsapi internal/kmsbackup internal/kmsclient internal/kmsnode internal/kmsserver internal/tracing", others: "github.com/spf13/cobra"},
 	"keyfoldtest":     {floor: 10, ours: "internal/access internal/allinone internal/fault internal/identity internal/keyring internal/kms internal/kmsapi internal/kmsserver internal/password internal/store internal/store/memstore internal/store/pebblestore"},
 
-	"bench/load":       {floor: 6, ours: "cmek internal/kmsapi internal/kmsclient"},
-	"scripts/canary":   {floor: 6, ours: "internal/store internal/store/pebblestore"},
-	"scripts/flipbyte": {floor: 6, ours: "internal/store internal/store/pebblestore"},
-	"scripts/lines":    {floor: 6},
-	"test/demo":        {floor: 6},
-	"test/external":    {floor: 6},
-	"test/rotation":    {floor: 6},
+	"bench/load":         {floor: 6, ours: "cmek internal/kmsapi internal/kmsclient"},
+	"scripts/canary":     {floor: 6, ours: "internal/store internal/store/pebblestore"},
+	"scripts/flipbyte":   {floor: 6, ours: "internal/store internal/store/pebblestore"},
+	"scripts/lines":      {floor: 6},
+	"test/demo":          {floor: 6},
+	"test/external":      {floor: 6},
+	"test/rotation":      {floor: 6},
+	"test/observability": {floor: 6},
 }
 
 const (

@@ -115,6 +115,7 @@ type Node struct {
 	http     *http.Server
 	mux      atomic.Pointer[httpx.Mux]
 	calls    atomic.Int64   // under way
+	closing  atomic.Bool    // see Drain
 	opened   []func() error // closes what was opened, in the order of opening
 	close    sync.Once
 	closeErr error
@@ -217,6 +218,7 @@ func (n *Node) assemble(ctx context.Context, opened store.Store, keys *bound, cf
 		Dashboard:   cfg.Dashboard,
 		Log:         cfg.Log,
 		Tracer:      cfg.Tracer,
+		Closing:     n.closing.Load,
 		Metrics:     n.metrics,
 	}
 	if err := n.people(&s, box, t, cfg); err != nil {
@@ -269,11 +271,25 @@ func (n *Node) Serve(ln net.Listener) error {
 	return nil
 }
 
+// Drain lets /readyz answer that the server is closing, so that balancers send
+// their calls elsewhere; all else goes on. It returns after d, or when ctx is done.
+func (n *Node) Drain(ctx context.Context, d time.Duration) {
+	n.closing.Store(true)
+	if d <= 0 {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
 // Close stops listening, ends the streams of events, lets the other requests under
 // way finish until ctx is done, and closes the stores. Further calls wait for the
 // first and answer as it did.
 func (n *Node) Close(ctx context.Context) error {
 	n.close.Do(func() {
+		n.closing.Store(true)
 		n.mux.Load().EndStreams()
 		err := n.http.Shutdown(ctx)
 		if err != nil { // ctx is done; the rest is cut off

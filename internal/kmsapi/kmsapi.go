@@ -12,11 +12,8 @@ package kmsapi
 const MaxBatch = 1000
 
 // HeaderRequestIDs holds, with commas, the IDs of the requests that a call is for,
-// where there are several: the first MaxRequestIDs of them. X-Request-Id is the first.
+// where there are several: the first 16 of them. X-Request-Id is the first.
 const HeaderRequestIDs = "X-Request-Ids"
-
-// MaxRequestIDs bounds HeaderRequestIDs.
-const MaxRequestIDs = 16
 
 // ThreadsKEK is the ID of the KEK over all thread DEKs.
 const ThreadsKEK = "threads"

@@ -51,6 +51,7 @@ var samples = map[string]sample{
 	"GET /export_breakglass":          {"admin", "GET /export_breakglass", ``, "ExportBreakGlass"},
 	"GET /backup":                     {"admin", "GET /backup", ``, "Backup"},
 	"GET /healthz":                    {"any", "GET /healthz", ``, "Check"},
+	"GET /readyz":                     {"any", "GET /readyz", ``, "Check"},
 	"GET /metrics":                    {"watch", "GET /metrics", ``, ""},
 }
 

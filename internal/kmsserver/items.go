@@ -114,7 +114,7 @@ func actor(ctx context.Context, c *httpx.Call) context.Context {
 // wellFormed reports whether ids are IDs of requests as HeaderRequestIDs has them.
 func wellFormed(ids string) bool {
 	all := strings.Split(ids, ",")
-	return len(all) <= kmsapi.MaxRequestIDs && !slices.ContainsFunc(all, func(id string) bool { return !httpx.IsRequestID(id) })
+	return len(all) <= tracing.MaxRequestIDs && !slices.ContainsFunc(all, func(id string) bool { return !httpx.IsRequestID(id) })
 }
 
 // failures counts the failed ones of n items by code. The first of our own

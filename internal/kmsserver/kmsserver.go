@@ -25,6 +25,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -97,6 +98,7 @@ type Server struct {
 	refused refusals
 	log     *slog.Logger
 	http    *http.Server
+	closing atomic.Bool
 }
 
 // New checks cfg.Callers and builds a Server, which listens nowhere yet.
@@ -159,6 +161,7 @@ func (s *Server) Serve(ln net.Listener) error {
 // Close stops listening and lets the calls under way finish until ctx is done;
 // the rest is cut off.
 func (s *Server) Close(ctx context.Context) error {
+	s.closing.Store(true)
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		err = errors.Join(err, s.http.Close())

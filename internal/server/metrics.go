@@ -49,11 +49,12 @@ var (
 	jobTotal     = prometheus.NewDesc("keyfold_job_total", "Units that running jobs counted at their start.", []string{"kind"}, nil)
 	jobAge       = prometheus.NewDesc("keyfold_job_oldest_age_seconds", "Age of the oldest job that has not ended.", []string{"kind"}, nil)
 	jobIdle      = prometheus.NewDesc("keyfold_job_idle_seconds", "Time since the running job of a kind that waits longest has done anything.", []string{"kind"}, nil)
+	jobFailure   = prometheus.NewDesc("keyfold_job_last_failure_timestamp_seconds", "When a job of a kind last failed.", []string{"kind"}, nil)
 	jobSuccess   = prometheus.NewDesc("keyfold_job_last_success_timestamp_seconds", "When a job of a kind was last completed.", []string{"kind"}, nil)
 )
 
 func (m jobMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{jobCount, jobProcessed, jobFailed, jobTotal, jobAge, jobIdle, jobSuccess} {
+	for _, d := range []*prometheus.Desc{jobCount, jobProcessed, jobFailed, jobTotal, jobAge, jobIdle, jobSuccess, jobFailure} {
 		ch <- d
 	}
 }
@@ -63,7 +64,7 @@ type jobKind struct {
 	running                  bool
 	processed, failed, total int
 	oldest, idle             time.Duration
-	success                  time.Time
+	success, failure         time.Time
 }
 
 func (m jobMetrics) Collect(ch chan<- prometheus.Metric) {
@@ -97,8 +98,10 @@ func (m jobMetrics) Collect(ch chan<- prometheus.Metric) {
 		if k.oldest > 0 {
 			gauge(jobAge, k.oldest.Seconds(), name)
 		}
-		if !k.success.IsZero() {
-			gauge(jobSuccess, float64(k.success.Unix()), name)
+		for d, t := range map[*prometheus.Desc]time.Time{jobSuccess: k.success, jobFailure: k.failure} {
+			if !t.IsZero() {
+				gauge(d, float64(t.Unix()), name)
+			}
 		}
 	}
 }
@@ -116,8 +119,15 @@ func (k *jobKind) add(j job.Job, now time.Time) {
 	case job.Interrupted:
 		k.oldest = max(k.oldest, now.Sub(j.Created))
 	case job.Completed:
-		if j.Updated.After(k.success) {
-			k.success = j.Updated
-		}
+		k.success = later(k.success, j.Updated)
+	case job.Failed:
+		k.failure = later(k.failure, j.Updated)
 	}
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }

@@ -20,7 +20,7 @@ const (
 // rows is the table of all routes. A row that does not say Public needs a
 // principal.
 func rows(cfg Config) []httpx.Row {
-	h := health{checks: cfg.Ready, version: cfg.Version, plain: cfg.Plain}
+	h := health{checks: cfg.Ready, closing: cfg.Closing, version: cfg.Version, plain: cfg.Plain}
 	if cfg.Threads != nil {
 		h.inClear = cfg.Threads.InClear
 	}

@@ -56,6 +56,7 @@ type Config struct {
 	Proxies     httpx.Proxies    // whose word about a client's address counts
 	Limits      httpx.Limits     // of calls; zero: none
 	Ready       []Check          // what /readyz and /v1/health look at
+	Closing     func() bool      // whether the server is about to close, so that /readyz sends callers elsewhere; nil: never
 	Plain       bool             // messages of new threads are not encrypted; health says so
 	Dev         bool             // the server is for trying it: see generate-kek
 	Store       store.Store      // whose rows operators are shown; see layout.Shown

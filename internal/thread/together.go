@@ -11,6 +11,7 @@ import (
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/store"
+	"github.com/keyfold/keyfold/internal/tracing"
 )
 
 // Messages that meet go together: one call of the KMS encrypts them and one
@@ -37,6 +38,7 @@ type appending struct {
 	id     string
 	sent   string // key of the row that says which message this request made; "": none
 	item   kmsapi.EncryptItem
+	from   tracing.Origin
 	sealed []byte
 	change change
 	taken  atomic.Bool // by the one who says how it ends: a group that commits it, or its caller who leaves
@@ -53,7 +55,7 @@ func (s *Service) put(ctx context.Context, m meta, messageID, sent string, wire 
 	if err != nil {
 		return err
 	}
-	a := &appending{m: m, id: messageID, sent: sent, done: make(chan error, 1)}
+	a := &appending{m: m, id: messageID, sent: sent, from: tracing.OriginOf(ctx), done: make(chan error, 1)}
 	if dek.plain() {
 		a.sealed = wire
 	} else {
@@ -169,13 +171,17 @@ func (t *together) leave() []*appending {
 }
 
 // putGroup ends every message of group. It belongs to no request, so it has
-// the context of none: the KMS's client and the store have bounds of their own.
+// the context of none, but their IDs and spans: the KMS's client and the store have
+// bounds of their own.
 func (s *Service) putGroup(group []*appending) {
-	items := make([]kmsapi.EncryptItem, len(group))
+	items, from := make([]kmsapi.EncryptItem, len(group)), make([]tracing.Origin, len(group))
 	for i, a := range group {
-		items[i] = a.item
+		items[i], from[i] = a.item, a.from
 	}
-	res, err := s.kms.Encrypt(context.Background(), items)
+	ctx, span := tracing.Joined(context.Background(), from, "messages together", tracing.Items(len(group)))
+	var err error
+	defer func() { span.End(store.Fault(err)) }()
+	res, err := s.kms.Encrypt(ctx, items)
 	if err := kmsFault(err, len(res), len(group)); err != nil {
 		end(group, err, true)
 		return
@@ -196,7 +202,7 @@ func (s *Service) putGroup(group []*appending) {
 			sealed = append(sealed, a)
 		}
 	}
-	_, err = s.store.Commit(context.Background(), &b)
+	_, err = s.store.Commit(ctx, &b)
 	for _, a := range sealed {
 		if err == nil {
 			s.tell(a.m.ID, a.change)

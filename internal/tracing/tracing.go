@@ -164,27 +164,6 @@ func within(ctx context.Context, kind trace.SpanKind, name string, attrs []Attr)
 
 func tracerOf(s trace.Span) trace.Tracer { return s.TracerProvider().Tracer(scope) }
 
-// Batch begins the span of one call that is made for the spans of all, in ctx: under
-// the first of them, and linked to each of the others. Without any, nothing.
-func Batch(ctx context.Context, all []Span, name string, attrs ...Attr) (context.Context, Span) {
-	var first trace.Span
-	var links []trace.Link
-	for _, s := range all {
-		switch {
-		case s.span == nil:
-		case first == nil:
-			first = s.span
-		default:
-			links = append(links, trace.Link{SpanContext: s.span.SpanContext()})
-		}
-	}
-	if first == nil {
-		return ctx, Span{}
-	}
-	ctx, s := tracerOf(first).Start(trace.ContextWithSpan(ctx, first), name, trace.WithSpanKind(trace.SpanKindClient), trace.WithLinks(links...), trace.WithAttributes(keyValues(attrs)...))
-	return ctx, Span{s}
-}
-
 // SpanOf is the span of ctx, if it is recorded.
 func SpanOf(ctx context.Context) Span {
 	if s := trace.SpanFromContext(ctx); s.IsRecording() {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -123,9 +124,13 @@ func TestABatchIsUnderItsFirstCallerAndLinkedToTheOthers(t *testing.T) {
 	tr := newTest(t, c)
 	a, one := tr.Start(t.Context(), "one")
 	b, two := tr.Start(t.Context(), "two")
-	ctx, batch := Batch(t.Context(), []Span{{}, SpanOf(a), SpanOf(b), SpanOf(t.Context())}, "batch", Callers(4))
-	if SpanOf(ctx) == (Span{}) {
-		t.Error("the context has no span")
+	ctx, batch := JoinedCall(t.Context(), []Origin{{}, OriginOf(WithRequestID(a, "r1")), OriginOf(WithRequestID(b, "r2,r3")), OriginOf(t.Context())}, "batch", Callers(4))
+	if SpanOf(ctx) == (Span{}) || RequestID(ctx) != "r1,r2,r3" {
+		t.Errorf("the context has no span, or not all IDs: %s", RequestID(ctx))
+	}
+	many, _ := Joined(t.Context(), slices.Repeat([]Origin{OriginOf(ctx)}, 10), "x")
+	if n := strings.Count(RequestID(many), ","); n != MaxRequestIDs-1 {
+		t.Errorf("%d commas", n)
 	}
 	batch.End(nil)
 	one.End(nil)
@@ -159,7 +164,7 @@ func TestWithoutATracerNothingHappens(t *testing.T) {
 	ctx, job := tr.Start(ctx, "job batch")
 	ctx, inner := Start(ctx, "x", Items(1))
 	ctx, call := Call(ctx, "x")
-	ctx, batch := Batch(ctx, []Span{SpanOf(ctx), inner}, "x")
+	ctx, batch := JoinedCall(ctx, []Origin{OriginOf(ctx), {}}, "x")
 	h := http.Header{}
 	Inject(ctx, h)
 	s.EndRequest("GET", "/", 200, nil)
