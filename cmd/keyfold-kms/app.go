@@ -37,7 +37,7 @@ Exit codes:        0 done, 1 failed, 2 wrong usage`,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.settle(cmd) },
 	}
 	a.addFlags(root)
-	root.AddCommand(a.initCmd(), a.serveCmd(), a.statusCmd(), a.keysCmd(), a.rotateCmd(), a.destroyCmd(), a.shredCmd(),
+	root.AddCommand(a.initCmd(), a.serveCmd(), a.statusCmd(), a.readyCmd(), a.keysCmd(), a.rotateCmd(), a.destroyCmd(), a.shredCmd(),
 		a.cmekCmd(), a.jobsCmd(), a.auditCmd(), a.exportCmd(), a.backupCmd(), a.restoreCmd())
 	return root
 }

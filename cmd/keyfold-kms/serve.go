@@ -16,6 +16,7 @@ import (
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/kmsnode"
 	"github.com/keyfold/keyfold/internal/kmsserver"
+	"github.com/keyfold/keyfold/internal/tracing"
 )
 
 // closeTime is how long calls that are under way may take after a signal.
@@ -48,7 +49,19 @@ func (a *app) serve(ctx context.Context) (err error) {
 		return err
 	}
 	defer root.Wipe()
-	node, err := kmsnode.Open(ctx, a.nodeConfig(root, missing))
+	log := tracing.Logger(a.set.Log.Logger(a.Err))
+	tracer, err := tracing.New("keyfold-kms", cli.Version(), a.getenv, log)
+	if err != nil {
+		return cli.Usagef("%w", err)
+	}
+	defer func() {
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		_ = tracer.Close(ending) // the log has it
+	}()
+	cfg := a.nodeConfig(root, missing)
+	cfg.Log, cfg.Tracer = log, tracer
+	node, err := kmsnode.Open(ctx, cfg)
 	if err != nil {
 		return onCode(err, fault.Conflict, "end that process, or ask it: keyfold-kms status "+a.storeFlag())
 	}
@@ -85,7 +98,7 @@ func (a *app) nodeConfig(root keyring.Root, missing []string) kmsnode.Config {
 	return kmsnode.Config{
 		DataDir: a.set.DataDir, Store: a.store, Root: root, AuditDir: a.set.AuditDir, Endpoint: a.set.Endpoint, Callers: callers,
 		TLS:       &kmsserver.TLSFiles{Cert: a.set.TLS.Cert, Key: a.set.TLS.Key, CA: a.set.TLS.CA},
-		ImportKEK: a.set.AllowKEKImport, Memory: missing, Version: cli.Version(), Log: a.set.Log.Logger(a.Err),
+		ImportKEK: a.set.AllowKEKImport, Memory: missing, Version: cli.Version(),
 		OnFailure: func(err error) {
 			os.Exit(a.Fail(cli.Advise(fmt.Errorf("the key process cannot go on: %w", err),
 				"look for its cause above; then start it again, which recovers what was stored")))

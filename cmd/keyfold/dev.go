@@ -20,6 +20,7 @@ import (
 	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/store/storespec"
 	"github.com/keyfold/keyfold/internal/throttle"
+	"github.com/keyfold/keyfold/internal/tracing"
 	"github.com/keyfold/keyfold/web"
 )
 
@@ -81,7 +82,12 @@ func (a *app) dev(ctx context.Context, d devFlags, onFailure func(error)) (err e
 	if err := encrypts.UnmarshalText([]byte(d.encryption)); err != nil {
 		return cli.Usagef("--encryption: %w", err)
 	}
-	log := logging.Logger(a.Err)
+	log := tracing.Logger(logging.Logger(a.Err))
+	tracer, err := a.tracer(log)
+	if err != nil {
+		return err
+	}
+	defer endTraces(tracer)
 	cfg, err := a.kmsConfig(d)
 	if err != nil {
 		return err
@@ -101,7 +107,7 @@ func (a *app) dev(ctx context.Context, d devFlags, onFailure func(error)) (err e
 		}
 		defer keys.stop() // after the node's end
 	}
-	cfg.DataDir, cfg.Version, cfg.Log, cfg.OnFailure = d.data, cli.Version(), log, onFailure
+	cfg.DataDir, cfg.Version, cfg.Log, cfg.Tracer, cfg.OnFailure = d.data, cli.Version(), log, tracer, onFailure
 	// Generous, so that the test suites of real clients run.
 	cfg.SignUp, cfg.DefaultPlan, cfg.PublicURL = identity.SignUpOpen, access.Enterprise, "http://"+devHost(ln.Addr())
 	cfg.CORSOrigins, cfg.Plain, cfg.Dev, cfg.Dashboard = d.cors, bool(!encrypts), true, web.FS()
@@ -125,7 +131,7 @@ func (a *app) dev(ctx context.Context, d devFlags, onFailure func(error)) (err e
 	if !d.keep {
 		defer os.Remove(filepath.Join(d.data, devFileName))
 	}
-	return a.serve(ctx, node, ln, func() error { return a.announce(ctx, d, dev) })
+	return a.serve(ctx, node, ln, 0, func() error { return a.announce(ctx, d, dev) })
 }
 
 // devStore is the store of flags and environment; none: in the data directory.

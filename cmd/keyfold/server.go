@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/keyfold/keyfold/internal/harden"
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
+	"github.com/keyfold/keyfold/internal/tracing"
 )
 
 func (a *app) serverCmd() *cobra.Command {
@@ -40,7 +42,7 @@ missing. Before the first start make the first org: keyfold server init.
 	}
 	cmd.PersistentFlags().StringVar(&file, "config", a.getenv("KEYFOLD_CONFIG"), "configuration file (env KEYFOLD_CONFIG)")
 	_ = cmd.MarkPersistentFlagFilename("config", "yaml", "yml")
-	cmd.AddCommand(a.serverCheckCmd(&file), a.serverInitCmd(&file))
+	cmd.AddCommand(a.serverCheckCmd(&file), a.serverInitCmd(&file), a.serverReadyCmd(&file))
 	return cmd
 }
 
@@ -51,7 +53,12 @@ func (a *app) server(ctx context.Context, file string, onFailure func(error)) (e
 	if err != nil {
 		return err
 	}
-	log := s.Log.Logger(a.Err)
+	log := tracing.Logger(s.Log.Logger(a.Err))
+	tracer, err := a.tracer(log)
+	if err != nil {
+		return err
+	}
+	defer endTraces(tracer)
 	for _, text := range append(warnings, harden.Apply()...) {
 		log.WarnContext(ctx, text)
 	}
@@ -60,7 +67,7 @@ func (a *app) server(ctx context.Context, file string, onFailure func(error)) (e
 		return err
 	}
 	defer ln.Close() // a second close, after the node's, does nothing
-	node, err := s.open(ctx, log, onFailure)
+	node, err := s.open(ctx, log, tracer, onFailure)
 	if err != nil {
 		return err
 	}
@@ -68,7 +75,7 @@ func (a *app) server(ctx context.Context, file string, onFailure func(error)) (e
 	if err := s.needsInit(ctx, node.Identity, log); err != nil {
 		return err
 	}
-	return a.serve(ctx, node, ln, func() error { return a.announceServer(s, ln.Addr()) })
+	return a.serve(ctx, node, ln, time.Duration(s.Drain), func() error { return a.announceServer(s, ln.Addr()) })
 }
 
 // settled returns a configuration that a server can start with, and what is to
@@ -102,9 +109,9 @@ func (s serverSettings) loadTLS() (*tls.Config, error) {
 }
 
 // open assembles the server of s.
-func (s serverSettings) open(ctx context.Context, log *slog.Logger, onFailure func(error)) (*allinone.Node, error) {
+func (s serverSettings) open(ctx context.Context, log *slog.Logger, tracer *tracing.Tracer, onFailure func(error)) (*allinone.Node, error) {
 	cfg := s.config()
-	cfg.Log, cfg.OnFailure = log, onFailure
+	cfg.Log, cfg.Tracer, cfg.OnFailure = log, tracer, onFailure
 	node, err := allinone.Open(ctx, cfg)
 	return node, inUse(err, "another server", cfg.Store.String(), "end that one, or set another data directory")
 }

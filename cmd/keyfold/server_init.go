@@ -50,7 +50,7 @@ account already nothing is done.`,
 }
 
 func (a *app) serverInit(ctx context.Context, s serverSettings, keyOut string, req api.SignUp, onFailure func(error)) (err error) {
-	node, err := s.open(ctx, s.Log.Logger(a.Err), onFailure)
+	node, err := s.open(ctx, s.Log.Logger(a.Err), nil, onFailure)
 	if err != nil {
 		return err
 	}

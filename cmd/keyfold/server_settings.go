@@ -63,6 +63,7 @@ type serverSettings struct {
 		Principal rate `yaml:"principal" env:"KEYFOLD_LIMIT_PRINCIPAL"`
 		Address   rate `yaml:"address" env:"KEYFOLD_LIMIT_ADDRESS"`
 	} `yaml:"limits"`
+	Drain       drain    `yaml:"drain" env:"KEYFOLD_DRAIN"`
 	CORSOrigins []string `yaml:"cors_origins" env:"KEYFOLD_CORS_ORIGINS"`
 	Dashboard   onOff    `yaml:"dashboard" env:"KEYFOLD_DASHBOARD"`
 	Log         cli.Log  `yaml:"log" env:"KEYFOLD_LOG"`
@@ -166,6 +167,19 @@ func (a *age) UnmarshalText(text []byte) error {
 		return errors.New("write days, such as 365d, a duration such as 12h, or 0 for any age")
 	}
 	*a = age(d)
+	return nil
+}
+
+// drain is for how long a server that is to end says so before it does.
+type drain time.Duration
+
+// UnmarshalText reads a duration of at most a minute, or 0.
+func (d *drain) UnmarshalText(text []byte) error {
+	t, err := time.ParseDuration(string(text))
+	if err != nil || t < 0 || t > time.Minute {
+		return errors.New("write a duration of at most a minute, such as 10s, or 0")
+	}
+	*d = drain(t)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"syscall"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/keyfold/keyfold/internal/allinone"
 	"github.com/keyfold/keyfold/internal/cli"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/tracing"
 )
 
 // closeTime is how long requests that are under way may take after a signal.
@@ -24,8 +26,9 @@ func runs(ctx context.Context, run func(ctx context.Context, onFailure func(erro
 	return untilFailure(ctx, run)
 }
 
-// serve answers at ln until ctx ends. announce is called once it does.
-func (a *app) serve(ctx context.Context, node *allinone.Node, ln net.Listener, announce func() error) error {
+// serve answers at ln until ctx ends, and then for drain, in which it says that it
+// will end. announce is called once it answers.
+func (a *app) serve(ctx context.Context, node *allinone.Node, ln net.Listener, drain time.Duration, announce func() error) error {
 	served := make(chan error, 1)
 	go func() { served <- node.Serve(ln) }()
 	if err := announce(); err != nil {
@@ -36,8 +39,25 @@ func (a *app) serve(ctx context.Context, node *allinone.Node, ln net.Listener, a
 		return err
 	case <-ctx.Done():
 		a.Note("closing")
+		node.Drain(context.WithoutCancel(ctx), drain)
 		return nil
 	}
+}
+
+// tracer makes the tracer that the environment asks for; nil: none.
+func (a *app) tracer(log *slog.Logger) (*tracing.Tracer, error) {
+	t, err := tracing.New("keyfold", cli.Version(), a.getenv, log)
+	if err != nil {
+		return nil, cli.Usagef("%w", err)
+	}
+	return t, nil
+}
+
+// endTraces sends the last spans.
+func endTraces(t *tracing.Tracer) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_ = t.Close(ctx) // the log has it
 }
 
 // closeNode lets the requests under way finish, for closeTime.

@@ -36,6 +36,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/guard"
@@ -51,8 +53,10 @@ import (
 	"github.com/keyfold/keyfold/internal/server"
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/store/memstore"
+	"github.com/keyfold/keyfold/internal/store/metered"
 	"github.com/keyfold/keyfold/internal/store/storespec"
 	"github.com/keyfold/keyfold/internal/thread"
+	"github.com/keyfold/keyfold/internal/tracing"
 	"github.com/keyfold/keyfold/internal/trail"
 	"github.com/keyfold/keyfold/internal/vault"
 )
@@ -86,6 +90,7 @@ type Config struct {
 	Dashboard   fs.FS            // see server.Config
 	Version     string           // of the program, for health answers
 	Log         *slog.Logger     // nil: nothing is logged
+	Tracer      *tracing.Tracer  // nil: there are no traces
 	Now         func() time.Time // nil: time.Now
 	OnFailure   func(error)      // see storespec.Options: ends the process when a store cannot go on; nil: nothing does
 	WrapKMS     func(KMS) KMS    // for tests: puts something between the server and the KMS; nil: nothing
@@ -121,9 +126,11 @@ type Node struct {
 	Store    store.Store // the server's
 	KeyStore store.Store // the KMS's; nil when it is external, or another's part
 
+	metrics  *prometheus.Registry
 	http     *http.Server
 	mux      atomic.Pointer[httpx.Mux]
 	calls    atomic.Int64   // under way
+	closing  atomic.Bool    // see Drain
 	opened   []func() error // closes what was opened, in the order of opening
 	close    sync.Once
 	closeErr error
@@ -142,7 +149,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if err := cfg.BreakGlass.check(cfg); err != nil {
 		return nil, err
 	}
-	n := new(Node)
+	n := &Node{metrics: newMetrics()}
 	if err := n.open(ctx, cfg); err != nil {
 		return nil, errors.Join(err, n.closeParts())
 	}
@@ -161,6 +168,7 @@ func (n *Node) open(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
+	n.Store = metered.New(n.Store, n.metrics)
 	keys, err := n.openKMS(ctx, dir, cfg)
 	if err != nil {
 		return err
@@ -205,7 +213,7 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 		Believe: func(ctx context.Context) (bool, error) { return clear.known(ctx, cfg.Plain) },
 	})
 	n.Jobs = job.New(job.Config{
-		Store: rows, Kinds: []job.Kind{vaults.RewrapKind(), vaults.RotationKind(), threads.RewrapKind(), threads.MoveKind(), threads.RotateAllKind(), threads.EncryptKind(), threads.PurgeKind(), box.RewrapKind(keys)}, Now: cfg.Now, Log: cfg.Log,
+		Store: rows, Kinds: []job.Kind{vaults.RewrapKind(), vaults.RotationKind(), threads.RewrapKind(), threads.MoveKind(), threads.RotateAllKind(), threads.EncryptKind(), threads.PurgeKind(), box.RewrapKind(keys)}, Now: cfg.Now, Log: cfg.Log, Tracer: cfg.Tracer,
 		Holder: holder(n.Store), Busy: n.busy,
 	})
 	n.opened = append(n.opened, func() error { n.Jobs.Close(); return nil })
@@ -234,10 +242,14 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 		CORSOrigins:  cfg.CORSOrigins,
 		Dashboard:    cfg.Dashboard,
 		Log:          cfg.Log,
+		Tracer:       cfg.Tracer,
+		Closing:      n.closing.Load,
+		Metrics:      n.metrics,
 	}
 	if err := n.people(&s, rows, box, t, cfg); err != nil {
 		return err
 	}
+	n.show(keys.inside, s.Tokens, t, cfg)
 	n.sayClear(cfg, threads.InClear)
 	mux := server.New(s)
 	n.mux.Store(mux)
@@ -284,11 +296,25 @@ func (n *Node) Serve(ln net.Listener) error {
 	return nil
 }
 
+// Drain lets /readyz answer that the server is closing, so that balancers send
+// their calls elsewhere; all else goes on. It returns after d, or when ctx is done.
+func (n *Node) Drain(ctx context.Context, d time.Duration) {
+	n.closing.Store(true)
+	if d <= 0 {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
 // Close stops listening, ends the streams of events, lets the other requests under
 // way finish until ctx is done, and closes the stores. Further calls wait for the
 // first and answer as it did.
 func (n *Node) Close(ctx context.Context) error {
 	n.close.Do(func() {
+		n.closing.Store(true)
 		n.mux.Load().EndStreams()
 		err := n.http.Shutdown(ctx)
 		if err != nil { // ctx is done; the rest is cut off

@@ -9,6 +9,7 @@ import (
 
 	"github.com/keyfold/keyfold/internal/aead"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/kms"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
@@ -51,6 +52,7 @@ type bound struct {
 	several func() (answering, of int)  // nil: there is one
 	adopt   bool                        // a store with data and without the row may be bound: its key store lies beside it
 	proven  atomic.Bool
+	inside  *kms.Service // nil: it is in a process of its own
 }
 
 // prove returns nil when the KMS answers and is the one of this store. A store

@@ -38,6 +38,7 @@ func (n *Node) openKMS(ctx context.Context, dir dataDir, cfg Config) (*bound, er
 	if err != nil {
 		return nil, err
 	}
+	b.KMS = newMeasured(b.KMS, n.metrics)
 	if cfg.WrapKMS != nil {
 		b.KMS = cfg.WrapKMS(b.KMS)
 	}
@@ -60,7 +61,7 @@ func (n *Node) openEmbedded(ctx context.Context, dir dataDir, cfg Config) (b *bo
 		return nil, err
 	}
 	n.opened = append(n.opened, func() error { root.Wipe(); return nil })
-	with := kms.Config{Store: n.KeyStore, Root: root, Now: cfg.Now, Log: cfg.Log, Holder: holder(n.KeyStore), ImportKEK: cfg.Dev}
+	with := kms.Config{Store: n.KeyStore, Root: root, Now: cfg.Now, Log: cfg.Log, Holder: holder(n.KeyStore), ImportKEK: cfg.Dev, Tracer: cfg.Tracer}
 	if dir != "" {
 		if with.Audit, err = n.openAudit(ctx, dir, root, cfg); err != nil {
 			return nil, err
@@ -71,7 +72,7 @@ func (n *Node) openEmbedded(ctx context.Context, dir dataDir, cfg Config) (b *bo
 		return nil, err
 	}
 	n.opened = append(n.opened, func() error { keys.Close(); return nil })
-	return &bound{KMS: keys, health: keys.Check, adopt: true}, nil
+	return &bound{KMS: keys, health: keys.Check, inside: keys, adopt: true}, nil
 }
 
 // openAudit opens the audit of the embedded KMS.
@@ -89,7 +90,7 @@ func (n *Node) openAudit(ctx context.Context, dir dataDir, root keyring.Root, cf
 
 // openExternal makes a client of the KMS at cfg.KMSURL. It calls nobody yet.
 func (n *Node) openExternal(_ context.Context, _ dataDir, cfg Config) (b *bound, err error) {
-	to := kmsclient.Config{Endpoint: cfg.KMSURL, Log: cfg.Log}
+	to := kmsclient.Config{Endpoint: cfg.KMSURL, Log: cfg.Log, Observe: batches(n.metrics)}
 	if cfg.KMSTLS != (TLSFiles{}) {
 		if to.TLS, err = kmsclient.LoadTLS(cfg.KMSTLS.Cert, cfg.KMSTLS.Key, cfg.KMSTLS.CA); err != nil {
 			return nil, withCause(err)

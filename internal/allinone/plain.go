@@ -66,7 +66,7 @@ const (
 // unscrubbed is what to add where the store cannot take what lay in clear out of its
 // files by itself.
 func (n *Node) unscrubbed() string {
-	if _, ok := n.Store.(store.Scrubber); ok {
+	if _, ok := store.As[store.Scrubber](n.Store); ok {
 		return ""
 	}
 	return "; what lay in clear stays in the database's files and logs after that, until it writes them anew: have it run VACUUM FULL keyfold_records, and let old logs and backups go"

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/tracing"
 )
 
 // Call is one request as a handler sees it. It belongs to one goroutine.
@@ -39,6 +41,8 @@ type Call struct {
 	status    int   // as answered; 0 before
 	cut       bool  // the answer has begun and must not look whole
 	err       error // what was answered with a problem
+	span      tracing.Span
+	noted     []slog.Attr // for the log's line
 }
 
 // Param returns the decoded part of the path that the row's pattern names.
@@ -88,6 +92,9 @@ func (c *Call) RequestID() string { return c.requestID[0] }
 
 // Bearer returns the credential that the caller sent, "" when there is none.
 func (c *Call) Bearer() string { return bearer(c.r) }
+
+// Note adds attrs to the call's line in the log.
+func (c *Call) Note(attrs ...slog.Attr) { c.noted = append(c.noted, attrs...) }
 
 // Who is the row's.
 func (c *Call) Who() Who { return c.row.Who }

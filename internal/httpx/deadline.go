@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/keyfold/keyfold/internal/tracing"
 )
 
 // deadline is a context as context.WithDeadline makes it, but that its timer
@@ -11,6 +13,7 @@ import (
 type deadline struct {
 	context.Context // the request's
 	at              time.Time
+	requestID       string
 
 	mu     sync.Mutex // guards all below
 	ended  bool
@@ -23,6 +26,14 @@ func (d *deadline) Deadline() (time.Time, bool) {
 		return at, true
 	}
 	return d.at, true
+}
+
+// Value is the request's, and its ID under tracing.RequestIDKey.
+func (d *deadline) Value(key any) any {
+	if _, ok := key.(tracing.RequestIDKey); ok {
+		return d.requestID
+	}
+	return d.Context.Value(key)
 }
 
 func (d *deadline) Done() <-chan struct{} {

@@ -24,6 +24,7 @@ import (
 
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/tracing"
 )
 
 // Who may call a row.
@@ -110,6 +111,7 @@ type Config struct {
 	Limits  Limits
 	Now     func() time.Time // of Limits; nil: time.Now
 	Log     *slog.Logger     // nil: nothing is logged
+	Tracer  *tracing.Tracer  // nil: there are no traces
 
 	// Caller takes Authenticate's place where callers are known by their
 	// connection. It is asked on every row that is not Public, and its error is
@@ -144,6 +146,7 @@ type Mux struct {
 	problem   func([]byte, error) []byte
 	observe   func(*Row, int, time.Duration)
 	log       *slog.Logger
+	tracer    *tracing.Tracer
 	calls     atomic.Int64 // under way
 }
 
@@ -152,7 +155,7 @@ type Mux struct {
 func New(cfg Config) *Mux {
 	m := &Mux{
 		routes: newNode(), caller: cfg.Caller, endUsers: cfg.EndUsers, forbidden: cfg.Forbidden, once: cfg.Once, proxies: cfg.Proxies, limits: newLimits(cfg.Limits, cfg.Now),
-		cors: newCORS(cfg.CORSOrigins), large: newBudget(largeBodies), unread: newBudget(largeAnswers), problem: cfg.Problem, observe: cfg.Observe, log: cfg.Log,
+		cors: newCORS(cfg.CORSOrigins), large: newBudget(largeBodies), unread: newBudget(largeAnswers), problem: cfg.Problem, observe: cfg.Observe, log: cfg.Log, tracer: cfg.Tracer,
 	}
 	for i := range cfg.Rows {
 		m.routes.add(&cfg.Rows[i])
@@ -174,6 +177,11 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.calls.Add(1)
 	defer m.calls.Add(-1)
 	c := &Call{Addr: m.proxies.client(r), mux: m, w: w, r: r, start: time.Now(), requestID: [1]string{requestID(r)}}
+	if m.tracer != nil {
+		var ctx context.Context
+		ctx, c.span = m.tracer.StartRequest(r, c.requestID[0])
+		c.r = r.WithContext(ctx)
+	}
 	defer func() {
 		if v := recover(); v != nil {
 			c.fail(panicked(v))
@@ -213,7 +221,7 @@ func (m *Mux) serve(c *Call) error {
 	}
 	defer c.freeBody()
 	defer c.freeRoom()
-	ctx := &deadline{Context: c.r.Context(), at: time.Now().Add(c.row.timeout())}
+	ctx := &deadline{Context: c.r.Context(), at: time.Now().Add(c.row.timeout()), requestID: c.requestID[0]}
 	defer ctx.end()
 	if err := c.keyHere(ctx); err != nil {
 		return c.named(ctx, err)

@@ -16,12 +16,17 @@ import (
 	"github.com/keyfold/keyfold/internal/fault"
 )
 
-// requestID is the client's X-Request-Id when it is 1 to 64 letters, digits,
-// '.', '_' or '-', and a fresh one otherwise. It finds a log line, and guards
-// nothing.
+// IsRequestID reports whether id can be the ID of a request: it is 1 to 64 letters,
+// digits, '.', '_' or '-'.
+func IsRequestID(id string) bool {
+	return id != "" && len(id) <= 64 && strings.IndexFunc(id, isNotIDChar) < 0
+}
+
+// requestID is the client's X-Request-Id when it can be one, and a fresh one
+// otherwise. It finds a log line, and guards nothing.
 func requestID(r *http.Request) string {
 	id := r.Header.Get(api.HeaderRequestID)
-	if id != "" && len(id) <= 64 && strings.IndexFunc(id, isNotIDChar) < 0 {
+	if IsRequestID(id) {
 		return id
 	}
 	var b [16]byte
@@ -38,6 +43,9 @@ func isNotIDChar(r rune) bool {
 func (m *Mux) logCall(c *Call) {
 	if m.observe != nil {
 		m.observe(c.row, c.status, time.Since(c.start))
+	}
+	if m.tracer != nil {
+		c.endSpan()
 	}
 	ctx, level := c.r.Context(), slog.LevelDebug
 	if c.status >= http.StatusInternalServerError || errors.Is(c.err, fault.Internal) { // a panic may come after the answer
@@ -57,10 +65,20 @@ func (m *Mux) logCall(c *Call) {
 	if c.Principal.ID != "" {
 		attrs = append(attrs, slog.String("principal", c.Principal.Ref()))
 	}
+	attrs = append(attrs, c.noted...)
 	if c.err != nil {
 		attrs = append(attrs, failure(c.err, level == slog.LevelError)...)
 	}
 	m.log.LogAttrs(ctx, level, "request", attrs...)
+}
+
+// endSpan ends the span of c, under the name of its row.
+func (c *Call) endSpan() {
+	method, route := "", ""
+	if c.row != nil {
+		method, route = c.row.Method, c.row.Pattern
+	}
+	c.span.EndRequest(method, route, c.status, c.err)
 }
 
 // failure describes err: the message that went out and, of our own failures,

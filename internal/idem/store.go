@@ -11,17 +11,12 @@ import (
 
 // Wrap returns s for services whose commits are to carry the rows of the calls that
 // they are made for. Every other commit is as it was.
-func Wrap(s store.Store) store.Store {
-	if scrubs, ok := s.(store.Scrubber); ok {
-		return struct {
-			wrapped
-			store.Scrubber
-		}{wrapped{s}, scrubs}
-	}
-	return wrapped{s}
-}
+func Wrap(s store.Store) store.Store { return wrapped{s} }
 
 type wrapped struct{ store.Store }
+
+// Under is store.Over's.
+func (w wrapped) Under() store.Store { return w.Store }
 
 func (w wrapped) Commit(ctx context.Context, b *store.Batch) (store.Revision, error) {
 	c := of(ctx)

@@ -13,6 +13,7 @@ import (
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
+	"github.com/keyfold/keyfold/internal/tracing"
 )
 
 // keep is how many finished jobs stay; older ones are pruned.
@@ -24,6 +25,8 @@ type Config struct {
 	Kinds []Kind      // jobs of other kinds are left to others
 	Now   func() time.Time
 	Log   *slog.Logger
+	// Tracer makes a trace of each batch; nil: none.
+	Tracer *tracing.Tracer
 	// Busy reports whether others wait for this machine. Then a job rests after
 	// each batch for three times as long as the batch took. nil: nobody does.
 	Busy func() bool
@@ -46,6 +49,7 @@ type Runner struct {
 	kinds  map[string]Kind
 	now    func() time.Time
 	log    *slog.Logger
+	tracer *tracing.Tracer
 	lease  time.Duration
 	holder string
 	busy   func() bool
@@ -67,7 +71,7 @@ type Runner struct {
 // New returns a Runner, which works on nothing before Start or Resume.
 func New(c Config) *Runner {
 	r := &Runner{
-		store: c.Store, kinds: map[string]Kind{}, now: c.Now, log: c.Log, lease: c.Lease, holder: c.Holder, busy: c.Busy,
+		store: c.Store, kinds: map[string]Kind{}, now: c.Now, log: c.Log, tracer: c.Tracer, lease: c.Lease, holder: c.Holder, busy: c.Busy,
 		look: 100 * time.Millisecond, working: map[string]bool{}, next: map[string]held{}, changed: make(chan struct{}),
 	}
 	for _, k := range c.Kinds {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/store"
+	"github.com/keyfold/keyfold/internal/tracing"
 )
 
 // maxPause is the longest wait between two tries, in which the lease runs on.
@@ -93,6 +94,8 @@ func (r *Runner) prepare(ctx context.Context, w row) (p prepared) {
 	kind := r.kinds[w.Kind]
 	ctx, cancel := context.WithTimeout(ctx, r.lease)
 	defer cancel()
+	ctx, span := r.tracer.Start(ctx, "job batch", tracing.JobKind(w.Kind))
+	defer func() { span.End(p.err) }()
 	if w.Ended {
 		return prepared{next: ends(w, Completed, ""), err: kind.Done(ctx, w.Job)}
 	}

@@ -2,9 +2,11 @@ package kms
 
 import (
 	"context"
+	"maps"
 
 	"github.com/keyfold/keyfold/internal/audit"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/tracing"
 )
 
 type actorKey struct{}
@@ -33,7 +35,7 @@ func (s *Service) audited(ctx context.Context, events []audit.Event, do func() e
 		return do()
 	}
 	for i := range events {
-		events[i].Time, events[i].Actor = s.now(), actor(ctx)
+		events[i].Time, events[i].Actor, events[i].Detail = s.now(), actor(ctx), withRequest(ctx, events[i].Detail)
 	}
 	if err := s.audit.Record(ctx, events...); err != nil {
 		return fault.Wrap(fault.Unavailable, err, "the KMS cannot write its audit, and so changes no key; mend the audit's disk, then start the KMS again")
@@ -43,6 +45,18 @@ func (s *Service) audited(ctx context.Context, events []audit.Event, do func() e
 		s.recordFailed(ctx, events)
 	}
 	return err
+}
+
+// withRequest is detail with the ID of the request that ctx serves: of a call that
+// joins several, their IDs, with commas.
+func withRequest(ctx context.Context, detail map[string]any) map[string]any {
+	id := tracing.RequestID(ctx)
+	if id == "" {
+		return detail
+	}
+	with := map[string]any{"request_id": id}
+	maps.Copy(with, detail)
+	return with
 }
 
 // recordFailed says that events did not come about, as far as is known. When

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/keyfold/keyfold/internal/cachestat"
 )
 
 var errClosed = errors.New("the KMS was closed")
@@ -16,6 +18,8 @@ var errClosed = errors.New("the KMS was closed")
 type cache[K interface{ Wipe() }] struct {
 	max    int
 	leaves func(id string, key K) // called before the wipe of a key that was in the cache; may be nil
+
+	counts cachestat.Counts
 
 	mu     sync.Mutex // guards all below, and users and gone of every slot
 	drops  int        // so many keys were dropped; see epoch
@@ -42,7 +46,16 @@ func newCache[K interface{ Wipe() }](max int) *cache[K] {
 func (c *cache[K]) take(id string) *slot[K] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.find(id)
+	s := c.find(id)
+	c.counts.Looked(s != nil)
+	return s
+}
+
+// stats tells how the cache does.
+func (c *cache[K]) stats() cachestat.Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.counts.Stats(len(c.slots))
 }
 
 // find is take with c.mu held.
@@ -94,6 +107,7 @@ func (c *cache[K]) add(id string, key K, since epoch) (*slot[K], error) {
 	c.slots[id] = c.recent.PushFront(s)
 	for len(c.slots) > c.max {
 		c.evict(c.recent.Back())
+		c.counts.Evicted()
 	}
 	return s, nil
 }

@@ -33,6 +33,7 @@ import (
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
+	"github.com/keyfold/keyfold/internal/tracing"
 )
 
 // Limits of one item, in bytes.
@@ -58,6 +59,7 @@ type Config struct {
 	Audit        audit.Recorder   // none; stays the caller's to close, after the Service
 	UseInterval  time.Duration    // a minute; so often the counts of uses go to the audit
 	Log          *slog.Logger     // none
+	Tracer       *tracing.Tracer  // of the jobs; nil: there are no traces
 	Holder       string           // of the jobs' leases, see job.Config
 	ImportKEK    bool             // key material may be imported: see Service.ImportKEK
 	NoJobs       bool             // jobs that were left running are not taken up: for a look at the keys
@@ -153,7 +155,7 @@ func fromConfig(cfg Config) (*Service, error) {
 	if s.audit != nil {
 		s.keks.leaves, s.deks.leaves = s.collectKEK, s.collectDEK
 	}
-	s.jobs = job.New(job.Config{Store: s.store, Kinds: []job.Kind{s.rotateKind()}, Now: s.now, Log: s.log, Holder: cfg.Holder})
+	s.jobs = job.New(job.Config{Store: s.store, Kinds: []job.Kind{s.rotateKind()}, Now: s.now, Log: s.log, Tracer: cfg.Tracer, Holder: cfg.Holder})
 	return s, nil
 }
 

@@ -11,6 +11,10 @@ package kmsapi
 // MaxBatch is the greatest number of items in one call.
 const MaxBatch = 1000
 
+// HeaderRequestIDs holds, with commas, the IDs of the requests that a call is for,
+// where there are several: the first 16 of them. X-Request-Id is the first.
+const HeaderRequestIDs = "X-Request-Ids"
+
 // ThreadsKEK is the ID of the KEK over all thread DEKs.
 const ThreadsKEK = "threads"
 

@@ -52,8 +52,20 @@ type Config struct {
 	Retry    time.Duration // 1s; so long a call looks for a KMS that is not known to be down
 	InFlight int           // 4; calls of one method on their way at one time, while they are big
 	Log      *slog.Logger  // nil: no log
+	// Observe hears of every batch of item calls that had its answer, or none. nil:
+	// nobody does.
+	Observe func(Batch)
 
 	pingIn time.Duration // for tests; see places.go
+}
+
+// Batch is one request of item calls.
+type Batch struct {
+	Method  string // "encrypt"
+	Items   int
+	Callers int // whose calls it joins
+	Took    time.Duration
+	Err     error // of the whole; items that failed are none
 }
 
 // MaxWait bounds the wait for one answer to item calls, whatever their callers'
@@ -71,6 +83,7 @@ type Client struct {
 	retry    time.Duration
 	inFlight int
 	log      *slog.Logger
+	observe  func(Batch)
 	ctx      context.Context // ends with Close
 	stop     context.CancelFunc
 	maxWait  time.Duration
@@ -94,7 +107,7 @@ type Client struct {
 // New makes a client. It does not connect: calls do. It fails with
 // fault.Invalid when cfg is not complete.
 func New(cfg Config) (*Client, error) {
-	c := &Client{retry: cfg.Retry, inFlight: cfg.InFlight, log: cfg.Log, maxWait: MaxWait, downWait: downWait, pingIn: cmp.Or(cfg.pingIn, pingIn)}
+	c := &Client{retry: cfg.Retry, inFlight: cfg.InFlight, log: cfg.Log, observe: cfg.Observe, maxWait: MaxWait, downWait: downWait, pingIn: cmp.Or(cfg.pingIn, pingIn)}
 	if c.retry == 0 {
 		c.retry = time.Second
 	}

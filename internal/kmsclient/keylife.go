@@ -179,8 +179,13 @@ func (c *Client) Status(ctx context.Context) (kmsapi.Status, error) {
 }
 
 // Health fails with fault.Unavailable when the KMS does not answer or is locked.
-func (c *Client) Health(ctx context.Context) error {
-	answer, err := c.plain(ctx, get("/healthz", nil), nil)
+func (c *Client) Health(ctx context.Context) error { return c.ok(ctx, "/healthz") }
+
+// Ready is Health, and fails also while the KMS is about to close.
+func (c *Client) Ready(ctx context.Context) error { return c.ok(ctx, "/readyz") }
+
+func (c *Client) ok(ctx context.Context, path string) error {
+	answer, err := c.plain(ctx, get(path, nil), nil)
 	if err != nil {
 		return err
 	}

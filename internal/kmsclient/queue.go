@@ -12,6 +12,7 @@ import (
 
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/kmsapi"
+	"github.com/keyfold/keyfold/internal/tracing"
 )
 
 // maxBytes is when a batch is full, in bytes of its request. One item may be
@@ -40,7 +41,8 @@ type queue[In, Out any] struct {
 type waiter[Out any] struct {
 	deadline time.Time // zero: none
 	n        int       // items
-	request  *buffer   // of its items alone; requests can be joined. The batch's, once it is in one
+	from     tracing.Origin
+	request  *buffer // of its items alone; requests can be joined. The batch's, once it is in one
 	done     chan struct{}
 	results  []Out // with err, written before done
 	err      error
@@ -105,7 +107,7 @@ func split[In, Out any](call kmsapi.Call[In, Out], items []In) [][]In {
 
 // enqueue lets items wait for a batch, and starts one when there is room on the wire.
 func (q *queue[In, Out]) enqueue(ctx context.Context, items []In) *waiter[Out] {
-	w := &waiter[Out]{n: len(items), done: make(chan struct{}, 1)}
+	w := &waiter[Out]{n: len(items), from: tracing.OriginOf(ctx), done: make(chan struct{}, 1)}
 	size := q.call.RequestSize(items)
 	switch {
 	case ctx.Err() != nil:
@@ -255,13 +257,15 @@ func (q *queue[In, Out]) exchange(b *batch[Out]) (*buffer, error) {
 		cancel()
 	}
 	q.mu.Unlock()
-	parts := make([][]byte, len(b.waiters))
+	parts, origins := make([][]byte, len(b.waiters)), make([]tracing.Origin, len(b.waiters))
 	for i, w := range b.waiters {
-		parts[i] = w.request.b
+		parts[i], origins[i] = w.request.b, w.from
 	}
+	ctx, end := q.c.began(ctx, q.call.Path, b.n, origins)
 	answer, err := q.c.do(ctx, request{
 		method: http.MethodPost, path: q.call.Path, kind: kmsapi.ContentType, body: parts, size: b.size, repeat: q.repeat,
 	})
+	end(err)
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && !time.Now().Before(bound) {
 		q.c.silent(err)
 	}

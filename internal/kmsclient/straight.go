@@ -81,7 +81,7 @@ func (s *straight) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // maxHead is more than the head of a request has, in bytes.
-const maxHead = 1 << 10
+const maxHead = 4 << 10
 
 // wipe overwrites what the buffer of l has kept of a request with a body of n
 // bytes.

@@ -190,6 +190,7 @@ func (p *place) httpRequest(ctx context.Context, r request, body *parts) *http.R
 		Method: r.method, URL: &u, Host: u.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"User-Agent": {"keyfold"}}, ContentLength: int64(r.size),
 	}
+	putOrigin(ctx, req.Header)
 	if r.kind != "" {
 		req.Header["Content-Type"] = []string{r.kind}
 	}

@@ -28,15 +28,19 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/keyfold/keyfold/internal/audit"
+	"github.com/keyfold/keyfold/internal/keymetrics"
 	"github.com/keyfold/keyfold/internal/keyring"
 	"github.com/keyfold/keyfold/internal/kms"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/kmsbackup"
 	"github.com/keyfold/keyfold/internal/kmsserver"
 	"github.com/keyfold/keyfold/internal/store"
+	"github.com/keyfold/keyfold/internal/store/metered"
 	"github.com/keyfold/keyfold/internal/store/storespec"
+	"github.com/keyfold/keyfold/internal/tracing"
 )
 
 // Config says what to assemble. Root and either DataDir or all of Store, AuditDir and
@@ -53,6 +57,7 @@ type Config struct {
 	Memory    []string            // protections of memory that the system does not give, for the status
 	Version   string              // of the program, for the status
 	Log       *slog.Logger        // nil: nothing is logged
+	Tracer    *tracing.Tracer     // nil: there are no traces
 	Now       func() time.Time    // nil: time.Now
 	OnFailure func(error)         // see storespec.Options
 }
@@ -142,10 +147,10 @@ func (n *Node) open(ctx context.Context, cfg Config) (err error) {
 	}
 	started := cfg.Now()
 	n.status = func() kmsapi.Status { return n.keys.status(cfg, started) }
-	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(collector{n.keys})
+	metrics := n.keys.metrics
+	metrics.MustRegister(collector{n.keys}, n.keys.kms.Caches(), keymetrics.New(n.keys.kms, cfg.Now))
 	if n.server, err = kmsserver.New(kmsserver.Config{
-		KMS: n.keys.kms, Callers: cfg.Callers, Log: cfg.Log,
+		KMS: n.keys.kms, Callers: cfg.Callers, Log: cfg.Log, Tracer: cfg.Tracer,
 		Status: n.status, Backup: n.keys.backup, Metrics: metrics,
 	}); err != nil {
 		return err
@@ -196,17 +201,19 @@ func Init(ctx context.Context, cfg Config) error {
 
 // keys is the KMS with what it stands on.
 type keys struct {
-	cfg   Config
-	store storespec.Store
-	audit *audit.Log
-	key   ed25519.PrivateKey // of the audit, which signs with this very slice
-	pub   string
-	kms   *kms.Service
+	cfg     Config
+	store   storespec.Store
+	metrics *prometheus.Registry
+	audit   *audit.Log
+	key     ed25519.PrivateKey // of the audit, which signs with this very slice
+	pub     string
+	kms     *kms.Service
 }
 
 // openKeys opens a store that check takes for one of keys.
 func openKeys(ctx context.Context, cfg Config, check func(context.Context, store.Store) error) (*keys, error) {
-	k := &keys{cfg: cfg}
+	k := &keys{cfg: cfg, metrics: prometheus.NewRegistry()}
+	k.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := k.open(ctx, check); err != nil {
 		return nil, errors.Join(err, k.close())
 	}
@@ -228,7 +235,7 @@ func (k *keys) open(ctx context.Context, check func(context.Context, store.Store
 	if err := k.openAudit(ctx); err != nil {
 		return err
 	}
-	k.kms, err = kms.New(ctx, kms.Config{Store: k.store, Root: k.cfg.Root, Now: k.cfg.Now, Audit: k.audit, Log: k.cfg.Log, ImportKEK: k.cfg.ImportKEK})
+	k.kms, err = kms.New(ctx, kms.Config{Store: metered.New(k.store, k.metrics), Tracer: k.cfg.Tracer, Root: k.cfg.Root, Now: k.cfg.Now, Audit: k.audit, Log: k.cfg.Log, ImportKEK: k.cfg.ImportKEK})
 	return err
 }
 

@@ -52,6 +52,7 @@ var samples = map[string]sample{
 	"GET /backup":                     {"admin", "GET /backup", ``, "Backup"},
 	"GET /healthz":                    {"any", "GET /healthz", ``, "Check"},
 	"GET /livez":                      {"any", "GET /livez", ``, ""},
+	"GET /readyz":                     {"any", "GET /readyz", ``, "Check"},
 	"GET /metrics":                    {"watch", "GET /metrics", ``, ""},
 }
 

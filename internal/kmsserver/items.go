@@ -3,14 +3,18 @@ package kmsserver
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"mime"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/kms"
 	"github.com/keyfold/keyfold/internal/kmsapi"
+	"github.com/keyfold/keyfold/internal/tracing"
 )
 
 var protobuf = httpx.ContentType{kmsapi.ContentType}
@@ -99,7 +103,18 @@ func isProtobuf(c *httpx.Call) bool {
 
 // actor names the caller of c for the audit.
 func actor(ctx context.Context, c *httpx.Call) context.Context {
-	return kms.WithActor(ctx, c.Principal.Ref())
+	ctx = kms.WithActor(ctx, c.Principal.Ref())
+	if ids := c.Header(kmsapi.HeaderRequestIDs); wellFormed(ids) {
+		c.Note(slog.String("request_ids", ids))
+		return tracing.WithRequestID(ctx, ids)
+	}
+	return ctx
+}
+
+// wellFormed reports whether ids are IDs of requests as HeaderRequestIDs has them.
+func wellFormed(ids string) bool {
+	all := strings.Split(ids, ",")
+	return len(all) <= tracing.MaxRequestIDs && !slices.ContainsFunc(all, func(id string) bool { return !httpx.IsRequestID(id) })
 }
 
 // failures counts the failed ones of n items by code. The first of our own

@@ -25,12 +25,14 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/kmsapi"
+	"github.com/keyfold/keyfold/internal/tracing"
 )
 
 // KMS is what the routes call: kms.Service, but for a test. Errors are
@@ -83,6 +85,7 @@ type Config struct {
 	Metrics *prometheus.Registry
 	Now     func() time.Time // nil: time.Now
 	Log     *slog.Logger     // nil: nothing is logged
+	Tracer  *tracing.Tracer  // nil: there are no traces
 }
 
 // Server answers the callers of a KMS.
@@ -95,6 +98,7 @@ type Server struct {
 	refused refusals
 	log     *slog.Logger
 	http    *http.Server
+	closing atomic.Bool
 }
 
 // New checks cfg.Callers and builds a Server, which listens nowhere yet.
@@ -125,6 +129,7 @@ func New(cfg Config) (*Server, error) {
 		Observe:       s.metrics.observe,
 		CallerBudgets: true,
 		Log:           cfg.Log,
+		Tracer:        cfg.Tracer.Joining(),
 	})
 	s.http = s.newHTTP()
 	return s, nil
@@ -156,6 +161,7 @@ func (s *Server) Serve(ln net.Listener) error {
 // Close stops listening and lets the calls under way finish until ctx is done;
 // the rest is cut off.
 func (s *Server) Close(ctx context.Context) error {
+	s.closing.Store(true)
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		err = errors.Join(err, s.http.Close())

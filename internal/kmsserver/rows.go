@@ -51,6 +51,7 @@ func (s *Server) rows() []httpx.Row {
 
 		{Method: "GET", Pattern: "/healthz", Who: listed, Timeout: 5 * time.Second, Handler: s.healthz},
 		{Method: "GET", Pattern: "/livez", Who: listed, Timeout: 5 * time.Second, Handler: livez},
+		{Method: "GET", Pattern: "/readyz", Who: listed, Timeout: 5 * time.Second, Handler: s.readyz},
 		{Method: "GET", Pattern: "/metrics", Who: watch, Handler: s.metrics.answer},
 	}...)
 }
@@ -79,6 +80,14 @@ func (s *Server) healthz(ctx context.Context, c *httpx.Call) error {
 func livez(_ context.Context, c *httpx.Call) error {
 	c.Send(http.StatusOK, plain, []byte("ok"))
 	return nil
+}
+
+// readyz answers as healthz does, but for a process that is about to close.
+func (s *Server) readyz(ctx context.Context, c *httpx.Call) error {
+	if s.closing.Load() {
+		return fault.New(fault.Unavailable, "this KMS is closing; ask another one, or try again")
+	}
+	return s.healthz(ctx, c)
 }
 
 func (s *Server) status(context.Context, *httpx.Call) (kmsapi.Status, error) {

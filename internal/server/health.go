@@ -20,6 +20,7 @@ const KeyProcess = "key process"
 
 type health struct {
 	checks  []Check
+	closing func() bool // see Config
 	version string
 	plain   bool                                // see Config
 	inClear func(context.Context) (bool, error) // see thread.Service; nil: never
@@ -31,8 +32,11 @@ func (h health) alive(context.Context, *httpx.Call) (api.Health, error) {
 	return api.Health{Status: "ok"}, nil
 }
 
-// ready is Unavailable while a part is away, so that a balancer looks elsewhere.
+// ready is Unavailable while a part is away or the server is closing, so that a balancer looks elsewhere.
 func (h health) ready(ctx context.Context, _ *httpx.Call) (api.Health, error) {
+	if h.closing != nil && h.closing() {
+		return api.Health{}, fault.New(fault.Unavailable, "this server is closing; ask another one, or try again")
+	}
 	if err := h.check(ctx); err != nil {
 		return api.Health{}, err
 	}

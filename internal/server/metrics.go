@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"io"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
@@ -33,46 +34,100 @@ func (a admin) showMetrics(_ context.Context, c *httpx.Call, w io.Writer) error 
 	return nil
 }
 
-// newMetrics returns what the server measures of itself, but for its requests.
-func newMetrics(jobs Jobs) *prometheus.Registry {
-	r := prometheus.NewRegistry()
-	r.MustRegister(jobMetrics{jobs})
-	return r
-}
-
 // jobMetrics collects how jobs stand when it is asked. Jobs that have ended are
-// counted; of a running one there is its progress.
-type jobMetrics struct{ jobs Jobs }
+// counted, for as long as the store remembers them; of those that have not there is
+// their progress, all of a kind together.
+type jobMetrics struct {
+	jobs Jobs
+	now  func() time.Time
+}
 
 var (
 	jobCount     = prometheus.NewDesc("keyfold_jobs", "Jobs that the store remembers.", []string{"kind", "status"}, nil)
-	jobProcessed = prometheus.NewDesc("keyfold_job_processed", "Units that a running job has done, failed ones included.", []string{"kind", "job"}, nil)
-	jobFailed    = prometheus.NewDesc("keyfold_job_failed", "Units that a running job left as they were.", []string{"kind", "job"}, nil)
-	jobTotal     = prometheus.NewDesc("keyfold_job_total", "Units that a running job counted at its start.", []string{"kind", "job"}, nil)
+	jobProcessed = prometheus.NewDesc("keyfold_job_processed", "Units that running jobs have done, failed ones included.", []string{"kind"}, nil)
+	jobFailed    = prometheus.NewDesc("keyfold_job_failed", "Units that running jobs left as they were.", []string{"kind"}, nil)
+	jobTotal     = prometheus.NewDesc("keyfold_job_total", "Units that running jobs counted at their start.", []string{"kind"}, nil)
+	jobAge       = prometheus.NewDesc("keyfold_job_oldest_age_seconds", "Age of the oldest job that has not ended.", []string{"kind"}, nil)
+	jobIdle      = prometheus.NewDesc("keyfold_job_idle_seconds", "Time since the running job of a kind that waits longest has done anything.", []string{"kind"}, nil)
+	jobFailure   = prometheus.NewDesc("keyfold_job_last_failure_timestamp_seconds", "When a job of a kind last failed.", []string{"kind"}, nil)
+	jobSuccess   = prometheus.NewDesc("keyfold_job_last_success_timestamp_seconds", "When a job of a kind was last completed.", []string{"kind"}, nil)
 )
 
 func (m jobMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{jobCount, jobProcessed, jobFailed, jobTotal} {
+	for _, d := range []*prometheus.Desc{jobCount, jobProcessed, jobFailed, jobTotal, jobAge, jobIdle, jobSuccess, jobFailure} {
 		ch <- d
 	}
 }
 
+// jobKind is what is told of the jobs of one kind.
+type jobKind struct {
+	running                  bool
+	processed, failed, total int
+	oldest, idle             time.Duration
+	success, failure         time.Time
+}
+
 func (m jobMetrics) Collect(ch chan<- prometheus.Metric) {
-	jobs, err := m.jobs.List(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), collectTime)
+	defer cancel()
+	jobs, err := m.jobs.List(ctx)
 	if err != nil {
-		ch <- prometheus.NewInvalidMetric(jobCount, err)
-		return
+		return // what the other collectors have is all that can be said
 	}
-	count := map[[2]string]int{}
+	count, kinds := map[[2]string]int{}, map[string]*jobKind{}
 	for _, j := range jobs {
 		count[[2]string{j.Kind, string(j.Status)}]++
-		if j.Status == job.Running {
-			for desc, n := range map[*prometheus.Desc]int{jobProcessed: j.Processed, jobFailed: j.Failed, jobTotal: j.Total} {
-				ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(n), j.Kind, j.ID)
+		if kinds[j.Kind] == nil {
+			kinds[j.Kind] = new(jobKind)
+		}
+		kinds[j.Kind].add(j, m.now())
+	}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	for of, n := range count {
+		gauge(jobCount, float64(n), of[0], of[1])
+	}
+	for name, k := range kinds {
+		if k.running {
+			gauge(jobProcessed, float64(k.processed), name)
+			gauge(jobFailed, float64(k.failed), name)
+			gauge(jobTotal, float64(k.total), name)
+			gauge(jobIdle, k.idle.Seconds(), name)
+		}
+		if k.oldest > 0 {
+			gauge(jobAge, k.oldest.Seconds(), name)
+		}
+		for d, t := range map[*prometheus.Desc]time.Time{jobSuccess: k.success, jobFailure: k.failure} {
+			if !t.IsZero() {
+				gauge(d, float64(t.Unix()), name)
 			}
 		}
 	}
-	for of, n := range count {
-		ch <- prometheus.MustNewConstMetric(jobCount, prometheus.GaugeValue, float64(n), of[0], of[1])
+}
+
+// collectTime bounds what a collector may ask of the store.
+const collectTime = 5 * time.Second
+
+func (k *jobKind) add(j job.Job, now time.Time) {
+	switch j.Status {
+	case job.Running:
+		k.running = true
+		k.processed, k.failed, k.total = k.processed+j.Processed, k.failed+j.Failed, k.total+j.Total
+		k.idle = max(k.idle, now.Sub(j.Updated))
+		k.oldest = max(k.oldest, now.Sub(j.Created))
+	case job.Interrupted:
+		k.oldest = max(k.oldest, now.Sub(j.Created))
+	case job.Completed:
+		k.success = later(k.success, j.Updated)
+	case job.Failed:
+		k.failure = later(k.failure, j.Updated)
 	}
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }

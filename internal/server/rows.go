@@ -20,14 +20,14 @@ const (
 // rows is the table of all routes. A row that does not say Public needs a
 // principal.
 func rows(cfg Config) []httpx.Row {
-	h := health{checks: cfg.Ready, version: cfg.Version, plain: cfg.Plain, several: cfg.KeyProcesses}
+	h := health{checks: cfg.Ready, closing: cfg.Closing, version: cfg.Version, plain: cfg.Plain, several: cfg.KeyProcesses}
 	if cfg.Threads != nil {
 		h.inClear = cfg.Threads.InClear
 	}
 	v := vaults{cfg.Vaults}
 	s := secrets{cfg.Vaults}
 	t := threads{cfg.Threads}
-	a := admin{cfg.Jobs, cfg.Vaults, cfg.Gate, cfg.metrics}
+	a := admin{cfg.Jobs, cfg.Vaults, cfg.Gate, cfg.Metrics}
 	rows := []httpx.Row{
 		{Method: "GET", Pattern: "/healthz", Who: httpx.Public, Handler: httpx.NoBody(http.StatusOK, h.alive)},
 		{Method: "GET", Pattern: "/readyz", Who: httpx.Public, Timeout: 5 * time.Second, Handler: httpx.NoBody(http.StatusOK, h.ready)},

@@ -33,6 +33,7 @@ import (
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/thread"
 	"github.com/keyfold/keyfold/internal/token"
+	"github.com/keyfold/keyfold/internal/tracing"
 	"github.com/keyfold/keyfold/internal/trail"
 	"github.com/keyfold/keyfold/internal/vault"
 )
@@ -65,8 +66,11 @@ type Config struct {
 	CORSOrigins  []string                   // whose pages may call; see httpx.Config
 	Dashboard    fs.FS                      // the files of package web; nil: there is no dashboard here
 	Log          *slog.Logger               // nil: nothing is logged
-
-	metrics prometheus.Gatherer
+	Tracer       *tracing.Tracer            // nil: there are no traces
+	Closing      func() bool                // whether the server is about to close, so that /readyz sends callers elsewhere; nil: never
+	// Metrics is what operators are shown; New adds its own to it, and others may add
+	// theirs. It serves one server. nil: a fresh one.
+	Metrics *prometheus.Registry
 }
 
 // New returns the handler of all routes.
@@ -74,10 +78,12 @@ func New(cfg Config) *httpx.Mux {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	metrics := newMetrics(cfg.Jobs)
-	cfg.metrics = metrics
+	if cfg.Metrics == nil {
+		cfg.Metrics = prometheus.NewRegistry()
+	}
+	cfg.Metrics.MustRegister(jobMetrics{cfg.Jobs, cfg.Now})
 	var mux *httpx.Mux
-	answered := newRequests(metrics, func() int64 { return mux.Calls() })
+	answered := newRequests(cfg.Metrics, func() int64 { return mux.Calls() })
 	mux = httpx.New(httpx.Config{
 		Rows:         allRows(cfg),
 		Observe:      answered.observe,
@@ -90,6 +96,7 @@ func New(cfg Config) *httpx.Mux {
 		Now:          cfg.Now,
 		CORSOrigins:  cfg.CORSOrigins,
 		Log:          cfg.Log,
+		Tracer:       cfg.Tracer,
 	})
 	return mux
 }

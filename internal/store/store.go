@@ -135,11 +135,32 @@ type Store interface {
 	Close() error
 }
 
+// Over is a Store that stands over another one and adds to what some of its methods do.
+type Over interface {
+	Store
+	Under() Store
+}
+
+// As returns s, or the first of the Stores that it stands over, as a T: what an engine
+// can do beyond a Store is not lost behind others.
+func As[T any](s Store) (found T, ok bool) {
+	for {
+		if found, ok = s.(T); ok {
+			return found, true
+		}
+		over, more := s.(Over)
+		if !more {
+			return found, false
+		}
+		s = over.Under()
+	}
+}
+
 // Shared reports whether other processes may have the map of s open, too, as an
 // engine says with a method Shared() bool. Of one that does not say, this process is
 // the only user, and what it remembers in memory is all that there is to know.
 func Shared(s Store) bool {
-	engine, says := s.(interface{ Shared() bool })
+	engine, says := As[interface{ Shared() bool }](s)
 	return says && engine.Shared()
 }
 

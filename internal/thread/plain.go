@@ -180,7 +180,7 @@ func (w encrypter) scrub(ctx context.Context) (s job.Step, err error) {
 // scrub has a store go on with its files, from a state of store.Scrubber's. One that
 // keeps nothing in files is none, and is done at once.
 func scrub(ctx context.Context, rows store.Store, state string) (next string, err error) {
-	if files, ok := rows.(store.Scrubber); ok {
+	if files, ok := store.As[store.Scrubber](rows); ok {
 		return files.Scrub(ctx, state)
 	}
 	return "", nil

@@ -15,6 +15,7 @@ import (
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
+	"github.com/keyfold/keyfold/internal/tracing"
 )
 
 // Messages that meet go together: one call of the KMS encrypts them and one
@@ -47,6 +48,7 @@ type appending struct {
 	wire   []byte  // msg as it is answered, and encrypted
 	sent   string  // key of the row that says which message this request made; "": none
 	dek    kmsMeta // what encrypts it
+	from   tracing.Origin
 	sealed []byte
 	change change
 	mine   bool        // taken by the group that it is in
@@ -90,7 +92,7 @@ func (s *Service) put(ctx context.Context, a *appending) (err error) {
 	if a.dek, err = s.dekOf(ctx, a.m); err != nil {
 		return err
 	}
-	a.done = make(chan error, 1)
+	a.done, a.from = make(chan error, 1), tracing.OriginOf(ctx)
 	if len(a.wire) > maxShared || a.dek.plain() || s.mayBeCounted(a.id) {
 		return s.putAlone(ctx, a)
 	}
@@ -282,7 +284,8 @@ func (s *Service) follows(ctx context.Context, group []*appending) (map[string]*
 }
 
 // putGroup ends every message of group. It belongs to no request, so it has
-// the context of none: the KMS's client and the store have bounds of their own.
+// the context of none, but their IDs and spans: the KMS's client and the store have
+// bounds of their own.
 //
 // Where another server changed a thread of the group meanwhile, the group goes again,
 // some times: by themselves its messages would meet each other.
@@ -297,7 +300,14 @@ const maxAgain = 10
 // tryGroup is putGroup, or returns those of the group that are to go once more, if
 // again says that they may.
 func (s *Service) tryGroup(group []*appending, again bool) (more []*appending) {
-	tails, err := s.follows(context.Background(), group)
+	from := make([]tracing.Origin, len(group))
+	for i, a := range group {
+		from[i] = a.from
+	}
+	ctx, span := tracing.Joined(context.Background(), from, "messages together", tracing.Items(len(group)))
+	var err error
+	defer func() { span.End(store.Fault(err)) }()
+	tails, err := s.follows(ctx, group)
 	if err != nil {
 		end(group, err, true)
 		return nil
@@ -306,7 +316,7 @@ func (s *Service) tryGroup(group []*appending, again bool) (more []*appending) {
 	for i, a := range group {
 		items[i] = a.item()
 	}
-	res, err := s.kms.Encrypt(context.Background(), items)
+	res, err := s.kms.Encrypt(ctx, items)
 	if err := kmsFault(err, len(res), len(group)); err != nil {
 		end(group, err, true)
 		return nil
@@ -334,7 +344,7 @@ func (s *Service) tryGroup(group []*appending, again bool) (more []*appending) {
 	for id, t := range tails {
 		s.putTail(&b, id, *t)
 	}
-	rev, err := s.store.Commit(context.Background(), &b)
+	rev, err := s.store.Commit(ctx, &b)
 	for id, t := range tails {
 		s.committed(id, *t, rev, err)
 	}

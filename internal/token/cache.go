@@ -1,6 +1,10 @@
 package token
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/keyfold/keyfold/internal/cachestat"
+)
 
 // verified is an access token whose signature and times were found good.
 type verified struct {
@@ -21,6 +25,16 @@ type cache struct {
 	mu         sync.RWMutex
 	young, old map[digest]*verified
 	size       int // of young
+
+	counts cachestat.Counts
+}
+
+// Cache tells how the cache of access tokens that were found good does.
+func (s *Service) Cache() cachestat.Stats {
+	c := &s.cache
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.counts.Stats(len(c.young) + len(c.old))
 }
 
 // Bounds, in bytes.
@@ -37,6 +51,7 @@ func (c *cache) get(d digest) *verified {
 		v = c.old[d]
 	}
 	c.mu.RUnlock()
+	c.counts.Looked(v != nil)
 	if !ok && v != nil {
 		c.put(d, v)
 	}

@@ -262,3 +262,14 @@ func (s *Service) PublicKey(ctx context.Context) (api.PublicKey, error) {
 	one := k.signer(s.now()).public
 	return api.PublicKey{Algorithm: method.Alg(), PublicKey: base64.StdEncoding.EncodeToString(one)}, nil
 }
+
+// SigningSince is since when the key signs that does, as this process last read
+// them; zero: it has read none.
+func (s *Service) SigningSince() time.Time {
+	if k := s.keys.Load(); k != nil {
+		if one := k.signer(s.now()); one != nil {
+			return one.SignsFrom
+		}
+	}
+	return time.Time{}
+}

@@ -147,7 +147,9 @@ func (t *Trail) join(r *record) *group {
 // each event holds the hash of the one before; those who come meanwhile gather.
 func (t *Trail) commitAll() {
 	for g := t.next(); g != nil; g = t.next() {
+		t.begins(len(g.records))
 		g.err = t.commit(g.records)
+		t.done(g.err)
 		close(g.done)
 		if g.err != nil {
 			t.log.Error("events of the audit trail were not stored", "events", len(g.records), "error", g.err)

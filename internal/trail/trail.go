@@ -65,6 +65,9 @@ type Trail struct {
 	mu         sync.Mutex // guards what waits
 	waiting    []*group
 	committing bool
+	committed  int       // events in the commit that is under way
+	stored     time.Time // the last commit's end
+	failed     uint64    // events that were not stored
 	closed     bool
 	committer  sync.WaitGroup
 

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/keyfold/keyfold/internal/cachestat"
 	"github.com/keyfold/keyfold/internal/store"
 )
 
@@ -28,6 +29,20 @@ type part struct {
 	count atomic.Uint64 // of closings and openings; odd while closed
 	mu    sync.Mutex
 	held  map[string]store.Record // guarded by mu; values are never changed
+
+	counts cachestat.Counts // of Get
+}
+
+// Cache tells how the cache of records that were read lately does.
+func (s *Store) Cache() (all cachestat.Stats) {
+	for i := range s.recent {
+		p := &s.recent[i]
+		p.mu.Lock()
+		n := len(p.held)
+		p.mu.Unlock()
+		all.Add(p.counts.Stats(n))
+	}
+	return all
 }
 
 // What is kept at most: records per part, and bytes of a value. All parts
@@ -40,6 +55,7 @@ const (
 // get returns the record of key, its value a copy.
 func (p *part) get(key string) (store.Record, bool) {
 	r, ok := p.peek(key)
+	p.counts.Looked(ok)
 	if ok {
 		r.Value = append([]byte{}, r.Value...)
 	}
@@ -73,6 +89,7 @@ func (p *part) leave(r store.Record, count uint64) {
 			break
 		}
 		delete(p.held, k)
+		p.counts.Evicted()
 	}
 	p.held[r.Key] = r
 }

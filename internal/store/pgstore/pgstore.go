@@ -146,6 +146,9 @@ func records(r *pgconn.ResultReader) (out []store.Record, err error) {
 
 func revision(b []byte) store.Revision { return store.Revision(binary.BigEndian.Uint64(b)) }
 
+// Shared reports that other processes may have the database open, too; see [store.Shared].
+func (s *Store) Shared() bool { return true }
+
 // Commit is [store.Store].Commit.
 func (s *Store) Commit(ctx context.Context, b *store.Batch) (store.Revision, error) {
 	if err := b.Validate(); err != nil {

@@ -1,0 +1,66 @@
+// Package keymetrics shows Prometheus how old keys are, wherever the KMS runs: in a
+// process of its own or in the server's. No name of a key is in it.
+package keymetrics
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// KMS tells since when the oldest key of each kind is in use: see
+// kms.Service.KeyAges.
+type KMS interface {
+	KeyAges(ctx context.Context) (map[string]time.Time, error)
+}
+
+// How often the rows of keys are read at most, and how long that may take.
+const (
+	lookEvery = time.Minute
+	lookTime  = 5 * time.Second
+)
+
+// Collector is keyfold_key_age_seconds{kind}. What it shows is of the last minute.
+type Collector struct {
+	kms KMS
+	now func() time.Time
+
+	mu    sync.Mutex // guards all below
+	at    time.Time
+	since map[string]time.Time
+}
+
+// New returns a Collector. now is nil for time.Now.
+func New(kms KMS, now func() time.Time) *Collector {
+	if now == nil {
+		now = time.Now
+	}
+	return &Collector{kms: kms, now: now}
+}
+
+var ages = prometheus.NewDesc("keyfold_key_age_seconds",
+	"Age of the oldest key of a kind: primaries of KEKs (threads, server, audit, vault), a sample of threads' DEKs (thread_dek), and how long the root key has been in use (root).", []string{"kind"}, nil)
+
+// Describe is prometheus.Collector's.
+func (c *Collector) Describe(out chan<- *prometheus.Desc) { out <- ages }
+
+// Collect is prometheus.Collector's. Where the keys cannot be read there are no ages.
+func (c *Collector) Collect(out chan<- prometheus.Metric) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	if c.since == nil || now.Sub(c.at) >= lookEvery {
+		ctx, cancel := context.WithTimeout(context.Background(), lookTime)
+		defer cancel()
+		since, err := c.kms.KeyAges(ctx)
+		if err != nil {
+			return
+		}
+		c.since, c.at = since, now
+	}
+	for kind, t := range c.since {
+		out <- prometheus.MustNewConstMetric(ages, prometheus.GaugeValue, max(0, now.Sub(t).Seconds()), kind)
+	}
+}

@@ -1,0 +1,68 @@
+package server
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/keyfold/keyfold/internal/job"
+)
+
+// listedJobs are Jobs that only list.
+type listedJobs struct {
+	Jobs
+	all []job.Job
+}
+
+func (l listedJobs) List(context.Context) ([]job.Job, error) { return l.all, nil }
+
+func TestJobsAreShownByKindAndNeverByName(t *testing.T) {
+	now := time.Unix(10_000, 0)
+	at := func(s int64) time.Time { return time.Unix(s, 0) }
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(jobMetrics{listedJobs{all: []job.Job{
+		{ID: "canary-1", Kind: "a", Status: job.Running, Processed: 3, Failed: 1, Total: 10, Created: at(9000), Updated: at(9900)},
+		{ID: "canary-2", Kind: "a", Status: job.Running, Processed: 4, Total: 10, Created: at(9500), Updated: at(9990)},
+		{ID: "canary-3", Kind: "a", Status: job.Completed, Created: at(1), Updated: at(2000)},
+		{ID: "canary-4", Kind: "a", Status: job.Completed, Created: at(1), Updated: at(1000)},
+		{ID: "canary-5", Kind: "b", Status: job.Failed, Created: at(1), Updated: at(3000), Error: "canary"},
+		{ID: "canary-6", Kind: "b", Status: job.Interrupted, Created: at(8000), Updated: at(8001)},
+	}}, func() time.Time { return now }})
+	err := testutil.GatherAndCompare(reg, strings.NewReader(`
+# HELP keyfold_job_failed Units that running jobs left as they were.
+# TYPE keyfold_job_failed gauge
+keyfold_job_failed{kind="a"} 1
+# HELP keyfold_job_idle_seconds Time since the running job of a kind that waits longest has done anything.
+# TYPE keyfold_job_idle_seconds gauge
+keyfold_job_idle_seconds{kind="a"} 100
+# HELP keyfold_job_last_failure_timestamp_seconds When a job of a kind last failed.
+# TYPE keyfold_job_last_failure_timestamp_seconds gauge
+keyfold_job_last_failure_timestamp_seconds{kind="b"} 3000
+# HELP keyfold_job_last_success_timestamp_seconds When a job of a kind was last completed.
+# TYPE keyfold_job_last_success_timestamp_seconds gauge
+keyfold_job_last_success_timestamp_seconds{kind="a"} 2000
+# HELP keyfold_job_oldest_age_seconds Age of the oldest job that has not ended.
+# TYPE keyfold_job_oldest_age_seconds gauge
+keyfold_job_oldest_age_seconds{kind="a"} 1000
+keyfold_job_oldest_age_seconds{kind="b"} 2000
+# HELP keyfold_job_processed Units that running jobs have done, failed ones included.
+# TYPE keyfold_job_processed gauge
+keyfold_job_processed{kind="a"} 7
+# HELP keyfold_job_total Units that running jobs counted at their start.
+# TYPE keyfold_job_total gauge
+keyfold_job_total{kind="a"} 20
+# HELP keyfold_jobs Jobs that the store remembers.
+# TYPE keyfold_jobs gauge
+keyfold_jobs{kind="a",status="completed"} 2
+keyfold_jobs{kind="a",status="running"} 2
+keyfold_jobs{kind="b",status="failed"} 1
+keyfold_jobs{kind="b",status="interrupted"} 1
+`))
+	if err != nil {
+		t.Error(err)
+	}
+}
