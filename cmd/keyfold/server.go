@@ -106,7 +106,7 @@ func (s serverSettings) open(ctx context.Context, log *slog.Logger, onFailure fu
 	cfg := s.config()
 	cfg.Log, cfg.OnFailure = log, onFailure
 	node, err := allinone.Open(ctx, cfg)
-	return node, inUse(err, "another server", cfg.Store.String(), "end that one, or set another data directory")
+	return node, inUse(err, "another server", first(cfg.Store.String(), s.Data), "end that one, or set another data directory")
 }
 
 // needsInit warns when nobody can come in, nor ever will.
@@ -128,7 +128,7 @@ func (a *app) announceServer(s serverSettings, addr net.Addr) error {
 		KMS       string `json:"kms"`
 		SignUp    string `json:"sign_up"`
 		Encrypts  string `json:"encryption"`
-	}{s.url(asked(s.Addr, addr)), s.PublicURL, s.Data, s.store().String(), s.KMS.URL, s.SignUp, s.Encryption.String()}
+	}{s.url(asked(s.Addr, addr)), s.PublicURL, s.Data, s.storePlace(), s.KMS.URL, s.SignUp, s.Encryption.String()}
 	if a.JSON {
 		return a.PrintJSON(said)
 	}
