@@ -27,8 +27,8 @@ import (
 	"github.com/keyfold/keyfold/internal/config"
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
-	"github.com/keyfold/keyfold/internal/store/storespec"
 	"github.com/keyfold/keyfold/internal/kmsserver"
+	"github.com/keyfold/keyfold/internal/store/storespec"
 	"github.com/keyfold/keyfold/internal/throttle"
 )
 
