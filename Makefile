@@ -53,6 +53,7 @@ check:
 
 long: deps
 	KEYFOLD_LONG=1 $(GO) test -timeout 2h ./...
+	KEYFOLD_LONG=1 KEYFOLD_TEST_POSTGRES_BIN=$$(scripts/postgres18.sh) $(GO) test -timeout 1h -count=1 ./internal/store/pgstore
 	scripts/fuzz.sh 5m
 
 bench:

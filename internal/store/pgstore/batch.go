@@ -5,21 +5,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/keyfold/keyfold/internal/store"
-)
-
-// OIDs of parameters. All are sent and received in binary form.
-const (
-	oidBytea      = 17
-	oidInt8       = 20
-	oidByteaArray = 1001
-)
-
-var (
-	paramTypes = []uint32{oidBytea, oidBytea, oidInt8, oidInt8} // of Commit's puts: key, value, revision, revision before
-	binaryForm = []int16{1}
 )
 
 // change is all that a batch says of one key.
@@ -46,57 +32,33 @@ func changes(b *store.Batch) (map[string]change, error) {
 	return byKey, nil
 }
 
-// pipeline is the statements of one commit, which go out together: an implicit
-// transaction. A statement that follows one of the same text uses its plan, under
-// the empty name: that works through PgBouncer, which keeps one connection of the
-// database until the end of the transaction.
-type pipeline struct {
-	batch pgconn.Batch
-	last  string
-}
-
-func (p *pipeline) add(sql string, types []uint32, values ...[]byte) {
-	if sql == p.last {
-		p.batch.ExecPrepared("", values, binaryForm, binaryForm)
-		return
-	}
-	p.last = sql
-	p.batch.ExecParams(sql, values, types, binaryForm, binaryForm)
-}
-
-// newPipeline returns the statements that apply changes, in the order of keys.
-func newPipeline(byKey map[string]change, rev store.Revision) *pipeline {
-	p := new(pipeline)
+// queue puts the statements that apply changes into p, in the order of keys, so
+// that two commits seldom wait for each other.
+func queue(p *pipeline, byKey map[string]change, rev store.Revision) {
 	for _, key := range slices.Sorted(maps.Keys(byKey)) {
-		p.change([]byte(key), byKey[key], number(uint64(rev)))
+		byKey[key].queue(p, []byte(key), number(uint64(rev)))
 	}
-	return p
 }
 
-func (p *pipeline) change(key []byte, c change, rev []byte) {
-	absent := c.required != nil && *c.required == 0
-	var before []byte
-	if c.required != nil {
-		before = number(uint64(*c.required))
-	}
+func (c change) queue(p *pipeline, key, rev []byte) {
 	put := c.write != nil && !c.write.Delete
-	switch {
-	case put && c.required == nil:
-		p.add(sqlPut, paramTypes[:3], key, bytesOf(c.write.Value), rev)
-	case put && absent:
-		p.add(sqlCreate, paramTypes[:3], key, bytesOf(c.write.Value), rev)
+	switch required := c.required; {
+	case required == nil && put:
+		p.add(&stPut, key, bytesOf(c.write.Value), rev)
+	case required == nil:
+		p.add(&stClaim, key)
+		p.add(&stDelete, key)
+	case *required == 0 && put:
+		p.add(&stCreate, key, bytesOf(c.write.Value), rev)
+	case *required == 0:
+		p.add(&stReserve, key)
+		p.add(&stDelete, key)
 	case put:
-		p.add(sqlReplace, paramTypes, key, bytesOf(c.write.Value), rev, before)
-	case absent:
-		p.add(sqlReserve, paramTypes[:1], key)
-		p.add(sqlDelete, paramTypes[:1], key)
-	case c.required == nil:
-		p.add(sqlClaim, paramTypes[:1], key)
-		p.add(sqlDelete, paramTypes[:1], key)
+		p.add(&stReplace, key, bytesOf(c.write.Value), rev, number(uint64(*required)))
 	case c.write != nil:
-		p.add(sqlRemove, []uint32{oidBytea, oidInt8}, key, before)
+		p.add(&stRemove, key, number(uint64(*required)))
 	default:
-		p.add(sqlHold, []uint32{oidBytea, oidInt8}, key, before)
+		p.add(&stHold, key, number(uint64(*required)))
 	}
 }
 

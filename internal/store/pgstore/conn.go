@@ -4,7 +4,9 @@ import (
 	"context"
 	"net"
 	"runtime"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -20,18 +22,19 @@ const (
 	// patience is how long a call looks for a database that takes it: what failed
 	// and surely did nothing is tried again so long, and every read.
 	patience = 10 * time.Second
-	// callTimeout bounds a statement and its answer, whatever the caller's context
-	// says.
+	// callTimeout bounds a call, whatever the caller's context says.
 	callTimeout = 30 * time.Second
-	// silence is how long a connection may have bytes unacknowledged by the other
-	// machine, or a probe, before it counts as broken.
+	// silence is how long a connection may have bytes, or a probe, that the other
+	// machine has not acknowledged, before it counts as broken.
 	silence = 10 * time.Second
 )
 
 // configure reads the URL.
-func configure(url string) (*pgxpool.Config, error) {
+func configure(url string, opt Options) (*pgxpool.Config, error) {
 	c, err := pgxpool.ParseConfig(url)
-	if err != nil { // its text may hold the password
+	// The text of err may hold the password. A '#' in it ends a URL, so that parts of
+	// it would be taken for host and port.
+	if err != nil || !strings.HasPrefix(url, "postgres://") && !strings.HasPrefix(url, "postgresql://") || strings.Contains(url, "#") {
 		return nil, fault.New(fault.Invalid, "the database's URL cannot be read; write postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full, and percent-encode what is special in the password")
 	}
 	if !strings.Contains(url, "pool_max_conns") {
@@ -47,14 +50,35 @@ func configure(url string) (*pgxpool.Config, error) {
 	}
 	cc.DialFunc = dialer.DialContext
 	cc.ValidateConnect = checkSession
+	cc.OnNotice = noteDoubt
+	if opt.wrap != nil {
+		cc.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, c net.Conn) (net.Conn, error) { return opt.wrap(c), nil }
+	}
 	return c, nil
+}
+
+// session is what we know of a connection.
+type session struct {
+	direct  bool        // it leads to one process of the database: no pooler between
+	asked   bool        // to prepare statements
+	named   bool        // they are there
+	doubted atomic.Bool // the database warned that it did not do all that was asked
+}
+
+func sessionOf(conn *pgconn.PgConn) *session {
+	s, ok := conn.CustomData()["keyfold"].(*session)
+	if !ok {
+		s = new(session)
+		conn.CustomData()["keyfold"] = s
+	}
+	return s
 }
 
 // checkSession refuses a connection to a server that takes no writes, or that
 // acknowledges a commit before it is on stable storage. It is asked of every new
 // connection, and so of every host that the URL names.
 func checkSession(ctx context.Context, conn *pgconn.PgConn) error {
-	row, err := one(conn.ExecParams(ctx, sqlSession, nil, nil, nil, nil))
+	row, err := one(send(ctx, conn, &stSession))
 	if err != nil {
 		return err
 	}
@@ -64,11 +88,95 @@ func checkSession(ctx context.Context, conn *pgconn.PgConn) error {
 	if sync := string(row[1]); sync != "on" && sync != "remote_apply" {
 		return errNotSynchronous
 	}
+	// A pooler tells its clients a process ID that it made up.
+	sessionOf(conn).direct = string(row[2]) == strconv.FormatUint(uint64(conn.PID()), 10)
 	return nil
 }
 
 var errNotSynchronous = fault.New(fault.Invalid, "synchronous_commit is not on for this role and database, so that a crash could undo what was answered; "+
 	"run: ALTER ROLE name SET synchronous_commit = on")
+
+// noteDoubt notes a warning. During a commit there is one that matters: the wait
+// for the synchronous standby was cut short, and what is answered as committed may
+// be lost with this server.
+func noteDoubt(conn *pgconn.PgConn, n *pgconn.Notice) {
+	if n.SeverityUnlocalized == "WARNING" {
+		sessionOf(conn).doubted.Store(true)
+	}
+}
+
+// prepare gives conn the statements by name, in one round trip, if it is direct.
+// It is tried once. That it fails is no error: statements need no names.
+func prepare(ctx context.Context, conn *pgconn.PgConn) {
+	s := sessionOf(conn)
+	if !s.direct || s.asked {
+		return
+	}
+	s.asked = true
+	p := conn.StartPipeline(ctx)
+	for _, st := range prepared {
+		p.SendPrepare(st.name, st.sql, st.types)
+	}
+	err := p.Sync()
+	for range prepared {
+		if err == nil {
+			_, err = p.GetResults()
+		}
+	}
+	s.named = p.Close() == nil && err == nil
+}
+
+var binaryForm = []int16{1}
+
+// send sends one statement.
+func send(ctx context.Context, conn *pgconn.PgConn, st *statement, values ...[]byte) *pgconn.ResultReader {
+	if st.name == "" {
+		return conn.ExecParams(ctx, st.sql, values, st.types, binaryForm, nil)
+	}
+	if sessionOf(conn).named {
+		return conn.ExecPrepared(ctx, st.name, values, binaryForm, binaryForm)
+	}
+	return conn.ExecParams(ctx, st.sql, values, st.types, binaryForm, binaryForm)
+}
+
+// pipeline is the statements of one commit, which go out together and are one
+// implicit transaction.
+//
+// Where statements have no names, one that follows another of the same text uses
+// its plan. PgBouncer keeps one connection of the database until the transaction
+// ends, so that works through it as well.
+type pipeline struct {
+	batch pgconn.Batch
+	named bool
+	last  *statement
+}
+
+func (p *pipeline) add(st *statement, values ...[]byte) {
+	switch {
+	case p.named:
+		p.batch.ExecPrepared(st.name, values, binaryForm, binaryForm)
+	case st == p.last:
+		p.batch.ExecPrepared("", values, binaryForm, binaryForm)
+	default:
+		p.batch.ExecParams(st.sql, values, st.types, binaryForm, binaryForm)
+	}
+	p.last = st
+}
+
+// commit sends what was added and waits for the end of the transaction.
+func (p *pipeline) commit(ctx context.Context, conn *pgconn.PgConn) error {
+	s := sessionOf(conn)
+	s.doubted.Store(false)
+	if err := conn.ExecBatch(ctx, &p.batch).Close(); err != nil {
+		return err
+	}
+	if s.doubted.Load() {
+		return errDoubt
+	}
+	return nil
+}
+
+var errDoubt = &failure{"the database warned while it committed: perhaps its standby does not have it"}
 
 // one returns the row of a result, nil when there is none.
 func one(r *pgconn.ResultReader) ([][]byte, error) {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -49,7 +50,8 @@ func kindOf(err error) kind {
 		return again
 	case "40003": // statement completion unknown
 		return unknown
-	case "25006": // read only: a standby, or a primary no more
+	case "25006", // read only: a standby, or a primary no more
+		"26000", "42P05": // no such prepared statement, or one too many
 		return elsewhere
 	case "XX001", "XX002": // data, index corrupted
 		return damaged
@@ -66,7 +68,9 @@ func kindOf(err error) kind {
 
 // kindOfConnect sorts what a try to get a connection returned.
 func kindOfConnect(err error) kind {
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok || slices.Contains(refusals, code(err)) {
+	_, ours := errors.AsType[*fault.Error](err) // of checkSession
+	_, cert := errors.AsType[*tls.CertificateVerificationError](err)
+	if ours || cert || slices.Contains(refusals, code(err)) {
 		return refused
 	}
 	return elsewhere
@@ -119,11 +123,23 @@ func cause(err error) string {
 	return fmt.Sprintf("a failure of type %T", err)
 }
 
+// ended is ctx.Err(), but does not wait for a timer to run once its deadline is
+// over.
+func ended(ctx context.Context) error {
+	if d, ok := ctx.Deadline(); ok && ctx.Err() == nil && !time.Now().Before(d) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
+}
+
 // named is the error that a caller gets for a failure of kind k. ctx is the
 // caller's.
 func named(ctx context.Context, doing string, k kind, err error) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("%s: %w", doing, ctx.Err())
+	if k == conflict {
+		return store.ErrConflict
+	}
+	if err := ended(ctx); err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
 	}
 	if f, ok := errors.AsType[*fault.Error](err); ok {
 		return f
@@ -132,8 +148,6 @@ func named(ctx context.Context, doing string, k kind, err error) error {
 	switch k {
 	case refused:
 		return fault.Wrap(fault.Unavailable, what, "the database refuses the connection (%s); correct its URL or the role", cause(err))
-	case conflict:
-		return store.ErrConflict
 	case damaged:
 		return fmt.Errorf("%w: %w", store.ErrDamaged, what)
 	case elsewhere, again:
@@ -142,7 +156,7 @@ func named(ctx context.Context, doing string, k kind, err error) error {
 		return fault.Wrap(fault.Unavailable, what, "the database did not answer; look whether the request took effect, then try again")
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && strings.HasPrefix(pg.Code, "53") || pg != nil && pg.Code == "57014" {
-		return fault.Wrap(fault.Unavailable, what, "the database has no room for this now; nothing was changed; try again")
+		return fault.Wrap(fault.Unavailable, what, "the database has no room or time for this now; nothing was changed; try again")
 	}
 	return what
 }

@@ -15,32 +15,32 @@ import (
 // so at once one works and the others wait for its row lock. Where nothing is to
 // be done it only reads, so that a role without the right to make tables will do.
 func migrate(ctx context.Context, conn *pgconn.PgConn) error {
-	version, err := schemaVersion(ctx, conn, sqlSchemaVersion)
-	if code(err) == "42P01" { // no such table
+	version, err := schemaVersion(ctx, conn, &stSchema)
+	if code(err) == "42P01" || err == errNoVersion { // no such table, or one without its row yet
 		if err = makeSchema(ctx, conn); err == nil {
-			version, err = schemaVersion(ctx, conn, sqlSchemaVersion)
+			version, err = schemaVersion(ctx, conn, &stSchema)
 		}
 	}
 	if err != nil || version == len(migrations) {
 		return err
 	}
-	if err := exec(ctx, conn, sqlBegin); err != nil {
+	if err := exec(ctx, conn, &stBegin); err != nil {
 		return err
 	}
 	if err := migrateLocked(ctx, conn); err != nil {
-		return errors.Join(err, exec(ctx, conn, sqlRollback))
+		return errors.Join(err, exec(ctx, conn, &stRollback))
 	}
-	return exec(ctx, conn, sqlCommit)
+	return exec(ctx, conn, &stCommit)
 }
 
 // makeSchema makes the row that holds the version. Two that make one table at
 // once may fail although both say IF NOT EXISTS, hence the tries.
 func makeSchema(ctx context.Context, conn *pgconn.PgConn) (err error) {
-	for range 10 {
-		if err = exec(ctx, conn, sqlSchemaTable); err == nil {
-			return exec(ctx, conn, sqlSchemaRow)
+	for range 20 {
+		if err = exec(ctx, conn, &stSchemaMake); err == nil {
+			return exec(ctx, conn, &stSchemaRow)
 		}
-		if c := code(err); c != "23505" && c != "42P07" && c != "40001" && c != "XX000" {
+		if c := code(err); c != "23505" && c != "42P07" && c != "42710" && c != "40001" && c != "XX000" {
 			return err
 		}
 		select {
@@ -54,24 +54,27 @@ func makeSchema(ctx context.Context, conn *pgconn.PgConn) (err error) {
 
 // migrateLocked runs the steps that are missing, in a transaction.
 func migrateLocked(ctx context.Context, conn *pgconn.PgConn) error {
-	version, err := schemaVersion(ctx, conn, sqlSchemaLock)
+	version, err := schemaVersion(ctx, conn, &stSchemaLock)
 	if err != nil {
 		return err
 	}
 	for ; version < len(migrations); version++ {
-		if err := exec(ctx, conn, migrations[version]); err != nil {
+		if err := exec(ctx, conn, &migrations[version]); err != nil {
 			return err
 		}
 	}
-	set := conn.ExecParams(ctx, sqlSchemaSet, [][]byte{number(uint64(version))}, []uint32{oidInt8}, binaryForm, nil)
-	_, err = set.Close()
-	return err
+	return exec(ctx, conn, &stSchemaSet, number(uint64(version)))
 }
 
+var errNoVersion = &failure{"keyfold_schema has no row: another process is making it, or it was deleted"}
+
 // schemaVersion reads the version, and refuses one of a newer binary.
-func schemaVersion(ctx context.Context, conn *pgconn.PgConn, sql string) (int, error) {
-	row, err := one(conn.ExecParams(ctx, sql, nil, nil, nil, nil))
-	if err != nil || row == nil {
+func schemaVersion(ctx context.Context, conn *pgconn.PgConn, st *statement) (int, error) {
+	row, err := one(send(ctx, conn, st))
+	if err == nil && row == nil {
+		err = errNoVersion
+	}
+	if err != nil {
 		return 0, err
 	}
 	version, err := strconv.Atoi(string(row[0]))
@@ -81,8 +84,8 @@ func schemaVersion(ctx context.Context, conn *pgconn.PgConn, sql string) (int, e
 	return version, err
 }
 
-func exec(ctx context.Context, conn *pgconn.PgConn, sql string) error {
-	_, err := conn.ExecParams(ctx, sql, nil, nil, nil, nil).Close()
+func exec(ctx context.Context, conn *pgconn.PgConn, st *statement, values ...[]byte) error {
+	_, err := send(ctx, conn, st, values...).Close()
 	return err
 }
 

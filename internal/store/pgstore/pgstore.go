@@ -19,13 +19,16 @@
 package pgstore
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
+	"maps"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -34,12 +37,18 @@ import (
 	"github.com/keyfold/keyfold/internal/store"
 )
 
-// Options are what a URL does not say. There is nothing yet.
-type Options struct{}
+// Options are what a URL does not say. There is nothing yet but for tests.
+type Options struct {
+	patience, callTimeout time.Duration           // 0: the constants of these names
+	wrap                  func(net.Conn) net.Conn // nil, or what to put around each connection
+}
 
 // Store is open on one database. It may be used by any number of goroutines.
 type Store struct {
-	pool *pgxpool.Pool
+	pool    *pgxpool.Pool
+	opt     Options
+	retries atomic.Int64 // of deadlocks and serialization failures
+	unnamed atomic.Bool  // prepared statements turned out not to work
 
 	mu     sync.RWMutex // held for reading by every call
 	closed bool
@@ -53,8 +62,9 @@ var _ store.Store = (*Store)(nil)
 //
 // Errors: fault.Invalid for a URL, a setting or a schema that will not do, with
 // what to do about it; fault.Unavailable when no server can be reached.
-func Open(ctx context.Context, url string, _ Options) (*Store, error) {
-	config, err := configure(url)
+func Open(ctx context.Context, url string, opt Options) (*Store, error) {
+	opt.patience, opt.callTimeout = cmp.Or(opt.patience, patience), cmp.Or(opt.callTimeout, callTimeout)
+	config, err := configure(url, opt)
 	if err != nil {
 		return nil, err
 	}
@@ -62,19 +72,20 @@ func Open(ctx context.Context, url string, _ Options) (*Store, error) {
 	if err != nil {
 		return nil, describe("opening the database", err)
 	}
-	s := &Store{pool: pool}
+	s := &Store{pool: pool, opt: opt}
 	err = s.call(ctx, "opening the database", false, func(ctx context.Context, conn *pgconn.PgConn) error { return migrate(ctx, conn) })
 	if err != nil {
 		pool.Close()
 		return nil, err
 	}
+	pool.Reset() // the connection that made the tables has no prepared statements of them
 	return s, nil
 }
 
 // Get is [store.Store].Get.
 func (s *Store) Get(ctx context.Context, key string) (r store.Record, err error) {
 	err = s.enter(ctx, "reading a record", false, func(ctx context.Context, conn *pgconn.PgConn) error {
-		row, err := one(conn.ExecParams(ctx, sqlGet, [][]byte{[]byte(key)}, paramTypes[:1], binaryForm, binaryForm))
+		row, err := one(send(ctx, conn, &stGet, []byte(key)))
 		if err == nil && row == nil {
 			err = store.ErrNotFound
 		}
@@ -96,19 +107,20 @@ func (s *Store) Scan(ctx context.Context, r store.Range, opt store.ScanOptions) 
 	if end == "" {
 		end = afterAll
 	}
-	sql, types := sqlScanUp, []uint32{oidBytea, oidBytea, oidInt8, oidInt8}[:3]
-	values := [][]byte{[]byte(r.Start), []byte(end), number(uint64(opt.Max()))}
-	if opt.Reverse {
-		sql = sqlScanDown
+	st, values := &stUp, [][]byte{[]byte(r.Start), []byte(end), number(uint64(opt.Max()))}
+	switch {
+	case opt.MaxBytes > 0 && opt.Reverse:
+		st = &stDownBytes
+	case opt.MaxBytes > 0:
+		st = &stUpBytes
+	case opt.Reverse:
+		st = &stDown
 	}
 	if opt.MaxBytes > 0 {
-		sql, types, values = sqlScanUpBytes, types[:4], append(values, number(uint64(opt.MaxBytes)))
-		if opt.Reverse {
-			sql = sqlScanDownBytes
-		}
+		values = append(values, number(uint64(opt.MaxBytes)))
 	}
 	err = s.enter(ctx, "reading records", false, func(ctx context.Context, conn *pgconn.PgConn) (err error) {
-		out, err = records(conn.ExecParams(ctx, sql, values, types, binaryForm, binaryForm))
+		out, err = records(send(ctx, conn, st, values...))
 		return err
 	})
 	if err != nil {
@@ -139,7 +151,9 @@ func (s *Store) Commit(ctx context.Context, b *store.Batch) (store.Revision, err
 	}
 	rev := store.NewRevision()
 	err := s.enter(ctx, "committing", true, func(ctx context.Context, conn *pgconn.PgConn) error {
-		return conn.ExecBatch(ctx, &newPipeline(byKey, rev).batch).Close()
+		p := pipeline{named: sessionOf(conn).named}
+		queue(&p, byKey, rev)
+		return p.commit(ctx, conn)
 	})
 	if err != nil {
 		return 0, err
@@ -153,14 +167,10 @@ func (s *Store) check(ctx context.Context, byKey map[string]change, impossible e
 		if impossible != nil || len(byKey) == 0 {
 			return impossible
 		}
-		keys, found := make([]string, 0, len(byKey)), make(map[string]store.Revision, len(byKey))
-		for k := range byKey {
-			keys = append(keys, k)
-		}
-		slices.Sort(keys)
-		r := conn.ExecParams(ctx, sqlRevisions, [][]byte{byteaArray(keys)}, []uint32{oidByteaArray}, binaryForm, binaryForm)
+		keys, found := slices.Collect(maps.Keys(byKey)), make(map[string]store.Revision, len(byKey))
+		r := send(ctx, conn, &stRevisions, byteaArray(keys))
 		for r.NextRow() {
-			found[string(bytes.Clone(r.Values()[0]))] = revision(r.Values()[1])
+			found[string(r.Values()[0])] = revision(r.Values()[1])
 		}
 		if _, err := r.Close(); err != nil {
 			return err
@@ -201,7 +211,7 @@ func (s *Store) enter(ctx context.Context, doing string, writes bool, do func(co
 // then an answer, and the connection stays good.
 func (s *Store) call(ctx context.Context, doing string, writes bool, do func(context.Context, *pgconn.PgConn) error) error {
 	began := time.Now()
-	limit := began.Add(callTimeout)
+	limit := began.Add(s.opt.callTimeout)
 	if d, ok := ctx.Deadline(); ok && d.Before(limit) {
 		limit = d
 	}
@@ -215,9 +225,12 @@ func (s *Store) call(ctx context.Context, doing string, writes bool, do func(con
 		if err == nil || k == answered {
 			return err
 		}
-		retry := k == again || k == elsewhere && time.Since(began) < patience || k == unknown && !writes && time.Since(began) < patience
+		retry := k == again || (k == elsewhere || k == unknown && !writes) && time.Since(began) < s.opt.patience
 		if !retry || time.Until(limit) < wait {
 			return named(ctx, doing, k, err)
+		}
+		if k == again {
+			s.retries.Add(1)
 		}
 		select {
 		case <-ctx.Done():
@@ -234,16 +247,23 @@ func (s *Store) try(ctx, running context.Context, do func(context.Context, *pgco
 		return kindOfConnect(err), err
 	}
 	defer c.Release()
-	err = do(running, c.Conn().PgConn())
+	conn := c.Conn().PgConn()
+	if !s.unnamed.Load() {
+		prepare(running, conn)
+	}
+	err = do(running, conn)
 	if err == nil {
 		return final, nil
+	}
+	if c := code(err); c == "26000" || c == "42P05" { // no such prepared statement, or one too many
+		s.unnamed.Store(true) // there is a pooler that checkSession did not see
 	}
 	k := kindOf(err)
 	if k == answered {
 		return k, err
 	}
 	if k == elsewhere {
-		c.Conn().PgConn().Close(running)
+		conn.Close(running)
 	}
 	if k == elsewhere || k == unknown && running.Err() == nil {
 		s.pool.Reset() // what is idle has probably lost its server too
@@ -252,7 +272,7 @@ func (s *Store) try(ctx, running context.Context, do func(context.Context, *pgco
 }
 
 func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, s.opt.patience)
 	defer cancel()
 	return s.pool.Acquire(ctx)
 }

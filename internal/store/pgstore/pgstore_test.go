@@ -2,8 +2,14 @@ package pgstore
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/keyfold/keyfold/internal/store"
@@ -13,11 +19,28 @@ import (
 
 func open(t testing.TB, url string) *Store {
 	t.Helper()
-	s, err := Open(context.Background(), url, Options{})
+	return openWith(t, url, Options{})
+}
+
+func openWith(t testing.TB, url string, opt Options) *Store {
+	t.Helper()
+	s, err := Open(context.Background(), url, opt)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// put writes one record.
+func put(t testing.TB, s *Store, key, value string) store.Revision {
+	t.Helper()
+	var b store.Batch
+	b.Put(key, []byte(value))
+	rev, err := s.Commit(context.Background(), &b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rev
 }
 
 func TestStore(t *testing.T) {
@@ -25,13 +48,61 @@ func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, pgtest.URL(t)) })
 }
 
+// TestStoreThroughPgBouncer is the suite through a pooler that gives each
+// transaction another connection.
+func TestStoreThroughPgBouncer(t *testing.T) {
+	t.Parallel()
+	bounced := pgtest.Shared(t).Bouncer(t)
+	storetest.Run(t, func(t *testing.T) store.Store {
+		s := open(t, bounced(pgtest.URL(t)))
+		c, err := s.pool.Acquire(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sessionOf(c.Conn().PgConn()).direct {
+			t.Error("PgBouncer is taken for a server")
+		}
+		c.Release()
+		return s
+	})
+}
+
+// TestStoreOnStricterIsolation is the suite in databases where transactions are
+// SERIALIZABLE, as in CockroachDB and YugabyteDB, or REPEATABLE READ.
+func TestStoreOnStricterIsolation(t *testing.T) {
+	if os.Getenv("KEYFOLD_LONG") == "" {
+		t.Skip("long: KEYFOLD_LONG=1")
+	}
+	for _, level := range []string{"serializable", "repeatable read"} {
+		t.Run(level, func(t *testing.T) {
+			t.Parallel()
+			var retries int64
+			storetest.Run(t, func(t *testing.T) store.Store {
+				url := pgtest.URL(t)
+				name, _, _ := strings.Cut(url[strings.LastIndex(url, "/")+1:], "?")
+				pgtest.Shared(t).Exec(t, "postgres", fmt.Sprintf("ALTER DATABASE %s SET default_transaction_isolation = '%s'", name, level))
+				s := open(t, url)
+				t.Cleanup(func() { retries += s.retries.Load() })
+				return s
+			})
+			if t.Logf("%d retries", retries); retries == 0 {
+				t.Error("nothing was tried again, although much met")
+			}
+		})
+	}
+}
+
 // TestDurable kills the server, with all its processes, between a close and an
 // open. What the suite takes for the directory of a store holds the URL of one.
 func TestDurable(t *testing.T) {
 	t.Parallel()
 	server, opens := pgtest.New(t), 0
+	kills := 6
+	if os.Getenv("KEYFOLD_LONG") != "" {
+		kills = 30
+	}
 	storetest.RunDurable(t, func(t *testing.T, dir string) store.Store {
-		if opens++; opens < 15 || opens%50 == 0 { // the model opens very often
+		if opens++; opens <= kills || opens%100 == 0 { // the model opens very often
 			server.Kill(t)
 			server.Start(t)
 		}
@@ -45,4 +116,151 @@ func TestDurable(t *testing.T) {
 		}
 		return open(t, string(url))
 	})
+}
+
+// TestBytesComeBackAsTheyWere is for what a text column, a NULL or an escape would
+// change, and for the largest of all.
+func TestBytesComeBackAsTheyWere(t *testing.T) {
+	t.Parallel()
+	ctx, s := context.Background(), open(t, pgtest.URL(t))
+	defer s.Close()
+	large := make([]byte, store.MaxValue)
+	rand.Read(large)
+	want := map[string]string{
+		"\x00": "", "\x00\x00": "\x00", "\xff": "\xff\xfe", strings.Repeat("\xff", store.MaxKey): "last",
+		"\\x41": "\\x00'", "\xc3\x28": "not UTF-8", "large": string(large),
+	}
+	for key, value := range want {
+		put(t, s, key, value)
+	}
+	for key, value := range want {
+		if r, err := s.Get(ctx, key); err != nil || string(r.Value) != value || r.Value == nil {
+			t.Errorf("Get(%.20q) = %.20q, %v", key, r.Value, err)
+		}
+	}
+	recs, err := s.Scan(ctx, store.Range{}, store.ScanOptions{})
+	if err != nil || len(recs) != len(want) {
+		t.Fatalf("Scan = %d records, %v", len(recs), err)
+	}
+	for _, r := range recs {
+		if string(r.Value) != want[r.Key] {
+			t.Errorf("Scan: %.20q has another value", r.Key)
+		}
+	}
+}
+
+// meter counts what goes over connections. The database answers all that was sent
+// in one piece before it is sent more, so pieces are round trips.
+type meter struct{ trips, received atomic.Int64 }
+
+type meteredConn struct {
+	net.Conn
+	*meter
+}
+
+func (m *meter) wrap(c net.Conn) net.Conn { return &meteredConn{c, m} }
+
+func (c *meteredConn) Write(b []byte) (int, error) {
+	c.trips.Add(1)
+	return c.Conn.Write(b)
+}
+
+func (c *meteredConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.received.Add(int64(n))
+	return n, err
+}
+
+func TestEveryCallIsOneRoundTrip(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, url string }{
+		{"direct", pgtest.URL(t)},
+		{"through PgBouncer", pgtest.Shared(t).Bouncer(t)(pgtest.URL(t))},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var m meter
+			s, ctx := openWith(t, c.url+"&pool_max_conns=1", Options{wrap: m.wrap}), context.Background()
+			defer s.Close()
+			first, second := put(t, s, "first", "v"), put(t, s, "second", "v")
+			var rich, refused, check store.Batch
+			for i := range 200 {
+				rich.Put(fmt.Sprint("put", i), []byte("v"))
+				rich.Delete(fmt.Sprint("gone", i))
+				rich.RequireAbsent(fmt.Sprint("never", i))
+			}
+			rich.RequireRevision("first", first)
+			rich.RequireRevision("second", second)
+			rich.Put("second", []byte("w"))
+			refused.RequireRevision("first", second)
+			refused.Put("first", nil)
+			check.RequireRevision("first", first)
+			check.RequireAbsent("never")
+			for name, call := range map[string]func() error{
+				"Get":              func() error { _, err := s.Get(ctx, "first"); return err },
+				"Scan":             func() error { _, err := s.Scan(ctx, store.Range{}, store.ScanOptions{}); return err },
+				"a bounded Scan":   func() error { _, err := s.Scan(ctx, store.Range{}, store.ScanOptions{MaxBytes: 10}); return err },
+				"a rich Commit":    func() error { _, err := s.Commit(ctx, &rich); return err },
+				"a refused Commit": func() error { _, err := s.Commit(ctx, &refused); return err },
+				"a check":          func() error { _, err := s.Commit(ctx, &check); return err },
+			} {
+				for tries := 5; ; tries-- { // an idle connection is asked whether it lives, after a second
+					before := m.trips.Load()
+					if err := call(); err != nil && !errors.Is(err, store.ErrConflict) {
+						t.Fatalf("%s: %v", name, err)
+					}
+					if trips := m.trips.Load() - before; trips == 1 {
+						break
+					} else if tries == 0 {
+						t.Errorf("%s takes %d round trips", name, trips)
+						break
+					}
+				}
+				if name == "a rich Commit" { // its second time is a conflict
+					rich = store.Batch{}
+				}
+			}
+		})
+	}
+}
+
+// TestABoundedScanFetchesLittle holds how much comes over the wire.
+func TestABoundedScanFetchesLittle(t *testing.T) {
+	t.Parallel()
+	var m meter
+	s, ctx := openWith(t, pgtest.URL(t), Options{wrap: m.wrap}), context.Background()
+	defer s.Close()
+	for i := range 50 {
+		put(t, s, fmt.Sprintf("k%02d", i), strings.Repeat("v", 200_000))
+	}
+	for _, reverse := range []bool{false, true} {
+		before := m.received.Load()
+		recs, err := s.Scan(ctx, store.Range{}, store.ScanOptions{MaxBytes: 500_000, Reverse: reverse})
+		if got := m.received.Load() - before; err != nil || len(recs) != 3 || got > 650_000 {
+			t.Errorf("Scan of at most 500,000 bytes = %d records, %v; %d bytes were received", len(recs), err, got)
+		}
+	}
+	if recs, err := s.Scan(ctx, store.Range{}, store.ScanOptions{MaxBytes: 1}); err != nil || len(recs) != 1 {
+		t.Errorf("Scan of at most 1 byte = %d records, %v; want one record", len(recs), err)
+	}
+}
+
+// TestStatementsAreNamedWhereTheyCanBe: no other test would notice that they are not.
+func TestStatementsAreNamedWhereTheyCanBe(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	for name, url := range map[string]string{"direct": url, "through PgBouncer": pgtest.Shared(t).Bouncer(t)(url)} {
+		s := open(t, url)
+		put(t, s, "k", "v")
+		c, err := s.pool.Acquire(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := sessionOf(c.Conn().PgConn()).named; got != (name == "direct") {
+			t.Errorf("%s: statements are named: %v", name, got)
+		}
+		c.Release()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -1,68 +1,105 @@
 package pgstore
 
-// Every statement that this package sends is here, so that a test can read them
-// all: SQL that PostgreSQL, CockroachDB and YugabyteDB speak, and nothing else.
+// Every statement that this package sends is in this file, so that a test can
+// read them all: SQL that PostgreSQL, CockroachDB and YugabyteDB speak.
 //
 // Records lie in one table. bytea is ordered bytewise, as keys are.
+
+// statement is one that is sent with parameters. The types are OIDs. name is what
+// it is prepared as, on connections where that works.
+type statement struct {
+	name, sql string
+	types     []uint32
+}
+
 const (
-	// Commit sends these, one for each key, in the order of keys. Each takes a lock
-	// that is held until the commit ends (ADR 0030). One that fails fails the
-	// commit: with a unique violation or, where a row should have been hit and was
-	// not, with a division by zero.
+	oidBytea      = 17
+	oidInt8       = 20
+	oidByteaArray = 1001
+)
 
-	// sqlPut puts a record, whatever there is.
-	sqlPut = `INSERT INTO keyfold_records (key, value, revision) VALUES ($1, $2, $3)
-		ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision`
-	// sqlCreate puts a record where there must be none.
-	sqlCreate = `INSERT INTO keyfold_records (key, value, revision) VALUES ($1, $2, $3)`
-	// sqlReplace puts a record where there must be one at a revision.
-	sqlReplace = `WITH hit AS (UPDATE keyfold_records SET value = $2, revision = $3 WHERE key = $1 AND revision = $4 RETURNING 1)
-		SELECT 1 / count(*) FROM hit`
-	// sqlRemove deletes a record that must be at a revision.
-	sqlRemove = `WITH hit AS (DELETE FROM keyfold_records WHERE key = $1 AND revision = $2 RETURNING 1)
-		SELECT 1 / count(*) FROM hit`
-	// sqlHold holds a record that must be at a revision where it is.
-	sqlHold = `SELECT 1 / count(*) FROM (SELECT 1 FROM keyfold_records WHERE key = $1 AND revision = $2 FOR SHARE) AS held`
-	// sqlClaim locks a key whether there is a record or not, and sqlReserve one where
-	// there must be none; sqlDelete follows either.
-	sqlClaim = `INSERT INTO keyfold_records (key, value, revision) VALUES ($1, '', 0)
-		ON CONFLICT (key) DO UPDATE SET revision = excluded.revision`
-	sqlReserve = `INSERT INTO keyfold_records (key, value, revision) VALUES ($1, '', 0)`
-	sqlDelete  = `DELETE FROM keyfold_records WHERE key = $1`
+// Commit sends these, one or two for each key, in the order of keys. Each key is
+// locked until the commit ends (ADR 0030). A statement that fails fails the
+// commit: by a unique violation or, where a row should have been hit and was not,
+// by a division by zero.
+var (
+	// stPut puts a record, whatever there is.
+	stPut = statement{"keyfold_put", `INSERT INTO keyfold_records (key, value, revision) VALUES ($1, $2, $3)
+		ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision`,
+		[]uint32{oidBytea, oidBytea, oidInt8}}
+	// stCreate puts a record where there must be none.
+	stCreate = statement{"keyfold_create", `INSERT INTO keyfold_records (key, value, revision) VALUES ($1, $2, $3)`,
+		[]uint32{oidBytea, oidBytea, oidInt8}}
+	// stReplace puts a record where there must be one at a revision.
+	stReplace = statement{"keyfold_replace", `WITH hit AS (UPDATE keyfold_records SET value = $2, revision = $3 WHERE key = $1 AND revision = $4 RETURNING 1)
+		SELECT 1 / count(*) FROM hit`,
+		[]uint32{oidBytea, oidBytea, oidInt8, oidInt8}}
+	// stRemove deletes a record that must be at a revision.
+	stRemove = statement{"keyfold_remove", `WITH hit AS (DELETE FROM keyfold_records WHERE key = $1 AND revision = $2 RETURNING 1)
+		SELECT 1 / count(*) FROM hit`,
+		[]uint32{oidBytea, oidInt8}}
+	// stHold keeps a record at the revision that it must be at.
+	stHold = statement{"keyfold_hold", `SELECT 1 / (CASE WHEN (SELECT revision FROM keyfold_records WHERE key = $1 FOR SHARE) = $2 THEN 1 ELSE 0 END)`,
+		[]uint32{oidBytea, oidInt8}}
+	// stClaim locks a key whether there is a record or not, and stReserve one where
+	// there must be none. Each leaves a row that stDelete removes.
+	stClaim = statement{"keyfold_claim", `INSERT INTO keyfold_records (key, value, revision) VALUES ($1, '', 0)
+		ON CONFLICT (key) DO UPDATE SET revision = excluded.revision`,
+		[]uint32{oidBytea}}
+	stReserve = statement{"keyfold_reserve", `INSERT INTO keyfold_records (key, value, revision) VALUES ($1, '', 0)`,
+		[]uint32{oidBytea}}
+	stDelete = statement{"keyfold_delete", `DELETE FROM keyfold_records WHERE key = $1`,
+		[]uint32{oidBytea}}
+)
 
-	// sqlRevisions is what a batch of preconditions alone asks.
-	sqlRevisions = `SELECT key, revision FROM keyfold_records WHERE key = ANY($1)`
-
-	sqlGet      = `SELECT value, revision FROM keyfold_records WHERE key = $1`
-	sqlScanUp   = `SELECT key, value, revision FROM keyfold_records WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3`
-	sqlScanDown = `SELECT key, value, revision FROM keyfold_records WHERE key >= $1 AND key < $2 ORDER BY key DESC LIMIT $3`
-	// The two with a bound of bytes return a record as long as the values before it
-	// make less.
-	sqlScanUpBytes = `SELECT key, value, revision FROM (
+// Reads.
+var (
+	// stRevisions is what a batch of preconditions alone asks.
+	stRevisions = statement{"keyfold_revisions", `SELECT key, revision FROM keyfold_records WHERE key = ANY($1)`,
+		[]uint32{oidByteaArray}}
+	stGet = statement{"keyfold_get", `SELECT value, revision FROM keyfold_records WHERE key = $1`,
+		[]uint32{oidBytea}}
+	stUp = statement{"keyfold_up", `SELECT key, value, revision FROM keyfold_records WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3`,
+		[]uint32{oidBytea, oidBytea, oidInt8}}
+	stDown = statement{"keyfold_down", `SELECT key, value, revision FROM keyfold_records WHERE key >= $1 AND key < $2 ORDER BY key DESC LIMIT $3`,
+		[]uint32{oidBytea, oidBytea, oidInt8}}
+	// The two with a bound of bytes return a record while the values before it make
+	// less. The database looks at the lengths of all Limit records, but it sends, and
+	// fetches from where it keeps large values, only those that it returns.
+	stUpBytes = statement{"keyfold_up_bytes", `SELECT key, value, revision FROM (
 			SELECT key, value, revision, sum(length(value)) OVER (ORDER BY key ROWS UNBOUNDED PRECEDING) - length(value) AS sofar
 			FROM keyfold_records WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3) AS page
-		WHERE sofar < $4 ORDER BY key`
-	sqlScanDownBytes = `SELECT key, value, revision FROM (
+		WHERE sofar < $4 ORDER BY key`,
+		[]uint32{oidBytea, oidBytea, oidInt8, oidInt8}}
+	stDownBytes = statement{"keyfold_down_bytes", `SELECT key, value, revision FROM (
 			SELECT key, value, revision, sum(length(value)) OVER (ORDER BY key DESC ROWS UNBOUNDED PRECEDING) - length(value) AS sofar
 			FROM keyfold_records WHERE key >= $1 AND key < $2 ORDER BY key DESC LIMIT $3) AS page
-		WHERE sofar < $4 ORDER BY key DESC`
+		WHERE sofar < $4 ORDER BY key DESC`,
+		[]uint32{oidBytea, oidBytea, oidInt8, oidInt8}}
+)
 
-	// sqlSession is asked of every new connection.
-	sqlSession = `SELECT current_setting('transaction_read_only'), current_setting('synchronous_commit')`
+// prepared are the statements that a connection is given by name.
+var prepared = []*statement{&stPut, &stCreate, &stReplace, &stRemove, &stHold, &stClaim, &stReserve, &stDelete,
+	&stRevisions, &stGet, &stUp, &stDown, &stUpBytes, &stDownBytes}
 
-	// The schema's version is one row, and the lock of migrations too.
-	sqlSchemaVersion = `SELECT version FROM keyfold_schema WHERE id = 1`
-	sqlSchemaLock    = `SELECT version FROM keyfold_schema WHERE id = 1 FOR UPDATE`
-	sqlSchemaSet     = `UPDATE keyfold_schema SET version = $1 WHERE id = 1`
-	sqlSchemaTable   = `CREATE TABLE IF NOT EXISTS keyfold_schema (id bigint PRIMARY KEY, version bigint NOT NULL)`
-	sqlSchemaRow     = `INSERT INTO keyfold_schema (id, version) VALUES (1, 0) ON CONFLICT (id) DO NOTHING`
-	sqlBegin         = `BEGIN`
-	sqlCommit        = `COMMIT`
-	sqlRollback      = `ROLLBACK`
+// What a connection and the schema are asked. The schema's version is one row,
+// whose lock is that of migrations.
+var (
+	stSession = statement{sql: `SELECT current_setting('transaction_read_only'), current_setting('synchronous_commit'), pg_backend_pid()::text`}
+
+	stSchema     = statement{sql: `SELECT version::text FROM keyfold_schema WHERE id = 1`}
+	stSchemaLock = statement{sql: `SELECT version::text FROM keyfold_schema WHERE id = 1 FOR UPDATE`}
+	stSchemaSet  = statement{sql: `UPDATE keyfold_schema SET version = $1 WHERE id = 1`, types: []uint32{oidInt8}}
+	stSchemaMake = statement{sql: `CREATE TABLE IF NOT EXISTS keyfold_schema (id bigint PRIMARY KEY, version bigint NOT NULL)`}
+	stSchemaRow  = statement{sql: `INSERT INTO keyfold_schema (id, version) VALUES (1, 0) ON CONFLICT (id) DO NOTHING`}
+
+	stBegin    = statement{sql: `BEGIN`}
+	stCommit   = statement{sql: `COMMIT`}
+	stRollback = statement{sql: `ROLLBACK`}
 )
 
 // migrations are the steps of the schema: step n leads from version n to n+1.
 // Each may be run twice, since not every engine undoes it with its transaction.
-var migrations = []string{
-	`CREATE TABLE IF NOT EXISTS keyfold_records (key bytea PRIMARY KEY, value bytea NOT NULL, revision bigint NOT NULL)`,
+var migrations = []statement{
+	{sql: `CREATE TABLE IF NOT EXISTS keyfold_records (key bytea PRIMARY KEY, value bytea NOT NULL, revision bigint NOT NULL)`},
 }

@@ -189,6 +189,36 @@ func blindRace(t *testing.T, s store.Store) {
 	}
 }
 
+// mixedWrites runs a batch that deletes a key and puts another against one that
+// puts both, with no preconditions. One of them is last, at both keys.
+func mixedWrites(t *testing.T, s store.Store) {
+	for round := range raceRounds {
+		first, second := fmt.Sprintf("a%d", round), fmt.Sprintf("b%d", round)
+		put(t, s, second, "before")
+		together(2, func(i int) {
+			_, err := try(s, func(b *store.Batch) {
+				if i == 0 {
+					b.Delete(first)
+				} else {
+					b.Put(first, []byte("both"))
+				}
+				b.Put(second, []byte([]string{"one", "both"}[i]))
+			})
+			if err != nil {
+				t.Errorf("Commit: %v", err)
+			}
+		})
+		_, err := s.Get(context.Background(), first)
+		want := "both"
+		if errors.Is(err, store.ErrNotFound) {
+			want = "one"
+		}
+		if wantValue(t, s, second, want); t.Failed() {
+			t.Fatalf("round %d: Get(%q) = %v; each of two batches is the last at one key", round, first, err)
+		}
+	}
+}
+
 // writeSkew runs pairs of batches that each require the key of the other to be
 // absent. At most one may pass.
 func writeSkew(t *testing.T, s store.Store) {
@@ -208,6 +238,22 @@ func writeSkew(t *testing.T, s store.Store) {
 		}
 		if passed != 1 {
 			t.Fatalf("round %d: %d of two batches that exclude each other passed", round, passed)
+		}
+	}
+}
+
+// guardSkew runs pairs of batches that each write a record and require the other's
+// to stay as it is. Exactly one passes.
+func guardSkew(t *testing.T, s store.Store) {
+	for round := range raceRounds {
+		keys := []string{fmt.Sprintf("a%d", round), fmt.Sprintf("b%d", round)}
+		rev := commit(t, s, func(b *store.Batch) { b.Put(keys[0], nil); b.Put(keys[1], nil) })
+		var errs [2]error
+		together(2, func(i int) {
+			_, errs[i] = try(s, func(b *store.Batch) { b.Put(keys[i], []byte("new")); b.RequireRevision(keys[1-i], rev) })
+		})
+		if (errs[0] == nil) == (errs[1] == nil) || errs[0] != nil && !errors.Is(errs[0], store.ErrConflict) || errs[1] != nil && !errors.Is(errs[1], store.ErrConflict) {
+			t.Fatalf("round %d: two batches that need each other's record unchanged: %v, %v", round, errs[0], errs[1])
 		}
 	}
 }

@@ -48,7 +48,9 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"scans see a batch whole or not at all", wholeBatches},
 		{"32 writers count without a gap", counters},
 		{"a blind write does not slip into a conditional one", blindRace},
+		{"two batches that write the same keys do not mix", mixedWrites},
 		{"two batches that forbid each other do not both pass", writeSkew},
+		{"two batches that need each other's record unchanged do not both pass", guardSkew},
 		{"a check never approves what was never there together", crossCheck},
 		{"a store behaves like a map", func(t *testing.T, s store.Store) { model(t, s, nil) }},
 	} {

@@ -269,11 +269,14 @@ func (s *Server) signal(sig syscall.Signal) {
 // commit when the standby has it on its disk too.
 func (s *Server) Standby(t testing.TB) *Server {
 	t.Helper()
+	if _, err := os.Stat(filepath.Join(s.bin, "pg_basebackup")); err != nil {
+		t.Skip("these programs of PostgreSQL have no pg_basebackup")
+	}
 	next := prepare(t)
 	next.cleanUp(t)
 	next.must(t, "pg_basebackup", "-D", next.data(), "-h", s.Dir, "-p", fmt.Sprint(s.Port), "-U", "postgres", "-R", "-X", "stream", "-c", "fast", "--no-sync")
 	next.settle(t)
-	next.Configure(t, "primary_conninfo = 'host="+s.Dir+" port="+fmt.Sprint(s.Port)+" user=postgres application_name=standby'", "synchronous_standby_names = ''")
+	next.Configure(t, "cluster_name = 'standby'", "synchronous_standby_names = ''")
 	next.Start(t)
 	s.Configure(t, "synchronous_standby_names = 'standby'")
 	s.Exec(t, "postgres", "SELECT pg_reload_conf()")
@@ -451,4 +454,25 @@ func processStat(pid int) []string {
 		return nil
 	}
 	return strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+}
+
+// CPU is the time that the server's processes have used, those that have ended
+// included.
+func (s *Server) CPU() time.Duration {
+	ticks := 0
+	add := func(pid int, fields ...int) {
+		stat := processStat(pid)
+		for _, f := range fields {
+			if f < len(stat) {
+				n, _ := strconv.Atoi(stat[f])
+				ticks += n
+			}
+		}
+	}
+	const user, system, endedUser, endedSystem = 11, 12, 13, 14
+	add(s.run.Process.Pid, user, system, endedUser, endedSystem)
+	for _, pid := range s.children() {
+		add(pid, user, system)
+	}
+	return time.Duration(ticks) * time.Second / 100
 }
