@@ -103,22 +103,7 @@ var afterAll = strings.Repeat("\xff", store.MaxKey+1)
 
 // Scan is [store.Store].Scan.
 func (s *Store) Scan(ctx context.Context, r store.Range, opt store.ScanOptions) (out []store.Record, err error) {
-	end := r.End
-	if end == "" {
-		end = afterAll
-	}
-	st, values := &stUp, [][]byte{[]byte(r.Start), []byte(end), number(uint64(opt.Max()))}
-	switch {
-	case opt.MaxBytes > 0 && opt.Reverse:
-		st = &stDownBytes
-	case opt.MaxBytes > 0:
-		st = &stUpBytes
-	case opt.Reverse:
-		st = &stDown
-	}
-	if opt.MaxBytes > 0 {
-		values = append(values, number(uint64(opt.MaxBytes)))
-	}
+	st, values := scanStatement(r, opt)
 	err = s.enter(ctx, "reading records", false, func(ctx context.Context, conn *pgconn.PgConn) (err error) {
 		out, err = records(send(ctx, conn, st, values...))
 		return err

@@ -10,10 +10,6 @@ import (
 	"github.com/keyfold/keyfold/internal/store"
 )
 
-// sqlSnapshot begins a transaction whose statements all see one moment, that of the
-// first.
-const sqlSnapshot = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
-
 var _ store.Snapshotter = (*Store)(nil)
 
 // Snapshot is [store.Snapshotter].Snapshot. It has a connection of its own, and until
@@ -29,10 +25,10 @@ func (s *Store) Snapshot(ctx context.Context) (store.Snapshot, error) {
 	}
 	var n *snapshot
 	err := s.keep(ctx, func(ctx context.Context, c *pgxpool.Conn) error {
-		if err := exec(ctx, c.Conn().PgConn(), sqlSnapshot); err != nil {
+		if err := exec(ctx, c.Conn().PgConn(), &stSnapshot); err != nil {
 			return err
 		}
-		_, err := one(c.Conn().PgConn().ExecParams(ctx, sqlSchemaVersion, nil, nil, nil, nil))
+		_, err := one(send(ctx, c.Conn().PgConn(), &stSchema))
 		n = &snapshot{conn: c}
 		return err
 	})
@@ -80,8 +76,8 @@ func (n *snapshot) Scan(ctx context.Context, r store.Range, opt store.ScanOption
 	}
 	running, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
-	sql, types, values := scanStatement(r, opt)
-	out, err := records(n.conn.Conn().PgConn().ExecParams(running, sql, values, types, binaryForm, binaryForm))
+	st, values := scanStatement(r, opt)
+	out, err := records(send(running, n.conn.Conn().PgConn(), st, values...))
 	if err != nil {
 		return nil, named(ctx, "reading records of one moment", kindOf(err), err)
 	}
@@ -97,7 +93,7 @@ func (n *snapshot) Close() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
-	if err := exec(ctx, n.conn.Conn().PgConn(), sqlRollback); err != nil {
+	if err := exec(ctx, n.conn.Conn().PgConn(), &stRollback); err != nil {
 		_ = n.conn.Conn().Close(ctx) // the end of its connection ends it too
 	}
 	n.conn.Release()
@@ -105,23 +101,23 @@ func (n *snapshot) Close() error {
 	return nil
 }
 
-// scanStatement is the statement of a scan, with the types of its parameters and
-// their values.
-func scanStatement(r store.Range, opt store.ScanOptions) (sql string, types []uint32, values [][]byte) {
+// scanStatement is the statement of a scan and its values.
+func scanStatement(r store.Range, opt store.ScanOptions) (*statement, [][]byte) {
 	end := r.End
 	if end == "" {
 		end = afterAll
 	}
-	sql, types = sqlScanUp, []uint32{oidBytea, oidBytea, oidInt8, oidInt8}[:3]
-	values = [][]byte{[]byte(r.Start), []byte(end), number(uint64(opt.Max()))}
-	if opt.Reverse {
-		sql = sqlScanDown
+	st, values := &stUp, [][]byte{[]byte(r.Start), []byte(end), number(uint64(opt.Max()))}
+	switch {
+	case opt.MaxBytes > 0 && opt.Reverse:
+		st = &stDownBytes
+	case opt.MaxBytes > 0:
+		st = &stUpBytes
+	case opt.Reverse:
+		st = &stDown
 	}
 	if opt.MaxBytes > 0 {
-		sql, types, values = sqlScanUpBytes, types[:4], append(values, number(uint64(opt.MaxBytes)))
-		if opt.Reverse {
-			sql = sqlScanDownBytes
-		}
+		values = append(values, number(uint64(opt.MaxBytes)))
 	}
-	return sql, types, values
+	return st, values
 }

@@ -93,7 +93,9 @@ var (
 	stSchemaMake = statement{sql: `CREATE TABLE IF NOT EXISTS keyfold_schema (id bigint PRIMARY KEY, version bigint NOT NULL)`}
 	stSchemaRow  = statement{sql: `INSERT INTO keyfold_schema (id, version) VALUES (1, 0) ON CONFLICT (id) DO NOTHING`}
 
-	stBegin    = statement{sql: `BEGIN`}
+	stBegin = statement{sql: `BEGIN`}
+	// stSnapshot begins a transaction whose statements all see one moment, the first's.
+	stSnapshot = statement{sql: `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`}
 	stCommit   = statement{sql: `COMMIT`}
 	stRollback = statement{sql: `ROLLBACK`}
 )
