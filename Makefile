@@ -13,8 +13,12 @@ GO ?= go
 FIPS := ./internal/aead ./internal/keyring ./internal/kms ./cmek ./cmek/keyshare
 FUZZTIME ?= 2000x
 # Packages whose tests speak to a whole server: they run with the key process
-# inside it, behind a socket and behind mutual TLS, as the model of threads does.
+# inside it, behind a socket and behind mutual TLS, and with their stores in
+# PostgreSQL, as the models of threads and vaults do.
 EVERYKMS := ./client ./cmd/keyfold ./internal/generationc ./internal/server ./keyfoldtest
+# Tests of internal/server that make tens of thousands of calls, about who may what
+# and how long that takes: an engine of the store changes neither.
+MANYCALLS := ^(TestAPathThatIsThereIsNotToldFromOneThatIsNot|TestEveryRouteAnswersEveryPrincipalAsTheMatrixSays)$$
 
 .PHONY: test sdk web check long bench build deps
 test: deps
@@ -22,6 +26,8 @@ test: deps
 	$(GO) test -timeout 1h -race $$($(GO) list ./... | grep -v /test/)
 	KEYFOLD_TEST_KMS=socket $(GO) test -timeout 1h -race $(EVERYKMS)
 	KEYFOLD_TEST_KMS=mtls $(GO) test -timeout 1h $(EVERYKMS)
+	KEYFOLD_TEST_STORE=postgres $(GO) test -timeout 1h -skip '$(MANYCALLS)' $(EVERYKMS)
+	KEYFOLD_TEST_STORE=postgres $(GO) test -run 'TheirModel|TheModel' ./internal/thread ./internal/vault
 	KEYFOLD_TEST_KMS=socket $(GO) test -run TheirModel ./internal/thread
 	KEYFOLD_TEST_KMS=mtls $(GO) test -run TheirModel ./internal/thread
 	GODEBUG=fips140=only $(GO) test -count=1 $(FIPS)

@@ -111,7 +111,13 @@ func (r *rotation) run(ctx context.Context, c *client.Client) error {
 	if r.clientSide {
 		return r.runHere(ctx, c)
 	}
-	return r.runServer(ctx, c)
+	err := r.runServer(ctx, c)
+	if r.resume && errors.Is(err, client.ErrRotated) { // it was completed since begun looked
+		if ended, again := r.begun(ctx, c); ended {
+			return again
+		}
+	}
+	return err
 }
 
 // begun fails when there is nothing to take up. A rotation by the server that

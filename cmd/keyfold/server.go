@@ -113,7 +113,7 @@ func (s serverSettings) open(ctx context.Context, log *slog.Logger, tracer *trac
 	cfg := s.config()
 	cfg.Log, cfg.Tracer, cfg.OnFailure = log, tracer, onFailure
 	node, err := allinone.Open(ctx, cfg)
-	return node, inUse(err, "another server", cfg.Store.String(), "end that one, or set another data directory")
+	return node, inUse(err, "another server", first(cfg.Store.String(), s.Data), "end that one, or set another data directory")
 }
 
 // needsInit warns when nobody can come in, nor ever will.
@@ -135,7 +135,7 @@ func (a *app) announceServer(s serverSettings, addr net.Addr) error {
 		KMS       string `json:"kms"`
 		SignUp    string `json:"sign_up"`
 		Encrypts  string `json:"encryption"`
-	}{s.url(asked(s.Addr, addr)), s.PublicURL, s.Data, s.store().String(), s.KMS.URL, s.SignUp, s.Encryption.String()}
+	}{s.url(asked(s.Addr, addr)), s.PublicURL, s.Data, s.storePlace(), s.KMS.URL, s.SignUp, s.Encryption.String()}
 	if a.JSON {
 		return a.PrintJSON(said)
 	}

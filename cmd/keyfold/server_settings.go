@@ -97,14 +97,16 @@ func (a *app) loadSettings(file string) (serverSettings, error) {
 	return s, err
 }
 
-// store is where the store is: in the data directory unless the settings say
-// otherwise, and also where they are wrong.
+// store is the store that the settings name; none: it is in the data directory, or
+// the settings are wrong.
 func (s serverSettings) store() storespec.Spec {
 	spec, _ := storespec.Parse(string(s.Store))
-	if spec.IsZero() && s.Data != "" {
-		spec = storespec.InDir(filepath.Join(s.Data, "server"))
-	}
 	return spec
+}
+
+// storePlace is where the store is, for people.
+func (s serverSettings) storePlace() string {
+	return s.store().Or(storespec.InDir(filepath.Join(s.Data, "server"))).String()
 }
 
 // config is what s assembles.

@@ -28,6 +28,7 @@ import (
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/kmsserver"
+	"github.com/keyfold/keyfold/internal/store/storespec"
 	"github.com/keyfold/keyfold/internal/throttle"
 )
 
@@ -138,7 +139,7 @@ func TestACertificateFollowsItsFiles(t *testing.T) {
 
 func TestEverySettingReachesTheServer(t *testing.T) {
 	env := map[string]string{
-		"KEYFOLD_PUBLIC_URL": "https://keys.example.com", "KEYFOLD_DATA": "data", "KEYFOLD_KMS": "https://kms:1",
+		"KEYFOLD_PUBLIC_URL": "https://keys.example.com", "KEYFOLD_DATA": "data", "KEYFOLD_STORE": "pebble:elsewhere", "KEYFOLD_KMS": "https://kms:1",
 		"KEYFOLD_KMS_CERT": "c", "KEYFOLD_KMS_KEY": "k", "KEYFOLD_KMS_CA": "a",
 		"KEYFOLD_BREAKGLASS_ROOT": "r", "KEYFOLD_BREAKGLASS_KEYRING": "y", "KEYFOLD_SIGN_UP": "closed", "KEYFOLD_DEFAULT_PLAN": "pro",
 		"KEYFOLD_PROXIES": "10.0.0.7,10.1.2.3/16", "KEYFOLD_PROXY_HEADER": "Forwarded",
@@ -148,7 +149,7 @@ func TestEverySettingReachesTheServer(t *testing.T) {
 	}
 	s, err := (&app{getenv: func(name string) string { return env[name] }}).loadSettings("")
 	want := allinone.Config{
-		DataDir: "data", KMSURL: "https://kms:1", KMSTLS: allinone.TLSFiles{Cert: "c", Key: "k", CA: "a"},
+		DataDir: "data", Store: storespec.InDir("elsewhere"), KMSURL: "https://kms:1", KMSTLS: allinone.TLSFiles{Cert: "c", Key: "k", CA: "a"},
 		BreakGlass: allinone.BreakGlass{RootFile: "r", KeyringFile: "y"}, SignUp: identity.SignUpClosed, DefaultPlan: access.Pro,
 		PublicURL: "https://keys.example.com", CORSOrigins: []string{"https://a.example", "*"}, Version: cli.Version(),
 		Proxies: httpx.Proxies{Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32"), netip.MustParsePrefix("10.1.0.0/16")}, Header: "Forwarded"},

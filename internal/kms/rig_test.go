@@ -15,7 +15,7 @@ import (
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
-	"github.com/keyfold/keyfold/internal/store/memstore"
+	"github.com/keyfold/keyfold/internal/store/storetest/fresh"
 )
 
 var (
@@ -38,7 +38,7 @@ func newRig(t testing.TB) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &rig{TB: t, store: memstore.New(), root: root, rootPath: path}
+	return &rig{TB: t, store: fresh.Store(t), root: root, rootPath: path}
 }
 
 // start opens a Service; one that is dropped without Close has crashed.

@@ -14,14 +14,13 @@ import (
 	"github.com/keyfold/keyfold/internal/keyring"
 	"github.com/keyfold/keyfold/internal/kms"
 	"github.com/keyfold/keyfold/internal/store"
-	"github.com/keyfold/keyfold/internal/store/memstore"
 	"github.com/keyfold/keyfold/internal/store/pebblestore"
 	"pgregory.net/rapid"
 )
 
 // rig is two servers on one store, and a KMS on another.
 type rig struct {
-	dir        string // of both stores; "": they are in memory
+	dir        string // of both stores; "": they outlive the processes
 	rows, keys store.Store
 	root       *keyring.FileRoot
 	kms        *kms.Service
@@ -35,12 +34,12 @@ type rig struct {
 	refused    int          // calls
 }
 
-func newRig(t *rapid.T, dir string) *rig {
+func newRig(t *rapid.T, dir string, rows, keys store.Store) *rig {
 	root, err := keyring.MemoryRoot()
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{dir: dir, root: root, gate: new(accesstest.Gate), rows: memstore.New(), keys: memstore.New(), way: newKMSWay(t)}
+	r := &rig{dir: dir, root: root, gate: new(accesstest.Gate), rows: rows, keys: keys, way: newKMSWay(t)}
 	r.clock.Store(1_790_000_000_000_000_000)
 	return r
 }

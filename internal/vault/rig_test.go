@@ -16,7 +16,7 @@ import (
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/store"
-	"github.com/keyfold/keyfold/internal/store/memstore"
+	"github.com/keyfold/keyfold/internal/store/storetest/fresh"
 )
 
 // The people and programs of the tests.
@@ -34,7 +34,7 @@ const noVault = "01900000-0000-7000-8000-00000000ffff"
 type rig struct {
 	*Service
 	t     testing.TB
-	mem   *memstore.Store
+	mem   store.Store
 	hooks *hookStore
 	kms   *hookKMS
 	asked *accesstest.Gate
@@ -43,7 +43,7 @@ type rig struct {
 }
 
 func newRig(t testing.TB) *rig {
-	r := &rig{t: t, mem: memstore.New(), log: new(bytes.Buffer)}
+	r := &rig{t: t, mem: fresh.Store(t), log: new(bytes.Buffer)}
 	r.hooks = &hookStore{Store: r.mem}
 	r.kms = &hookKMS{KMS: newKMS(t)}
 	r.asked = &accesstest.Gate{Now: r.present}

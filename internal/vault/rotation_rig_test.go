@@ -18,7 +18,7 @@ import (
 	"github.com/keyfold/keyfold/internal/job"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
-	"github.com/keyfold/keyfold/internal/store/memstore"
+	"github.com/keyfold/keyfold/internal/store/storetest/fresh"
 )
 
 // spin is a turn with a vault whose CMEK key is rotated from old to fresh. Every
@@ -115,7 +115,7 @@ func (x *spin) fill(n int) {
 func (x *spin) clone(t testing.TB) *spin {
 	t.Helper()
 	y := *x
-	y.turn = &turn{rig: &rig{t: t, mem: memstore.New(), asked: new(accesstest.Gate)}, twin: x.twin}
+	y.turn = &turn{rig: &rig{t: t, mem: fresh.Store(t), asked: new(accesstest.Gate)}, twin: x.twin}
 	y.clock.Store(x.clock.Load())
 	b := new(store.Batch)
 	for key, row := range x.rows() {
