@@ -14,7 +14,6 @@ import (
 	"github.com/keyfold/keyfold/internal/server"
 	"github.com/keyfold/keyfold/internal/share"
 	"github.com/keyfold/keyfold/internal/store"
-	"github.com/keyfold/keyfold/internal/throttle"
 	"github.com/keyfold/keyfold/internal/token"
 )
 
@@ -27,7 +26,7 @@ func (n *Node) people(s *server.Config, rows store.Store, box *sealed.Box, recor
 	s.Tokens = token.New(token.Config{Store: rows, Box: box, Now: cfg.Now, Log: cfg.Log})
 	n.Identity = identity.New(identity.Config{
 		Store: rows, Gate: s.Gate, Recorder: recorder, Box: box, Tokens: s.Tokens, Sessions: s.Tokens, Patterns: policy.NewTable(n.Store),
-		Backoff: throttle.NewBackoff(throttle.BackoffConfig{Now: cfg.Now}), Passwords: passwords,
+		Backoff: n.backoff(cfg), Passwords: passwords,
 		SignUp: cfg.SignUp, DefaultPlan: cfg.DefaultPlan, Now: cfg.Now,
 	})
 	s.Identity = n.Identity
@@ -38,7 +37,7 @@ func (n *Node) people(s *server.Config, rows store.Store, box *sealed.Box, recor
 	})
 	s.Devices = device.New(device.Config{
 		Challenges: s.Tokens, People: n.Identity, Gate: s.Gate, Recorder: recorder,
-		Guesses: throttle.NewBackoff(throttle.BackoffConfig{Now: cfg.Now}), PublicURL: cfg.PublicURL, Now: cfg.Now,
+		Guesses: n.backoff(cfg), PublicURL: cfg.PublicURL, Now: cfg.Now,
 	})
 	if cfg.PublicURL == "" {
 		return nil

@@ -15,6 +15,10 @@ import (
 //	challenge:<kind>:<sha256 hex>     something half done, named by the hash of its text
 //	tokenend:<ts>:<key>               index: the row under <key> ends at <ts>; its value is the key of another row that ends with it, or empty
 //
+// and of package throttle, where several servers share the store:
+//
+//	guesses:<sha256 hex>              how often an account, an address or a person guessed wrong of late
+//
 // <ts> is 20 decimal digits (nanoseconds since 1970); <user> is escaped.
 
 // TokenKeys is the key of the list of signing keys.
@@ -44,3 +48,7 @@ func TokenEnding(entry string) string {
 	_, key, _ := strings.Cut(rest, ":")
 	return key
 }
+
+// Guesses is the key of wrong guesses, named by the hash of who guessed or of whose
+// secret; with an empty hash it begins all of them.
+func Guesses(hash string) string { return "guesses:" + hash }

@@ -1,6 +1,7 @@
 package throttle
 
 import (
+	"fmt"
 	"sync"
 	"time"
 )
@@ -13,7 +14,16 @@ type BackoffConfig struct {
 	Max   time.Duration // and is never longer than this; 5 min
 	Decay time.Duration // after which one failure is forgotten, then another; 2 * Max
 	Keys  int           // remembered at most; DefaultKeys
+	Rows  Rows          // where failures are remembered; nil: in memory, for this process alone
 	Now   func() time.Time
+}
+
+// Rows remember failures for several processes at once. A row is text of at most 64
+// bytes.
+type Rows interface {
+	// Change puts what change makes of the row of a key in its place, as one step; nil
+	// is no row. change may be called several times. An error: nothing may have changed.
+	Change(key string, change func(row []byte) []byte) error
 }
 
 // Backoff slows down attempts to sign in: per account, or per address. It may
@@ -71,13 +81,34 @@ func NewBackoff(cfg BackoffConfig) *Backoff {
 // wait when there may not; then nothing is counted, so that asking again and
 // again makes the wait no longer. A key is what the caller bounds the length
 // of: an address, or an email that has the form of one.
-func (b *Backoff) Wait(key string) time.Duration {
+//
+// Where the Rows fail there is no attempt: it returns 1 s.
+func (b *Backoff) Wait(key string) (left time.Duration) {
 	now := b.cfg.Now()
+	if rows := b.cfg.Rows; rows != nil {
+		var waits time.Duration
+		err := rows.Change(key, func(row []byte) []byte {
+			var f failures
+			f, waits = b.attempt(parseFailures(row), now)
+			return f.row()
+		})
+		if err != nil {
+			return time.Second
+		}
+		return waits
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	f, _ := b.keys.get(key)
+	f, left = b.attempt(f, now)
+	b.keys.put(key, f)
+	return left
+}
+
+// attempt returns f after one more attempt, or as it was and how long to wait.
+func (b *Backoff) attempt(f failures, now time.Time) (failures, time.Duration) {
 	if left := f.until.Sub(now); 0 < left && left <= b.cfg.Max { // more: the clock went back
-		return left
+		return f, left
 	}
 	f = b.decay(f, now)
 	f.n = min(f.n+1, b.most)
@@ -85,8 +116,56 @@ func (b *Backoff) Wait(key string) time.Duration {
 	if w := b.wait(f.n); w > 0 {
 		f.until = now.Add(w)
 	}
-	b.keys.put(key, f)
-	return 0
+	return f, 0
+}
+
+// change puts what change makes of the failures of key in their place. It may call it
+// several times.
+func (b *Backoff) change(key string, change func(failures) failures) error {
+	if b.cfg.Rows != nil {
+		return b.cfg.Rows.Change(key, func(row []byte) []byte { return change(parseFailures(row)).row() })
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f, known := b.keys.get(key)
+	switch f = change(f); {
+	case f == failures{}:
+		b.keys.delete(key)
+	case known:
+		b.keys.put(key, f)
+	}
+	return nil
+}
+
+// row is f as Rows keep it: its number, and the two times in nanoseconds since 1970, 0
+// for none: "6 1790000000000000000 1790000001000000000".
+func (f failures) row() []byte {
+	if f.n == 0 {
+		return nil
+	}
+	until := int64(0)
+	if !f.until.IsZero() {
+		until = f.until.UnixNano()
+	}
+	return fmt.Appendf(nil, "%d %d %d", f.n, f.since.UnixNano(), until)
+}
+
+// parseFailures reads what row made. What it did not make is no failure.
+func parseFailures(row []byte) (f failures) {
+	var since, until int64
+	if n, err := fmt.Sscanf(string(row), "%d %d %d", &f.n, &since, &until); err != nil || n != 3 || f.n < 1 {
+		return failures{}
+	}
+	f.since = time.Unix(0, since)
+	if until != 0 {
+		f.until = time.Unix(0, until)
+	}
+	return f
+}
+
+// Over reports whether a row of Rows says nothing any more at a time.
+func (b *Backoff) Over(row []byte, now time.Time) bool {
+	return b.decay(parseFailures(row), now).n == 0
 }
 
 // Succeeded forgets all failures of key: whoever knows the password is let in
@@ -94,20 +173,16 @@ func (b *Backoff) Wait(key string) time.Duration {
 // in to one account, Undo forgets that attempt alone, or it could clear itself
 // with an account of its own while it guesses at others.
 func (b *Backoff) Succeeded(key string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.keys.delete(key)
+	_ = b.change(key, func(failures) failures { return failures{} }) // in vain: he waits as if he had failed
 }
 
 // Undo takes back the latest attempt, which was not a failure: it succeeded, or
 // could not be decided.
 func (b *Backoff) Undo(key string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if f, ok := b.keys.get(key); ok {
+	_ = b.change(key, func(f failures) failures {
 		f.n, f.until = max(0, f.n-1), time.Time{} // it was let in, so the wait before it was over
-		b.keys.put(key, f)
-	}
+		return f
+	})
 }
 
 // wait is how long after the latest of n failures the next attempt may come.

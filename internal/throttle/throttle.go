@@ -3,7 +3,7 @@
 //
 // It owns its counts and nothing else; they are in memory, bounded, and gone
 // with the process: after a restart everybody begins anew, and each server
-// counts for itself. It trusts its caller to choose keys that a client cannot
+// counts for itself, but for a Backoff over Rows that servers share. It trusts its caller to choose keys that a client cannot
 // make up at will, such as the ID of a principal or the address of a socket's
 // other end.
 package throttle

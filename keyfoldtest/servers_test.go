@@ -1,0 +1,177 @@
+package keyfoldtest_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keyfold/keyfold/keyfoldtest"
+)
+
+// answer is the body of a call that must succeed.
+func answer(t *testing.T, s *keyfoldtest.Server, key, method, path, body string) map[string]any {
+	t.Helper()
+	status, text := call(t, s, key, method, path, body)
+	if status >= 300 {
+		t.Fatalf("%s %s: %d %s", method, path, status, text)
+	}
+	out := map[string]any{}
+	if text != "" {
+		if err := json.Unmarshal([]byte(text), &out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
+}
+
+// What is taken away on one server is refused on the one beside it, whose caches are
+// warm, at the very next call.
+func TestWhatIsRevokedOnOneServerIsRefusedOnTheOther(t *testing.T) {
+	a := keyfoldtest.Start(t, keyfoldtest.Shared())
+	b := keyfoldtest.Beside(t, a)
+	mate := a.NewUser(a.Owner.OrgID)
+	str := func(m map[string]any, name string) string {
+		v, _ := m[name].(string)
+		if v == "" {
+			t.Fatalf("no %s in %v", name, m)
+		}
+		return v
+	}
+	vaultID := makeVault(t, a, a.APIKey)
+	secret := "/v1/vaults/" + vaultID + "/secrets/db/x"
+	answer(t, a, a.APIKey, "PUT", secret, `{"value":"v"}`)
+	thread := "/v1/threads/" + str(answer(t, a, a.APIKey, "POST", "/v1/threads", `{"title":"t"}`), "id")
+	policy := func() string {
+		return "/v1/vaults/" + vaultID + "/policies/" + str(answer(t, a, a.APIKey, "POST", "/v1/vaults/"+vaultID+"/policies",
+			`{"secret_path_pattern":"db/**","principal_type":"user","principal_id":"`+mate.ID+`","permissions":["read"]}`), "id")
+	}
+	gone := policy()
+	part := thread + "/participants/" + mate.ID
+	answer(t, a, a.APIKey, "PUT", part, `{"part":"read"}`)
+	agent := answer(t, a, a.APIKey, "POST", "/v1/agents", `{"name":"robot"}`)
+	agentID := str(agent["agent"].(map[string]any), "id")
+	apiKey := answer(t, a, a.APIKey, "POST", "/v1/auth/api-keys", `{"name":"k"}`)
+	signed := answer(t, a, "", "POST", "/v1/auth/signup", `{"email":"new@example.com","password":"Correct-Horse-Battery-9"}`)
+	token := func(path, body string) string { return str(answer(t, a, "", "POST", path, body), "access_token") }
+	byKey := token("/v1/auth/api-key-token", `{"api_key":"`+a.APIKey+`"}`)
+	agentToken := token("/v1/auth/agent-token", `{"agent_id":"`+agentID+`","api_key":"`+str(agent, "api_key")+`"}`)
+	session := str(signed, "access_token")
+	for _, c := range []struct{ what, key, method, path, doer, revoke, at, body string }{
+		{"an API key", str(apiKey, "api_key"), "GET", "/v1/vaults", a.APIKey, "DELETE", "/v1/auth/api-keys/" + keyID(apiKey), ""},
+		{"an access token", byKey, "GET", "/v1/vaults", byKey, "DELETE", "/v1/auth/token", ""},
+		{"all tokens of a user", session, "GET", "/v1/vaults", session, "DELETE", "/v1/auth/tokens", ""},
+		{"an agent", agentToken, "GET", "/v1/agents/me", a.APIKey, "PATCH", "/v1/agents/" + agentID, `{"is_active":false}`},
+		{"a policy", mate.APIKey, "GET", secret, a.APIKey, "DELETE", gone, ""},
+		{"a participant", mate.APIKey, "GET", thread + "/messages", a.APIKey, "DELETE", part, ""},
+		{"a member", mate.APIKey, "GET", "/v1/auth/me", a.APIKey, "DELETE", "/v1/org/members/" + mate.ID, ""},
+		{"a secret", a.APIKey, "GET", secret, a.APIKey, "DELETE", secret, ""},
+		{"a thread", a.APIKey, "GET", thread + "/messages", a.APIKey, "DELETE", thread, ""},
+	} {
+		for range 3 { // warm
+			if status, body := call(t, b, c.key, c.method, c.path, ""); status != 200 {
+				t.Fatalf("%s: before, %d %s", c.what, status, body)
+			}
+		}
+		if status, body := call(t, a, c.doer, c.revoke, c.at, c.body); status >= 300 {
+			t.Fatalf("%s: %s %s: %d %s", c.what, c.revoke, c.at, status, body)
+		}
+		if status, body := call(t, b, c.key, c.method, c.path, ""); status < 400 || status >= 500 {
+			t.Errorf("%s: after it was revoked on the other server, %d %s", c.what, status, body)
+		}
+	}
+}
+
+func keyID(created map[string]any) string {
+	for _, v := range []any{created["id"], created["key"]} {
+		if id, ok := v.(string); ok {
+			return id
+		}
+		if m, ok := v.(map[string]any); ok {
+			id, _ := m["id"].(string)
+			return id
+		}
+	}
+	return ""
+}
+
+// Ten readers at two servers of a secret that may be read three times: three read it.
+func TestReadLimitsAreExactOverServers(t *testing.T) {
+	a := keyfoldtest.Start(t, keyfoldtest.Shared())
+	servers := []*keyfoldtest.Server{a, keyfoldtest.Beside(t, a)}
+	secret := "/v1/vaults/" + makeVault(t, a, a.APIKey) + "/secrets/once"
+	answer(t, a, a.APIKey, "PUT", secret, `{"value":"v","max_access_count":3}`)
+	var mu sync.Mutex
+	var reading sync.WaitGroup
+	count := map[int]int{}
+	for i := range 10 {
+		reading.Go(func() {
+			r, _ := http.NewRequest("GET", servers[i%2].URL+secret, nil)
+			r.Header.Set("Authorization", "Bearer "+a.APIKey)
+			res, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			res.Body.Close()
+			mu.Lock()
+			defer mu.Unlock()
+			count[res.StatusCode]++
+		})
+	}
+	reading.Wait()
+	if count[200] != 3 || count[410] != 7 {
+		t.Errorf("answers %v", count)
+	}
+}
+
+// Who follows a thread at one server gets what is posted at the other, and the stream
+// ends when the thread is deleted there.
+func TestWhoFollowsAtOneServerSeesWhatIsPostedAtTheOther(t *testing.T) {
+	a := keyfoldtest.Start(t, keyfoldtest.Shared())
+	b := keyfoldtest.Beside(t, a)
+	id, _ := answer(t, a, a.APIKey, "POST", "/v1/threads", `{"title":"t"}`)["id"].(string)
+	r, _ := http.NewRequestWithContext(t.Context(), "GET", b.URL+"/v1/threads/"+id+"/events", nil)
+	r.Header.Set("Authorization", "Bearer "+a.APIKey)
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	got := make(chan string, 16)
+	go func() {
+		defer close(got)
+		for lines := bufio.NewScanner(res.Body); lines.Scan(); {
+			if data, ok := strings.CutPrefix(lines.Text(), "data:"); ok {
+				got <- data
+			}
+		}
+	}()
+	wait := func(text string) {
+		t.Helper()
+		deadline := time.After(time.Minute)
+		for {
+			select {
+			case data, open := <-got:
+				if text == "" && !open {
+					return
+				}
+				if !open {
+					t.Fatalf("the stream ended before %q", text)
+				}
+				if text != "" && strings.Contains(data, text) {
+					return
+				}
+			case <-deadline:
+				t.Fatalf("%q did not come in a minute", text)
+			}
+		}
+	}
+	answer(t, a, a.APIKey, "POST", "/v1/threads/"+id+"/messages", `{"body":"from the other server"}`)
+	wait("from the other server")
+	answer(t, a, a.APIKey, "DELETE", "/v1/threads/"+id, "")
+	wait("")
+}
