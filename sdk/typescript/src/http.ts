@@ -2,6 +2,7 @@
 // would carry a credential elsewhere), cookies are sent in calls on a session that a browser
 // keeps alone, nothing is cached.
 
+import { toHex, webCrypto } from "./bytes.js";
 import { errorFor, KeyfoldError, NetworkError } from "./errors.js";
 import { formatJson, parseJson } from "./json.js";
 import { result, type Answer, type Result } from "./result.js";
@@ -16,8 +17,6 @@ export interface RequestOptions {
   lines?: string;
   /** A GET that must not be made twice, since the server counts it. */
   counts?: boolean;
-  /** A write that the server does once, however often it is made. */
-  once?: boolean;
   /** Needs no credential, and sends none. */
   public?: boolean;
   /** Integers of the answer that a number would change are bigints. Those of a body always may be. */
@@ -88,6 +87,7 @@ export class Http {
   /** Makes the call, again where that is safe. An answer that is not a success is thrown. */
   async answer<T>(method: string, path: string, options: RequestOptions = {}): Promise<Answer<T>> {
     const bearer = options.public ? undefined : await this.#config.bearer();
+    if (isOnce(method, options)) options = { ...options, headers: { "Idempotency-Key": await idempotencyKey(), ...options.headers } };
     for (let n = 1; ; n++) {
       let failure: KeyfoldError;
       try {
@@ -186,14 +186,26 @@ export function pause(seconds: number, signal?: AbortSignal): Promise<void> {
   });
 }
 
+/** Whether the call is a write that the server does once, for its Idempotency-Key. */
+function isOnce(method: string, options: RequestOptions): boolean {
+  return method !== "GET" && !options.public;
+}
+
+/** The key of one more write; all tries of it send the same. */
+async function idempotencyKey(): Promise<string> {
+  return toHex((await webCrypto()).getRandomValues(new Uint8Array(16)));
+}
+
 /**
- * Whether a failed call may be made again: a read, or a write that the server does
- * once, after a lost connection, a 502, 503 or 504; any call that was never sent, or
- * that a rate limit refused. Another write that may have arrived is never sent again,
- * nor is a read that counts.
+ * Whether a failed call may be made again: a read, or a write with an Idempotency-Key,
+ * which the server does once, after a lost connection, a 502, 503 or 504, or while an
+ * earlier try is under way; any call that was never sent, or that a rate limit refused.
+ * A read that counts is never sent again, nor a write that needs no credential.
  */
 function mayRepeat(method: string, options: RequestOptions, failure: KeyfoldError): boolean {
-  const repeatable = options.once === true || (method === "GET" && !options.counts);
+  const once = isOnce(method, options);
+  const repeatable = once || (method === "GET" && !options.counts);
+  if (once && failure.status === 409 && failure.code === "idempotency_in_progress") return true;
   if (failure instanceof NetworkError) return neverSent.has(failure.code ?? "") || (repeatable && failure.code !== "timeout");
   return failure.status === 429 || (repeatable && away.has(failure.status));
 }

@@ -2,7 +2,6 @@
 // number holds to some hundred nanoseconds; a message's ID has them exactly.
 
 import type { Bodies } from "./bodies.js";
-import { toHex, webCrypto } from "./bytes.js";
 import { KeyfoldError } from "./errors.js";
 import { follow, type FollowOptions, type ThreadEvent } from "./follow.js";
 import { pathOf, type Http } from "./http.js";
@@ -222,9 +221,8 @@ export class Messages {
 
   #write(method: string, threadId: string, at: string[], request: { body?: unknown }): Promise<Result<wire.Message>> {
     return result(async () => {
-      const headers = { "Idempotency-Key": await idempotencyKey() };
       const body = await this.#bodies.seal(threadId, request);
-      return this.#one(threadId, this.#http.answer(method, pathOf("threads", threadId, ...at), { body, headers, once: true }));
+      return this.#one(threadId, this.#http.answer(method, pathOf("threads", threadId, ...at), { body }));
     });
   }
 
@@ -247,7 +245,7 @@ export class Messages {
 
   /** Sets the caller's reaction to a message, in place of the one before. */
   react(threadId: string, messageId: string, reaction: string): Promise<Result<wire.Message>> {
-    return result(() => this.#one(threadId, this.#http.answer("POST", pathOf("threads", threadId, "messages", messageId, "reactions"), { body: { reaction }, once: true })));
+    return result(() => this.#one(threadId, this.#http.answer("POST", pathOf("threads", threadId, "messages", messageId, "reactions"), { body: { reaction } })));
   }
 
   /** Takes the reaction of an identity back: the caller's or, in the caller's thread, anybody's. */
@@ -271,8 +269,4 @@ export class Messages {
   async *all(threadId: string, after?: string): AsyncGenerator<wire.Message, void, undefined> {
     for await (const m of messagesAfter(this.#http, threadId, after)) yield await this.#bodies.open(threadId, m);
   }
-}
-
-async function idempotencyKey(): Promise<string> {
-  return toHex((await webCrypto()).getRandomValues(new Uint8Array(16)));
 }

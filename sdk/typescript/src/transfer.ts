@@ -101,7 +101,7 @@ export async function imported(http: Http, bodies: Bodies, threadId: string, sou
     if (options.signal?.aborted) throw new NetworkError("The import was aborted; send the same lines again to go on", { code: "aborted" });
     const flat = part.flat();
     const texts = key === undefined ? flat.map((l) => l.text) : await sealed(http, key, threadId, part);
-    const got = await http.answer<wire.ImportedMessages>("POST", path, { lines: texts.join("\n") + "\n", once: true, signal: options.signal });
+    const got = await http.answer<wire.ImportedMessages>("POST", path, { lines: texts.join("\n") + "\n", signal: options.signal });
     sum.imported += got.data.imported;
     sum.present += got.data.present;
     sum.left_out += got.data.left_out ?? 0;

@@ -87,14 +87,14 @@ export const transport: Case[] = [
     },
   },
   {
-    name: "a read is made again after a lost connection, a 502, 503 and 504, a write and a counted read are not",
+    name: "a read is made again after a lost connection, a 502, 503 and 504, a counted read is not",
     run: async () => {
       for (const status of [502, 503, 504]) {
         const { client, calls } = scripted([lost(), problem(status), json({ vaults: [] })]);
         data(await client.vault.list());
         equal(calls.length, 3);
       }
-      for (const attempt of [(c: KeyfoldClient) => c.vault.create({ name: "x" }), (c: KeyfoldClient) => c.secrets.get("v", "a"), (c: KeyfoldClient) => c.messages.delete("t", "m")]) {
+      for (const attempt of [(c: KeyfoldClient) => c.secrets.get("v", "a")]) {
         const gone = scripted([lost("ECONNRESET"), json({})]);
         ok((await failure(attempt(gone.client))) instanceof NetworkError, "another error");
         equal(gone.calls.length, 1);
@@ -107,6 +107,21 @@ export const transport: Case[] = [
       const stubborn = scripted([problem(503)]);
       refused(await stubborn.client.vault.list());
       equal(stubborn.calls.length, 4);
+    },
+  },
+  {
+    name: "a write is made again with the same Idempotency-Key, and while an earlier try is under way",
+    run: async () => {
+      for (const write of [(c: KeyfoldClient) => c.vault.create({ name: "x" }), (c: KeyfoldClient) => c.messages.delete("t", "m")]) {
+        const under = problem(409, { type: "idempotency_in_progress" }, { "Retry-After": "0" });
+        const { client, calls } = scripted([lost("ECONNRESET"), problem(502), under, json({})]);
+        data(await write(client));
+        const keys = calls.map((c) => c.headers["Idempotency-Key"]!);
+        ok(keys.every((k) => /^[0-9a-f]{32}$/.test(k) && k === keys[0]) && keys.length === 4, show(keys));
+        const other = scripted([problem(409, { type: "cmek_rotating" })]);
+        refused(await write(other.client));
+        equal(other.calls.length, 1);
+      }
     },
   },
   {
