@@ -107,7 +107,7 @@ func (r *onceRig) now() time.Time { return time.Now().Add(time.Duration(r.clock.
 // server is one more server over s.
 func (r *onceRig) server(s store.Store) *Node {
 	r.t.Helper()
-	n := &Node{Store: s}
+	n := &Node{Store: s, metrics: newMetrics()}
 	cfg := Config{Now: r.now, Log: slog.New(slog.DiscardHandler)}
 	b := &bound{KMS: r.kms, store: s, health: func(context.Context) error { return nil }, adopt: true}
 	err := b.prove(context.Background())
