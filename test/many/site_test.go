@@ -100,6 +100,9 @@ func (s *site) newKeys(i int) *process {
 	s.t.Helper()
 	data := filepath.Join(s.dir, fmt.Sprint("k", i), "keys")
 	root := filepath.Join(s.dir, "k0", "root.key")
+	if err := os.MkdirAll(filepath.Dir(data), 0o700); err != nil {
+		s.t.Fatal(err)
+	}
 	p := &process{t: s.t, name: fmt.Sprint("key process ", i), env: []string{
 		"KEYFOLD_KMS_DATA_DIR=" + data, "KEYFOLD_KMS_STORE=" + s.store("keys", nil), "KEYFOLD_KMS_ROOT=file:" + root,
 		"KEYFOLD_KMS_ENDPOINT=" + s.socket(i), "KEYFOLD_KMS_LOG=info",
