@@ -17,6 +17,13 @@ ls /etc/ssl/certs/*.pem >/dev/null 2>&1 || missing+=(ca-certificates)
 # What deploy/check has read the files of deploy/.
 command -v systemd-analyze >/dev/null || missing+=(systemd)
 PATH=$PATH:/usr/sbin command -v haproxy >/dev/null || missing+=(haproxy)
+# What deploy/observability is checked with.
+command -v promtool >/dev/null || missing+=(prometheus)
+# The hosts of test/many, and how they are cut off from each other.
+if [ "$(uname)" = Linux ]; then
+	PATH=$PATH:/usr/sbin command -v ip >/dev/null || missing+=(iproute2)
+	PATH=$PATH:/usr/sbin command -v nft >/dev/null || missing+=(nftables)
+fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

@@ -38,9 +38,9 @@ type guesses struct {
 }
 
 const (
-	guessTime  = 5 * time.Second
+	guessTime         = 5 * time.Second
 	guessesSweepEvery = 8  // a change in so many sweeps
-	sweepRows  = 64 // so many rows, from a random one on
+	sweepRows         = 64 // so many rows, from a random one on
 )
 
 func (g *guesses) Change(key string, change func(row []byte) []byte) error {

@@ -150,7 +150,7 @@ func keyValuesOf(attrs []attribute.KeyValue, may func(attribute.Key) bool) (out 
 			continue
 		}
 		v := anyValue{}
-		text := a.Value.Emit()
+		text := a.Value.String()
 		if a.Value.Type() == attribute.INT64 {
 			v.Int = &text
 		} else {

@@ -47,7 +47,7 @@ func (f *follower) hear(e client.Event, err error) {
 }
 
 // wants waits until the follower has heard of as many messages as there are, and
-// fails the test unless they are these, each once, in their order.
+// fails the test unless they are these, each once.
 func (f *follower) wants(t *testing.T, all []stored) {
 	t.Helper()
 	for until := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
@@ -64,10 +64,15 @@ func (f *follower) wants(t *testing.T, all []stored) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for i, id := range f.seen {
-		if i >= len(all) || id != all[i].ID {
-			t.Errorf("who followed %s heard of %s as the %dth of %d messages", f.url, id, i, len(all))
-			return
+	there := map[string]bool{}
+	for _, m := range all {
+		there[m.ID] = true
+	}
+	once := map[string]bool{}
+	for _, id := range f.seen {
+		if !there[id] || once[id] {
+			t.Errorf("who followed %s heard of %s, which is there: %v, and was heard of before: %v", f.url, id, there[id], once[id])
 		}
+		once[id] = true
 	}
 }
