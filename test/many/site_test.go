@@ -21,8 +21,9 @@ const everybody = "local all all trust\nhost all all 127.0.0.1/32 trust\nlocal r
 type site struct {
 	t       testing.TB
 	dir     string
-	primary *pgtest.Server
+	primary *pgtest.Server // nil: Patroni runs the database
 	standby *pgtest.Server // nil: none
+	ports   []int          // of all of its servers
 	keys    []*process
 	servers []*server
 
@@ -45,25 +46,46 @@ type plan struct {
 
 func newSite(t testing.TB, p plan) *site {
 	t.Helper()
-	s := &site{t: t, email: "owner@example.com", password: "The 2 correct horses of these tests"}
-	var err error
-	if s.dir, err = os.MkdirTemp("", "kfm"); err != nil { // short, for the paths of sockets
+	s := emptySite(t)
+	s.newDatabase(p.standby)
+	s.start(p)
+	return s
+}
+
+func emptySite(t testing.TB) *site {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "kfm") // short, for the paths of sockets
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(s.dir) })
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return &site{t: t, dir: dir, email: "owner@example.com", password: "The 2 correct horses of these tests"}
+}
+
+// newDatabase starts PostgreSQL.
+func (s *site) newDatabase(standby bool) {
+	t := s.t
+	t.Helper()
 	s.primary = pgtest.New(t, "listen_addresses = '*'", "max_connections = 300")
 	s.primary.Write(t, "pg_hba.conf", []byte(everybody))
 	s.primary.Exec(t, "postgres", "SELECT pg_reload_conf()")
 	for _, name := range []string{"keyfold", "keys"} {
 		s.primary.Exec(t, "postgres", "CREATE DATABASE "+name)
 	}
-	if p.standby {
+	s.ports = []int{s.primary.Port}
+	if standby {
 		s.standby = s.primary.Standby(t)
 		s.standby.Configure(t, "listen_addresses = '*'")
 		s.standby.Stop(t)
 		s.standby.Start(t)
 		s.primary.Wait(t, "SELECT sync_state FROM pg_stat_replication WHERE application_name = 'standby'", "sync")
+		s.ports = append(s.ports, s.standby.Port)
 	}
+}
+
+// start starts the key processes and the servers.
+func (s *site) start(p plan) {
+	s.t.Helper()
 	for i := range p.keys {
 		s.keys = append(s.keys, s.newKeys(i))
 	}
@@ -77,7 +99,6 @@ func newSite(t testing.TB, p plan) *site {
 	for _, srv := range s.servers {
 		srv.await("/readyz", srv.ready)
 	}
-	return s
 }
 
 // store is the URL of a database, as seen from a host.
@@ -86,11 +107,11 @@ func (s *site) store(name string, h *host) string {
 	if h != nil {
 		at = h.near(1)
 	}
-	hosts := fmt.Sprintf("%s:%d", at, s.primary.Port)
-	if s.standby != nil {
-		hosts += fmt.Sprintf(",%s:%d", at, s.standby.Port)
+	var hosts []string
+	for _, port := range s.ports {
+		hosts = append(hosts, fmt.Sprintf("%s:%d", at, port))
 	}
-	return fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable&target_session_attrs=read-write", hosts, name)
+	return fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable&target_session_attrs=read-write", strings.Join(hosts, ","), name)
 }
 
 func (s *site) socket(i int) string { return filepath.Join(s.dir, fmt.Sprint("k", i, ".sock")) }
