@@ -25,11 +25,9 @@ test: deps
 	$(GO) test -timeout 1h ./...
 	$(GO) test -timeout 1h -race $$($(GO) list ./... | grep -v /test/)
 	KEYFOLD_TEST_KMS=socket $(GO) test -timeout 1h -race $(EVERYKMS)
-	KEYFOLD_TEST_KMS=mtls $(GO) test -timeout 1h $(EVERYKMS)
-	KEYFOLD_TEST_STORE=postgres $(GO) test -timeout 1h -skip '$(MANYCALLS)' $(EVERYKMS)
-	KEYFOLD_TEST_STORE=postgres $(GO) test -run 'TheirModel|TheModel' ./internal/thread ./internal/vault
+	KEYFOLD_TEST_KMS=mtls KEYFOLD_TEST_STORE=postgres $(GO) test -timeout 1h -skip '$(MANYCALLS)' $(EVERYKMS)
+	KEYFOLD_TEST_KMS=mtls KEYFOLD_TEST_STORE=postgres $(GO) test -run 'TheirModel|TheModel' ./internal/thread ./internal/vault
 	KEYFOLD_TEST_KMS=socket $(GO) test -run TheirModel ./internal/thread
-	KEYFOLD_TEST_KMS=mtls $(GO) test -run TheirModel ./internal/thread
 	GODEBUG=fips140=only $(GO) test -count=1 $(FIPS)
 	cd test/wycheproof && $(GO) test -count=1 ./...
 	cd deploy/check && $(GO) test -count=1 ./...

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"sync/atomic"
 	"testing"
 )
 
@@ -19,11 +20,15 @@ type host struct {
 // separate reports whether this test may make network namespaces.
 func separate() bool { return os.Getuid() == 0 }
 
+// hosts counts those of this process.
+var hosts atomic.Int64
+
 // newHost makes a host. Its addresses are taken from a block that no network of the
 // machine should use (RFC 2544 gives 198.18.0.0/15 to tests).
-func newHost(t testing.TB, n int) *host {
+func newHost(t testing.TB) *host {
 	t.Helper()
-	h := &host{t: t, name: fmt.Sprintf("kf%d-%d", os.Getpid(), n), n: os.Getpid()%60*4 + n}
+	n := int(hosts.Add(1))
+	h := &host{t: t, name: fmt.Sprintf("kf%d-%d", os.Getpid(), n), n: (os.Getpid()*8 + n) % 256}
 	h.must("netns", "add", h.name)
 	t.Cleanup(func() { exec.Command("ip", "netns", "del", h.name).Run() })
 	h.must("-n", h.name, "link", "set", "lo", "up")

@@ -147,7 +147,7 @@ func (s *site) newServer(i int) *server {
 	addr := "127.0.0.1:0"
 	run := []string{filepath.Join(bin, "keyfold"), "server"}
 	if separate() {
-		srv.host = newHost(s.t, i)
+		srv.host = newHost(s.t)
 		addr = srv.host.far(0) + ":7420"
 		run = append([]string{"ip", "netns", "exec", srv.host.name}, run...)
 	} else {
