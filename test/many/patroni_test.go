@@ -3,6 +3,7 @@ package many
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -87,8 +88,8 @@ func (s *site) newCluster(bin string) *cluster {
 	}
 	own := func(name string) string {
 		dir := filepath.Join(s.dir, name)
-		if err := os.Mkdir(dir, 0o700); err == nil {
-			err = os.Chown(dir, uid, uid)
+		if err := errors.Join(os.Mkdir(dir, 0o700), os.Chown(dir, uid, uid)); err != nil {
+			s.t.Fatal(err)
 		}
 		return dir
 	}
