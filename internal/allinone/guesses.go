@@ -5,8 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"math/rand/v2"
-	"strconv"
 	"time"
 
 	"github.com/keyfold/keyfold/internal/layout"
@@ -76,7 +76,7 @@ func (g *guesses) Change(key string, change func(row []byte) []byte) error {
 // sweep removes rows that say nothing any more. What it leaves another sweep finds.
 func (g *guesses) sweep(ctx context.Context) {
 	rows := store.Prefix(layout.Guesses(""))
-	rows.Start = layout.Guesses(strconv.FormatUint(rand.Uint64()|1<<60, 16)[:4])
+	rows.Start = layout.Guesses(fmt.Sprintf("%04x", rand.IntN(1<<16)))
 	if rand.IntN(4) == 0 {
 		rows.Start = layout.Guesses("")
 	}

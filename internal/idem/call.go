@@ -2,6 +2,7 @@ package idem
 
 import (
 	"context"
+	"crypto/hmac"
 	"errors"
 	"sync"
 
@@ -115,7 +116,7 @@ func Ref(ctx context.Context, ref string) {
 // he answers is the answer.
 func Resume(ctx context.Context) (ref string) {
 	with(ctx, func(c *call) {
-		if c.seen != nil && c.seen.ref != "" {
+		if c.seen != nil && c.seen.ref != "" && hmac.Equal([]byte(c.seen.request), []byte(c.digest)) {
 			ref, c.taken = c.seen.ref, true
 		}
 	})

@@ -183,13 +183,21 @@ func (s *Service) end(ctx context.Context, c *call, out Reply, err error) (Reply
 // finish puts the answer into the row, after the last commit. Where it cannot be put
 // the request is done all the same.
 func (s *Service) finish(ctx context.Context, c *call, out Reply) error {
-	r := row{request: c.digest, location: out.Location, ref: c.ref}
-	var b store.Batch
-	if err := s.fill(ctx, &b, &r, c, out.Status, out.Body, true); err != nil {
-		r.kind, r.status = lost, out.Status
-	}
-	b.Put(c.key(), r.encode())
-	_, _ = s.store.Commit(ctx, &b)
+	// Whoever has just hung up is the one who comes again.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), slack)
+	defer cancel()
+	_ = store.Retry(ctx, func() error { // a rewrap may begin at this moment
+		r := row{request: c.digest, location: out.Location, ref: c.ref}
+		var b store.Batch
+		if c.ref != "" { // who comes again goes on from it: no answer is kept
+			r.kind, r.status = lost, out.Status
+		} else if err := s.fill(ctx, &b, &r, c, out.Status, out.Body, true); err != nil {
+			r.kind, r.status = lost, out.Status
+		}
+		b.Put(c.key(), r.encode())
+		_, err := s.store.Commit(ctx, &b)
+		return err
+	})
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/password"
 	"github.com/keyfold/keyfold/internal/store"
@@ -39,7 +40,7 @@ func (s *Service) checkPassword(ctx context.Context, from From, email, given str
 	}
 	try.succeeded()
 	if stale {
-		s.rehash(ctx, hash, given)
+		s.rehash(idem.Apart(ctx), hash, given)
 	}
 	return u, nil
 }

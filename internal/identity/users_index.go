@@ -10,6 +10,7 @@ import (
 
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -38,7 +39,7 @@ func (s *Service) index(ctx context.Context) error {
 	}
 	switch _, err := s.store.Get(ctx, layout.IdentityStep()); {
 	case errors.Is(err, store.ErrNotFound):
-		if err := s.indexAll(ctx); err != nil {
+		if err := s.indexAll(idem.Apart(ctx)); err != nil {
 			return err
 		}
 	case err != nil:

@@ -8,6 +8,7 @@ import (
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/cmek"
+	"github.com/keyfold/keyfold/internal/store"
 )
 
 // twice makes a call, and then again as a client does that did not hear the answer.
@@ -82,4 +83,25 @@ func TestAVersionIsReencryptedOnce(t *testing.T) {
 		body: fmt.Sprintf(`{"value":%q,"old_fingerprint":%q,"new_fingerprint":%q}`, blob, w.old.Fingerprint(), w.fresh.Fingerprint())}
 	first, again := w.twice(put)
 	w.replayed(put.call, first, again)
+}
+
+// Of a message that makes its thread no copy is kept but the thread's own, and the key
+// is good for no other body.
+func TestAFirstMessageIsKeptUnderItsThreadsDEKAlone(t *testing.T) {
+	w := newWorld(t)
+	post := scenario{call: "POST /v1/messages", body: `{"body":"` + canary + `"}`, status: 200, reads: true}
+	first, again := w.twice(post)
+	if again.status != 200 || decode[api.Message](t, again).ID != decode[api.Message](t, first).ID {
+		t.Errorf("the first answer is %s, the second %d %s", first.body, again.status, again.body)
+	}
+	for rec, err := range store.All(t.Context(), w.Node().Store, store.Prefix("sealed:idem:")) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Errorf("the answer is kept as %s", rec.Key)
+	}
+	other := w.quiet(w.APIKey, post.call, `{"body":"another"}`, api.HeaderIdempotencyKey, "once "+post.call)
+	if other.status != 422 {
+		t.Errorf("the same key with another body = %d %s", other.status, other.body)
+	}
 }

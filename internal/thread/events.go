@@ -207,12 +207,16 @@ func (s *Service) discover(ctx context.Context, threadID string) (err error) {
 		if t, err = s.readTail(ctx, threadID); err != nil {
 			return err
 		}
-		if was, ok := s.hub.tail(threadID); ok {
+		was, ok := s.hub.tail(threadID)
+		if !ok {
+			was = t // the first look: all up to t is there, and the rest will come after it
+		}
+		if was.rev != 0 {
 			from = min(from, after(layout.MessageID(was.ts, maxSeq)))
-			if was.rev == t.rev {
-				s.hub.found(threadID, from, nil, t)
-				return nil
-			}
+		}
+		if ok && was.rev == t.rev {
+			s.hub.found(threadID, from, nil, t)
+			return nil
 		}
 	}
 	var all []change

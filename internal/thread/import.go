@@ -150,7 +150,6 @@ func (in *importing) bring(ctx context.Context, versions []api.Message) error {
 		if has, err = in.post(ctx, first); err != nil {
 			return err
 		}
-		in.out.Imported++
 	}
 	in.used[has.ID] = true
 	if first.ID != "" {
@@ -234,18 +233,32 @@ func sameJSON(a, b jsontext.Value) bool {
 	return a.Compact(loose) == nil && b.Compact(loose) == nil && bytes.Equal(a, b)
 }
 
-// post posts the first version.
-func (in *importing) post(ctx context.Context, first api.Message) (api.Message, error) {
+// post posts the first version. Where its place is taken the same import may run at
+// another server, and it looks again whether the message is there by now.
+func (in *importing) post(ctx context.Context, first api.Message) (has api.Message, err error) {
 	reply, err := in.reply(ctx, first.ReplyTo)
 	if err != nil {
 		return api.Message{}, err
 	}
-	wire, err := in.s.Post(ctx, in.p, in.thread, api.PostMessage{Body: first.Body, Role: first.Role, ReplyTo: reply, TS: first.TS})
-	if err != nil {
+	wire, err := in.s.PostWith(ctx, in.p, in.thread, api.PostMessage{Body: first.Body, Role: first.Role, ReplyTo: reply, TS: first.TS},
+		PostOptions{taken: func() (err error) {
+			if has, err = in.find(ctx, first); err == nil && has.ID != "" {
+				err = errPresent
+			}
+			return err
+		}})
+	switch {
+	case errors.Is(err, errPresent):
+		in.out.Present++
+		return has, nil
+	case err != nil:
 		return api.Message{}, err
 	}
+	in.out.Imported++
 	return parseMessage(wire)
 }
+
+var errPresent = fault.New(fault.Conflict, "the message is there by now")
 
 // reply is the message that a line answers, as the thread calls it; "": it is not there.
 func (in *importing) reply(ctx context.Context, id string) (string, error) {

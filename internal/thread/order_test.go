@@ -181,6 +181,68 @@ func TestACommitThatIsAMinuteLateIsSeenByWhoFollowsElsewhere(t *testing.T) {
 	}
 }
 
+// Who begins to follow while a commit has been on its way for long hears of it, too.
+func TestACommitThatWasLateBeforeAnybodyFollowedIsSeen(t *testing.T) {
+	w := newWorld(t)
+	arrived, goOn := make(chan struct{}), make(chan struct{})
+	var armed atomic.Bool
+	slow := w.oneOf(0, func(*store.Batch) {
+		if armed.CompareAndSwap(true, false) {
+			close(arrived)
+			<-goOn
+		}
+	})
+	other := w.oneOf(0, nil)
+	th := w.thread(t, owner, "t")
+	if _, err := slow.Post(t.Context(), owner, th.ID, api.PostMessage{Body: quoted("first")}); err != nil {
+		t.Fatal(err)
+	}
+	posted := make(chan string, 1)
+	armed.Store(true)
+	go func() {
+		m, err := slow.Post(context.Background(), owner, th.ID, api.PostMessage{Body: quoted("late")})
+		if err != nil {
+			t.Error(err)
+		}
+		posted <- decodeAs[api.Message](t, m).ID
+	}()
+	<-arrived
+	w.clock.Add(int64(15 * time.Second))
+	f := follow(t, other, owner, th.ID, "")
+	close(goOn)
+	late := <-posted
+	if err := other.discover(t.Context(), th.ID); err != nil {
+		t.Fatal(err)
+	}
+	if got := next(t, f); len(got) != 1 || message(t, got[0]).ID != late {
+		t.Errorf("who follows heard of %d events, want that of %s", len(got), late)
+	}
+}
+
+// One import that runs at two servers at once, since its client came again to another
+// one, brings each message once.
+func TestAnImportAtTwoServersAtOnceBringsEachMessageOnce(t *testing.T) {
+	w := newWorld(t)
+	servers := []*Service{w.oneOf(0, nil), w.oneOf(0, nil)}
+	th := w.thread(t, owner, "t")
+	var lines []byte
+	for i := range 25 {
+		lines = fmt.Appendf(lines, `{"ts":%d,"body":"m%d"}`+"\n", 1000+i/2, i)
+	}
+	var importing sync.WaitGroup
+	for _, s := range servers {
+		importing.Go(func() {
+			if _, err := s.Import(t.Context(), owner, th.ID, lines); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	importing.Wait()
+	if n := len(w.list(t, owner, th.ID, MessageQuery{}).Messages); n != 25 {
+		t.Errorf("25 messages were imported twice at once, %d are there", n)
+	}
+}
+
 // Of a thread in which nothing happens a poll reads one row.
 func TestAPollOfAQuietThreadReadsItsTailAlone(t *testing.T) {
 	w := newWorld(t)

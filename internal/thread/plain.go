@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/job"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -31,7 +32,7 @@ func (s *Service) dekOf(ctx context.Context, m meta) (kmsMeta, error) {
 		if lags == maxLags {
 			return kmsMeta{}, errOldKEK
 		}
-		_, err = s.beginMoving(ctx, m)
+		_, err = s.beginMoving(idem.Apart(ctx), m) // what the call does comes after it
 	}
 	if err == nil {
 		err = store.ErrConflict

@@ -45,6 +45,8 @@ type PostOptions struct {
 	IdempotencyKey string
 	// Again is called when the answer is that of an earlier request; nil: nothing.
 	Again func()
+
+	taken func() error // asked when the place of a time was taken; nil: the message gets the next one
 }
 
 func (o PostOptions) again() {
@@ -91,6 +93,11 @@ func (s *Service) tryPost(ctx context.Context, p access.Principal, threadID stri
 	}
 	if err := s.checkReply(ctx, m.ID, req.ReplyTo); err != nil {
 		return nil, err
+	}
+	if again && o.taken != nil {
+		if err := o.taken(); err != nil {
+			return nil, err
+		}
 	}
 	ts, seq, err := s.place(ctx, m.ID, req.TS, again)
 	if err != nil {

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/fault"
@@ -291,11 +293,17 @@ func (s *Service) follows(ctx context.Context, group []*appending) (map[string]*
 // some times: by themselves its messages would meet each other.
 func (s *Service) putGroup(group []*appending) {
 	for tries := 0; group != nil; tries++ {
+		if tries > 0 { // so that those who met do not meet again
+			time.Sleep(rand.N(min(time.Millisecond<<tries, maxAgainPause)))
+		}
 		group = s.tryGroup(group, tries < maxAgain)
 	}
 }
 
-const maxAgain = 10
+const (
+	maxAgain      = 10
+	maxAgainPause = 8 * time.Millisecond
+)
 
 // tryGroup is putGroup, or returns those of the group that are to go once more, if
 // again says that they may.

@@ -55,6 +55,10 @@ func (s *Store) keep(ctx context.Context, begin func(context.Context, *pgxpool.C
 		if k == refused || k == final || k == answered || ctx.Err() != nil || time.Now().After(end) {
 			return named(ctx, "looking at one moment", k, err)
 		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
 }
 
