@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyfold/keyfold/internal/allinone"
+	"github.com/keyfold/keyfold/internal/httpx"
+	"github.com/keyfold/keyfold/internal/throttle"
 	"github.com/keyfold/keyfold/keyfoldtest"
 )
 
@@ -96,6 +99,33 @@ func keyID(created map[string]any) string {
 		}
 	}
 	return ""
+}
+
+// Who has used up his calls at one server is told to wait by the other, which he has
+// hardly called.
+func TestLimitsOfCallsHoldOverServers(t *testing.T) {
+	a := keyfoldtest.Start(t, keyfoldtest.Shared(), keyfoldtest.Configure(func(cfg *allinone.Config) {
+		r := throttle.Rate{PerSecond: 0.01, Burst: 400}
+		cfg.Limits = httpx.Limits{Principal: r, Address: r}
+	}))
+	b := keyfoldtest.Beside(t, a)
+	for _, c := range []struct{ who, key, path string }{{"a principal", a.APIKey, "/v1/auth/me"}, {"an address", "", "/v1/health"}} {
+		status, calls := 0, 0
+		for ; status != 429 && calls < 1000; calls++ {
+			status, _ = call(t, a, c.key, "GET", c.path, "")
+		}
+		if calls < 400 || calls > 410 {
+			t.Fatalf("%s: %d calls at one server", c.who, calls)
+		}
+		for status, calls = 0, 0; status != 429; calls++ {
+			if calls == 300 {
+				t.Fatalf("%s: %d calls more at the other", c.who, calls)
+			}
+			time.Sleep(50 * time.Millisecond) // for the limits to be told; it takes half a second
+			status, _ = call(t, b, c.key, "GET", c.path, "")
+		}
+		t.Logf("%s: %d calls more at the other", c.who, calls)
+	}
 }
 
 // Ten readers at two servers of a secret that may be read three times: three read it.
