@@ -2,15 +2,20 @@ package keyfoldtest_test
 
 import (
 	"bufio"
+	"cmp"
+	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/allinone"
 	"github.com/keyfold/keyfold/internal/httpx"
+	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/throttle"
 	"github.com/keyfold/keyfold/keyfoldtest"
 )
@@ -128,33 +133,72 @@ func TestLimitsOfCallsHoldOverServers(t *testing.T) {
 	}
 }
 
-// Ten readers at two servers of a secret that may be read three times: three read it.
+// far is a store that is some way off, so that calls meet between a read and its commit.
+type far struct{ store.Store }
+
+func (f far) Under() store.Store { return f.Store }
+
+func (f far) Get(ctx context.Context, key string) (store.Record, error) {
+	rec, err := f.Store.Get(ctx, key)
+	time.Sleep(time.Millisecond)
+	return rec, err
+}
+
+// What may be had so many times is had so many times, by many at once at two servers:
+// neither once more nor once less.
 func TestReadLimitsAreExactOverServers(t *testing.T) {
-	a := keyfoldtest.Start(t, keyfoldtest.Shared())
+	a := keyfoldtest.Start(t, keyfoldtest.Shared(), keyfoldtest.Configure(func(cfg *allinone.Config) { cfg.Parts.Store = far{cfg.Parts.Store} }))
 	servers := []*keyfoldtest.Server{a, keyfoldtest.Beside(t, a)}
-	secret := "/v1/vaults/" + makeVault(t, a, a.APIKey) + "/secrets/once"
-	answer(t, a, a.APIKey, "PUT", secret, `{"value":"v","max_access_count":3}`)
-	var mu sync.Mutex
-	var reading sync.WaitGroup
-	count := map[int]int{}
-	for i := range 10 {
-		reading.Go(func() {
-			r, _ := http.NewRequest("GET", servers[i%2].URL+secret, nil)
-			r.Header.Set("Authorization", "Bearer "+a.APIKey)
-			res, err := http.DefaultClient.Do(r)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			res.Body.Close()
-			mu.Lock()
-			defer mu.Unlock()
-			count[res.StatusCode]++
-		})
+	secrets := "/v1/vaults/" + makeVault(t, a, a.APIKey) + "/secrets/"
+	answer(t, a, a.APIKey, "PUT", secrets+"read", `{"value":"v","max_access_count":3}`)
+	limited, _ := answer(t, a, a.APIKey, "PUT", secrets+"both", `{"value":"v","max_access_count":3}`)["id"].(string)
+	free, _ := answer(t, a, a.APIKey, "PUT", secrets+"free", `{"value":"v"}`)["id"].(string)
+	link := func(secret, more string) string {
+		url, _ := answer(t, a, a.APIKey, "POST", "/v1/secrets/"+secret+"/share", `{"recipient_type":"anyone_with_link","expires_at":"2100-01-01T00:00:00Z"`+more+`}`)["share_url"].(string)
+		_, text, _ := strings.Cut(url, "/v1/share/")
+		return "/v1/share/" + text
 	}
-	reading.Wait()
-	if count[200] != 3 || count[410] != 7 {
-		t.Errorf("answers %v", count)
+	guess := link(free, `,"passphrase":"right horse"`)
+	for _, c := range []struct {
+		what, first, second, phrase string // the paths of even and of odd calls
+		calls                       int
+		want                        map[int]int // calls by their status
+	}{
+		{"a secret", secrets + "read", "", "", 20, map[int]int{200: 3, 410: 17}},
+		{"a share", link(free, `,"max_access_count":3`), "", "", 20, map[int]int{200: 3, 404: 17}},
+		{"a secret and its share", secrets + "both", link(limited, ""), "", 20, map[int]int{200: 3, 404: 17}},
+		{"wrong passphrases of a share", guess, "", "wrong", 40, map[int]int{403: 20, 404: 20}},
+	} {
+		paths := [2]string{c.first, cmp.Or(c.second, c.first)}
+		var mu sync.Mutex
+		var reading sync.WaitGroup
+		count := map[int]int{}
+		for i := range c.calls {
+			reading.Go(func() {
+				r, _ := http.NewRequest("GET", servers[i/2%2].URL+paths[i%2], nil)
+				r.Header.Set("Authorization", "Bearer "+a.APIKey)
+				if c.phrase != "" {
+					r.Header.Set(api.HeaderSharePassphrase, c.phrase)
+				}
+				res, err := http.DefaultClient.Do(r)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				res.Body.Close()
+				mu.Lock()
+				defer mu.Unlock()
+				count[res.StatusCode]++
+			})
+		}
+		reading.Wait()
+		if c.second != "" { // who is late hears of a secret something else than of a share
+			count[404] += count[410]
+			delete(count, 410)
+		}
+		if !maps.Equal(count, c.want) {
+			t.Errorf("%s: answers %v, want %v", c.what, count, c.want)
+		}
 	}
 }
 
