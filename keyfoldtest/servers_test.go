@@ -4,7 +4,12 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/base32"
+	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"strings"
@@ -91,6 +96,79 @@ func TestWhatIsRevokedOnOneServerIsRefusedOnTheOther(t *testing.T) {
 			t.Errorf("%s: after it was revoked on the other server, %d %s", c.what, status, body)
 		}
 	}
+}
+
+// What is changed on one server holds on the one beside it, which has just answered by
+// what held before, at the very next call.
+func TestWhatChangesOnOneServerHoldsOnTheOther(t *testing.T) {
+	a := keyfoldtest.Start(t, keyfoldtest.Shared())
+	b := keyfoldtest.Beside(t, a)
+	mate := a.NewUser(a.Owner.OrgID)
+	str := func(m map[string]any, name string) string { v, _ := m[name].(string); return v }
+	vault := "/v1/vaults/" + makeVault(t, a, a.APIKey)
+	share := answer(t, a, a.APIKey, "POST", "/v1/secrets/"+str(answer(t, a, a.APIKey, "PUT", vault+"/secrets/x", `{"value":"v"}`), "id")+"/share",
+		`{"recipient_type":"anyone_with_link","expires_at":"2100-01-01T00:00:00Z"}`)
+	_, link, _ := strings.Cut(str(share, "share_url"), "/v1/share/")
+	thread := "/v1/threads/" + str(answer(t, a, a.APIKey, "POST", "/v1/threads", `{"title":"t"}`), "id")
+	device := answer(t, a, "", "POST", "/v1/auth/device/code", `{"client_id":"c"}`)
+	poll := `{"device_code":"` + str(device, "device_code") + `","grant_type":"` + api.DeviceGrant + `"}`
+	signIn := `{"email":"new@example.com","password":"Correct-Horse-Battery-9"}`
+	user := str(answer(t, a, "", "POST", "/v1/auth/signup", signIn), "access_token")
+	begun := answer(t, a, user, "POST", "/v1/auth/mfa/totp", `{"password":"Correct-Horse-Battery-9"}`)
+	var recovery api.RecoveryCodes
+	member := "/v1/org/members/" + mate.ID
+	for _, c := range []struct {
+		what, key, method, path, body string // the call of the other server
+		was                           int    // its status before
+		doer, by, at                  string // the change
+		with                          func() string
+		is                            int    // its status after
+		text                          string // in the answer after
+	}{
+		{"a share is revoked", "", "GET", "/v1/share/" + link, "", 200, a.APIKey, "DELETE", "/v1/share/" + str(share, "id"), nil, 404, ""},
+		{"a member becomes an admin", mate.APIKey, "GET", "/v1/org/invitations", "", 403, a.APIKey, "PATCH", member, func() string { return `{"role":"admin"}` }, 200, ""},
+		{"and a member again", mate.APIKey, "GET", "/v1/org/invitations", "", 200, a.APIKey, "PATCH", member, func() string { return `{"role":"member"}` }, 403, ""},
+		{"a thread is held", a.APIKey, "GET", thread + "/hold", "", 404, a.APIKey, "PUT", thread + "/hold", nil, 200, ""},
+		{"and released", a.APIKey, "GET", thread + "/hold", "", 200, a.APIKey, "DELETE", thread + "/hold", nil, 404, ""},
+		{"a device is refused", "", "POST", "/v1/auth/device/token", poll, 400, a.APIKey, "POST", "/v1/auth/device/code/" + str(device, "user_code") + "/deny", nil, 400, api.DeviceDenied},
+		{"a vault is sealed", a.APIKey, "PUT", vault + "/secrets/x", `{"value":"in clear"}`, 201, a.APIKey, "POST", vault + "/cmek", func() string { return `{"fingerprint":"` + strings.Repeat("a", 64) + `"}` }, 400, "cmek_blob_required"},
+		{"and no longer", a.APIKey, "PUT", vault + "/secrets/x", `{"value":"in clear"}`, 400, a.APIKey, "DELETE", vault + "/cmek", nil, 201, ""},
+		{"a second factor is set", "", "POST", "/v1/auth/token", signIn, 200, user, "POST", "/v1/auth/mfa/totp/confirm", func() string { return `{"code":"` + appCode(t, str(begun, "secret"), a.Now()) + `"}` }, 200, `"mfa_required":true`},
+		{"and removed", "", "POST", "/v1/auth/token", signIn, 200, user, "DELETE", "/v1/auth/mfa/totp", func() string { return `{"code":"` + recovery.RecoveryCodes[0] + `"}` }, 200, `"access_token":"e`},
+		{"a password is changed", "", "POST", "/v1/auth/token", signIn, 200, user, "POST", "/v1/auth/change-password", func() string {
+			return `{"current_password":"Correct-Horse-Battery-9","new_password":"Correct-Horse-Battery-10"}`
+		}, 401, ""},
+	} {
+		for range 2 { // warm
+			if status, body := call(t, b, c.key, c.method, c.path, c.body); status != c.was {
+				t.Fatalf("%s: before, %d %s", c.what, status, body)
+			}
+		}
+		body := ""
+		if c.with != nil {
+			body = c.with()
+		}
+		status, text := call(t, a, c.doer, c.by, c.at, body)
+		if status >= 300 {
+			t.Fatalf("%s: %s %s: %d %s", c.what, c.by, c.at, status, text)
+		}
+		_ = json.Unmarshal([]byte(text), &recovery) // of the one that has them
+		if status, text = call(t, b, c.key, c.method, c.path, c.body); status != c.is || !strings.Contains(text, c.text) {
+			t.Errorf("%s: at the other server, %d %s, want %d %s", c.what, status, text, c.is, c.text)
+		}
+	}
+}
+
+// appCode is the code of an authenticator app (RFC 6238).
+func appCode(t *testing.T, secret string, now time.Time) string {
+	key, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := hmac.New(sha1.New, key)
+	m.Write(binary.BigEndian.AppendUint64(nil, uint64(now.Unix()/30)))
+	sum := m.Sum(nil)
+	return fmt.Sprintf("%06d", (binary.BigEndian.Uint32(sum[sum[19]&0xf:])&0x7fffffff)%1_000_000)
 }
 
 func keyID(created map[string]any) string {
