@@ -221,6 +221,7 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 		return err
 	}
 	n.retain(threads, cfg)
+	limits, count := n.limits(box, cfg)
 	s := server.Config{
 		Vaults:       vaults,
 		Threads:      threads,
@@ -231,7 +232,7 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 		Jobs:         n.Jobs,
 		Now:          cfg.Now,
 		Proxies:      cfg.Proxies,
-		Limits:       cfg.Limits,
+		Limits:       limits,
 		Ready:        []server.Check{{Name: "store", Do: answers(n.Store)}, {Name: server.KeyProcess, Do: keys.answers}},
 		KeyProcesses: keys.several,
 		Once:         n.once(box, t, cfg),
@@ -252,6 +253,7 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 	n.show(keys.inside, s.Tokens, t, cfg)
 	n.sayClear(cfg, threads.InClear)
 	mux := server.New(s)
+	count()
 	n.mux.Store(mux)
 	n.Handler = n.counts(mux)
 	n.http = server.NewHTTPServer(n.Handler, cfg.Log)

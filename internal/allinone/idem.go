@@ -23,20 +23,25 @@ type idemBox struct {
 
 var idemKey = sealed.Name{Kind: "idemkey", Owner: "server", ID: "1"}
 
-// Key makes the key if there is none. Of servers that meet, one makes it.
-func (x idemBox) Key(ctx context.Context) (key []byte, err error) {
+func (x idemBox) Key(ctx context.Context) ([]byte, error) {
+	return siteKey(ctx, x.store, x.box, idemKey)
+}
+
+// siteKey returns 32 random bytes that all servers over a store have under a name. It
+// makes them if there are none; of servers that meet, one does.
+func siteKey(ctx context.Context, s store.Store, box *sealed.Box, name sealed.Name) (key []byte, err error) {
 	err = store.Retry(ctx, func() error {
-		if key, err = x.box.Get(ctx, idemKey); !errors.Is(err, fault.NotFound) {
+		if key, err = box.Get(ctx, name); !errors.Is(err, fault.NotFound) {
 			return err
 		}
 		key = make([]byte, 32)
 		rand.Read(key) // never fails: see crypto/rand
 		var b store.Batch
-		b.RequireAbsent(layout.Sealed(idemKey.Kind, idemKey.Owner, idemKey.ID))
-		if err := x.box.Put(ctx, &b, idemKey, key); err != nil {
+		b.RequireAbsent(layout.Sealed(name.Kind, name.Owner, name.ID))
+		if err := box.Put(ctx, &b, name, key); err != nil {
 			return err
 		}
-		_, err := x.store.Commit(ctx, &b)
+		_, err := s.Commit(ctx, &b)
 		return err
 	})
 	return key, store.Fault(err)

@@ -21,7 +21,7 @@ func (w nullWriter) WriteHeader(int)             {}
 // BenchmarkPipeline is what a request costs between net/http and the domain.
 func BenchmarkPipeline(b *testing.B) {
 	limit := throttle.Rate{PerSecond: 1e9, Burst: 1 << 30}
-	m := New(Config{Rows: rows(), Limits: Limits{limit, limit}, Authenticate: func(context.Context, string) (access.Principal, error) {
+	m := New(Config{Rows: rows(), Limits: Limits{Principal: limit, Address: limit}, Authenticate: func(context.Context, string) (access.Principal, error) {
 		return access.Principal{Kind: access.User, ID: "u", OrgID: "o"}, nil
 	}})
 	body := `{"name":"` + strings.Repeat("x", 900) + `"}`

@@ -1,6 +1,8 @@
 package httpx
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"net/netip"
 	"time"
 
@@ -23,15 +25,35 @@ import (
 type Limits struct {
 	Principal throttle.Rate // of calls of one principal
 	Address   throttle.Rate // of calls of public rows, and with frontend keys, from one IPv4 address or IPv6 /64
+	// Across makes what counts in the place of this process alone, of a kind 'p' or
+	// 'a', where there are other servers. nil: there are none.
+	Across func(kind byte, r throttle.Rate) Limiter
+}
+
+// Limiter is what a throttle.Limiter is, for keys of which it gets a hash.
+type Limiter interface {
+	Allow(hash [32]byte) (retryAfter time.Duration, ok bool)
 }
 
 type limits struct {
 	principals *throttle.Limiter[who]
 	addresses  *throttle.Limiter[netip.Addr]
+
+	// Where they are not nil they count, and the two above do not.
+	allPrincipals, allAddresses Limiter
 }
 
-func newLimits(l Limits, now func() time.Time) limits {
-	return limits{throttle.NewLimiter[who](l.Principal, 0, now), throttle.NewLimiter[netip.Addr](l.Address, 0, now)}
+func newLimits(l Limits, now func() time.Time) (made limits) {
+	made.principals, made.allPrincipals = newLimiter[who](l, 'p', l.Principal, now)
+	made.addresses, made.allAddresses = newLimiter[netip.Addr](l, 'a', l.Address, now)
+	return made
+}
+
+func newLimiter[K comparable](l Limits, kind byte, r throttle.Rate, now func() time.Time) (*throttle.Limiter[K], Limiter) {
+	if l.Across == nil || r.PerSecond <= 0 {
+		return throttle.NewLimiter[K](r, 0, now), nil
+	}
+	return nil, l.Across(kind, r)
 }
 
 // who is a principal as budgets and limits count them: whatever it sent, and
@@ -46,8 +68,31 @@ func whoIs(p access.Principal) who { return who{p.Kind, p.OrgID, p.ID} }
 // visitor reports whether p calls with a frontend key.
 func visitor(p access.Principal) bool { return p.Role == access.Frontend }
 
-func (l limits) principal(p access.Principal) error { return verdict(l.principals.Allow(whoIs(p))) }
-func (l limits) address(a netip.Addr) error         { return verdict(l.addresses.Allow(network(a))) }
+// hash is the same on all servers.
+func (w who) hash() [32]byte {
+	b := make([]byte, 0, 128) // IDs are UUIDs, but for end users
+	for _, s := range [...]string{string(w.kind), w.org, w.id} {
+		b = binary.AppendUvarint(b, uint64(len(s)))
+		b = append(b, s...)
+	}
+	return sha256.Sum256(b)
+}
+
+func (l *limits) principal(p access.Principal) error {
+	if l.allPrincipals != nil {
+		return verdict(l.allPrincipals.Allow(whoIs(p).hash()))
+	}
+	return verdict(l.principals.Allow(whoIs(p)))
+}
+
+func (l *limits) address(a netip.Addr) error {
+	a = network(a)
+	if l.allAddresses != nil {
+		b := a.As16()
+		return verdict(l.allAddresses.Allow(sha256.Sum256(b[:])))
+	}
+	return verdict(l.addresses.Allow(a))
+}
 
 // network is what one client can choose addresses from.
 func network(a netip.Addr) netip.Addr {

@@ -117,6 +117,61 @@ func TestOneVisitorDoesNotUseUpTheCallsOfTheOthers(t *testing.T) {
 	}
 }
 
+// heard notes which hashes each kind was asked about.
+type heard map[[32]byte]byte
+
+type kindOf struct {
+	of   heard
+	kind byte
+}
+
+func (k kindOf) Allow(hash [32]byte) (time.Duration, bool) {
+	k.of[hash] = k.kind
+	return time.Second, false
+}
+
+// Limits across servers are asked in the place of one's own, about each principal and
+// each address apart.
+func TestLimitsAcrossServersCountInsteadOfOnesOwn(t *testing.T) {
+	asked := heard{}
+	l := newLimits(Limits{
+		Principal: throttle.Rate{PerSecond: 1}, Address: throttle.Rate{PerSecond: 1},
+		Across: func(kind byte, _ throttle.Rate) Limiter { return kindOf{asked, kind} },
+	}, nil)
+	for i, p := range []access.Principal{{Kind: access.User, OrgID: "o", ID: "u"}, {Kind: access.Agent, OrgID: "o", ID: "u"}, {Kind: access.User, OrgID: "ou"}, {Kind: access.User, OrgID: "o", ID: "u", Addr: netip.MustParseAddr("::1")}} {
+		if err := l.principal(p); err == nil {
+			t.Error("a principal that is over is let through")
+		}
+		if want := min(i+1, 3); len(asked) != want { // the last one is the first
+			t.Errorf("%d principals, want %d", len(asked), want)
+		}
+	}
+	for i, a := range []string{"203.0.113.1", "203.0.113.2", "2001:db8::1", "2001:db8:0:1::1", "2001:db8::2"} {
+		if err := l.address(netip.MustParseAddr(a)); err == nil {
+			t.Error("an address that is over is let through")
+		}
+		if want := 3 + min(i+1, 4); len(asked) != want {
+			t.Errorf("%d hashes, want %d", len(asked), want)
+		}
+	}
+	if none := newLimits(Limits{Across: func(byte, throttle.Rate) Limiter { return kindOf{asked, 'x'} }}, nil); none.principal(access.Principal{}) != nil {
+		t.Error("no limit is one")
+	}
+}
+
+func TestLimitsAcrossServersCostNoAllocation(t *testing.T) {
+	l := newLimits(Limits{Principal: throttle.Rate{PerSecond: 1}, Address: throttle.Rate{PerSecond: 1}, Across: func(byte, throttle.Rate) Limiter { return everybody{} }}, nil)
+	p := access.Principal{Kind: access.User, ID: "6f1c2d1e-8a53-4d0a-9a0e-0d3f6d0b6f11", OrgID: "6f1c2d1e-8a53-4d0a-9a0e-0d3f6d0b6f11"}
+	six := netip.MustParseAddr("2001:db8::7")
+	if n := testing.AllocsPerRun(100, func() { _, _ = l.principal(p), l.address(six) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+type everybody struct{}
+
+func (everybody) Allow([32]byte) (time.Duration, bool) { return 0, true }
+
 func TestLimitsCostNoAllocation(t *testing.T) {
 	l := newLimits(Limits{Principal: throttle.Rate{PerSecond: 1e9, Burst: 1 << 30}, Address: throttle.Rate{PerSecond: 1e9, Burst: 1 << 30}}, nil)
 	p := access.Principal{Kind: access.User, ID: "u", OrgID: "o"}

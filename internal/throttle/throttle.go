@@ -3,9 +3,10 @@
 //
 // It owns its counts and nothing else; they are in memory, bounded, and gone
 // with the process: after a restart everybody begins anew, and each server
-// counts for itself, but for a Backoff over Rows that servers share. It trusts its caller to choose keys that a client cannot
-// make up at will, such as the ID of a principal or the address of a socket's
-// other end.
+// counts for itself, but for a Backoff over Rows that servers share and for what a
+// Limiter is told of others (see package tally). It trusts its caller to choose keys
+// that a client cannot make up at will, such as the ID of a principal or the address
+// of a socket's other end.
 package throttle
 
 import (
@@ -25,7 +26,8 @@ type Rate struct {
 	Burst     int     // calls at once after a rest; 0: PerSecond, or 1 if that is less
 }
 
-func (r Rate) burst() int {
+// AtOnce is how many calls there may be at once after a rest.
+func (r Rate) AtOnce() int {
 	if r.Burst > 0 {
 		return r.Burst
 	}
@@ -65,14 +67,34 @@ func (l *Limiter[K]) Allow(key K) (retryAfter time.Duration, ok bool) {
 	now := l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	of, found := l.keys.get(key)
-	if !found {
-		of = rate.NewLimiter(rate.Limit(l.rate.PerSecond), l.rate.burst())
-		l.keys.put(key, of)
-	}
+	of := l.of(key)
 	if of.AllowN(now, 1) {
 		return 0, true
 	}
 	wait := (1 - of.TokensAt(now)) / l.rate.PerSecond * float64(time.Second)
 	return time.Duration(min(max(1, math.Ceil(wait)), 1<<62)), false
+}
+
+// Take counts n calls of key that were let through elsewhere. It leaves key as far
+// over its Rate as they went.
+func (l *Limiter[K]) Take(key K, n int) {
+	if l == nil || n <= 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now, of := l.now(), l.of(key)
+	of.SetBurstAt(now, max(n, l.rate.AtOnce())) // it reserves no more than that at once
+	of.ReserveN(now, n)
+	of.SetBurstAt(now, l.rate.AtOnce())
+}
+
+// of returns what is left of key. l.mu is held.
+func (l *Limiter[K]) of(key K) *rate.Limiter {
+	of, found := l.keys.get(key)
+	if !found {
+		of = rate.NewLimiter(rate.Limit(l.rate.PerSecond), l.rate.AtOnce())
+		l.keys.put(key, of)
+	}
+	return of
 }

@@ -49,6 +49,30 @@ func TestAKeyMayCallItsBurstAndThenItsRate(t *testing.T) {
 	}
 }
 
+// What others let through is taken from a key, more than it has, too.
+func TestWhatIsTakenIsWaitedFor(t *testing.T) {
+	c := newClock()
+	l := NewLimiter[string](Rate{PerSecond: 2, Burst: 3}, 0, c.now)
+	l.Take("a", 2)
+	for i := range 2 {
+		if _, ok := l.Allow("a"); ok != (i == 0) {
+			t.Errorf("call %d of one that is left: %v", i, ok)
+		}
+	}
+	l.Take("a", 10) // 10 under nothing, and a call has half a second to wait for
+	after, ok := l.Allow("a")
+	if ok || after < 5500*time.Millisecond || after > 5501*time.Millisecond {
+		t.Errorf("%v %v, want 5.5 s", after, ok)
+	}
+	c.advance(time.Hour)
+	for i := range 4 {
+		if _, ok := l.Allow("a"); ok != (i < 3) {
+			t.Errorf("after a rest, call %d: %v", i, ok)
+		}
+	}
+	(*Limiter[string])(nil).Take("a", 1)
+}
+
 // In no stretch of time does a key get more than its burst and its rate, and
 // who waits as told is let in.
 func TestNoKeyGetsMoreThanItsRate(t *testing.T) {
