@@ -17,6 +17,7 @@ import (
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
+	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/store/memstore"
 	"github.com/keyfold/keyfold/internal/store/storetest"
@@ -98,7 +99,11 @@ func newOnceRig(t testing.TB) *onceRig {
 	m := make("POST /v1/threads/"+th+"/messages", `{"body":1}`, "message", "id")
 	a := make("POST /v1/agents", `{"name":"a"}`, "agent", "id")
 	secret := make("PUT /v1/vaults/"+v+"/secrets/there", `{"value":"v"}`, "secret", "id")
-	r.names = strings.NewReplacer("{vault}", v, "{thread}", th, "{message}", m, "{agent}", a, "{secret}", secret)
+	mate, err := n.Identity.CreateUser(ctx, org.ID, "b@example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.names = strings.NewReplacer("{member}", mate.ID, "{vault}", v, "{thread}", th, "{message}", m, "{agent}", a, "{secret}", secret)
 	return r
 }
 
@@ -134,10 +139,13 @@ func (r *onceRig) call(n *Node, call, body, key string) *httptest.ResponseRecord
 }
 
 // copied is a store of the rig's state.
-func (r *onceRig) copied() store.Store {
+func (r *onceRig) copied(old bool) store.Store {
 	r.t.Helper()
 	s := memstore.New()
 	for rec, err := range store.All(context.Background(), r.base, store.Range{}) {
+		if old && rec.Key == layout.IdentityStep() {
+			continue
+		}
 		var b store.Batch
 		b.Put(rec.Key, rec.Value)
 		if err == nil {
@@ -174,31 +182,33 @@ var onceCalls = []struct {
 	call, body string
 	status     int
 	weak       bool // an answer that is not kept yet may be lost, or be of what was left to do
+	old        bool // the store is from before there were indexes of users, which the call makes first
 }{
-	{"POST /v1/vaults", `{"name":"n"}`, 201, false},
-	{"DELETE /v1/vaults/{vault}", "", 204, false},
-	{"POST /v1/vaults/{vault}/cmek", `{"fingerprint":"` + strings.Repeat("ab", 32) + `"}`, 200, false},
-	{"PUT /v1/vaults/{vault}/secrets/there", `{"value":"w"}`, 201, false},
-	{"POST /v1/vaults/{vault}/secret-rotate/there", "", 201, false},
-	{"DELETE /v1/vaults/{vault}/secrets/there", "", 204, false},
-	{"POST /v1/threads", `{"title":"t"}`, 200, false},
-	{"PUT /v1/threads/{thread}", `{"title":"t"}`, 200, false},
-	{"DELETE /v1/threads/{thread}", "", 204, false},
-	{"POST /v1/messages", `{"body":1}`, 200, false},
-	{"POST /v1/threads/{thread}/messages", `{"body":1}`, 200, false},
-	{"PUT /v1/threads/{thread}/messages/{message}", `{"body":2}`, 200, false},
-	{"DELETE /v1/threads/{thread}/messages/{message}", "", 204, false},
-	{"POST /v1/threads/{thread}/messages/{message}/reactions", `{"reaction":"+"}`, 200, false},
-	{"POST /v1/threads/{thread}/import", `{"ts":1,"body":1}` + "\n" + `{"ts":2,"body":1}`, 200, true},
-	{"POST /v1/auth/api-keys", `{"name":"k"}`, 201, false},
-	{"POST /v1/agents", `{"name":"b"}`, 201, false},
-	{"POST /v1/agents/{agent}/rotate-key", "", 200, false},
-	{"DELETE /v1/agents/{agent}", "", 204, false},
-	{"POST /v1/org/signing-keys", "", 201, false},
-	{"POST /v1/org/invitations", `{"email":"x@example.com"}`, 201, false},
-	{"POST /v1/secrets/{secret}/share", `{"recipient_type":"anyone_with_link","expires_at":"2099-01-01T00:00:00Z"}`, 201, false},
-	{"POST /v1/vaults/{vault}/policies", `{"secret_path_pattern":"x","principal_type":"agent","principal_id":"{agent}","permissions":["read"]}`, 201, false},
-	{"PATCH /v1/auth/me", `{"display_name":"d"}`, 200, true},
+	{"POST /v1/vaults", `{"name":"n"}`, 201, false, false},
+	{"DELETE /v1/vaults/{vault}", "", 204, false, false},
+	{"POST /v1/vaults/{vault}/cmek", `{"fingerprint":"` + strings.Repeat("ab", 32) + `"}`, 200, false, false},
+	{"PUT /v1/vaults/{vault}/secrets/there", `{"value":"w"}`, 201, false, false},
+	{"POST /v1/vaults/{vault}/secret-rotate/there", "", 201, false, false},
+	{"DELETE /v1/vaults/{vault}/secrets/there", "", 204, false, false},
+	{"POST /v1/threads", `{"title":"t"}`, 200, false, false},
+	{"PUT /v1/threads/{thread}", `{"title":"t"}`, 200, false, false},
+	{"DELETE /v1/threads/{thread}", "", 204, false, false},
+	{"POST /v1/messages", `{"body":1}`, 200, false, false},
+	{"POST /v1/threads/{thread}/messages", `{"body":1}`, 200, false, false},
+	{"PUT /v1/threads/{thread}/messages/{message}", `{"body":2}`, 200, false, false},
+	{"DELETE /v1/threads/{thread}/messages/{message}", "", 204, false, false},
+	{"POST /v1/threads/{thread}/messages/{message}/reactions", `{"reaction":"+"}`, 200, false, false},
+	{"POST /v1/threads/{thread}/import", `{"ts":1,"body":1}` + "\n" + `{"ts":2,"body":1}`, 200, true, false},
+	{"POST /v1/auth/api-keys", `{"name":"k"}`, 201, false, false},
+	{"POST /v1/agents", `{"name":"b"}`, 201, false, false},
+	{"POST /v1/agents/{agent}/rotate-key", "", 200, false, false},
+	{"DELETE /v1/agents/{agent}", "", 204, false, false},
+	{"POST /v1/org/signing-keys", "", 201, false, false},
+	{"POST /v1/org/invitations", `{"email":"x@example.com"}`, 201, false, false},
+	{"POST /v1/secrets/{secret}/share", `{"recipient_type":"anyone_with_link","expires_at":"2099-01-01T00:00:00Z"}`, 201, false, false},
+	{"POST /v1/vaults/{vault}/policies", `{"secret_path_pattern":"x","principal_type":"agent","principal_id":"{agent}","permissions":["read"]}`, 201, false, false},
+	{"PATCH /v1/auth/me", `{"display_name":"d"}`, 200, true, false},
+	{"DELETE /v1/org/members/{member}", "", 204, true, true},
 }
 
 // A server dies at each commit that a write makes, which takes effect or does not. The
@@ -209,14 +219,14 @@ func TestAWriteThatIsSentAgainAfterItsServerDiedIsMadeOnce(t *testing.T) {
 	for _, c := range onceCalls {
 		t.Run(c.call, func(t *testing.T) {
 			r.t = t
-			one := r.copied()
+			one := r.copied(c.old)
 			if w := r.call(r.server(one), c.call, c.body, "k"); w.Code != c.status {
 				t.Fatalf("%d %s", w.Code, w.Body)
 			}
 			want := r.shape(one)
 			for at, died := 1, true; died; at++ {
 				for _, takes := range []bool{false, true} {
-					m := &mortal{Store: r.copied()}
+					m := &mortal{Store: r.copied(c.old)}
 					n := r.server(m)
 					m.dying.Store(&storetest.DyingStore{Store: m.Store, At: at, Takes: takes})
 					first := r.call(n, c.call, c.body, "k")
@@ -250,7 +260,7 @@ func TestWritesOfOneKeyThatMeetAreOne(t *testing.T) {
 	for _, c := range onceCalls {
 		t.Run(c.call, func(t *testing.T) {
 			r.t = t
-			one, s := r.copied(), &mortal{Store: r.copied()}
+			one, s := r.copied(c.old), &mortal{Store: r.copied(c.old)}
 			r.call(r.server(one), c.call, c.body, "k")
 			servers := []*Node{r.server(s), r.server(s)}
 			answers := make([]*httptest.ResponseRecorder, 8)
@@ -283,7 +293,7 @@ func TestWritesOfOneKeyThatMeetAreOne(t *testing.T) {
 func TestAKeyIsForgottenAfterADay(t *testing.T) {
 	t.Parallel()
 	r := newOnceRig(t)
-	s := &mortal{Store: r.copied()}
+	s := &mortal{Store: r.copied(false)}
 	n := r.server(s)
 	make := func() string { return r.call(n, "POST /v1/auth/api-keys", `{"name":"k"}`, "k").Body.String() }
 	first := make()
@@ -317,7 +327,7 @@ func TestAKeyIsForgottenAfterADay(t *testing.T) {
 func TestAnAnswerIsForWhoMayHaveIt(t *testing.T) {
 	t.Parallel()
 	r := newOnceRig(t)
-	n := r.server(r.copied())
+	n := r.server(r.copied(false))
 	const call, body = "POST /v1/auth/api-keys", `{"name":"k"}`
 	first := r.call(n, call, body, "k")
 	var made api.APIKeyCreated
