@@ -35,6 +35,12 @@ func (s *Service) CMEKSeal(ctx context.Context, caller string, items []kmsapi.CM
 	if err := u.record(ctx); err != nil {
 		return nil, err
 	}
+	u.stand(ctx)
+	for i, item := range items {
+		if err := u.fell(item.Fingerprint); err != nil && out[i].Err == nil {
+			out[i] = kmsapi.CMEKSealResult{Err: err}
+		}
+	}
 	return out, nil
 }
 
@@ -75,6 +81,13 @@ func (s *Service) CMEKOpen(ctx context.Context, caller string, items []kmsapi.CM
 		kmsapi.CMEKOpen.WipeResults(out)
 		return nil, err
 	}
+	u.stand(ctx)
+	for i, item := range items {
+		if err := u.fell(item.Fingerprint); err != nil && out[i].Err == nil {
+			clear(out[i].Plaintext)
+			out[i] = kmsapi.CMEKOpenResult{Err: err}
+		}
+	}
 	return out, nil
 }
 
@@ -89,6 +102,7 @@ type cmekUse struct {
 // usedCMEK is a key for this caller, or why not.
 type usedCMEK struct {
 	slot    *slot[*cmekKey]
+	seen    seen // when its row was looked at
 	err     error
 	damaged error // why the row, with the grants in it, does not open
 }
@@ -121,6 +135,7 @@ func (u *cmekUse) use(ctx context.Context, fingerprint string, at cmek.Context, 
 // look takes the key, if caller has a grant for it. Who has none cannot tell
 // whether there is such a key, nor in what state.
 func (u *cmekUse) look(ctx context.Context, fingerprint string) *usedCMEK {
+	began := time.Now()
 	k, err := u.s.cmekKey(ctx, fingerprint)
 	switch {
 	case errors.Is(err, fault.NotFound):
@@ -133,7 +148,38 @@ func (u *cmekUse) look(ctx context.Context, fingerprint string) *usedCMEK {
 		u.s.cmeks.release(k)
 		return &usedCMEK{err: errNotGranted}
 	}
-	return &usedCMEK{slot: k}
+	used := &usedCMEK{slot: k}
+	used.seen.note(began)
+	return used
+}
+
+// stand looks again at the keys whose look is too old to answer for what was done
+// with them, until none is: the record takes its time. One that the caller may not
+// use any more has an error; that its use was recorded says too much, not too little.
+func (u *cmekUse) stand(ctx context.Context) {
+	for n, again := 0, true; again; n++ {
+		again = false
+		for fingerprint, used := range u.keys {
+			if used.err != nil || used.seen.age() <= answerAge {
+				continue
+			}
+			if n == looks {
+				used.err = errSlow
+				continue
+			}
+			again = true
+			u.s.cmeks.release(used.slot)
+			u.keys[fingerprint] = u.look(ctx, fingerprint)
+		}
+	}
+}
+
+// fell is why what was done with a key is not answered, or nil.
+func (u *cmekUse) fell(fingerprint string) error {
+	if used := u.keys[fingerprint]; used != nil {
+		return used.err
+	}
+	return nil
 }
 
 var errNotGranted = fault.New(fault.Forbidden, "you have no grant for this CMEK key here; ask the owner of this key process").WithType(kmsapi.TypeCMEKNotGranted)

@@ -86,14 +86,20 @@ func (s *Service) fetchOne(ctx context.Context, h *held) {
 }
 
 // stand looks again at the DEKs whose last look is too old to answer for what was
-// done with them, and reports whether all stand. One that does not has an error.
+// done with them, until none is, and reports whether all stand. One that does not has
+// an error.
 func (s *Service) stand(ctx context.Context, keys holding) bool {
 	all := true
-	for _, h := range keys.all {
-		if h.err == nil && h.slot.seen.age() > answerAge {
-			h.err = s.lookAtDEK(ctx, h.slot)
+	for n, again := 0, true; again; n++ {
+		again = false
+		for _, h := range keys.all {
+			if h.err == nil && h.slot.seen.age() > answerAge {
+				if h.err = errSlow; n < looks {
+					again, h.err = true, s.lookAtDEK(ctx, h.slot)
+				}
+			}
+			all = all && h.err == nil
 		}
-		all = all && h.err == nil
 	}
 	return all
 }

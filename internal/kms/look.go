@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
@@ -23,6 +24,12 @@ const (
 	lookAge   = time.Second
 	answerAge = 1500 * time.Millisecond
 )
+
+// A look may itself take longer than answerAge, and is then too old when it is
+// there: so many are tried before the answer is errSlow.
+const looks = 3
+
+var errSlow = fault.New(fault.Unavailable, "the key store is too slow to say that keys still stand; try again")
 
 // seen is when the row of a key was last looked at.
 type seen struct{ at atomic.Pointer[time.Time] }
@@ -55,10 +62,15 @@ func (s *Service) lookAtDEK(ctx context.Context, d *slot[*dek]) error {
 // stands reports whether what was done with k may be answered. If not, it is to
 // be done again with s.kek.
 func (s *Service) stands(ctx context.Context, k *slot[*kek]) (bool, error) {
-	if k.seen.age() <= answerAge {
-		return true, nil
+	for n := 0; k.seen.age() > answerAge; n++ {
+		if n == looks {
+			return false, errSlow
+		}
+		if same, err := s.lookAtKEK(ctx, k); !same {
+			return false, err
+		}
 	}
-	return s.lookAtKEK(ctx, k)
+	return true, nil
 }
 
 // lookAtKEK notes that the row of a KEK is still the one that k was read from, or

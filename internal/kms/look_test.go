@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/keyfold/keyfold/internal/audit"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
@@ -143,6 +144,131 @@ func TestAProcessThatSleptWithAKEKDoesItsWorkAgain(t *testing.T) {
 		}
 		r.mustNotOpen(there, old, "", fault.Unopenable)
 	})
+}
+
+// lateStore sleeps 10 seconds after it has read the row of key, for so many times: what
+// it read is old when it is answered. The last time it does what others do meanwhile.
+type lateStore struct {
+	store.Store
+	key       string
+	times     atomic.Int64
+	meanwhile func()
+}
+
+func (l *lateStore) Get(ctx context.Context, key string) (store.Record, error) {
+	rec, err := l.Store.Get(ctx, key)
+	if key == l.key && l.times.Load() > 0 {
+		if l.times.Add(-1) == 0 {
+			l.meanwhile()
+		}
+		time.Sleep(10 * time.Second)
+	}
+	return rec, err
+}
+
+func TestALookThatIsOldWhenItIsThereIsDoneAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		late := &lateStore{Store: r.store}
+		here, there := r.start(), r.start(func(c *Config) { c.Store = late })
+		defer here.Close()
+		defer there.Close()
+		r.createKEK(here, "v")
+		one, two := r.createDEK(there, "t").KeyID, r.createDEK(there, "u").KeyID
+		first, second := r.encrypt(there, one, "x", ""), r.encrypt(there, two, "y", "")
+		e := r.seal(there, "v", "x", "")
+		time.Sleep(stale)
+
+		late.key, late.meanwhile = layout.DEK(two), func() { r.must(here.ShredDEK(ctx, one)) }
+		late.times.Store(2)
+		out, err := there.Decrypt(ctx, []kmsapi.DecryptItem{{KeyID: one, Ciphertext: first}, {KeyID: two, Ciphertext: second}})
+		r.must(err)
+		if !errors.Is(out[0].Err, fault.NotFound) || out[0].Plaintext != nil || string(out[1].Plaintext) != "y" {
+			t.Errorf("of two DEKs the first of which was shredded while the other was looked at: %v", out)
+		}
+
+		time.Sleep(stale)
+		late.meanwhile = func() { r.must(here.ShredDEK(ctx, two)) }
+		late.times.Store(2)
+		r.mustNotDecrypt(there, two, second, "", fault.NotFound)
+
+		late.key, late.meanwhile = layout.KEK("v"), func() {
+			r.rotate(here, "v")
+			r.must(here.ReleaseKEK(ctx, "v", 2))
+			r.must(here.DestroyKEKVersion(ctx, "v", 1))
+		}
+		late.times.Store(2)
+		r.mustNotOpen(there, e, "", fault.Unopenable)
+	})
+}
+
+// A store whose every answer is old says nothing of a key.
+func TestAStoreThatIsTooSlowIsSaidToBe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		late := &lateStore{Store: r.store, meanwhile: func() {}}
+		s := r.start(func(c *Config) { c.Store = late })
+		defer s.Close()
+		r.createKEK(s, "v")
+		key, f := r.createDEK(s, "t").KeyID, r.createCMEK(s, agent)
+		e, ciphertext := r.seal(s, "v", "x", ""), r.encrypt(s, key, "x", "")
+		value, err := sealCMEKOne(s, agent, f, "p", 2, "x")
+		r.must(err)
+		time.Sleep(stale)
+		for what, call := range map[string]func() error{
+			layout.DEK(key):   func() error { _, err := decryptOne(s, key, ciphertext, ""); return err },
+			layout.KEK("v"):   func() error { _, err := openOne(s, e, ""); return err },
+			layout.CMEKKey(f): func() error { _, err := openCMEKOne(s, agent, f, "p", value); return err },
+		} {
+			late.key = what
+			late.times.Store(10)
+			if err := call(); !errors.Is(err, fault.Unavailable) {
+				t.Errorf("%s, which is looked at too slowly: %v", what, err)
+			}
+			late.times.Store(0)
+			if err := call(); err != nil {
+				t.Errorf("%s, which is looked at again: %v", what, err)
+			}
+		}
+	})
+}
+
+// The audit takes 10 seconds to sync, and a customer's key is taken from its caller,
+// or deleted, meanwhile.
+func TestACustomersKeyThatIsRevokedBeforeTheAnswerAnswersNothing(t *testing.T) {
+	for name, meanwhile := range map[string]func(s *Service, f string) error{
+		"revoke": func(s *Service, f string) error { return s.RevokeCMEKKey(ctx, f, agent) },
+		"delete": func(s *Service, f string) error {
+			return errors.Join(s.RevokeCMEKKey(ctx, f, agent), s.DeleteCMEKKey(ctx, f))
+		},
+	} {
+		for what, call := range map[string]func(s *Service, f, value string) (string, error){
+			"open": func(s *Service, f, value string) (string, error) { return openCMEKOne(s, agent, f, "p", value) },
+			"seal": func(s *Service, f, _ string) (string, error) { return sealCMEKOne(s, agent, f, "p", 2, "x") },
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				var before atomic.Pointer[func()]
+				a := &recorder{before: func(audit.Event) {
+					if do := before.Swap(nil); do != nil {
+						(*do)()
+						time.Sleep(10 * time.Second)
+					}
+				}}
+				here, there := r.start(), r.start(audited(a))
+				defer here.Close()
+				defer there.Close()
+				f := r.createCMEK(here, agent)
+				value, err := sealCMEKOne(there, agent, f, "p", 2, "x")
+				r.must(err)
+				do := func() { r.must(meanwhile(here, f)) }
+				before.Store(&do)
+				if answer, err := call(there, f, value); answer != "" || !errors.Is(err, fault.Forbidden) {
+					t.Errorf("%s, and a %s before the answer: %q, %v", what, name, answer, err)
+				}
+			})
+		}
+	}
 }
 
 // A KEK whose row did not change stands, however long the sleep was; where the

@@ -32,8 +32,8 @@ type Options struct {
 // Restore makes the key store to of the backup in, which it reads once. There must
 // be none there yet. It is a key store when the backup has proved
 // whole, written by a process with this root key, and opened by it: every KEK,
-// every customer's key, and of the threads' DEKs a sample. After an error to is as it was. Errors are
-// for the operator and name paths.
+// every customer's key, and of the threads' DEKs a sample. After an error to is as it was; where somebody else made a key store there
+// meanwhile, that is left alone. Errors are for the operator and name paths.
 func Restore(ctx context.Context, in io.Reader, to storespec.Spec, root keyring.Root, opt Options) (info Info, err error) {
 	if err := to.Vacant(ctx); err != nil {
 		return info, err
@@ -59,37 +59,28 @@ func empty(dir string, made bool) error {
 	return errors.Join(errs...)
 }
 
-// clearRows takes all rows out of st.
-func clearRows(ctx context.Context, st store.Store) error {
-	for {
-		recs, err := st.Scan(ctx, store.Range{}, store.ScanOptions{Limit: 1000, MaxBytes: 8 << 20})
-		if err != nil || len(recs) == 0 {
-			return err
-		}
-		b := new(store.Batch)
-		for _, rec := range recs {
-			b.Delete(rec.Key)
-		}
-		if _, err := st.Commit(ctx, b); err != nil {
-			return err
-		}
-	}
-}
-
-// restore puts the row of the threads' KEK last, when all is proved: a store of
-// keys without it is refused wherever it is opened.
+// restore makes the key store in to, and where others can see it meanwhile, takes out
+// again what it wrote if it fails.
 func restore(ctx context.Context, in io.Reader, to storespec.Spec, root keyring.Root, opt Options) (info Info, err error) {
 	st, err := to.Open(ctx, storespec.Options{})
 	if err != nil {
 		return info, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	defer func() {
-		if err != nil && to.Dir() == "" { // a directory is removed
-			err = errors.Join(err, clearRows(context.WithoutCancel(ctx), st))
-		}
-	}()
-	f := &filler{st: st, sample: newSample(opt)}
+	c := newClaim(st)
+	if info, err = c.restore(ctx, in, root, opt); err != nil && to.Dir() == "" { // a directory is removed
+		err = errors.Join(err, c.giveBack(context.WithoutCancel(ctx)))
+	}
+	return info, err
+}
+
+// restore puts the row of the threads' KEK last, when all is proved: a store of
+// keys without it is refused wherever it is opened.
+func (c *claim) restore(ctx context.Context, in io.Reader, root keyring.Root, opt Options) (info Info, err error) {
+	if err := c.take(ctx); err != nil {
+		return info, err
+	}
+	f := &filler{claim: c, sample: newSample(opt)}
 	info, t, err := read(in, func(key string, value []byte) error { return f.put(ctx, key, value) })
 	if err == nil {
 		err = f.flush(ctx)
@@ -97,7 +88,6 @@ func restore(ctx context.Context, in io.Reader, to storespec.Spec, root keyring.
 	if err != nil {
 		return info, err
 	}
-	whole := withRow{st, f.last}
 	ring, err := threadsKEK(ctx, root, f.last)
 	if err != nil {
 		return info, err
@@ -106,12 +96,14 @@ func restore(ctx context.Context, in io.Reader, to storespec.Spec, root keyring.
 	if err := openSeal(ring, t.checksum, t.seal); err != nil {
 		return info, err
 	}
-	if info.Lost, err = prove(ctx, whole, root, f.sample.ids); err != nil {
+	if info.Lost, err = prove(ctx, withRow{c.st, f.last}, root, f.sample.ids); err != nil {
 		return info, err
 	}
 	info.Opened = len(f.sample.ids)
-	f.batch.Put(f.last.Key, f.last.Value)
-	return info, f.flush(ctx)
+	b := new(store.Batch)
+	b.Put(f.last.Key, f.last.Value)
+	b.Delete(layout.StoreRestore())
+	return info, c.commit(ctx, b)
 }
 
 // withRow is a store and one row that is not in it yet, for reading.
@@ -178,7 +170,7 @@ func proveCMEK(ctx context.Context, s *kms.Service) error {
 
 // filler puts rows into a store, many at once, but for the threads' KEK's.
 type filler struct {
-	st     store.Store
+	claim  *claim
 	sample *sample
 	last   store.Record // of the threads' KEK; none: there was none
 	batch  store.Batch
@@ -188,6 +180,9 @@ type filler struct {
 func (f *filler) put(ctx context.Context, key string, value []byte) error {
 	if key == layout.KEK(kmsapi.ThreadsKEK) {
 		f.last = store.Record{Key: key, Value: value}
+		return nil
+	}
+	if key == layout.StoreRestore() { // of a restore into that store that did not get far
 		return nil
 	}
 	if id, ok := strings.CutPrefix(key, layout.DEK("")); ok {
@@ -205,7 +200,7 @@ func (f *filler) put(ctx context.Context, key string, value []byte) error {
 }
 
 func (f *filler) flush(ctx context.Context) error {
-	_, err := f.st.Commit(ctx, &f.batch)
+	err := f.claim.commit(ctx, &f.batch)
 	f.batch = store.Batch{}
 	return err
 }

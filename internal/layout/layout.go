@@ -30,6 +30,7 @@
 //
 //	job:<job>                                      resumable work: what, how far, who holds it
 //	storecopy                                      how far a copy into this store is (absent: the store is whole)
+//	storerestore                                   name of the restore that fills this key store (absent: none does)
 //
 // <n> is 10 decimal digits, <ts> and <created> 20 (nanoseconds since 1970), <seq> 6.
 // <author> is escaped as in a URL path segment, since user IDs may hold ':' and '/'.
