@@ -11,7 +11,7 @@
 // ShredDEK, OpenCMEKRotation and the making and deleting of customers' keys are
 // never sent twice once a byte may have left. CreateDEK is, to another address
 // alone: what the first one made then is a DEK that nobody knows.
-// While the KMS is known to be down, calls try once and fail with
+// While the KMS is known to be down, calls try each address once and fail with
 // fault.Unavailable.
 //
 // Several key processes on one store are a list of addresses (see places.go). All

@@ -3,6 +3,7 @@ package kmsclient
 import (
 	"context"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ import (
 const (
 	pingEvery  = 250 * time.Millisecond
 	pingIn     = 300 * time.Millisecond
+	connectIn  = time.Second // to be connected before; a far one's handshakes take three times what its answers do
 	comeback   = 4
 	readyEvery = time.Second
 	readyIn    = 2 * time.Second
@@ -70,7 +72,8 @@ func Endpoints(list string) (addresses []string) {
 }
 
 // pick returns the place for the next try: the first that lives and can work, else
-// the first that lives, else, of a call's n-th try, each in turn.
+// the first that lives, else, of a call's n-th try, each in turn, beginning with those
+// that said last that they can work: they may only be too slow with a ping.
 func (c *Client) pick(n int) *place {
 	if len(c.places) == 1 {
 		return c.places[0]
@@ -85,7 +88,19 @@ func (c *Client) pick(n int) *place {
 	if p := c.living(); p != nil {
 		return p
 	}
-	return c.places[n%len(c.places)]
+	n %= len(c.places)
+	for _, ready := range []bool{true, false} {
+		for _, p := range c.places {
+			if p.ready != ready {
+				continue
+			}
+			if n == 0 {
+				return p
+			}
+			n--
+		}
+	}
+	panic("each place is ready or not")
 }
 
 // living returns the first place that lives, or nil. c.state is held.
@@ -185,6 +200,9 @@ func (c *Client) watchReady(p *place) {
 	c.every(readyEvery, func() {
 		status, err := c.ask(p, "/healthz", readyIn)
 		ready := err == nil && status == http.StatusOK
+		if err == nil {
+			c.answered()
+		}
 		c.state.Lock()
 		defer c.state.Unlock()
 		if p.ready != ready && err == nil {
@@ -206,10 +224,14 @@ func (c *Client) every(d time.Duration, do func()) {
 	}
 }
 
-// ask gets path of p. Any answer is one.
+// ask gets path of p. Any answer is one, if it comes within in of when there is a
+// connection; to make one may take connectIn before.
 func (c *Client) ask(p *place, path string, in time.Duration) (status int, err error) {
-	ctx, cancel := context.WithTimeout(c.ctx, in)
+	ctx, cancel := context.WithCancel(c.ctx)
 	defer cancel()
+	over := time.AfterFunc(max(in, connectIn), cancel)
+	defer over.Stop()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { over.Reset(in) }})
 	status, answer, _, err := c.try(ctx, p, get(path, nil))
 	if err != nil {
 		return 0, safe(err)

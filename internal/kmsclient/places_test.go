@@ -1,15 +1,18 @@
 package kmsclient
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/keyfold/keyfold/internal/fault"
@@ -22,7 +25,8 @@ type node struct {
 	*socket
 	stopped atomic.Pointer[chan struct{}] // closed when it goes on
 	locked  atomic.Bool
-	session string // the one it has
+	mute    atomic.Bool // it works and says nothing of itself
+	session string      // the one it has
 }
 
 func newNode(t *testing.T) *node {
@@ -45,6 +49,9 @@ func (n *node) run(t *testing.T) {
 	n.start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if stopped := n.stopped.Load(); stopped != nil {
 			<-*stopped
+		}
+		if n.mute.Load() && (r.URL.Path == "/livez" || r.URL.Path == "/healthz") {
+			<-r.Context().Done()
 		}
 		n.mux.ServeHTTP(w, r)
 	}))
@@ -216,6 +223,64 @@ func TestWhereNobodyAnswersACallFailsAndGoesOnWithWhoeverComesFirst(t *testing.T
 	within(t, "one is back", func() bool { return encryptOne(t.Context(), c, "x") == nil })
 	a.run(t)
 	within(t, "both are back", func() bool { return answering(c) == 2 })
+}
+
+// The first stays away, and the second is too busy, or too far, to say in time that
+// it lives: it works all the same.
+func TestWhereNobodyIsKnownToAnswerEachIsAsked(t *testing.T) {
+	a, b, c := pair(t)
+	a.stop()
+	b.stop()
+	if err := encryptOne(t.Context(), c, "x"); !errors.Is(err, fault.Unavailable) || !c.down.Load() {
+		t.Error(err)
+	}
+	within(t, "both are away", func() bool { return answering(c) == 0 })
+	b.mute.Store(true)
+	b.run(t)
+	for range 5 {
+		c.down.Store(true) // which the answer ends
+		if err := encryptOne(t.Context(), c, "x"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Nobody says in time that he lives; who says that he can work is asked first.
+func TestWhoCanWorkIsAskedBeforeWhoIsSilent(t *testing.T) {
+	first, second := &place{name: "first"}, &place{name: "second", ready: true}
+	c := &Client{places: []*place{first, second}}
+	if p, q := c.pick(0), c.pick(1); p != second || q != first {
+		t.Errorf("%s, then %s", p.name, q.name)
+	}
+}
+
+// A far one needs several times as long to be connected as to answer.
+func TestAPingDoesNotCountTheTimeToConnect(t *testing.T) {
+	for takes, ok := range map[time.Duration]bool{pingIn - 1: true, pingIn + 1: false} {
+		synctest.Test(t, func(t *testing.T) {
+			c, err := New(Config{Endpoint: "unix:///nowhere"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			c.places[0].wires.current.Load().DialContext = func(context.Context, string, string) (net.Conn, error) {
+				time.Sleep(connectIn - 1)
+				near, far := net.Pipe()
+				go func() {
+					defer far.Close()
+					if _, err := http.ReadRequest(bufio.NewReader(far)); err == nil {
+						time.Sleep(takes)
+						fmt.Fprint(far, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+					}
+				}()
+				return &countedConn{Conn: near}, nil
+			}
+			if _, err := c.ask(c.places[0], "/livez", pingIn); (err == nil) != ok {
+				t.Errorf("after %v: %v", takes, err)
+			}
+			time.Sleep(time.Minute) // the far end ends
+		})
+	}
 }
 
 // A session is asked for where it is, after a start of the client too.

@@ -67,7 +67,7 @@ func gaveUp(ctx context.Context) error {
 
 // do makes a call and returns the body of an answer of status 2xx. It
 // tries again while that is safe and Config.Retry is not over; while the KMS is
-// known to be down it tries once. Where another address is known to answer it goes
+// known to be down it tries each address once. Where another address is known to answer it goes
 // there at once.
 func (c *Client) do(ctx context.Context, r request) (*buffer, error) {
 	if c.ctx.Err() != nil { // ctx may not have heard yet
@@ -108,6 +108,8 @@ func (c *Client) do(ctx context.Context, r request) (*buffer, error) {
 		case sent && (r.repeat == once || r.repeat == spare && !another || sends == maxSends*len(c.places)):
 			return nil, lost(err)
 		case another && tries < maxSends*len(c.places):
+			continue
+		case r.at == nil && tries+1 < len(c.places):
 			continue
 		case time.Now().Add(pause).After(until):
 			if r.at == nil {
