@@ -7,6 +7,11 @@ secrets=${KEYFOLD_SECRETS:-/run/secrets}
 
 # database NAME FILE makes NAME, whose user's password is in FILE.
 database() {
+	# psql takes the output of a cat that failed for an empty password.
+	[ -s "$2" ] && [ -r "$2" ] || {
+		echo "databases.sh: $(id -un) cannot read $2, or it is empty; make it that user's own" >&2
+		exit 1
+	}
 	psql -v ON_ERROR_STOP=1 --no-psqlrc --quiet --username "${POSTGRES_USER:-postgres}" --dbname postgres <<-SQL
 		\\set password \`cat '$2'\`
 		CREATE ROLE $1 LOGIN PASSWORD :'password';

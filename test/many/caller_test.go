@@ -124,7 +124,7 @@ func passing(status int, text string) bool {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusTooManyRequests:
 		return true
 	}
-	return status == http.StatusConflict && strings.Contains(text, "under_way")
+	return status == http.StatusConflict && strings.Contains(text, "idempotency_in_progress")
 }
 
 func (c *caller) once(ctx context.Context, method, url, body, key string, header []string) (int, string, error) {
