@@ -22,13 +22,14 @@ const (
 	lookTime  = 5 * time.Second
 )
 
-// Collector is keyfold_key_age_seconds{kind}. What it shows is of the last minute.
+// Collector is keyfold_key_age_seconds{kind}. What it shows is of the last minute, or
+// where the keys cannot be read now, of when they last could.
 type Collector struct {
 	kms KMS
 	now func() time.Time
 
 	mu    sync.Mutex // guards all below
-	at    time.Time
+	at    time.Time  // keys were last asked for, whatever the answer; zero: never
 	since map[string]time.Time
 }
 
@@ -46,19 +47,19 @@ var ages = prometheus.NewDesc("keyfold_key_age_seconds",
 // Describe is prometheus.Collector's.
 func (c *Collector) Describe(out chan<- *prometheus.Desc) { out <- ages }
 
-// Collect is prometheus.Collector's. Where the keys cannot be read there are no ages.
+// Collect is prometheus.Collector's. Keys grow older while they cannot be read, so the
+// last ages stay; there are none before the first.
 func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
-	if c.since == nil || now.Sub(c.at) >= lookEvery {
+	if c.at.IsZero() || now.Sub(c.at) >= lookEvery {
+		c.at = now
 		ctx, cancel := context.WithTimeout(context.Background(), lookTime)
 		defer cancel()
-		since, err := c.kms.KeyAges(ctx)
-		if err != nil {
-			return
+		if since, err := c.kms.KeyAges(ctx); err == nil {
+			c.since = since
 		}
-		c.since, c.at = since, now
 	}
 	for kind, t := range c.since {
 		out <- prometheus.MustNewConstMetric(ages, prometheus.GaugeValue, max(0, now.Sub(t).Seconds()), kind)

@@ -200,6 +200,41 @@ func TestADrainThatLosesItsKeysLetsWritesGoOn(t *testing.T) {
 	x.completed(x.end(r, jobs, first.ID), 32)
 }
 
+// Nor until the process that holds them is back.
+func TestADrainWhoseKeyProcessIsAwayLetsWritesGoOn(t *testing.T) {
+	x := newSpin(t)
+	x.fill(30)
+	r, jobs := x.serve()
+	closes, asked := 0, 0
+	x.hooks.beforeCommit = func(b *store.Batch) error {
+		if closes == 0 && x.closing(b) {
+			closes++
+			x.must(x.write(x.old, true, "late", "before the closing")) // which meets the old meta row
+		}
+		return nil
+	}
+	x.twin.before = func(call string) error {
+		if call != "Reencrypt" || closes == 0 {
+			return nil
+		}
+		if asked++; asked == 1 {
+			return errAway
+		}
+		if asked == 2 {
+			if err := x.write(x.old, false, "late", "while it is away"); err != nil {
+				t.Errorf("a write under the old key: %v", err)
+			}
+			return errAway
+		}
+		return nil
+	}
+	j := x.begun(r, false)
+	x.completed(x.end(r, jobs, j.ID), len(x.holds))
+	if asked < 3 || len(x.holds) != 32 {
+		t.Errorf("the key process was asked %d times, and there are %d versions", asked, len(x.holds))
+	}
+}
+
 // closing reports whether b closes the vault to the old key.
 func (x *spin) closing(b *store.Batch) bool {
 	for _, w := range b.Writes {

@@ -46,8 +46,9 @@ func (w reencrypting) page(ctx context.Context, v vault) (job.Step, error) {
 	}
 	s, err := w.reencrypt(ctx, v, f)
 	switch {
-	case fault.Of(err).Type == kmsapi.TypeCMEKSessionGone && w.at.Phase == draining:
-		// Writes under the old key must not wait until somebody brings the keys.
+	case w.at.Phase == draining && (fault.Of(err).Type == kmsapi.TypeCMEKSessionGone || errors.Is(err, fault.Unavailable)):
+		// Writes under the old key must not wait until somebody brings the keys, or
+		// the process that holds them is back.
 		return w.shut(v, false, place{Passes: w.at.Passes})
 	case fault.Of(err).Type == kmsapi.TypeCMEKSessionGone:
 		return s, fmt.Errorf("%w: %w", job.ErrInterrupted, errKeysGone)
