@@ -173,7 +173,7 @@ func TestWhatAStoppedProcessDoesNotAnswerAnotherDoes(t *testing.T) {
 
 // What must not be done twice stays with who got it, however long he takes.
 func TestWhatIsNotSentTwiceIsNotTakenFromASilentProcess(t *testing.T) {
-	a, b, c := pair(t)
+	a, b, c := patientPair(t)
 	var asked [2]atomic.Int64
 	for i, n := range []*node{a, b} {
 		n.mux.HandleFunc("POST /shred_dek", func(w http.ResponseWriter, _ *http.Request) {
@@ -181,11 +181,17 @@ func TestWhatIsNotSentTwiceIsNotTakenFromASilentProcess(t *testing.T) {
 			fmt.Fprint(w, "{}")
 		})
 	}
+	a.stuck.Store(true)
 	goOn := a.pause()
 	defer goOn()
 	done := make(chan error)
 	go func() { done <- c.ShredDEK(context.Background(), "k") }()
-	within(t, "the silence is noticed", func() bool { return answering(c) == 1 })
+	within(t, "it is on its way", func() bool { return a.arrived.Load() == 1 })
+	a.stuck.Store(false)
+	c.judge(c.places[0], false, errors.New("silent"))
+	if n := answering(c); n != 1 {
+		t.Errorf("%d answer", n)
+	}
 	goOn()
 	if err := <-done; err != nil || asked[0].Load() != 1 || asked[1].Load() != 0 {
 		t.Errorf("asked %d and %d times: %v", asked[0].Load(), asked[1].Load(), err)
