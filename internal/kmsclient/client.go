@@ -15,8 +15,8 @@
 // fault.Unavailable.
 //
 // Several key processes on one store are a list of addresses (see places.go). All
-// calls go to one of them; when it dies, or says nothing for half a second, they go
-// to another. What lives in the memory of one, the sessions of CMEK rotations, is
+// calls go to one of them; when it dies, says nothing for half a second, or cannot
+// work while another can, they go to another. What lives in the memory of one, the sessions of CMEK rotations, is
 // asked for there and nowhere else (see homes.go).
 //
 // It trusts the KMS to use the keys that it names, and not the shape of its

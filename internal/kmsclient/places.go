@@ -2,6 +2,7 @@ package kmsclient
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -18,15 +19,20 @@ import (
 // sent again, go to another. It gets calls again once it has answered comeback
 // times in a row, or at once when there is no other.
 //
-// Whether it can work (its root key, its store) it is asked apart, and less often:
-// who cannot gets calls only while nobody can.
+// Whether it can work (its root key, its store) it is asked apart, every readyEvery.
+// One that says that it cannot, or missesReady times nothing within readyIn, gets calls
+// only while nobody can, and those on their way to it that may be sent again go to one
+// that can. It can again once it has said so comeback times in a row, or at once when
+// nobody else can.
 const (
 	pingEvery  = 250 * time.Millisecond
 	pingIn     = 300 * time.Millisecond
 	connectIn  = time.Second // to be connected before; a far one's handshakes take three times what its answers do
 	comeback   = 4
-	readyEvery = time.Second
-	readyIn    = 2 * time.Second
+	readyEvery = 250 * time.Millisecond
+	readyIn    = 500 * time.Millisecond
+
+	missesReady = 2
 )
 
 // place is one address of the KMS.
@@ -39,8 +45,12 @@ type place struct {
 	alive bool
 	ready bool
 	good  int // pings answered in a row
+	well  int // times in a row that it said that it can work
+	ill   int // times in a row that it said nothing of that
 	life  context.Context
 	end   context.CancelFunc // of life: calls under way are of no use
+	use   context.Context    // of life, for calls that may go to another place
+	drop  context.CancelFunc // of use: another can do them
 }
 
 // newPlaces returns the places of a list of addresses, in its order.
@@ -80,12 +90,7 @@ func (c *Client) pick(n int) *place {
 	}
 	c.state.Lock()
 	defer c.state.Unlock()
-	for _, p := range c.places {
-		if p.alive && p.ready {
-			return p
-		}
-	}
-	if p := c.living(); p != nil {
+	if p := c.best(); p != nil {
 		return p
 	}
 	n %= len(c.places)
@@ -101,6 +106,25 @@ func (c *Client) pick(n int) *place {
 		}
 	}
 	panic("each place is ready or not")
+}
+
+// best returns the first place that lives and can work, else the first that lives, or
+// nil. c.state is held.
+func (c *Client) best() *place {
+	if p := c.able(); p != nil {
+		return p
+	}
+	return c.living()
+}
+
+// able returns the first place that lives and can work, or nil. c.state is held.
+func (c *Client) able() *place {
+	for _, p := range c.places {
+		if p.alive && p.ready {
+			return p
+		}
+	}
+	return nil
 }
 
 // living returns the first place that lives, or nil. c.state is held.
@@ -126,15 +150,18 @@ func (c *Client) Answering() (n, of int) {
 	return n, len(c.places)
 }
 
-// lose notes that a call to p broke, and reports whether another place lives.
-func (c *Client) lose(p *place, cause error) bool {
+// lose notes that a call to p broke, unless it was taken away from there, and returns
+// the place that is known to live and has the next one, or nil.
+func (c *Client) lose(p *place, cause error) (next *place) {
 	if len(c.places) == 1 {
-		return false
+		return nil
 	}
-	c.judge(p, false, cause)
+	if cause != errTaken {
+		c.judge(p, false, cause)
+	}
 	c.state.Lock()
 	defer c.state.Unlock()
-	return c.living() != nil
+	return c.best()
 }
 
 // judge notes whether p answered. Calls on their way to who is silent end once
@@ -153,12 +180,42 @@ func (c *Client) judge(p *place, answered bool, cause error) {
 		p.live()
 		c.log.Info("a key process answers again", "endpoint", p.name)
 	}
-	if c.living() == nil {
-		return
+	c.settle()
+}
+
+// judgeReady notes what p said of whether it can work: with err, nothing.
+func (c *Client) judgeReady(p *place, status int, err error) {
+	c.state.Lock()
+	defer c.state.Unlock()
+	was := p.ready
+	switch {
+	case err != nil:
+		if p.well, p.ill = 0, p.ill+1; p.ill >= missesReady {
+			p.ready = false
+		}
+	case status != http.StatusOK:
+		p.well, p.ill, p.ready = 0, 0, false
+	default:
+		p.well, p.ill = p.well+1, 0
+		p.ready = p.ready || p.well >= comeback || c.able() == nil
 	}
-	for _, q := range c.places {
-		if !q.alive {
-			q.end()
+	if p.ready != was && err == nil {
+		c.log.Warn("a key process can work, or cannot", "endpoint", p.name, "can", p.ready, "status", status)
+	}
+	c.settle()
+}
+
+// settle ends the calls on their way to who is silent while another lives, and takes
+// those that may be sent again from who cannot work while another can. c.state is held.
+func (c *Client) settle() {
+	living, able := c.living() != nil, c.able() != nil
+	for _, p := range c.places {
+		switch {
+		case !p.alive && living:
+			p.end()
+		case p.alive && !p.ready && able:
+			p.drop()
+			p.live()
 		}
 	}
 }
@@ -170,16 +227,26 @@ func (p *place) live() {
 	if p.life == nil || p.life.Err() != nil {
 		p.life, p.end = context.WithCancel(context.Background())
 	}
+	if p.use == nil || p.use.Err() != nil {
+		p.use, p.drop = context.WithCancel(p.life)
+	}
 }
 
-// during is ctx, which ends with p's life as well. The caller ends it.
-func (c *Client) during(ctx context.Context, p *place) (context.Context, func()) {
+// errTaken is why a call ends that another place is to do.
+var errTaken = errors.New("the call was taken away from its key process")
+
+// during is ctx, which ends with p's life as well, or, of a call that may go to another
+// place, with p's use: for errTaken. The caller ends it.
+func (c *Client) during(ctx context.Context, p *place, elsewhere bool) (context.Context, func()) {
 	c.state.Lock()
 	life := p.life
+	if elsewhere {
+		life = p.use
+	}
 	c.state.Unlock()
-	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(life, cancel)
-	return ctx, func() { stop(); cancel() }
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(life, func() { cancel(errTaken) })
+	return ctx, func() { stop(); cancel(nil) }
 }
 
 // watch asks p until Close whether it lives.
@@ -199,16 +266,12 @@ func (c *Client) watch(p *place) {
 func (c *Client) watchReady(p *place) {
 	c.every(readyEvery, func() {
 		status, err := c.ask(p, "/healthz", readyIn)
-		ready := err == nil && status == http.StatusOK
-		if err == nil {
+		if c.ctx.Err() != nil {
+			return
+		}
+		if c.judgeReady(p, status, err); err == nil {
 			c.answered()
 		}
-		c.state.Lock()
-		defer c.state.Unlock()
-		if p.ready != ready && err == nil {
-			c.log.Warn("a key process can work, or cannot", "endpoint", p.name, "can", ready, "status", status)
-		}
-		p.ready = ready
 	})
 }
 

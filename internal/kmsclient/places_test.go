@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"slices"
@@ -24,6 +25,8 @@ type node struct {
 	*fakeKMS
 	*socket
 	stopped atomic.Pointer[chan struct{}] // closed when it goes on
+	stuck   atomic.Bool                   // stopped is of calls alone: it says how it is
+	arrived atomic.Int64                  // calls, before they are stopped
 	locked  atomic.Bool
 	mute    atomic.Bool // it works and says nothing of itself
 	session string      // the one it has
@@ -47,10 +50,14 @@ func newNode(t *testing.T) *node {
 
 func (n *node) run(t *testing.T) {
 	n.start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if stopped := n.stopped.Load(); stopped != nil {
+		probe := r.URL.Path == "/livez" || r.URL.Path == "/healthz"
+		if !probe {
+			n.arrived.Add(1)
+		}
+		if stopped := n.stopped.Load(); stopped != nil && !(probe && n.stuck.Load()) {
 			<-*stopped
 		}
-		if n.mute.Load() && (r.URL.Path == "/livez" || r.URL.Path == "/healthz") {
+		if probe && n.mute.Load() {
 			<-r.Context().Done()
 		}
 		n.mux.ServeHTTP(w, r)
@@ -166,7 +173,7 @@ func TestWhatAStoppedProcessDoesNotAnswerAnotherDoes(t *testing.T) {
 
 // What must not be done twice stays with who got it, however long he takes.
 func TestWhatIsNotSentTwiceIsNotTakenFromASilentProcess(t *testing.T) {
-	a, b, c := pair(t)
+	a, b, c := patientPair(t)
 	var asked [2]atomic.Int64
 	for i, n := range []*node{a, b} {
 		n.mux.HandleFunc("POST /shred_dek", func(w http.ResponseWriter, _ *http.Request) {
@@ -174,11 +181,17 @@ func TestWhatIsNotSentTwiceIsNotTakenFromASilentProcess(t *testing.T) {
 			fmt.Fprint(w, "{}")
 		})
 	}
+	a.stuck.Store(true)
 	goOn := a.pause()
 	defer goOn()
 	done := make(chan error)
 	go func() { done <- c.ShredDEK(context.Background(), "k") }()
-	within(t, "the silence is noticed", func() bool { return answering(c) == 1 })
+	within(t, "it is on its way", func() bool { return a.arrived.Load() == 1 })
+	a.stuck.Store(false)
+	c.judge(c.places[0], false, errors.New("silent"))
+	if n := answering(c); n != 1 {
+		t.Errorf("%d answer", n)
+	}
 	goOn()
 	if err := <-done; err != nil || asked[0].Load() != 1 || asked[1].Load() != 0 {
 		t.Errorf("asked %d and %d times: %v", asked[0].Load(), asked[1].Load(), err)
@@ -208,6 +221,95 @@ func TestALockedProcessGetsCallsOnlyWhereNobodyCanWork(t *testing.T) {
 	b.stop()
 	if err := encryptOne(t.Context(), c, "x"); err != nil || a.calls.Load() != 1 {
 		t.Errorf("%d calls: %v", a.calls.Load(), err)
+	}
+}
+
+// A process lives, and what it needs to work does not answer any more: it says so, or
+// not even that. What is on its way to it goes to who can, and others are not held up;
+// but not what must not be done twice, nor what only that process can do.
+func TestCallsAreTakenFromAProcessThatCannotWorkAnyMore(t *testing.T) {
+	for how, fails := range map[string]func(*node){
+		"it says so": func(n *node) { n.locked.Store(true) },
+		"silently":   func(n *node) { n.mute.Store(true) },
+	} {
+		t.Run(how, func(t *testing.T) {
+			a, b, c := patientPair(t)
+			a.session = "s"
+			c.homes.put("s", c.places[0])
+			for _, n := range []*node{a, b} {
+				n.mux.HandleFunc("POST /shred_dek", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") })
+			}
+			a.stuck.Store(true)
+			goOn := a.pause()
+			defer goOn()
+			took, kept := make(chan error), make(chan error, 2)
+			go func() { took <- encryptOne(context.Background(), c, "x") }()
+			go func() {
+				out, err := c.CreateDEK(context.Background(), []kmsapi.CreateDEKItem{{ThreadID: "t"}})
+				if err == nil {
+					err = out[0].Err
+				}
+				took <- err
+			}()
+			go func() { kept <- c.ShredDEK(context.Background(), "k") }()
+			go func() {
+				if alive, err := c.CMEKRotationAlive(context.Background(), "s"); err != nil || !alive {
+					kept <- fmt.Errorf("the session: %v, %w", alive, err)
+					return
+				}
+				kept <- nil
+			}()
+			within(t, "all are on their way", func() bool { return a.arrived.Load() == 4 })
+			began := time.Now()
+			fails(a)
+			for range 2 {
+				if err := <-took; err != nil {
+					t.Error(err)
+				}
+			}
+			if err := encryptOne(t.Context(), c, "later"); err != nil {
+				t.Error(err)
+			}
+			if d := time.Since(began); d > 8*time.Second { // 1.5 on a machine that is not busy
+				t.Errorf("it took %v", d)
+			}
+			if a.arrived.Load() != 4 || b.arrived.Load() != 3 {
+				t.Errorf("%d and %d calls arrived", a.arrived.Load(), b.arrived.Load())
+			}
+			goOn()
+			for range 2 {
+				if err := <-kept; err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+func TestWhoCanWorkIsNotDecidedByOneAnswer(t *testing.T) {
+	first, second := &place{name: "first", ready: true}, &place{name: "second", ready: true}
+	first.live()
+	second.live()
+	c := &Client{places: []*place{first, second}, log: slog.New(slog.DiscardHandler)}
+	silent := errors.New("silent")
+	for n, step := range []struct {
+		of     *place
+		status int
+		err    error
+		ready  bool
+	}{
+		{first, 0, silent, true}, {first, 200, nil, true}, {first, 0, silent, true}, {first, 0, silent, false},
+		{first, 200, nil, false}, {first, 200, nil, false}, {first, 200, nil, false}, {first, 200, nil, true},
+		{first, 503, nil, false}, {second, 503, nil, false}, {first, 200, nil, true},
+	} {
+		use := step.of.use
+		c.judgeReady(step.of, step.status, step.err)
+		if step.of.ready != step.ready {
+			t.Errorf("step %d: %v", n, step.of.ready)
+		}
+		if taken := use.Err() != nil; taken != (!step.ready && c.able() != nil) || step.of.use.Err() != nil || step.of.life.Err() != nil {
+			t.Errorf("step %d: calls are taken away: %v", n, taken)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -108,7 +109,12 @@ type socket struct {
 }
 
 func newSocket(t testing.TB) *socket {
-	s := &socket{path: filepath.Join(t.TempDir(), "kms.sock")}
+	dir, err := os.MkdirTemp("", "kf") // short, as the path of a socket must be
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	s := &socket{path: filepath.Join(dir, "kms.sock")}
 	t.Cleanup(s.stop)
 	return s
 }

@@ -93,7 +93,9 @@ func (c *Client) do(ctx context.Context, r request) (*buffer, error) {
 		if errors.Is(err, errTooLong) {
 			return nil, errTooLong
 		}
-		err = safe(err)
+		if err != errTaken {
+			err = safe(err)
+		}
 		if sent {
 			sends++
 		}
@@ -103,9 +105,10 @@ func (c *Client) do(ctx context.Context, r request) (*buffer, error) {
 		case ctx.Err() != nil:
 			return nil, gaveUp(ctx)
 		}
-		another := c.lose(p, err) && r.at == nil
+		next := c.lose(p, err)
+		another := next != nil && r.at == nil
 		switch {
-		case sent && (r.repeat == once || r.repeat == spare && !another || sends == maxSends*len(c.places)):
+		case sent && (r.repeat == once || r.repeat == spare && (!another || next == p) || sends == maxSends*len(c.places)):
 			return nil, lost(err)
 		case another && tries < maxSends*len(c.places):
 			continue
@@ -159,14 +162,18 @@ func taken(status int, answer *buffer) (*buffer, error) {
 	return nil, kmsapi.ParseError(answer.b)
 }
 
-// tryWhileAlive is try, until p is found silent and r may be sent to another.
+// tryWhileAlive is try, until p is found silent, or unable to do what another can, and
+// r may be sent again: then it fails with errTaken.
 func (c *Client) tryWhileAlive(ctx context.Context, p *place, r request) (status int, answer *buffer, sent bool, err error) {
 	if len(c.places) > 1 && r.repeat != once {
 		var end func()
-		ctx, end = c.during(ctx, p)
+		ctx, end = c.during(ctx, p, r.at == nil)
 		defer end()
 	}
-	return c.try(ctx, p, r)
+	if status, answer, sent, err = c.try(ctx, p, r); err != nil && context.Cause(ctx) == errTaken {
+		err = errTaken
+	}
+	return status, answer, sent, err
 }
 
 // try sends r to p once and reads the answer. When it fails, sent reports whether a

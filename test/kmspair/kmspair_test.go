@@ -55,7 +55,12 @@ type pair struct {
 
 // newPair starts both, and returns a client of each alone and one of both.
 func newPair(t *testing.T) (p *pair, alone [2]*kmsclient.Client, both *kmsclient.Client) {
-	p = &pair{T: t, dir: t.TempDir()}
+	dir, err := os.MkdirTemp("", "kf") // short, as the path of a socket must be
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	p = &pair{T: t, dir: dir}
 	p.env = append(os.Environ(), "KEYFOLD_KMS_STORE="+pgtest.URL(t), "KEYFOLD_KMS_CALLERS=", "KEYFOLD_KMS_ROOT=file:"+filepath.Join(p.dir, "root.key"))
 	init := p.command("init", "--audit-dir", filepath.Join(p.dir, "audit-0"), "--endpoint", p.socket(0), "--config", filepath.Join(p.dir, "kms.yaml"))
 	if out, err := init.CombinedOutput(); err != nil {
