@@ -206,16 +206,19 @@ func (c *Client) judgeReady(p *place, status int, err error) {
 }
 
 // settle ends the calls on their way to who is silent while another lives, and takes
-// those that may be sent again from who cannot work while another can. c.state is held.
+// those that may be sent again from who cannot work while another can. While nobody
+// lives calls look for each. c.state is held.
 func (c *Client) settle() {
 	living, able := c.living() != nil, c.able() != nil
 	for _, p := range c.places {
 		switch {
-		case !p.alive && living:
+		case !living:
+			p.renew() // calls may look for it
+		case !p.alive:
 			p.end()
-		case p.alive && !p.ready && able:
+		case !p.ready && able:
 			p.drop()
-			p.live()
+			p.renew()
 		}
 	}
 }
@@ -224,6 +227,11 @@ func (c *Client) settle() {
 // knows p yet.
 func (p *place) live() {
 	p.alive = true
+	p.renew()
+}
+
+// renew begins what has ended of p's life and use.
+func (p *place) renew() {
 	if p.life == nil || p.life.Err() != nil {
 		p.life, p.end = context.WithCancel(context.Background())
 	}

@@ -356,6 +356,22 @@ func TestWhoCanWorkIsAskedBeforeWhoIsSilent(t *testing.T) {
 	}
 }
 
+// Whoever fell silent first, calls may look for both.
+func TestWhereNobodyLivesNoCallIsTakenAway(t *testing.T) {
+	first, second := &place{name: "first"}, &place{name: "second"}
+	first.live()
+	second.live()
+	c := &Client{places: []*place{first, second}, log: slog.New(slog.DiscardHandler)}
+	c.judge(second, false, errors.New("silent"))
+	if second.life.Err() == nil {
+		t.Error("calls stay with who is silent")
+	}
+	c.judge(first, false, errors.New("silent"))
+	if first.use.Err() != nil || second.use.Err() != nil {
+		t.Error("no call can reach who is silent")
+	}
+}
+
 // A far one needs several times as long to be connected as to answer.
 func TestAPingDoesNotCountTheTimeToConnect(t *testing.T) {
 	for takes, ok := range map[time.Duration]bool{pingIn - 1: true, pingIn + 1: false} {
