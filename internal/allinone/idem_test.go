@@ -99,7 +99,7 @@ func newOnceRig(t testing.TB) *onceRig {
 	m := make("POST /v1/threads/"+th+"/messages", `{"body":1}`, "message", "id")
 	a := make("POST /v1/agents", `{"name":"a"}`, "agent", "id")
 	secret := make("PUT /v1/vaults/"+v+"/secrets/there", `{"value":"v"}`, "secret", "id")
-	mate, err := n.Identity.CreateUser(ctx, org.ID, "b@example.com")
+	mate, err := n.Identity.CreateUser(ctx, org.ID, "mate@example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
