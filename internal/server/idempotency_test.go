@@ -86,7 +86,8 @@ func TestEveryWriteThatIsSentAgainChangesNothingTwice(t *testing.T) {
 			if again.status != first.status || again.body != first.body || again.header.Get("Location") != first.header.Get("Location") {
 				t.Errorf("the first answer is %d %s, the second %d %s", first.status, first.body, again.status, again.body)
 			}
-			if wrote := !changesNothing[call]; (again.header.Get(api.HeaderIdempotencyReplayed) == "true") != wrote {
+			either := call == "DELETE /admin/jobs/{job}" // it writes while the job has not ended
+			if wrote := !changesNothing[call]; !either && (again.header.Get(api.HeaderIdempotencyReplayed) == "true") != wrote {
 				t.Errorf("%s is %q", api.HeaderIdempotencyReplayed, again.header.Get(api.HeaderIdempotencyReplayed))
 			}
 			if body == "" || changesNothing[call] || strings.Contains(call, "/messages") && !strings.Contains(call, "/reactions") {
