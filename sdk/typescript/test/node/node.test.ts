@@ -34,7 +34,7 @@ test("a redirect is not followed", async (t) => {
   t.after(() => server.close());
   const client = createClient({ baseUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, apiKey: "1ck_x", cmekKey: false });
   await assert.rejects(client.vault.create({ name: "x" }), NetworkError);
-  assert.deepEqual(paths, ["/v1/vaults"]);
+  assert.deepEqual([...new Set(paths)], ["/v1/vaults"]); // however often it was tried
 });
 
 test("a connection that is refused is made again, then told without the URL's path", async () => {
