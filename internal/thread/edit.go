@@ -70,6 +70,8 @@ func (s *Service) tryEdit(ctx context.Context, p access.Principal, threadID, mes
 			o.again()
 		}
 		return wire, err
+	case o.version != 0 && o.version != old.Version+1:
+		return nil, errPresent
 	}
 	wire, err := encodeMessage(edited(old.Message, req, s.tick()))
 	if err != nil {

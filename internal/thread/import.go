@@ -158,7 +158,7 @@ func (in *importing) bring(ctx context.Context, versions []api.Message) error {
 	if has.Deleted {
 		return nil
 	}
-	if err := in.edit(ctx, has.ID, versions[min(len(versions), has.Version):]); err != nil {
+	if err := in.edit(ctx, has, versions); err != nil {
 		return err
 	}
 	if last.Deleted {
@@ -258,7 +258,7 @@ func (in *importing) post(ctx context.Context, first api.Message) (has api.Messa
 	return parseMessage(wire)
 }
 
-var errPresent = fault.New(fault.Conflict, "the message is there by now")
+var errPresent = fault.New(fault.Conflict, "the message, or its version, is there by now")
 
 // reply is the message that a line answers, as the thread calls it; "": it is not there.
 func (in *importing) reply(ctx context.Context, id string) (string, error) {
@@ -271,21 +271,20 @@ func (in *importing) reply(ctx context.Context, id string) (string, error) {
 	return id, err
 }
 
-// edit makes the versions that the message has not yet.
-func (in *importing) edit(ctx context.Context, id string, versions []api.Message) error {
-	for _, v := range versions {
-		if v.Deleted {
-			return nil
-		}
+// edit makes the versions that the message has not yet, and that the same import at
+// another server has not made meanwhile.
+func (in *importing) edit(ctx context.Context, has api.Message, versions []api.Message) error {
+	for made := has.Version; made < len(versions) && !versions[made].Deleted; made++ {
+		v := versions[made]
 		reply, err := in.reply(ctx, v.ReplyTo)
-		if reply == id { // it answers one that is gone, whose ID it got itself
+		if reply == has.ID { // it answers one that is gone, whose ID it got itself
 			in.out.LeftOut++
 			reply = ""
 		}
 		if err == nil {
-			_, err = in.s.EditMessage(ctx, in.p, in.thread, id, api.EditMessage{Body: v.Body, Role: v.Role, ReplyTo: reply})
+			_, err = in.s.EditWith(ctx, in.p, in.thread, has.ID, api.EditMessage{Body: v.Body, Role: v.Role, ReplyTo: reply}, PostOptions{version: made + 1})
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, errPresent) {
 			return err
 		}
 	}

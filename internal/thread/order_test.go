@@ -220,14 +220,16 @@ func TestACommitThatWasLateBeforeAnybodyFollowedIsSeen(t *testing.T) {
 }
 
 // One import that runs at two servers at once, since its client came again to another
-// one, brings each message once.
+// one, brings each message once, and each version.
 func TestAnImportAtTwoServersAtOnceBringsEachMessageOnce(t *testing.T) {
 	w := newWorld(t)
 	servers := []*Service{w.oneOf(0, nil), w.oneOf(0, nil)}
 	th := w.thread(t, owner, "t")
 	var lines []byte
 	for i := range 25 {
-		lines = fmt.Appendf(lines, `{"ts":%d,"body":"m%d"}`+"\n", 1000+i/2, i)
+		for v := range 2 {
+			lines = fmt.Appendf(lines, `{"id":"m%d","ts":%d,"body":"m%d","version":%d}`+"\n", i, 1000+i/2, i+100*v, v+1)
+		}
 	}
 	var importing sync.WaitGroup
 	for _, s := range servers {
@@ -238,8 +240,14 @@ func TestAnImportAtTwoServersAtOnceBringsEachMessageOnce(t *testing.T) {
 		})
 	}
 	importing.Wait()
-	if n := len(w.list(t, owner, th.ID, MessageQuery{}).Messages); n != 25 {
-		t.Errorf("25 messages were imported twice at once, %d are there", n)
+	messages := w.list(t, owner, th.ID, MessageQuery{}).Messages
+	if len(messages) != 25 {
+		t.Errorf("25 messages were imported twice at once, %d are there", len(messages))
+	}
+	for _, m := range messages {
+		if m.Version != 2 {
+			t.Errorf("%s, a message of 2 versions, has %d", m.Body, m.Version)
+		}
 	}
 }
 

@@ -46,7 +46,8 @@ type PostOptions struct {
 	// Again is called when the answer is that of an earlier request; nil: nothing.
 	Again func()
 
-	taken func() error // asked when the place of a time was taken; nil: the message gets the next one
+	taken   func() error // asked when the place of a time was taken and another is chosen; nil: the message gets that
+	version int          // that an edit makes; 0: the next one, whichever that is
 }
 
 func (o PostOptions) again() {
@@ -94,14 +95,14 @@ func (s *Service) tryPost(ctx context.Context, p access.Principal, threadID stri
 	if err := s.checkReply(ctx, m.ID, req.ReplyTo); err != nil {
 		return nil, err
 	}
-	if again && o.taken != nil {
-		if err := o.taken(); err != nil {
-			return nil, err
-		}
-	}
 	ts, seq, err := s.place(ctx, m.ID, req.TS, again)
 	if err != nil {
 		return nil, err
+	}
+	if again && o.taken != nil { // after the place, which is taken again by what it does not see
+		if err := o.taken(); err != nil {
+			return nil, err
+		}
 	}
 	a := &appending{m: m, sent: sent, own: req.TS != 0, msg: api.Message{
 		Thread: m.ID, Author: p.ID, EndUser: p.Kind == access.EndUser, Role: req.Role, Body: req.Body, ReplyTo: req.ReplyTo,
