@@ -38,6 +38,7 @@ type options struct {
 	op, devJSON, serve, dir, echoAddr string
 	pid, kmsPID, rounds               int // kmsPID is 0 when the key process is inside the server
 	duration, warmup                  time.Duration
+	dbCPU                             func() time.Duration // what the database has used; nil: there is none
 	json, table                       bool
 }
 
@@ -87,7 +88,7 @@ func run(o options) error {
 	case o.echoAddr != "":
 		return echoServer(o.echoAddr)
 	}
-	r, err := median(o)
+	r, err := median(o, measure)
 	if err != nil {
 		return fmt.Errorf("%s: %w", o.op, err)
 	}
@@ -106,7 +107,7 @@ func run(o options) error {
 
 // median measures o.rounds times and returns the round of median throughput.
 // A round with errors is returned at once.
-func median(o options) (*result, error) {
+func median(o options, measure func(options) (*result, error)) (*result, error) {
 	var all []*result
 	var rates []float64
 	rounds := max(1, o.rounds)
@@ -226,14 +227,20 @@ func (r *result) observe(o options, load func(window) *tally) {
 	time.Sleep(time.Until(win.start))
 	server0, err := cpuTime(o.pid)
 	kms0, _ := cpuTime(o.kmsPID)
-	own0 := ownCPU()
+	own0, db0 := ownCPU(), time.Duration(0)
+	if o.dbCPU != nil {
+		db0 = o.dbCPU()
+	}
 	time.Sleep(time.Until(win.end))
 	server1, _ := cpuTime(o.pid)
 	kms1, _ := cpuTime(o.kmsPID)
-	own1 := ownCPU()
+	own1, db1 := ownCPU(), db0
+	if o.dbCPU != nil {
+		db1 = o.dbCPU()
+	}
 	r.ServerRSS, r.KMSRSS = rss(o.pid), rss(o.kmsPID)
 	r.take(<-done, o.duration.Seconds())
-	r.GeneratorCPU = r.perRequest(own1 - own0)
+	r.GeneratorCPU, r.DatabaseCPU = r.perRequest(own1-own0), r.perRequest(db1-db0)
 	if err == nil {
 		both := server1 - server0 + kms1 - kms0
 		r.ServerCPU, r.KMSCPU = r.perRequest(both), r.perRequest(kms1-kms0)

@@ -40,6 +40,7 @@ type result struct {
 	ServerRSS    int64   `json:"server_rss_bytes,omitempty"`
 	KMSCPU       float64 `json:"kms_cpu_us_per_request,omitempty"` // of an external key process
 	KMSRSS       int64   `json:"kms_rss_bytes,omitempty"`
+	DatabaseCPU  float64 `json:"database_cpu_us_per_request,omitempty"`
 	GeneratorCPU float64 `json:"generator_cpu_us_per_request"`
 
 	StartMS     []float64 `json:"start_ms,omitempty"`       // op start: exec to first 200, on a fresh directory
