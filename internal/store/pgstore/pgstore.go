@@ -5,7 +5,8 @@
 // statements, one for each key and in their order, which are one implicit
 // transaction. Each locks its key, there or not, until the end, and fails when a
 // precondition does not hold; so commits are serializable on READ COMMITTED
-// (ADR 0030). Reads are one statement each, and see one moment.
+// (ADR 0030). A scan is one statement, and Gets that meet are one together (gets.go);
+// each sees one moment.
 //
 // What surely did nothing is tried again here: a deadlock, a serialization
 // failure, a connection that cannot be had, a server that has become a standby;
@@ -49,6 +50,7 @@ type Store struct {
 	opt     Options
 	retries atomic.Int64 // of deadlocks and serialization failures
 	unnamed atomic.Bool  // prepared statements turned out not to work
+	gets    gets
 
 	mu     sync.RWMutex // held for reading by every call
 	closed bool
@@ -80,22 +82,6 @@ func Open(ctx context.Context, url string, opt Options) (*Store, error) {
 	}
 	pool.Reset() // the connection that made the tables has no prepared statements of them
 	return s, nil
-}
-
-// Get is [store.Store].Get.
-func (s *Store) Get(ctx context.Context, key string) (r store.Record, err error) {
-	err = s.enter(ctx, "reading a record", false, func(ctx context.Context, conn *pgconn.PgConn) error {
-		row, err := one(send(ctx, conn, &stGet, []byte(key)))
-		if err == nil && row == nil {
-			err = store.ErrNotFound
-		}
-		if err != nil {
-			return err
-		}
-		r = store.Record{Key: key, Value: row[0], Revision: revision(row[1])}
-		return nil
-	})
-	return r, err
 }
 
 // afterAll is greater than every key.

@@ -57,8 +57,9 @@ var (
 	// stRevisions is what a batch of preconditions alone asks.
 	stRevisions = statement{"keyfold_revisions", `SELECT key, revision FROM keyfold_records WHERE key = ANY($1)`,
 		[]uint32{oidByteaArray}}
-	stGet = statement{"keyfold_get", `SELECT value, revision FROM keyfold_records WHERE key = $1`,
-		[]uint32{oidBytea}}
+	// stGet is what Gets ask that go together.
+	stGet = statement{"keyfold_get", `SELECT key, value, revision FROM keyfold_records WHERE key = ANY($1)`,
+		[]uint32{oidByteaArray}}
 	stUp = statement{"keyfold_up", `SELECT key, value, revision FROM keyfold_records WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3`,
 		[]uint32{oidBytea, oidBytea, oidInt8}}
 	stDown = statement{"keyfold_down", `SELECT key, value, revision FROM keyfold_records WHERE key >= $1 AND key < $2 ORDER BY key DESC LIMIT $3`,
