@@ -51,6 +51,9 @@ func TestStore(t *testing.T) {
 // TestStoreThroughPgBouncer is the suite through a pooler that gives each
 // transaction another connection.
 func TestStoreThroughPgBouncer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the pooler is another process: in the run without -short")
+	}
 	t.Parallel()
 	bounced := pgtest.Shared(t).Bouncer(t)
 	storetest.Run(t, func(t *testing.T) store.Store {
