@@ -248,6 +248,9 @@ func (w *world) metaOf(t testing.TB, thread string) meta {
 }
 
 func TestAPageOfLargeMessagesWithDeletedOnesLosesNone(t *testing.T) {
+	if testing.Short() {
+		t.Skip("megabytes, in one goroutine: in the run without -short")
+	}
 	w := newWorld(t)
 	th := w.thread(t, owner, "t")
 	body := quoted(strings.Repeat("x", maxPageBytes/4-100))

@@ -241,6 +241,9 @@ func (l *largestScan) Scan(ctx context.Context, r store.Range, opt store.ScanOpt
 }
 
 func TestAnImportReadsMessagesOfOneTimeInPages(t *testing.T) {
+	if testing.Short() {
+		t.Skip("megabytes, in one goroutine: in the run without -short")
+	}
 	w := newWorld(t)
 	largest := &largestScan{Store: w.store.Store}
 	w.store.Store = largest

@@ -60,6 +60,9 @@ func TestVersionsComeInPagesOldestFirst(t *testing.T) {
 }
 
 func TestLargeVersionsEndAPageEarly(t *testing.T) {
+	if testing.Short() {
+		t.Skip("megabytes, in one goroutine: in the run without -short")
+	}
 	w := newWorld(t)
 	th := w.thread(t, owner, "t")
 	id := w.say(t, th.ID, "")

@@ -113,7 +113,7 @@ func (s *site) newCluster(bin string) *cluster {
 		port, _ := strconv.Atoi(addr[strings.LastIndexByte(addr, ':')+1:])
 		dir := own(fmt.Sprint("p", i))
 		file := filepath.Join(s.dir, fmt.Sprintf("p%d.yaml", i))
-		if err := os.WriteFile(file, fmt.Appendf(nil, patroni, i, api, api, strings.Join(clients, ","), port, port, dir, bin, dir), 0o644); err != nil {
+		if err := os.WriteFile(file, fmt.Appendf(nil, patroni, i, api, api, strings.Join(clients, ","), port, port, dir, bin, dir, dir), 0o644); err != nil {
 			s.t.Fatal(err)
 		}
 		p := &process{t: s.t, name: fmt.Sprint("patroni ", i), args: as("patroni", file)}
@@ -126,6 +126,7 @@ func (s *site) newCluster(bin string) *cluster {
 	c.awaitSync()
 	for _, name := range []string{"keyfold", "keys"} {
 		c.sql("CREATE DATABASE " + name)
+		c.await("the databases on each node", func() bool { return c.everyNodeHas(name) })
 	}
 	return c
 }
@@ -150,6 +151,7 @@ postgresql:
   connect_address: "127.0.0.1:%d"
   data_dir: %s/data
   bin_dir: %s
+  pgpass: %s/pgpass
   authentication:
     superuser: {username: postgres}
     replication: {username: postgres}
@@ -233,6 +235,19 @@ func (c *cluster) killPostgres(node int) {
 		syscall.Kill(-pid, syscall.SIGKILL) // the group of it and its children
 		syscall.Kill(pid, syscall.SIGKILL)
 	}
+}
+
+// everyNodeHas reports whether a database is on the standbys too: one that lags would
+// refuse a connection for good, before its turn to say that it does not write.
+func (c *cluster) everyNodeHas(database string) bool {
+	for _, port := range c.ports {
+		conn, err := pgconn.Connect(c.t.Context(), fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s", port, database))
+		if err != nil {
+			return false
+		}
+		conn.Close(c.t.Context())
+	}
+	return true
 }
 
 func (c *cluster) sql(statement string) {
