@@ -106,6 +106,7 @@ var rooms = map[string]room{
 	"test/external":      {floor: 6},
 	"test/kmspair":       {floor: 6},
 	"test/many":          {floor: 6},
+	"test/programs":      {floor: 6},
 	"test/observability": {floor: 6},
 	"test/rotation":      {floor: 6},
 

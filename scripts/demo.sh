@@ -13,6 +13,8 @@
 # env: KEYFOLD_DEMO_CERTS  directory of files to import (/etc/ssl/certs)
 #      KEYFOLD_DEMO_TEXTS  directory of texts for the conversation (/usr/share/common-licenses)
 #      KEYFOLD_DEMO_KMS    where the keys are: embedded (the default) or external
+#      KEYFOLD_DEMO_MESSAGES  how many messages the conversation has (10000)
+#      KEYFOLD_PROGRAMS    the directory of the programs; they are built when this is not set
 #      KEYFOLD_DEMO_KEEP   if set, the working directory is kept
 set -euo pipefail
 umask 077
@@ -24,16 +26,17 @@ if [ "${BASH_VERSINFO[0]}" -lt 5 ]; then
 fi
 certs=${KEYFOLD_DEMO_CERTS:-/etc/ssl/certs}
 texts=${KEYFOLD_DEMO_TEXTS:-/usr/share/common-licenses}
-messages=10000
+messages=${KEYFOLD_DEMO_MESSAGES:-10000}
 binary_size=$((5 * 1024 * 1024))
 kms=${KEYFOLD_DEMO_KMS:-embedded}
 keep=${KEYFOLD_DEMO_KEEP:-}
+programs=${KEYFOLD_PROGRAMS:-}
 # Nothing of the caller's own Keyfold may reach into this run.
 unset "${!KEYFOLD_@}" "${!ONECLAW_@}" NO_COLOR
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/keyfold-demo.XXXXXX")
-bin=$work/bin in=$work/in out=$work/out logs=$work/logs data=$work/data
-mkdir "$bin" "$in" "$out" "$logs"
+bin=${programs:-$work/bin} in=$work/in out=$work/out logs=$work/logs data=$work/data
+mkdir -p "$bin" "$in" "$out" "$logs"
 server=
 
 # slay ends the server with SIGKILL: it gets no chance to tidy up.
@@ -114,7 +117,7 @@ same() { cmp "$1" "$2" >>"$logs/cmp" 2>&1 || die "${3:-$1} did not come back byt
 # --- 0 ---
 
 step "Building"
-go build -o "$bin/" ./cmd/... ./scripts/canary ./scripts/flipbyte ./scripts/lines
+[ -n "$programs" ] || go build -o "$bin/" ./cmd/... ./scripts/canary ./scripts/flipbyte ./scripts/lines
 ok "keyfold, keyfold-kms and three helpers; the key process is $kms"
 
 # --- 1: inputs ---

@@ -13,6 +13,7 @@
 # env: KEYFOLD_DRILL_POSTGRES  if set, both stores are databases of this server, such as
 #                              postgres://postgres@127.0.0.1:5432, which the drill makes and drops:
 #                              keyfold_drill and keyfold_drill_keys. They are on the disk otherwise
+#      KEYFOLD_PROGRAMS        the directory of the programs; they are built when this is not set
 #      KEYFOLD_DRILL_KEEP      if set, the working directory is kept
 set -Eeuo pipefail
 umask 077
@@ -24,12 +25,13 @@ if [ "${BASH_VERSINFO[0]}" -lt 5 ]; then
 fi
 keep=${KEYFOLD_DRILL_KEEP:-}
 postgres=${KEYFOLD_DRILL_POSTGRES:-}
+programs=${KEYFOLD_PROGRAMS:-}
 # Nothing of the caller's own Keyfold may reach into this run.
 unset "${!KEYFOLD_@}" "${!ONECLAW_@}" NO_COLOR
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/keyfold-drill.XXXXXX")
-bin=$work/bin live=$work/live backups=$work/backups out=$work/out logs=$work/logs
-mkdir "$bin" "$live" "$backups" "$out" "$logs"
+bin=${programs:-$work/bin} live=$work/live backups=$work/backups out=$work/out logs=$work/logs
+mkdir -p "$bin" "$live" "$backups" "$out" "$logs"
 export KEYFOLD_CONFIG_DIR=$work/signin
 keys=''
 server=''
@@ -189,7 +191,7 @@ restore_keys() {
 # --- the drill ---
 
 step "Building, and a first start"
-go build -o "$bin/" ./cmd/...
+[ -n "$programs" ] || go build -o "$bin/" ./cmd/...
 if [ -n "$postgres" ]; then fresh_databases; fi
 mkdir "$live/keys"
 kms init >/dev/null

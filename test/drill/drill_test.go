@@ -5,12 +5,10 @@ package drill
 import (
 	"bufio"
 	"fmt"
+	"github.com/keyfold/keyfold/test/programs"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -25,9 +23,8 @@ func TestTheSameOfStoresInPostgreSQL(t *testing.T) {
 }
 
 func drill(t *testing.T, env ...string) {
-	lookAtSources(t)
 	cmd := exec.CommandContext(t.Context(), "../../scripts/drill.sh")
-	cmd.Env = append(os.Environ(), env...)
+	cmd.Env = append(append(os.Environ(), "KEYFOLD_PROGRAMS="+programs.Dir(t)), env...)
 	// A test that is ended takes the script's processes with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
@@ -46,21 +43,5 @@ func drill(t *testing.T, env ...string) {
 	}
 	if err := <-ended; err != nil {
 		t.Errorf("scripts/drill.sh: %v", err)
-	}
-}
-
-// lookAtSources opens every directory that the script builds from. The go command
-// remembers what a test looked at: without this it would answer with the result of an
-// earlier run whatever has changed since.
-func lookAtSources(t *testing.T) {
-	err := filepath.WalkDir("../..", func(_ string, d fs.DirEntry, err error) error {
-		name := d.Name()
-		if err == nil && d.IsDir() && name != ".." && (strings.HasPrefix(name, ".") || name == "out" || name == "node_modules") {
-			return fs.SkipDir
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 }

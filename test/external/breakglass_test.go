@@ -2,6 +2,7 @@ package external
 
 import (
 	"bytes"
+	"github.com/keyfold/keyfold/test/programs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,8 +14,8 @@ import (
 
 // kmsCommand is keyfold-kms on the keys of a `keyfold dev` data directory, with
 // nothing of our environment.
-func kmsCommand(dir string, args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(bin, "keyfold-kms"), append(args, "--data-dir", filepath.Join(dir, "kms"))...)
+func kmsCommand(t testing.TB, dir string, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(programs.Dir(t), "keyfold-kms"), append(args, "--data-dir", filepath.Join(dir, "kms"))...)
 	cmd.Env = []string{"HOME=" + dir}
 	return cmd
 }
@@ -22,7 +23,7 @@ func kmsCommand(dir string, args ...string) *exec.Cmd {
 // serveKMS runs a key process until stop.
 func serveKMS(t *testing.T, dir string, args ...string) (stop func(syscall.Signal)) {
 	t.Helper()
-	cmd := kmsCommand(dir, append([]string{"serve"}, args...)...)
+	cmd := kmsCommand(t, dir, append([]string{"serve"}, args...)...)
 	var said output
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
@@ -64,7 +65,7 @@ func auditOf(t *testing.T, dir string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	must(t, kmsCommand(dir, "audit", "verify", "--dir", filepath.Join(dir, "audit"), "--public-key", publicKey.FindStringSubmatch(string(key))[1]))
+	must(t, kmsCommand(t, dir, "audit", "verify", "--dir", filepath.Join(dir, "audit"), "--public-key", publicKey.FindStringSubmatch(string(key))[1]))
 	var all bytes.Buffer
 	files, _ := filepath.Glob(filepath.Join(dir, "audit", "*"))
 	for _, file := range files {
@@ -79,7 +80,7 @@ func auditOf(t *testing.T, dir string) string {
 
 func TestBreakGlassReadsMessagesAloneAndOnlyWhereItIsSetUp(t *testing.T) {
 	dir := shortDir(t)
-	must(t, kmsCommand(dir, "init"))
+	must(t, kmsCommand(t, dir, "init"))
 	stop := serveKMS(t, dir)
 	url := "unix://" + filepath.Join(dir, "kms.sock")
 	s := dev(t, dir, nil, "--kms", url)
@@ -87,7 +88,7 @@ func TestBreakGlassReadsMessagesAloneAndOnlyWhereItIsSetUp(t *testing.T) {
 	s.must("PUT", secret, `{"value":"`+canary+`"}`)
 	s.must("POST", thread, `{"body":"`+canary+`"}`)
 	exported := filepath.Join(dir, "breakglass")
-	must(t, kmsCommand(dir, "export-breakglass", "--out", exported))
+	must(t, kmsCommand(t, dir, "export-breakglass", "--out", exported))
 
 	// away checks what is answered without the key process.
 	away := func(messages int) {

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"github.com/keyfold/keyfold/test/programs"
 	"maps"
 	"net/http"
 	"os"
@@ -146,7 +147,7 @@ func (c *customer) find(what string, all bool, texts []string, args ...string) {
 		c.t.Fatal(err)
 	}
 	args = append([]string{"search", "-canaries", file, fmt.Sprintf("-all=%v", all)}, args...)
-	answer, err := exec.Command(filepath.Join(bin, "canary"), args...).CombinedOutput()
+	answer, err := exec.Command(filepath.Join(programs.Dir(c.t), "canary"), args...).CombinedOutput()
 	if c.t.Logf("%s: %s", what, answer); err != nil {
 		c.t.Errorf("%s: %v", what, err)
 	}
@@ -230,7 +231,7 @@ func TestAStolenBackupIsBlobs(t *testing.T) {
 	c := s.customer()
 	c.use()
 	backup := filepath.Join(t.TempDir(), "keys.backup")
-	must(t, exec.Command(filepath.Join(bin, "keyfold-kms"), "backup", "--endpoint", filepath.Join(dir, "kms.sock"), "--out", backup))
+	must(t, exec.Command(filepath.Join(programs.Dir(t), "keyfold-kms"), "backup", "--endpoint", filepath.Join(dir, "kms.sock"), "--out", backup))
 	kms := s.kms()
 	s.signal(syscall.SIGKILL) // the copy is of a store that was not closed
 	<-s.ended
@@ -246,7 +247,7 @@ func TestAStolenBackupIsBlobs(t *testing.T) {
 	}
 	c.find("the stolen files", false, secret, "-store", filepath.Join(stolen, "server"), stolen, backup)
 	restore := func(root string) ([]byte, error) {
-		return exec.Command(filepath.Join(bin, "keyfold-kms"), "restore", "--in", backup, "--data-dir", filepath.Join(stolen, "kms"), "--root", "file:"+root).CombinedOutput()
+		return exec.Command(filepath.Join(programs.Dir(t), "keyfold-kms"), "restore", "--in", backup, "--data-dir", filepath.Join(stolen, "kms"), "--root", "file:"+root).CombinedOutput()
 	}
 	wrong := filepath.Join(shortDir(t), "root.key")
 	text, err := os.ReadFile(filepath.Join(dir, "root.key"))
@@ -418,7 +419,7 @@ func TestAHeadPutBackIsFoundAgainstTheTrail(t *testing.T) {
 	c.put(c.vault, "a", false)
 	s.must("DELETE", c.vault+"/secrets/b", "")
 	verify := func() (string, error) {
-		cmd := exec.Command(filepath.Join(bin, "keyfold"), "audit", "verify", "--secrets")
+		cmd := exec.Command(filepath.Join(programs.Dir(t), "keyfold"), "audit", "verify", "--secrets")
 		cmd.Env = []string{"HOME=" + s.dir, "KEYFOLD_URL=" + s.url, "KEYFOLD_API_KEY=" + s.key}
 		out, err := cmd.CombinedOutput()
 		return string(out), err

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/keyfold/keyfold/test/programs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,7 +40,7 @@ func newCustody(t *testing.T) *custody {
 
 // cmd is a command of the customer's operator.
 func (c *custody) cmd(args ...string) *exec.Cmd {
-	return kmsCommand(c.dir, append(args, "--config", filepath.Join(c.dir, "kms.yaml"))...)
+	return kmsCommand(c.t, c.dir, append(args, "--config", filepath.Join(c.dir, "kms.yaml"))...)
 }
 
 func (c *custody) await() {
@@ -104,7 +105,7 @@ func (c *custody) uses() (all []use) {
 // cli runs `keyfold` for an agent, with its own certificate to the customer's
 // key process and none of the customer's files otherwise.
 func (c *custody) cli(s *server, agent, stdin string, args ...string) (string, error) {
-	cmd := exec.Command(filepath.Join(bin, "keyfold"), args...)
+	cmd := exec.Command(filepath.Join(programs.Dir(c.t), "keyfold"), args...)
 	cmd.Env = []string{
 		"HOME=" + s.dir, "KEYFOLD_URL=" + s.url, "KEYFOLD_API_KEY=" + s.key, "KEYFOLD_CMEK_KMS=" + c.endpoint(),
 		"KEYFOLD_CMEK_KMS_CERT=" + c.file(agent+".crt"), "KEYFOLD_CMEK_KMS_KEY=" + c.file(agent+".key"), "KEYFOLD_CMEK_KMS_CA=" + c.file("ca.crt"),

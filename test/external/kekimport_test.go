@@ -72,10 +72,10 @@ func TestAnImportedKEKOutlivesItsProcessesAndIsInNoFileAndNoOutput(t *testing.T)
 		}
 		s.stop()
 		s.mustNotHoldKey(raw)
-		if keys := must(t, kmsCommand(dir, "keys")); strings.Count(keys, "imported") != 1 {
+		if keys := must(t, kmsCommand(t, dir, "keys")); strings.Count(keys, "imported") != 1 {
 			t.Errorf("%s: %s", mode, keys)
 		}
-		must(t, kmsCommand(dir, "audit", "verify", "--public-key", strings.TrimSpace(must(t, kmsCommand(dir, "audit", "key")))))
+		must(t, kmsCommand(t, dir, "audit", "verify", "--public-key", strings.TrimSpace(must(t, kmsCommand(t, dir, "audit", "key")))))
 		var log strings.Builder
 		files, _ := filepath.Glob(filepath.Join(dir, "kms.audit", "*"))
 		for _, file := range files {
@@ -95,7 +95,7 @@ func TestAnImportedKEKOutlivesItsProcessesAndIsInNoFileAndNoOutput(t *testing.T)
 func TestAServerImportsNoKEKIntoAKeyProcessThatDoesNotAllowIt(t *testing.T) {
 	dir, data, port := shortDir(t), shortDir(t), freePort(t)
 	config, tls := filepath.Join(dir, "kms.yaml"), filepath.Join(dir, "tls")
-	must(t, kmsCommand(dir, "init", "--tls", "--endpoint", port, "--config", config))
+	must(t, kmsCommand(t, dir, "init", "--tls", "--endpoint", port, "--config", config))
 	raw := make([]byte, 32)
 	rand.Read(raw)
 	for _, c := range []struct{ who, allow, want string }{

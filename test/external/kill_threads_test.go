@@ -265,7 +265,7 @@ type site struct {
 
 func newSite(t *testing.T) *site {
 	dir := shortDir(t)
-	must(t, kmsCommand(dir, "init"))
+	must(t, kmsCommand(t, dir, "init"))
 	x := &site{t: t, addr: freePort(t), stopKMS: serveKMS(t, dir)}
 	x.server = x.serve(dir)
 	return x

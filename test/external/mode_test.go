@@ -70,7 +70,7 @@ func TestAServerReachesItsKeyProcessByMutualTLS(t *testing.T) {
 	dir, data := shortDir(t), shortDir(t)
 	port := freePort(t)
 	config := filepath.Join(dir, "kms.yaml")
-	must(t, kmsCommand(dir, "init", "--tls", "--endpoint", port, "--config", config))
+	must(t, kmsCommand(t, dir, "init", "--tls", "--endpoint", port, "--config", config))
 	stop := serveKMS(t, dir, "--config", config)
 	tls := filepath.Join(dir, "tls")
 	env := []string{"KEYFOLD_KMS=https://" + port, "KEYFOLD_KMS_CERT=" + filepath.Join(tls, "keyfold-server.crt"),

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/keyfold/keyfold/test/programs"
 	"io"
 	"net/http"
 	"os"
@@ -64,12 +65,9 @@ func dev(t testing.TB, dir string, env []string, args ...string) *server {
 // launch starts `keyfold dev` and does not wait.
 func launch(t testing.TB, dir string, env []string, args ...string) *server {
 	t.Helper()
-	if err := lookAtSources(); err != nil {
-		t.Fatal(err)
-	}
 	os.Remove(filepath.Join(dir, "dev.json")) // of one that was killed
 	s := &server{t: t, dir: dir, ended: make(chan struct{}), client: http.Client{Timeout: patience}}
-	s.cmd = exec.Command(filepath.Join(bin, "keyfold"), append([]string{"dev", "--addr", "127.0.0.1:0", "--data", dir}, args...)...)
+	s.cmd = exec.Command(filepath.Join(programs.Dir(t), "keyfold"), append([]string{"dev", "--addr", "127.0.0.1:0", "--data", dir}, args...)...)
 	s.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "KEYFOLD_LOG=debug"}, env...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.output, &s.output
 	s.cmd.WaitDelay = time.Second // for a key process that outlives its server and keeps our pipe

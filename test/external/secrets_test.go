@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"github.com/keyfold/keyfold/test/programs"
 	"io"
 	"net/http"
 	"os"
@@ -324,7 +325,7 @@ func (c *confidant) search(out string) {
 		{"search", "-canaries", texts, "-all", said},
 		{"search", "-canaries", all, "-store", filepath.Join(c.dir, "server"), "-store", filepath.Join(c.dir, "kms"), c.dir, out},
 	} {
-		answer, err := exec.Command(filepath.Join(bin, "canary"), args...).CombinedOutput()
+		answer, err := exec.Command(filepath.Join(programs.Dir(c.t), "canary"), args...).CombinedOutput()
 		if c.t.Logf("%s", answer); err != nil {
 			c.t.Errorf("canary %s: %v", args[3], err)
 		}

@@ -60,7 +60,7 @@ func age(t *testing.T, dir, thread string) {
 func TestAServerDestroysDEKsInTheRoleThatInitGivesIt(t *testing.T) {
 	dir, data, port := shortDir(t), shortDir(t), freePort(t)
 	config, old, tls := filepath.Join(dir, "kms.yaml"), filepath.Join(dir, "old.yaml"), filepath.Join(dir, "tls")
-	must(t, kmsCommand(dir, "init", "--tls", "--endpoint", port, "--config", config))
+	must(t, kmsCommand(t, dir, "init", "--tls", "--endpoint", port, "--config", config))
 	text, err := os.ReadFile(config)
 	if err == nil {
 		err = os.WriteFile(old, []byte(strings.Replace(string(text), "keyfold-server crypto+shred", "keyfold-server crypto", 1)), 0o600)

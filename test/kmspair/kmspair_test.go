@@ -7,7 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
+	"github.com/keyfold/keyfold/test/programs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,25 +25,6 @@ import (
 
 // patience is how long a process may take to do what it must.
 const patience = 2 * time.Minute
-
-var bin string
-
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "keyfold-kmspair-")
-	if err != nil {
-		log.Println(err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	bin = filepath.Join(dir, "keyfold-kms")
-	if out, err := exec.Command("go", "build", "-o", bin, "../../cmd/keyfold-kms").CombinedOutput(); err != nil {
-		log.Printf("building keyfold-kms: %v: %s", err, out)
-		return 1
-	}
-	return m.Run()
-}
 
 // pair is a key store with two key processes.
 type pair struct {
@@ -74,7 +55,7 @@ func newPair(t *testing.T) (p *pair, alone [2]*kmsclient.Client, both *kmsclient
 }
 
 func (p *pair) command(args ...string) *exec.Cmd {
-	c := exec.Command(bin, args...)
+	c := exec.Command(filepath.Join(programs.Dir(p), "keyfold-kms"), args...)
 	c.Env, c.Dir = p.env, p.dir
 	return c
 }

@@ -219,10 +219,12 @@ func (c *cluster) awaitSync() {
 	})
 }
 
-// kill ends a node without goodbye: Patroni and PostgreSQL.
+// kill ends a node without goodbye: Patroni, which would start its PostgreSQL again, and
+// that, which holds what Patroni's output goes to.
 func (c *cluster) kill(node int) {
-	c.nodes[node].kill()
+	c.nodes[node].signal(syscall.SIGKILL)
 	c.killPostgres(node)
+	<-c.nodes[node].ended
 }
 
 func (c *cluster) killPostgres(node int) {

@@ -29,9 +29,6 @@ type process struct {
 // start starts the process, and kills it when the test ends.
 func (p *process) start() {
 	p.t.Helper()
-	if err := lookAtSources(); err != nil {
-		p.t.Fatal(err)
-	}
 	cmd, ended := exec.Command(p.args[0], p.args[1:]...), make(chan struct{})
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, p.env...)
 	cmd.Stdout, cmd.Stderr = &p.output, &p.output

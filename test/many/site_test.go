@@ -3,6 +3,7 @@ package many
 import (
 	"encoding/json"
 	"fmt"
+	"github.com/keyfold/keyfold/test/programs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -130,9 +131,9 @@ func (s *site) newKeys(i int) *process {
 	}}
 	p.told()
 	if i == 0 {
-		s.once(p.env, filepath.Join(bin, "keyfold-kms"), "init")
+		s.once(p.env, filepath.Join(programs.Dir(s.t), "keyfold-kms"), "init")
 	}
-	p.args = []string{filepath.Join(bin, "keyfold-kms"), "serve"}
+	p.args = []string{filepath.Join(programs.Dir(s.t), "keyfold-kms"), "serve"}
 	p.start()
 	p.await("its socket", func() bool {
 		_, err := os.Stat(s.socket(i))
@@ -145,7 +146,7 @@ func (s *site) newServer(i int) *server {
 	s.t.Helper()
 	srv := &server{process: &process{t: s.t, name: fmt.Sprint("server ", i)}}
 	addr := "127.0.0.1:0"
-	run := []string{filepath.Join(bin, "keyfold"), "server"}
+	run := []string{filepath.Join(programs.Dir(s.t), "keyfold"), "server"}
 	if separate() {
 		srv.host = newHost(s.t)
 		addr = srv.host.far(0) + ":7420"

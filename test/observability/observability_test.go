@@ -8,7 +8,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
+	"github.com/keyfold/keyfold/test/programs"
 	"io"
 	"maps"
 	"net"
@@ -117,32 +117,9 @@ type rig struct {
 	server, keys *exec.Cmd
 }
 
-var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "keyfold-observability-")
-	if err != nil {
-		return "", err
-	}
-	out, err := exec.Command("go", "build", "-o", dir+"/", "../../cmd/keyfold", "../../cmd/keyfold-kms").CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("%w: %s", err, out)
-	}
-	return dir, err
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if dir, _ := build(); dir != "" {
-		os.RemoveAll(dir)
-	}
-	os.Exit(code)
-}
-
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	bin, err := build()
-	if err != nil {
-		t.Fatal(err)
-	}
+	bin := programs.Dir(t)
 	r, dir := &rig{t: t}, t.TempDir()
 	sink := httptest.NewServer(&r.traces)
 	t.Cleanup(sink.Close)
