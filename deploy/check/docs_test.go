@@ -10,7 +10,7 @@ var (
 	fenced  = regexp.MustCompile("(?s)```sh\n(.*?)```")
 	inline  = regexp.MustCompile("`((?:keyfold|keyfold-kms) [^`]+)`")
 	printed = regexp.MustCompile(`(?:^|[|;&] *|-- +)(keyfold|keyfold-kms) +([^|;&#]*)`)
-	compose = regexp.MustCompile(`docker compose run --rm (\S+) ([^#\n]*)`)
+	compose = regexp.MustCompile(`docker compose run --rm (?:-[ev] \S+ )*(\S+) ([^#\n]*)`)
 	word    = regexp.MustCompile(`^[a-z][a-z-]*$`)
 )
 
@@ -39,7 +39,7 @@ func checkDocument(t *testing.T, text string) (found problems) {
 			for _, m := range compose.FindAllStringSubmatch(line, -1) {
 				n++
 				program := "keyfold-kms"
-				if strings.HasPrefix(m[1], "server") {
+				if strings.HasPrefix(m[1], "server") || m[1] == "cli" {
 					program = "keyfold"
 				}
 				check(program, m[2])
