@@ -1,6 +1,7 @@
 package check
 
 import (
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -71,4 +72,25 @@ func TestEveryCommandOfTheRunbooksIsOne(t *testing.T) {
 			{"run --rm kms-1 init ", "run --rm kms-1 start ", "no command keyfold-kms start"},
 		})
 	})
+}
+
+// The addresses that the directions print are of databases that are told from others
+// by a CA that the pod has.
+func TestTheDirectionsForKubernetesVerifyTheDatabase(t *testing.T) {
+	m := regexp.MustCompile("`url`: `(postgres://\\S+)`").FindStringSubmatch(read(t, "../README.md"))
+	if m == nil {
+		t.Fatal("no address is printed")
+	}
+	u, err := url.Parse(m[1])
+	if err != nil || u.Query().Get("sslmode") != "verify-full" {
+		t.Errorf("%s: %v", m[1], err)
+	}
+	ca := u.Query().Get("sslrootcert")
+	for name, p := range podsOf(t, objects(t, manifests(t))) {
+		for _, mount := range p.spec.Containers[0].VolumeMounts {
+			if mount.Name == "store" && mount.MountPath+"/ca.crt" != ca {
+				t.Errorf("%s has the CA in %s, and the address names %s", name, mount.MountPath, ca)
+			}
+		}
+	}
 }
