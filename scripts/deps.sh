@@ -2,15 +2,15 @@
 # Installs what `make test` needs besides Go, bash and make, as root on Debian; elsewhere
 # it says what is missing and how to get it, and fails. These are Debian's names:
 #
-#   gcc libc6-dev        the race detector, PKCS#11
-#   softhsm2             a token
-#   git findutils        generated files, scripts/demo.sh
-#   ca-certificates      what scripts/demo.sh imports, with /usr/share/common-licenses
-#   postgresql pgbouncer databases, which the tests start themselves
-#   haproxy systemd      read the files of deploy/; haproxy also runs with its own
-#   prometheus           reads the alerts, by promtool
-#   iproute2 nftables    the hosts of test/many, and how they are cut off (Linux)
-#   nodejs npm chromium  the SDK and the dashboard: see scripts/sdk.sh and scripts/web.sh
+#   gcc libc6-dev         the race detector, PKCS#11
+#   softhsm2              a token
+#   git findutils         generated files, scripts/demo.sh
+#   ca-certificates       what scripts/demo.sh imports, with /usr/share/common-licenses
+#   postgresql pgbouncer  databases, which the tests start themselves
+#   haproxy systemd       read the files of deploy/; haproxy also runs with its own
+#   prometheus            reads the alerts, by promtool
+#   iproute2 nftables     the hosts of test/many, and how they are cut off (Linux)
+#   nodejs npm chromium   the SDK and the dashboard: see scripts/sdk.sh and scripts/web.sh
 set -euo pipefail
 
 missing=()
