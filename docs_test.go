@@ -73,3 +73,54 @@ func TestEveryLinkOfADocumentLeadsSomewhere(t *testing.T) {
 		}
 	})
 }
+
+var installs = regexp.MustCompile(`(?:missing\+=\(|\|\| install )([a-z0-9][a-z0-9 +.-]*)`)
+
+// The README sends to this list.
+func TestTheListOfWhatTheTestsNeedIsWhole(t *testing.T) {
+	head, _, _ := strings.Cut(read(t, "scripts/deps.sh"), "set -euo")
+	var listed []string
+	for _, m := range regexp.MustCompile(`(?m)^#   ((?:\S+ )+) `).FindAllStringSubmatch(head, -1) {
+		listed = append(listed, strings.Fields(m[1])...)
+	}
+	found := 0
+	for _, script := range []string{"scripts/deps.sh", "scripts/sdk.sh", "scripts/web.sh"} {
+		_, body, _ := strings.Cut(read(t, script), "set -euo")
+		for _, m := range installs.FindAllStringSubmatch(body, -1) {
+			for _, pkg := range strings.Fields(m[1]) {
+				if found++; !slices.Contains(listed, pkg) {
+					t.Errorf("%s installs %s, which is not in the head of scripts/deps.sh", script, pkg)
+				}
+			}
+		}
+	}
+	if found < 15 {
+		t.Errorf("only %d packages were found", found)
+	}
+}
+
+// pages are found from these two; everything else is a page that nobody reads.
+var begins = []string{"README.md", filepath.Join("docs", "architecture.md")}
+
+func TestEveryPageIsFoundFromTheReadmeOrTheArchitecture(t *testing.T) {
+	linked := map[string]bool{}
+	for _, page := range begins {
+		for _, m := range link.FindAllStringSubmatch(read(t, page), -1) {
+			linked[filepath.Join(filepath.Dir(page), m[1])] = true
+		}
+	}
+	each(t, ".md", func(path, _ string) {
+		if filepath.Dir(path) == "docs" && !linked[path] && !slices.Contains(begins, path) {
+			t.Errorf("neither README.md nor docs/architecture.md links to %s", path)
+		}
+	})
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}

@@ -1,9 +1,16 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the tests need and this machine lacks: a C
-# compiler for the race detector, SoftHSM to be the PKCS#11 token of the tests,
-# PostgreSQL and PgBouncer, of which the tests start their own, and what
-# scripts/demo.sh works with. Without the right to install it says what
-# is missing and how to get it, and fails.
+# Installs what `make test` needs besides Go, bash and make, as root on Debian; elsewhere
+# it says what is missing and how to get it, and fails. These are Debian's names:
+#
+#   gcc libc6-dev         the race detector, PKCS#11
+#   softhsm2              a token
+#   git findutils         generated files, scripts/demo.sh
+#   ca-certificates       what scripts/demo.sh imports, with /usr/share/common-licenses
+#   postgresql pgbouncer  databases, which the tests start themselves
+#   haproxy systemd       read the files of deploy/; haproxy also runs with its own
+#   prometheus            reads the alerts, by promtool
+#   iproute2 nftables     the hosts of test/many, and how they are cut off (Linux)
+#   nodejs npm chromium   the SDK and the dashboard: see scripts/sdk.sh and scripts/web.sh
 set -euo pipefail
 
 missing=()
@@ -14,12 +21,9 @@ find --version 2>/dev/null | grep -q GNU || missing+=(findutils)
 ls -d /usr/lib/postgresql/*/bin >/dev/null 2>&1 || missing+=(postgresql)
 PATH=$PATH:/usr/sbin command -v pgbouncer >/dev/null || missing+=(pgbouncer)
 ls /etc/ssl/certs/*.pem >/dev/null 2>&1 || missing+=(ca-certificates)
-# What deploy/check has read the files of deploy/.
 command -v systemd-analyze >/dev/null || missing+=(systemd)
 PATH=$PATH:/usr/sbin command -v haproxy >/dev/null || missing+=(haproxy)
-# What deploy/observability is checked with.
 command -v promtool >/dev/null || missing+=(prometheus)
-# The hosts of test/many, and how they are cut off from each other.
 if [ "$(uname)" = Linux ]; then
 	PATH=$PATH:/usr/sbin command -v ip >/dev/null || missing+=(iproute2)
 	PATH=$PATH:/usr/sbin command -v nft >/dev/null || missing+=(nftables)

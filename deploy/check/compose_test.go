@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -55,7 +56,7 @@ func checkCompose(t *testing.T, text string) (found problems) {
 	}
 	for network, want := range map[string][]string{
 		"outside":    {"proxy"},
-		"front":      {"proxy", "server-1", "server-2"},
+		"front":      {"cli", "proxy", "server-1", "server-2"},
 		"keys":       {"kms-1", "kms-2", "operator", "server-1", "server-2"},
 		"serverdata": {"postgres", "server-1", "server-2"},
 		"kmsdata":    {"kms-1", "kms-2", "postgres"},
@@ -109,7 +110,7 @@ func checkService(t *testing.T, p *types.Project, s types.ServiceConfig) (found 
 			say("its health check needs a shell")
 		}
 		found = append(found, checkRun(t, run{where: s.Name + " (health)", program: filepath.Base(h.Test[1]), args: h.Test[2:]})...)
-	} else if s.Name != "operator" {
+	} else if len(s.Profiles) == 0 {
 		say("has no health check")
 	}
 	for _, url := range strings.FieldsFunc(r.env["KEYFOLD_KMS"], func(c rune) bool { return c == ',' }) {
@@ -157,10 +158,6 @@ var backend = regexp.MustCompile(`(?m)^\s+server (\S+) (\S+)$`)
 // checkProxy has haproxy read its configuration, with files in the place of those
 // that are secret, and compares the servers with those of the compose file.
 func checkProxy(t *testing.T, text string) (found problems) {
-	haproxy, err := exec.LookPath("haproxy")
-	if err != nil {
-		haproxy = "/usr/sbin/haproxy"
-	}
 	dir := t.TempDir()
 	pem := filepath.Join(dir, "proxy.pem")
 	write(t, pem, read(t, certs(t), "server.crt")+read(t, certs(t), "server.key"), 0o600)
@@ -168,16 +165,23 @@ func checkProxy(t *testing.T, text string) (found problems) {
 	// Names of services are known where Compose runs.
 	local := regexp.MustCompile(`(\s)server-\d:`).ReplaceAllString(text, "${1}127.0.0.1:")
 	write(t, conf, strings.ReplaceAll(local, "/run/secrets/proxy_pem", pem), 0o600)
-	if out, err := exec.Command(haproxy, "-c", "-f", conf).CombinedOutput(); err != nil || strings.Contains(string(out), "[WARNING]") {
+	if out, err := exec.Command(haproxyPath(), "-c", "-f", conf).CombinedOutput(); err != nil || strings.Contains(string(out), "[WARNING]") {
 		found.addf("haproxy: %v\n%s", err, out)
 	}
 	p, err := projectOf(t, read(t, composeDir, "compose.yaml"))
 	if err != nil {
 		return append(found, err.Error())
 	}
+	maxconn := 0
+	if m := regexp.MustCompile(`(?m)^ +maxconn (\d+)$`).FindStringSubmatch(text); m != nil {
+		maxconn, _ = strconv.Atoi(m[1])
+	}
+	if files := p.Services["proxy"].Ulimits["nofile"]; maxconn == 0 || files == nil || files.Single < 2*maxconn+100 {
+		found.addf("haproxy may not open as many files as maxconn %d needs", maxconn)
+	}
 	want := map[string]bool{}
 	for _, s := range p.Services {
-		if r, _ := ours(s); r.program == "keyfold" {
+		if r, _ := ours(s); r.env["KEYFOLD_ADDR"] != "" {
 			_, port, _ := strings.Cut(r.env["KEYFOLD_ADDR"], ":")
 			want[s.Name+":"+port] = true
 		}
@@ -200,6 +204,8 @@ func TestTheProxysConfigurationIsSound(t *testing.T) {
 	holds(t, read(t, composeDir, "haproxy.cfg"), checkProxy, []breaking{
 		{"balance leastconn", "balance leastcon", "balance"},
 		{"default_backend ready", "default_backend redy", "redy"},
+		{"maxconn 20000", "maxconn 40000", "as many files"},
+		{"timeout server 130s", "timeout sever 130s", "sever"},
 		{"server server-2 server-2:7420", "server server-2 server-2:7421", "no server of the compose file"},
 		{"    server server-2 server-2:7420\n", "", "is in 1 of 2 backends"},
 	})

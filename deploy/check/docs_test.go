@@ -1,6 +1,7 @@
 package check
 
 import (
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -10,7 +11,7 @@ var (
 	fenced  = regexp.MustCompile("(?s)```sh\n(.*?)```")
 	inline  = regexp.MustCompile("`((?:keyfold|keyfold-kms) [^`]+)`")
 	printed = regexp.MustCompile(`(?:^|[|;&] *|-- +)(keyfold|keyfold-kms) +([^|;&#]*)`)
-	compose = regexp.MustCompile(`docker compose run --rm (\S+) ([^#\n]*)`)
+	compose = regexp.MustCompile(`docker compose run --rm (?:-[ev] \S+ )*(\S+) ([^#\n]*)`)
 	word    = regexp.MustCompile(`^[a-z][a-z-]*$`)
 )
 
@@ -39,7 +40,7 @@ func checkDocument(t *testing.T, text string) (found problems) {
 			for _, m := range compose.FindAllStringSubmatch(line, -1) {
 				n++
 				program := "keyfold-kms"
-				if strings.HasPrefix(m[1], "server") {
+				if strings.HasPrefix(m[1], "server") || m[1] == "cli" {
 					program = "keyfold"
 				}
 				check(program, m[2])
@@ -71,4 +72,25 @@ func TestEveryCommandOfTheRunbooksIsOne(t *testing.T) {
 			{"run --rm kms-1 init ", "run --rm kms-1 start ", "no command keyfold-kms start"},
 		})
 	})
+}
+
+// The addresses that the directions print are of databases that are told from others
+// by a CA that the pod has.
+func TestTheDirectionsForKubernetesVerifyTheDatabase(t *testing.T) {
+	m := regexp.MustCompile("`url`: `(postgres://\\S+)`").FindStringSubmatch(read(t, "../README.md"))
+	if m == nil {
+		t.Fatal("no address is printed")
+	}
+	u, err := url.Parse(m[1])
+	if err != nil || u.Query().Get("sslmode") != "verify-full" {
+		t.Errorf("%s: %v", m[1], err)
+	}
+	ca := u.Query().Get("sslrootcert")
+	for name, p := range podsOf(t, objects(t, manifests(t))) {
+		for _, mount := range p.spec.Containers[0].VolumeMounts {
+			if mount.Name == "store" && mount.MountPath+"/ca.crt" != ca {
+				t.Errorf("%s has the CA in %s, and the address names %s", name, mount.MountPath, ca)
+			}
+		}
+	}
 }

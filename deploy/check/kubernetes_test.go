@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -131,6 +132,7 @@ func checkKubernetes(t *testing.T, text string) problems {
 	pods := podsOf(t, all)
 	for _, p := range pods {
 		found = append(found, checkPod(t, p)...)
+		found = append(found, checkAudit(p)...)
 		for _, r := range runsOf(p) {
 			found = append(found, checkRun(t, r)...)
 			found = append(found, checkKeyProcesses(r, all)...)
@@ -139,6 +141,7 @@ func checkKubernetes(t *testing.T, text string) problems {
 	for _, o := range all {
 		found = append(found, checkSelector(o, pods)...)
 	}
+	found = append(found, checkClaims(all, pods)...)
 	return append(found, checkReach(all, pods)...)
 }
 
@@ -159,6 +162,9 @@ func checkPod(t *testing.T, p pod) (found problems) {
 		volumes = append(volumes, v.Name)
 		if v.Secret != nil && (v.Secret.DefaultMode == nil || *v.Secret.DefaultMode&0o007 != 0) {
 			say("everybody in the pod can read the secret %s", v.Secret.SecretName)
+		}
+		if v.Secret != nil && strings.HasSuffix(v.Secret.SecretName, "-store") && !slices.ContainsFunc(v.Secret.Items, func(i corev1.KeyToPath) bool { return i.Key == "ca.crt" }) {
+			say("starts without the CA of its database's certificate")
 		}
 	}
 	for _, c := range append(slices.Clone(p.spec.InitContainers), p.spec.Containers...) {
@@ -212,6 +218,52 @@ func checkContainer(where string, c corev1.Container) (found problems) {
 	return found
 }
 
+// checkAudit looks whether what makes or uses keys keeps its audit.
+func checkAudit(p pod) (found problems) {
+	r := runsOf(p)[0]
+	if r.program != "keyfold-kms" || r.args[0] == "backup" {
+		return nil
+	}
+	for _, m := range p.spec.Containers[0].VolumeMounts {
+		kept := slices.Contains(p.claims, m.Name) || slices.ContainsFunc(p.spec.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name && v.PersistentVolumeClaim != nil })
+		if kept && strings.HasPrefix(r.env["KEYFOLD_KMS_DATA_DIR"], m.MountPath+"/") {
+			return nil
+		}
+	}
+	return problems{p.name + ": its audit is lost when it ends"}
+}
+
+// checkClaims looks whether each volume that a pod claims is made by a manifest, and
+// those with a name of the set's are as the set makes them.
+func checkClaims(all []runtime.Object, pods map[string]pod) (found problems) {
+	there := map[string]corev1.PersistentVolumeClaimSpec{}
+	for _, o := range all {
+		if c, ok := o.(*corev1.PersistentVolumeClaim); ok {
+			there[c.Name] = c.Spec
+		}
+	}
+	for _, p := range pods {
+		for _, v := range p.spec.Volumes {
+			if c := v.PersistentVolumeClaim; c != nil {
+				if _, ok := there[c.ClaimName]; !ok {
+					found.addf("%s: claims the volume %s, which nothing makes", p.name, c.ClaimName)
+				}
+			}
+		}
+	}
+	for _, o := range all {
+		if set, ok := o.(*appsv1.StatefulSet); ok {
+			for _, template := range set.Spec.VolumeClaimTemplates {
+				name := fmt.Sprintf("%s-%s-0", template.Name, set.Name)
+				if made, ok := there[name]; !ok || !equality.Semantic.DeepEqual(made, template.Spec) {
+					found.addf("the volume %s, in which the keys are made, is not as %s makes it", name, set.Name)
+				}
+			}
+		}
+	}
+	return found
+}
+
 // checkKeyProcesses holds the addresses that r calls against the pods of the set.
 func checkKeyProcesses(r run, all []runtime.Object) (found problems) {
 	there := map[string]bool{}
@@ -226,15 +278,15 @@ func checkKeyProcesses(r run, all []runtime.Object) (found problems) {
 	}
 	addresses := strings.FieldsFunc(r.env["KEYFOLD_KMS"], func(c rune) bool { return c == ',' })
 	if r.program == "keyfold-kms" && r.args[0] == "backup" {
-		addresses = append(addresses, r.env["KEYFOLD_KMS_ENDPOINT"])
+		addresses = strings.Split(r.env["KEYFOLD_KMS_ENDPOINT"], ",")
 	}
 	for _, address := range addresses {
 		if !there[strings.TrimPrefix(address, "https://")] {
 			found.addf("%s calls %s, where no key process is", r.where, address)
 		}
 	}
-	if r.where == "keyfold" && len(addresses) != len(there) {
-		found.addf("keyfold calls %d of %d key processes", len(addresses), len(there))
+	if len(addresses) > 0 && len(addresses) != len(there) {
+		found.addf("%s calls %d of %d key processes", r.where, len(addresses), len(there))
 	}
 	return found
 }
@@ -373,13 +425,17 @@ func TestTheManifestsAreSound(t *testing.T) {
 		{"image: registry.example.com/keyfold:VERSION", "image: registry.example.com/keyfold", "names no version"},
 		{"{name: tls, mountPath", "{name: tsl, mountPath", "no volume"},
 		{"value: /run/keyfold/tls/tls.crt", "value: /run/tls/tls.crt", "nothing is mounted"},
-		{"secretName: keyfold-store, defaultMode: 0440", "secretName: keyfold-store", "everybody in the pod"},
+		{"secretName: keyfold-store\n            defaultMode: 0440", "secretName: keyfold-store", "everybody in the pod"},
+		{"              - {key: ca.crt, path: ca.crt}\n", "", "without the CA"},
+		{"          persistentVolumeClaim: {claimName: audit-keyfold-kms-0}", "          emptyDir: {}", "its audit is lost"},
+		{"claimName: audit-keyfold-kms-0", "claimName: audit-keyfold-kms-9", "which nothing makes"},
+		{"  name: audit-keyfold-kms-0", "  name: audit-keyfold-kms-1", "is not as keyfold-kms makes it"},
 		{"name: KEYFOLD_PUBLIC_URL", "name: KEYFOLD_PUBLICURL", "reads no variable KEYFOLD_PUBLICURL"},
 		{"{name: KEYFOLD_STORE_FILE, value: /run/keyfold/store/url}", "{name: KEYFOLD_STORE_FILE, value: \"postgres://u:p@h/d\"}", "what others can read"},
 		{"args: [serve]", "args: [server]", "no command keyfold-kms server"},
 		{"args: [backup, --out,", "args: [backup, --to,", "no flag --to"},
 		{"keyfold-kms-1.keyfold-kms.keyfold.svc:7421", "keyfold-kms-2.keyfold-kms.keyfold.svc:7421", "where no key process is"},
-		{",https://keyfold-kms-1.keyfold-kms.keyfold.svc:7421", "", "1 of 2 key processes"},
+		{",https://keyfold-kms-1.keyfold-kms.keyfold.svc:7421", "", "1 of 2 key processes"}, // of the backup, whose manifest is first
 		{"containerPort: 7420", "containerPort: 7430", "says that its port is 7430"},
 		{"port: 80, targetPort: http", "port: 80, targetPort: https", "has no port https"},
 		{"- podSelector:\n            matchLabels: {app.kubernetes.io/name: keyfold}\n", "- podSelector: {}\n", "any pod"},
