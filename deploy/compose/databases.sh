@@ -8,7 +8,7 @@ secrets=${KEYFOLD_SECRETS:-/run/secrets}
 # database NAME FILE makes NAME, whose user's password is in FILE.
 database() {
 	# psql takes the output of a cat that failed for an empty password.
-	[ -s "$2" ] && [ -r "$2" ] || {
+	grep -qs . "$2" || {
 		echo "databases.sh: $(id -un) cannot read $2, or it is empty; make it that user's own" >&2
 		exit 1
 	}

@@ -1,6 +1,7 @@
 package allinone
 
 import (
+	stdcmp "cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -18,6 +19,8 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/password"
+	"github.com/keyfold/keyfold/internal/sealed"
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/store/memstore"
 	"github.com/keyfold/keyfold/internal/store/storetest"
@@ -57,6 +60,7 @@ type onceRig struct {
 	base  store.Store
 	names *strings.Replacer
 	key   string // of the org's owner
+	owner string // his ID
 	clock atomic.Int64
 }
 
@@ -76,14 +80,16 @@ func newOnceRig(t testing.TB) *onceRig {
 	}
 	u, err := n.Identity.CreateUser(ctx, org.ID, "a@example.com")
 	if err == nil {
+		r.owner = u.ID
 		r.key, err = n.Identity.CreateAPIKey(ctx, u.ID)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.names = strings.NewReplacer()
+	by := n
 	make := func(call, body, name, member string) string {
-		w := r.call(n, call, body, "make "+call+body)
+		w := r.call(by, call, body, "make "+call+body)
 		var out map[string]any
 		if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || w.Code >= 300 {
 			t.Fatalf("%s = %d %s", call, w.Code, w.Body)
@@ -103,17 +109,33 @@ func newOnceRig(t testing.TB) *onceRig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.names = strings.NewReplacer("{member}", mate.ID, "{vault}", v, "{thread}", th, "{message}", m, "{agent}", a, "{secret}", secret)
+	by = r.serverOf(r.base, Config{Plain: true})
+	clear := make("POST /v1/threads", `{"title":"in clear"}`, "thread", "id")
+	said := make("POST /v1/threads/"+clear+"/messages", `{"body":1}`, "message", "id")
+	if _, err := (inClear{r.base, sealed.New(r.base, r.kms)}).known(ctx, true); err != nil { // or nobody believes it
+		t.Fatal(err)
+	}
+	r.names = strings.NewReplacer("{member}", mate.ID, "{vault}", v, "{thread}", th, "{message}", m, "{agent}", a, "{secret}", secret, "{clear}", clear, "{inclear}", said)
 	return r
 }
 
 func (r *onceRig) now() time.Time { return time.Now().Add(time.Duration(r.clock.Load())) }
 
+// quickHash hashes passwords so that hashes of another number of passes are stale.
+func quickHash(passes uint32) *password.Hasher {
+	return password.New(password.Params{Memory: 64, Passes: passes})
+}
+
 // server is one more server over s.
 func (r *onceRig) server(s store.Store) *Node {
 	r.t.Helper()
+	return r.serverOf(s, Config{})
+}
+
+func (r *onceRig) serverOf(s store.Store, cfg Config) *Node {
+	r.t.Helper()
 	n := &Node{Store: s, metrics: newMetrics()}
-	cfg := Config{Now: r.now, Log: slog.New(slog.DiscardHandler)}
+	cfg.Now, cfg.Log, cfg.Passwords = r.now, slog.New(slog.DiscardHandler), stdcmp.Or(cfg.Passwords, quickHash(1))
 	b := &bound{KMS: r.kms, store: s, health: func(context.Context) error { return nil }, adopt: true}
 	err := b.prove(context.Background())
 	if err == nil {
@@ -127,8 +149,13 @@ func (r *onceRig) server(s store.Store) *Node {
 }
 
 func (r *onceRig) call(n *Node, call, body, key string) *httptest.ResponseRecorder {
+	return r.callUntil(context.Background(), n, call, body, key)
+}
+
+// callUntil is call of a client who hangs up when ctx ends.
+func (r *onceRig) callUntil(ctx context.Context, n *Node, call, body, key string) *httptest.ResponseRecorder {
 	method, path, _ := strings.Cut(r.names.Replace(call), " ")
-	q := httptest.NewRequest(method, path, strings.NewReader(r.names.Replace(body)))
+	q := httptest.NewRequestWithContext(ctx, method, path, strings.NewReader(r.names.Replace(body)))
 	q.Header.Set("Authorization", "Bearer "+r.key)
 	if key != "" {
 		q.Header.Set(api.HeaderIdempotencyKey, key)
@@ -207,8 +234,10 @@ var onceCalls = []struct {
 	{"POST /v1/org/invitations", `{"email":"x@example.com"}`, 201, false, false},
 	{"POST /v1/secrets/{secret}/share", `{"recipient_type":"anyone_with_link","expires_at":"2099-01-01T00:00:00Z"}`, 201, false, false},
 	{"POST /v1/vaults/{vault}/policies", `{"secret_path_pattern":"x","principal_type":"agent","principal_id":"{agent}","permissions":["read"]}`, 201, false, false},
-	{"PATCH /v1/auth/me", `{"display_name":"d"}`, 200, true, false},
+	{"PATCH /v1/auth/me", `{"display_name":"d"}`, 200, false, false},
 	{"DELETE /v1/org/members/{member}", "", 204, true, true},
+	{"DELETE /v1/threads/{clear}/messages/{inclear}", "", 204, false, false}, // which gives the thread its first DEK before
+	{"POST /v1/threads/{clear}/messages/{inclear}/reactions", `{"reaction":"+"}`, 200, false, false},
 }
 
 // A server dies at each commit that a write makes, which takes effect or does not. The
@@ -251,6 +280,96 @@ func TestAWriteThatIsSentAgainAfterItsServerDiedIsMadeOnce(t *testing.T) {
 		})
 	}
 	r.t = t
+}
+
+// hungUp is a store whose client hangs up once the commit that is counted down to took
+// effect.
+type hungUp struct {
+	store.Store
+	left   atomic.Int64
+	hangUp context.CancelFunc
+}
+
+func (h *hungUp) Commit(ctx context.Context, b *store.Batch) (store.Revision, error) {
+	rev, err := h.Store.Commit(ctx, b)
+	if h.left.Add(-1) == 0 {
+		h.hangUp()
+	}
+	return rev, err
+}
+
+// Who hangs up at any moment and comes again hears what was done, which is done once.
+func TestWhoHangsUpAndComesAgainHearsTheAnswer(t *testing.T) {
+	t.Parallel()
+	r := newOnceRig(t)
+	for _, c := range onceCalls {
+		t.Run(c.call, func(t *testing.T) {
+			r.t = t
+			one := r.copied(c.old)
+			r.call(r.server(one), c.call, c.body, "k")
+			want := r.shape(one)
+			for at, hung := int64(1), true; hung; at++ {
+				ctx, hangUp := context.WithCancel(t.Context())
+				s := &hungUp{Store: r.copied(c.old), hangUp: hangUp}
+				n := r.server(s)
+				s.left.Store(at)
+				first := r.callUntil(ctx, n, c.call, c.body, "k")
+				if hung = s.left.Load() <= 0; !hung {
+					hangUp()
+					break
+				}
+				again := r.call(n, c.call, c.body, "k")
+				if again.Code != c.status || first.Code < 300 && again.Body.String() != first.Body.String() {
+					t.Errorf("hung up at commit %d: %d %s, then %d %s", at, first.Code, first.Body, again.Code, again.Body)
+				}
+				if diff := cmp.Diff(want, r.shape(s)); diff != "" {
+					t.Errorf("hung up at commit %d: made once is -, this is +:\n%s", at, diff)
+				}
+			}
+		})
+	}
+	r.t = t
+}
+
+// Whoever hears that his password was changed signs in with it, at whichever commit the
+// server died. The first of these replaces a hash that is stale, and changes nothing.
+func TestAPasswordIsChangedIfItsAnswerSaysSo(t *testing.T) {
+	t.Parallel()
+	r := newOnceRig(t)
+	const was, is = "Correct-Horse-Battery-9", "Correct-Horse-Battery-10"
+	stale := r.serverOf(r.base, Config{Passwords: quickHash(2)})
+	if err := stale.Identity.SetPassword(t.Context(), r.owner, was); err != nil {
+		t.Fatal(err)
+	}
+	const call, body = "POST /v1/auth/change-password", `{"current_password":"` + was + `","new_password":"` + is + `"}`
+	signsIn := func(n *Node, password string) bool {
+		return r.call(n, "POST /v1/auth/token", `{"email":"a@example.com","password":"`+password+`"}`, "").Code == 200
+	}
+	again := 0 // how often it was made by the request that was sent again
+	for at, died := 1, true; died; at++ {
+		for _, takes := range []bool{false, true} {
+			m := &mortal{Store: r.copied(false)}
+			n := r.server(m)
+			m.dying.Store(&storetest.DyingStore{Store: m.Store, At: at, Takes: takes})
+			first := r.call(n, call, body, "k")
+			if died = m.dying.Load().Dead(); !died {
+				break
+			}
+			next := r.server(m.Store)
+			before := signsIn(next, was)
+			second := r.call(next, call, body, "k")
+			changed := signsIn(next, is)
+			if said := first.Code == 204 || second.Code == 204; said && !changed || !changed && !signsIn(next, was) || second.Code != 204 && second.Code != 409 {
+				t.Errorf("killed at commit %d, which took effect: %t: %d, then %d %s; it was changed: %t", at, takes, first.Code, second.Code, second.Body, changed)
+			}
+			if before && changed {
+				again++
+			}
+		}
+	}
+	if again < 3 { // the rehash did not take effect; did; the change did not
+		t.Errorf("it was made again %d times", again)
+	}
 }
 
 // Requests of one key that meet, at two servers, are one.

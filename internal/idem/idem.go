@@ -159,7 +159,9 @@ func (s *Service) end(ctx context.Context, c *call, out Reply, err error) (Reply
 		out.Replayed = true
 		return out, err
 	case c.seen == nil && !c.begun && (err == nil || told(err, &row{kind: empty})):
-		if found := c.look(ctx); found != nil && found != errSeen {
+		late, cancel := afterwards(ctx)
+		defer cancel()
+		if found := c.look(late); found != nil && found != errSeen {
 			return Reply{}, found
 		}
 		if c.seen != nil && err != nil && !told(err, c.seen) {
@@ -180,11 +182,16 @@ func (s *Service) end(ctx context.Context, c *call, out Reply, err error) (Reply
 	return out, nil
 }
 
+// afterwards is ctx for what is kept of a call whose client may have hung up: he is the
+// one who comes again.
+func afterwards(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), slack)
+}
+
 // finish puts the answer into the row, after the last commit. Where it cannot be put
 // the request is done all the same.
 func (s *Service) finish(ctx context.Context, c *call, out Reply) error {
-	// Whoever has just hung up is the one who comes again.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), slack)
+	ctx, cancel := afterwards(ctx)
 	defer cancel()
 	_ = store.Retry(ctx, func() error { // a rewrap may begin at this moment
 		r := row{request: c.digest, location: out.Location, ref: c.ref}
@@ -202,9 +209,11 @@ func (s *Service) finish(ctx context.Context, c *call, out Reply) error {
 }
 
 func (s *Service) put(ctx context.Context, c *call, r row) {
+	ctx, cancel := afterwards(ctx)
+	defer cancel()
 	var b store.Batch
 	b.Put(c.key(), r.encode())
-	_, _ = s.store.Commit(context.WithoutCancel(ctx), &b)
+	_, _ = s.store.Commit(ctx, &b)
 }
 
 // fill writes an answer into r, and into b what lies apart.

@@ -17,7 +17,7 @@ import (
 //
 // request is 32 hex digits of HMAC-SHA256 over all that makes the request what it is;
 // until is in nanoseconds since 1970: from then on nobody works on it any more; status
-// is that of the answer, 0 where it is not known; location and ref are "-" where there
+// is that of the answer, which is one of a success, 0 where it is not known; location and ref are "-" where there
 // is none. kind says what is kept of the answer's body: see kind.
 type row struct {
 	request  string
@@ -71,7 +71,7 @@ func parse(value []byte) (*row, error) {
 	}
 	until, err := strconv.ParseInt(f[1], 10, 64)
 	status, err2 := strconv.Atoi(f[2])
-	if err != nil || err2 != nil {
+	if err != nil || err2 != nil || status != 0 && (status < 200 || status > 299) {
 		return nil, errDamaged
 	}
 	r := &row{request: f[0], until: time.Unix(0, until), status: status, kind: kind(f[3][0]), body: []byte(body)}

@@ -43,15 +43,15 @@ func (s *Service) UpdateProfile(ctx context.Context, p access.Principal, req api
 			return api.Profile{}, err
 		}
 	}
-	u, err := s.changeUser(ctx, p.ID, func(u *User, _ *store.Batch) error {
+	var out api.Profile
+	_, err := s.changeUser(ctx, p.ID, func(u *User, _ *store.Batch) (err error) {
 		set(&u.DisplayName, req.DisplayName)
 		set(&u.Marketing, req.MarketingEmails)
-		return nil
+		out, err = s.profile(ctx, *u)
+		idem.Answer(ctx, out)
+		return err
 	})
-	if err != nil {
-		return api.Profile{}, err
-	}
-	return s.profile(ctx, u)
+	return out, err
 }
 
 // ChangePassword gives p, a user, another password, and ends all other sessions:

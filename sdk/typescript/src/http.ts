@@ -87,7 +87,7 @@ export class Http {
   /** Makes the call, again where that is safe. An answer that is not a success is thrown. */
   async answer<T>(method: string, path: string, options: RequestOptions = {}): Promise<Answer<T>> {
     const bearer = options.public ? undefined : await this.#config.bearer();
-    if (isOnce(method, options)) options = { ...options, headers: { "Idempotency-Key": await idempotencyKey(), ...options.headers } };
+    if (isOnce(method, options) && !hasKey(options.headers)) options = { ...options, headers: { ...options.headers, "Idempotency-Key": await idempotencyKey() } };
     for (let n = 1; ; n++) {
       let failure: KeyfoldError;
       try {
@@ -189,6 +189,11 @@ export function pause(seconds: number, signal?: AbortSignal): Promise<void> {
 /** Whether the call is a write that the server does once, for its Idempotency-Key. */
 function isOnce(method: string, options: RequestOptions): boolean {
   return method !== "GET" && !options.public;
+}
+
+/** Whether the caller has sent a key of his own, in whatever case: fetch would join ours to it. */
+function hasKey(headers: RequestOptions["headers"]): boolean {
+  return Object.keys(headers ?? {}).some((name) => name.toLowerCase() === "idempotency-key");
 }
 
 /** The key of one more write; all tries of it send the same. */

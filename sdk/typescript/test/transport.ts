@@ -125,6 +125,17 @@ export const transport: Case[] = [
     },
   },
   {
+    name: "a caller's own Idempotency-Key is sent alone, however it is written",
+    run: async () => {
+      for (const name of ["Idempotency-Key", "idempotency-key", "IDEMPOTENCY-KEY"]) {
+        const { client, calls } = scripted([problem(502), json({})]);
+        await client.http.post("/v1/vaults", {}, { headers: { "X-Other": "1", [name]: "mine" } });
+        same(calls.map((c) => new Headers(c.headers).get("idempotency-key")), ["mine", "mine"], name);
+        equal(new Headers(calls[0]!.headers).get("X-Other"), "1");
+      }
+    },
+  },
+  {
     name: "a post and an edit are made again with the same Idempotency-Key, and each call has its own",
     run: async () => {
       const thread = json({ id: "t" });
