@@ -22,7 +22,8 @@ import (
 // are on their way to who is silent, and may be sent again, go to another. It gets
 // calls again once it was heard comeback times in a row, or where there is no other.
 //
-// Whether it can work (its root key, its store) it is asked apart, every readyEvery.
+// Whether it can work (its root key, its store, and it is not about to end) it is asked
+// apart, every readyEvery.
 // One that says that it cannot, or missesReady times nothing within readyIn, gets calls
 // only while nobody can, and those on their way to it that may be sent again go to one
 // that can. It can again once it has said so comeback times in a row, or at once when
@@ -314,7 +315,7 @@ func (c *Client) ping(p *place) {
 // watchReady asks p until Close whether it can work.
 func (c *Client) watchReady(p *place) {
 	c.every(readyEvery, func() {
-		status, err := c.ask(p, "/healthz", readyIn)
+		status, err := c.ask(p, "/readyz", readyIn)
 		if c.ctx.Err() != nil {
 			return
 		}

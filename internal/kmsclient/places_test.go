@@ -35,7 +35,7 @@ type node struct {
 func newNode(t *testing.T) *node {
 	n := &node{fakeKMS: newFakeKMS(), socket: newSocket(t)}
 	n.mux.HandleFunc("GET /livez", func(http.ResponseWriter, *http.Request) {})
-	n.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+	n.mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if n.locked.Load() {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
@@ -50,7 +50,7 @@ func newNode(t *testing.T) *node {
 
 func (n *node) run(t *testing.T) {
 	n.start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		probe := r.URL.Path == "/livez" || r.URL.Path == "/healthz"
+		probe := r.URL.Path == "/livez" || r.URL.Path == "/readyz"
 		if !probe {
 			n.arrived.Add(1)
 		}

@@ -25,7 +25,7 @@ type distant struct {
 
 func newDistant() *distant {
 	d := &distant{fakeKMS: newFakeKMS()}
-	for _, probe := range []string{"GET /livez", "GET /healthz"} {
+	for _, probe := range []string{"GET /livez", "GET /readyz"} {
 		d.mux.HandleFunc(probe, func(http.ResponseWriter, *http.Request) {})
 	}
 	return d
