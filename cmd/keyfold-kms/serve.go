@@ -26,6 +26,8 @@ func (a *app) serveCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "serve", Short: "Run the key process until SIGTERM or Ctrl-C",
 		Long: `Run the key process until SIGTERM or Ctrl-C, which let the calls under way finish.
+Over a store that several key processes can serve it goes on for a second more, in which
+/readyz says that it is closing, and callers who have another one go there.
 
 KEYFOLD_KMS_CALLERS lists who may call, with commas, like callers in the configuration
 file: "uid:1000 crypto+shred+list, uid:0 crypto+admin". KEYFOLD_KMS_LOG is debug, info, warn or
@@ -80,6 +82,7 @@ func (a *app) serve(ctx context.Context) (err error) {
 		return err
 	case <-ctx.Done():
 		a.Note("closing")
+		node.Drain(context.WithoutCancel(ctx))
 		return nil
 	}
 }

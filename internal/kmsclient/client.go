@@ -56,7 +56,7 @@ type Config struct {
 	// nobody does.
 	Observe func(Batch)
 
-	pingIn time.Duration // for tests; see places.go
+	missesAlive int // for tests; see places.go
 }
 
 // Batch is one request of item calls.
@@ -89,8 +89,9 @@ type Client struct {
 	maxWait  time.Duration
 	downWait time.Duration
 	down     atomic.Bool // the KMS did not answer for Config.Retry or MaxWait, and has not since
-	pingIn   time.Duration
-	state    sync.Mutex // guards what is known of places
+
+	missesAlive int
+	state       sync.Mutex // guards what is known of places
 
 	mu      sync.Mutex // held while ctx ends, and while running grows
 	running sync.WaitGroup
@@ -107,7 +108,7 @@ type Client struct {
 // New makes a client. It does not connect: calls do. It fails with
 // fault.Invalid when cfg is not complete.
 func New(cfg Config) (*Client, error) {
-	c := &Client{retry: cfg.Retry, inFlight: cfg.InFlight, log: cfg.Log, observe: cfg.Observe, maxWait: MaxWait, downWait: downWait, pingIn: cmp.Or(cfg.pingIn, pingIn)}
+	c := &Client{retry: cfg.Retry, inFlight: cfg.InFlight, log: cfg.Log, observe: cfg.Observe, maxWait: MaxWait, downWait: downWait, missesAlive: cmp.Or(cfg.missesAlive, missesAlive)}
 	if c.retry == 0 {
 		c.retry = time.Second
 	}

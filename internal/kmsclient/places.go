@@ -8,30 +8,35 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/keyfold/keyfold/internal/fault"
 )
 
 // A client of several key processes on one store speaks with the first of its list
-// that answers. It asks each whether it lives every pingEvery. One that does not
-// say so within pingIn is silent: calls that are on their way to it, and may be
-// sent again, go to another. It gets calls again once it has answered comeback
-// times in a row, or at once when there is no other.
+// that answers. It asks each whether it lives every pingEvery, whether the last
+// ping was answered or not. One is silent when it did so missesAlive times in a row
+// and nothing came from there meanwhile, to whatever it was asked; one late answer
+// makes nobody silent. Who breaks a connection, or takes none, is at once. Calls that
+// are on their way to who is silent, and may be sent again, go to another. It gets
+// calls again once it was heard comeback times in a row, or where there is no other.
 //
-// Whether it can work (its root key, its store) it is asked apart, every readyEvery.
+// Whether it can work (its root key, its store, and it is not about to end) it is asked
+// apart, every readyEvery.
 // One that says that it cannot, or missesReady times nothing within readyIn, gets calls
 // only while nobody can, and those on their way to it that may be sent again go to one
 // that can. It can again once it has said so comeback times in a row, or at once when
 // nobody else can.
 const (
-	pingEvery  = 250 * time.Millisecond
-	pingIn     = 300 * time.Millisecond
-	connectIn  = time.Second // to be connected before; a far one's handshakes take three times what its answers do
-	comeback   = 4
+	pingEvery  = 200 * time.Millisecond
+	pingIn     = 500 * time.Millisecond // then a ping is given up; nothing is judged by that of who ever answered
+	connectIn  = time.Second            // to be connected before; a far one's handshakes take three times what its answers do
+	comeback   = 5
 	readyEvery = 250 * time.Millisecond
 	readyIn    = 500 * time.Millisecond
 
+	missesAlive = 2
 	missesReady = 2
 )
 
@@ -41,10 +46,13 @@ type place struct {
 	base  url.URL
 	wires wires
 
+	answers atomic.Int64 // that came from it, to whatever
+
 	// Guarded by Client.state. Of the only place of a client all stays as it began.
 	alive bool
 	ready bool
-	good  int // pings answered in a row
+	good  int // times in a row that it was heard when it was asked whether it lives
+	mute  int // times in a row that it was not
 	well  int // times in a row that it said that it can work
 	ill   int // times in a row that it said nothing of that
 	life  context.Context
@@ -157,30 +165,50 @@ func (c *Client) lose(p *place, cause error) (next *place) {
 		return nil
 	}
 	if cause != errTaken {
-		c.judge(p, false, cause)
+		c.gone(p, cause)
 	}
 	c.state.Lock()
 	defer c.state.Unlock()
 	return c.best()
 }
 
-// judge notes whether p answered. Calls on their way to who is silent end once
-// there is another to go to.
-func (c *Client) judge(p *place, answered bool, cause error) {
+// errSilent is why a place is not used that breaks nothing and says nothing.
+var errSilent = errors.New("nothing came from there for a while")
+
+// judge notes whether p was heard since it was last asked whether it lives.
+func (c *Client) judge(p *place, heard bool) {
 	c.state.Lock()
 	defer c.state.Unlock()
-	if p.good++; !answered {
-		p.good = 0
+	if heard {
+		p.good, p.mute = p.good+1, 0
+	} else {
+		p.good, p.mute = 0, p.mute+1
 	}
 	switch {
-	case p.alive && !answered:
-		p.alive = false
-		c.log.Error("a key process does not answer", "endpoint", p.name, "error", cause)
-	case !p.alive && answered && (p.good >= comeback || c.living() == nil):
+	case p.mute >= c.missesAlive && p.answers.Load() > 0:
+		c.dies(p, errSilent)
+	case !p.alive && heard && (p.good >= comeback || c.living() == nil):
 		p.live()
 		c.log.Info("a key process answers again", "endpoint", p.name)
 	}
 	c.settle()
+}
+
+// gone notes that p broke a connection, took none, or never was heard at all.
+func (c *Client) gone(p *place, cause error) {
+	c.state.Lock()
+	defer c.state.Unlock()
+	p.good = 0
+	c.dies(p, cause)
+	c.settle()
+}
+
+// dies ends p's life, but for its calls: settle does. c.state is held.
+func (c *Client) dies(p *place, cause error) {
+	if p.alive {
+		p.alive = false
+		c.log.Error("a key process does not answer", "endpoint", p.name, "error", cause)
+	}
 }
 
 // judgeReady notes what p said of whether it can work: with err, nothing.
@@ -257,23 +285,37 @@ func (c *Client) during(ctx context.Context, p *place, elsewhere bool) (context.
 	return ctx, func() { stop(); cancel(nil) }
 }
 
-// watch asks p until Close whether it lives.
+// watch asks p until Close whether it lives. Who is late with one answer is asked
+// again meanwhile, on another connection.
 func (c *Client) watch(p *place) {
-	c.every(pingEvery, func() {
-		_, err := c.ask(p, "/livez", c.pingIn)
-		if c.ctx.Err() != nil {
+	for last := int64(0); c.goRun(func() { c.ping(p) }); {
+		select {
+		case <-time.After(pingEvery): // no ticker: after a pause of ours each answer has its time
+		case <-c.ctx.Done():
 			return
 		}
-		if c.judge(p, err == nil, err); err == nil {
-			c.answered()
-		}
-	})
+		answers := p.answers.Load()
+		c.judge(p, answers != last)
+		last = answers
+	}
+}
+
+// ping asks p whether it lives. That nothing came is for watch to judge, but of a
+// place that never was heard, which may be far, and slow to connect to.
+func (c *Client) ping(p *place) {
+	switch _, err := c.ask(p, "/livez", pingIn); {
+	case c.ctx.Err() != nil:
+	case err == nil:
+		c.answered()
+	case !errors.Is(err, errSilent) || p.answers.Load() == 0:
+		c.gone(p, err)
+	}
 }
 
 // watchReady asks p until Close whether it can work.
 func (c *Client) watchReady(p *place) {
 	c.every(readyEvery, func() {
-		status, err := c.ask(p, "/healthz", readyIn)
+		status, err := c.ask(p, "/readyz", readyIn)
 		if c.ctx.Err() != nil {
 			return
 		}
@@ -296,7 +338,7 @@ func (c *Client) every(d time.Duration, do func()) {
 }
 
 // ask gets path of p. Any answer is one, if it comes within in of when there is a
-// connection; to make one may take connectIn before.
+// connection; to make one may take connectIn before. errSilent: none came in that time.
 func (c *Client) ask(p *place, path string, in time.Duration) (status int, err error) {
 	ctx, cancel := context.WithCancel(c.ctx)
 	defer cancel()
@@ -304,7 +346,10 @@ func (c *Client) ask(p *place, path string, in time.Duration) (status int, err e
 	defer over.Stop()
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { over.Reset(in) }})
 	status, answer, _, err := c.try(ctx, p, get(path, nil))
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return 0, errSilent
+	case err != nil:
 		return 0, safe(err)
 	}
 	putBuffer(answer)

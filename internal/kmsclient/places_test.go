@@ -35,7 +35,7 @@ type node struct {
 func newNode(t *testing.T) *node {
 	n := &node{fakeKMS: newFakeKMS(), socket: newSocket(t)}
 	n.mux.HandleFunc("GET /livez", func(http.ResponseWriter, *http.Request) {})
-	n.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+	n.mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if n.locked.Load() {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
@@ -50,7 +50,7 @@ func newNode(t *testing.T) *node {
 
 func (n *node) run(t *testing.T) {
 	n.start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		probe := r.URL.Path == "/livez" || r.URL.Path == "/healthz"
+		probe := r.URL.Path == "/livez" || r.URL.Path == "/readyz"
 		if !probe {
 			n.arrived.Add(1)
 		}
@@ -77,7 +77,7 @@ func pair(t *testing.T) (a, b *node, c *Client) { return pairOf(t, Config{}) }
 // patientPair is a pair whose client takes nobody for silent who only is slow, as all
 // are on a machine that is busy.
 func patientPair(t *testing.T) (a, b *node, c *Client) {
-	return pairOf(t, Config{pingIn: time.Minute})
+	return pairOf(t, Config{missesAlive: 1000})
 }
 
 func pairOf(t *testing.T, cfg Config) (a, b *node, c *Client) {
@@ -188,7 +188,7 @@ func TestWhatIsNotSentTwiceIsNotTakenFromASilentProcess(t *testing.T) {
 	go func() { done <- c.ShredDEK(context.Background(), "k") }()
 	within(t, "it is on its way", func() bool { return a.arrived.Load() == 1 })
 	a.stuck.Store(false)
-	c.judge(c.places[0], false, errors.New("silent"))
+	c.gone(c.places[0], errSilent)
 	if n := answering(c); n != 1 {
 		t.Errorf("%d answer", n)
 	}
@@ -299,7 +299,7 @@ func TestWhoCanWorkIsNotDecidedByOneAnswer(t *testing.T) {
 		ready  bool
 	}{
 		{first, 0, silent, true}, {first, 200, nil, true}, {first, 0, silent, true}, {first, 0, silent, false},
-		{first, 200, nil, false}, {first, 200, nil, false}, {first, 200, nil, false}, {first, 200, nil, true},
+		{first, 200, nil, false}, {first, 200, nil, false}, {first, 200, nil, false}, {first, 200, nil, false}, {first, 200, nil, true},
 		{first, 503, nil, false}, {second, 503, nil, false}, {first, 200, nil, true},
 	} {
 		use := step.of.use
@@ -362,11 +362,11 @@ func TestWhereNobodyLivesNoCallIsTakenAway(t *testing.T) {
 	first.live()
 	second.live()
 	c := &Client{places: []*place{first, second}, log: slog.New(slog.DiscardHandler)}
-	c.judge(second, false, errors.New("silent"))
+	c.gone(second, errSilent)
 	if second.life.Err() == nil {
 		t.Error("calls stay with who is silent")
 	}
-	c.judge(first, false, errors.New("silent"))
+	c.gone(first, errSilent)
 	if first.use.Err() != nil || second.use.Err() != nil {
 		t.Error("no call can reach who is silent")
 	}

@@ -186,6 +186,7 @@ func (c *Client) try(ctx context.Context, p *place, r request) (status int, answ
 		body.wait()
 		return 0, nil, on.sent(), err
 	}
+	p.answers.Add(1)
 	answer, err = readAll(resp.Body, resp.ContentLength)
 	resp.Body.Close()
 	body.wait()

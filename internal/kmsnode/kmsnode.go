@@ -165,6 +165,19 @@ func (n *Node) Status() kmsapi.Status { return n.status() }
 // Serve answers until Close, and then returns nil.
 func (n *Node) Serve() error { return n.server.Serve(n.ln) }
 
+// drain is longer than every client of several key processes needs to hear that one is
+// about to end (see kmsclient): it asks every 250 ms and waits 500 ms for the answer.
+const drain = time.Second
+
+// Drain tells callers that the process is about to end, and returns once those who have
+// another key process, on the same store, ask that one. A call that must not be sent
+// twice would else be lost where it meets the end of its connection.
+func (n *Node) Drain(ctx context.Context) {
+	if store.Shared(n.keys.store) {
+		n.server.Drain(ctx, drain)
+	}
+}
+
 // Close stops listening, lets the calls under way finish until ctx is done,
 // writes the counts of uses to the audit and closes all. Further calls wait for
 // the first and answer as it did.

@@ -158,6 +158,16 @@ func (s *Server) Serve(ln net.Listener) error {
 	return nil
 }
 
+// Drain lets /readyz answer that the process is closing, so that its callers go to
+// another; all else goes on. It returns after d, or when ctx is done.
+func (s *Server) Drain(ctx context.Context, d time.Duration) {
+	s.closing.Store(true)
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
 // Close stops listening and lets the calls under way finish until ctx is done;
 // the rest is cut off.
 func (s *Server) Close(ctx context.Context) error {

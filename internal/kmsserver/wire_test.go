@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -232,6 +233,28 @@ func TestALockedKMSIsNotHealthy(t *testing.T) {
 	if a.status != 503 || a.body != `{"error":"the root key cannot be used","code":"unavailable","type":"locked"}` || a.header.Get("Retry-After") == "" {
 		t.Errorf("%d %s %v", a.status, a.body, a.header)
 	}
+}
+
+func TestWhoIsAboutToEndSaysSoAndWorksOn(t *testing.T) {
+	r := newRig(t)
+	over, end := context.WithCancel(t.Context())
+	drained := make(chan struct{})
+	go func() { defer close(drained); r.Drain(over, time.Hour) }()
+	for until := time.Now().Add(30 * time.Second); r.do(r.client(noRoleUID), "GET /readyz", "", "").status != 503; {
+		if time.Now().After(until) {
+			t.Fatal("it does not say so")
+		}
+	}
+	for _, call := range []string{"GET /healthz", "GET /livez"} {
+		if a := r.do(r.client(noRoleUID), call, "", ""); a.status != 200 {
+			t.Errorf("%s: %d", call, a.status)
+		}
+	}
+	if a := r.do(r.client(cryptoUID), "POST /encrypt", "", `{"key_id":"k","plaintext":"AA=="}`); a.status != 200 {
+		t.Errorf("it does not work: %d %s", a.status, a.body)
+	}
+	end()
+	<-drained
 }
 
 func TestWhatAServerWasNotGivenIsNotFound(t *testing.T) {
