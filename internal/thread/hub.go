@@ -194,8 +194,12 @@ func (h *hub) news(f *feed, place int) <-chan struct{} {
 // now is closed.
 var now = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
-// pollEvery is how long a change that another server made may stay unknown here.
+// pollEvery is how long a change that another server made may stay unknown here, beside
+// the time that a poll takes.
 const pollEvery = 500 * time.Millisecond
+
+// pollTogether is how many threads a poll looks into at a time.
+const pollTogether = 8
 
 // poll looks, until ctx ends, into every thread that is followed here.
 func (s *Service) poll(ctx context.Context) {
@@ -207,8 +211,23 @@ func (s *Service) poll(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		for _, id := range s.hub.threads() {
-			_ = s.discover(ctx, id) // in vain: again at the next tick, and who follows meets the store's error itself
-		}
+		s.discoverAll(ctx, s.hub.threads())
 	}
+}
+
+func (s *Service) discoverAll(ctx context.Context, threadIDs []string) {
+	next := make(chan string)
+	var looking sync.WaitGroup
+	for range min(pollTogether, len(threadIDs)) {
+		looking.Go(func() {
+			for id := range next {
+				_ = s.discover(ctx, id) // in vain: again at the next tick, and who follows meets the store's error itself
+			}
+		})
+	}
+	for _, id := range threadIDs {
+		next <- id
+	}
+	close(next)
+	looking.Wait()
 }

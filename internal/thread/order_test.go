@@ -5,14 +5,17 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
+	"github.com/keyfold/keyfold/internal/store/memstore"
 )
 
 // sharing is a store as one of several servers has it.
@@ -270,6 +273,62 @@ func TestAPollOfAQuietThreadReadsItsTailAlone(t *testing.T) {
 	if n := w.store.scans.Load() - scans; n != 0 || len(next(t, f)) != 0 {
 		t.Errorf("%d scans", n)
 	}
+}
+
+// far is a store that takes 10 ms to read a tail, once it is armed.
+type far struct {
+	store.Store
+	armed atomic.Bool
+
+	mu                 sync.Mutex // guards the counts
+	reads, atOnce, top int
+}
+
+func (s *far) Get(ctx context.Context, key string) (store.Record, error) {
+	if s.armed.Load() && strings.HasSuffix(key, ":"+tailName) {
+		s.count(1)
+		time.Sleep(10 * time.Millisecond)
+		s.count(-1)
+	}
+	return s.Store.Get(ctx, key)
+}
+
+func (s *far) count(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reads, s.atOnce = s.reads+max(n, 0), s.atOnce+n
+	s.top = max(s.top, s.atOnce)
+}
+
+// A poll of many threads does not wait for one read after another, nor does it take all
+// of the store's connections.
+func TestAPollReadsSomeTailsAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := &far{Store: memstore.New()}
+		w := newWorldOn(slow)
+		s, elsewhere := w.oneOf(0, nil), w.oneOf(0, nil)
+		const threads = 100
+		var last *Following
+		for range threads {
+			last = follow(t, s, owner, w.thread(t, owner, "t").ID, "")
+		}
+		for range 3 { // wherever in the order of the poll the thread comes
+			if _, err := elsewhere.Post(t.Context(), owner, last.threadID, api.PostMessage{Body: quoted("x")}); err != nil {
+				t.Fatal(err)
+			}
+			slow.reads = 0
+			slow.armed.Store(true)
+			time.Sleep(pollEvery + (threads+pollTogether-1)/pollTogether*10*time.Millisecond)
+			synctest.Wait()
+			slow.armed.Store(false)
+			if slow.reads != threads || slow.top != pollTogether {
+				t.Errorf("a poll of %d threads read %d tails, %d at a time", threads, slow.reads, slow.top)
+			}
+			if got := next(t, last); len(got) != 1 {
+				t.Errorf("who follows heard of %d posts", len(got))
+			}
+		}
+	})
 }
 
 // What the order costs a post: one row more in the commit, under one condition more, and
