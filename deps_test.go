@@ -124,7 +124,7 @@ const (
 	domain = "api internal/access internal/aead internal/fault internal/idem internal/kmsapi internal/layout internal/store"
 	jsonv2 = "github.com/go-json-experiment/json github.com/go-json-experiment/json/jsontext"
 	pebble = "github.com/cockroachdb/pebble/v2 github.com/cockroachdb/pebble/v2/bloom github.com/cockroachdb/pebble/v2/vfs github.com/cockroachdb/pebble/v2/wal"
-	pgx    = "github.com/jackc/pgx/v5/pgconn github.com/jackc/pgx/v5/pgxpool"
+	pgx    = "github.com/jackc/pgx/v5 github.com/jackc/pgx/v5/pgconn github.com/jackc/pgx/v5/pgxpool"
 	uuid   = "github.com/google/uuid"
 )
 

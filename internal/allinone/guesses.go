@@ -73,7 +73,8 @@ func (g *guesses) Change(key string, change func(row []byte) []byte) error {
 	return err
 }
 
-// sweep removes rows that say nothing any more. What it leaves another sweep finds.
+// sweep removes rows that say nothing any more, by one commit: none, if one of them has
+// changed meanwhile. What it leaves another sweep finds.
 func (g *guesses) sweep(ctx context.Context) {
 	rows := store.Prefix(layout.Guesses(""))
 	rows.Start = layout.Guesses(fmt.Sprintf("%04x", rand.IntN(1<<16)))
@@ -84,12 +85,14 @@ func (g *guesses) sweep(ctx context.Context) {
 	if err != nil {
 		return
 	}
+	var b store.Batch
 	for _, rec := range recs {
 		if g.over(rec.Value, g.now()) {
-			var b store.Batch
 			b.RequireRevision(rec.Key, rec.Revision)
 			b.Delete(rec.Key)
-			_, _ = g.store.Commit(ctx, &b)
 		}
+	}
+	if len(b.Writes) > 0 {
+		_, _ = g.store.Commit(ctx, &b)
 	}
 }

@@ -99,3 +99,75 @@ func TestRowsOfGuessesThatAreOverAreRemoved(t *testing.T) {
 	}
 	t.Error("rows that are over stay")
 }
+
+// counted is a store that counts, and runs a function before a commit.
+type counted struct {
+	sharing
+	scans, commits int
+	meanwhile      func()
+}
+
+func (c *counted) Scan(ctx context.Context, r store.Range, opt store.ScanOptions) ([]store.Record, error) {
+	c.scans++
+	return c.sharing.Scan(ctx, r, opt)
+}
+
+func (c *counted) Commit(ctx context.Context, b *store.Batch) (store.Revision, error) {
+	c.commits++
+	if c.meanwhile != nil {
+		c.meanwhile()
+	}
+	return c.sharing.Commit(ctx, b)
+}
+
+func TestASweepOfGuessesIsOneScanAndOneCommit(t *testing.T) {
+	mem := memstore.New()
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	clock := func() time.Time { return now }
+	b := (&Node{Store: sharing{mem}}).backoff(Config{Now: clock})
+	const people = 100
+	for i := range people {
+		b.Wait(fmt.Sprint(i))
+	}
+	rows := func() []store.Record {
+		recs, err := mem.Scan(t.Context(), store.Prefix(layout.Guesses("")), store.ScanOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return recs
+	}
+	s := &counted{sharing: sharing{mem}}
+	g := &guesses{store: s, now: clock, over: b.Over}
+	g.sweep(t.Context())
+	if s.commits != 0 || len(rows()) != people {
+		t.Errorf("%d commits, and %d rows are left of people who have just guessed", s.commits, len(rows()))
+	}
+	now = now.Add(time.Hour)
+	s.meanwhile = func() { // a guess of each of them
+		for _, rec := range rows() {
+			var again store.Batch
+			again.Put(rec.Key, rec.Value)
+			if _, err := mem.Commit(t.Context(), &again); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	there := len(rows())
+	for s.commits == 0 {
+		g.sweep(t.Context())
+	}
+	if n := len(rows()); n != there {
+		t.Errorf("%d rows that changed meanwhile are removed", there-n)
+	}
+	s.meanwhile, s.scans, s.commits = nil, 0, 0
+	for sweeps := 1; len(rows()) > 0; sweeps++ {
+		before := len(rows())
+		g.sweep(t.Context())
+		if s.scans != sweeps || s.commits > sweeps || sweeps > 1000 {
+			t.Fatalf("%d sweeps took %d scans and %d commits, %d rows are left", sweeps, s.scans, s.commits, len(rows()))
+		}
+		if before > sweepRows && len(rows()) == before && s.commits == sweeps {
+			t.Errorf("a commit removed nothing of %d rows", before)
+		}
+	}
+}

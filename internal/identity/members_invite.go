@@ -109,12 +109,15 @@ func (s *Service) Invite(ctx context.Context, p access.Principal, req api.Create
 	rand.Read(raw) // never fails: see crypto/rand
 	out.Text = invitationPrefix + base64.RawURLEncoding.EncodeToString(raw)
 	inv.Hash, out.Invitation = hash(out.Text), inv.wire()
-	var b store.Batch
-	if err := put(&b, layout.InvitationText(inv.Hash), place{inv.Org, inv.ID}); err != nil {
-		return out, err
-	}
 	idem.Secret(ctx, out)
-	if err := s.insert(ctx, layout.Invitation(inv.Org, inv.ID), inv, &b); err != nil {
+	err = store.Retry(ctx, func() error { // its answer is sealed, and a rewrap may begin
+		var b store.Batch
+		if err := put(&b, layout.InvitationText(inv.Hash), place{inv.Org, inv.ID}); err != nil {
+			return err
+		}
+		return s.insert(ctx, layout.Invitation(inv.Org, inv.ID), inv, &b)
+	})
+	if err != nil {
 		return api.InvitationCreated{}, storeFault(err)
 	}
 	return out, nil

@@ -225,7 +225,8 @@ func (s *Service) insert(ctx context.Context, r row) error {
 	for _, key := range r.index() {
 		b.Put(key, nil)
 	}
-	return store.Fault(s.commit(ctx, b))
+	// The answer of the call is sealed, and a rewrap may begin.
+	return store.Fault(s.retry(ctx, func() error { return s.commit(ctx, b) }))
 }
 
 // swept is how many old shares one new share removes at most: more than one, so

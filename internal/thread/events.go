@@ -6,7 +6,6 @@ import (
 
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
-	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 )
 
@@ -21,14 +20,13 @@ type Event struct {
 //
 // It takes changes from the log of its feed, each once. Changes from before it
 // joined, and those that the log has forgotten since, it reads from the store,
-// from lookBack before the last time at which it had all: where both meet, sent
-// says which went out already.
+// from floor on: where both meet, sent says which went out already.
 type Following struct {
 	s        *Service
 	threadID string
 	feed     *feed
 	place    int                 // in the log: what is before it was taken, or the store is read for it
-	since    int64               // when place was the end of the log
+	floor    int64               // no change that the log got from place on, or is still to get, is of a time before it
 	from     string              // the store is read from this ID on; "": it is read
 	sent     map[string]struct{} // IDs that may come once more
 	swept    int                 // how many sent held when it was last swept
@@ -52,19 +50,40 @@ func (s *Service) Follow(ctx context.Context, p access.Principal, threadID, afte
 	if err != nil {
 		return nil, err
 	}
-	f := &Following{s: s, threadID: m.ID, since: s.now().UnixNano()}
+	f := &Following{s: s, threadID: m.ID}
+	now := s.now().UnixNano()
 	if after != "" {
-		if f.from, err = s.resumes(ctx, m.ID, after, f.since); err != nil {
+		if f.from, err = s.resumes(ctx, m.ID, after, now); err != nil {
 			return nil, err
 		}
 	}
 	f.feed = s.hub.join(m.ID, s.poll)
-	f.place = s.hub.end(f.feed)
 	if err := s.discover(ctx, m.ID); err != nil {
 		f.Close()
 		return nil, err
 	}
+	f.skip(now)
 	return f, nil
+}
+
+// skip goes to the end of the log, at a time of now or later.
+func (f *Following) skip(now int64) {
+	var t tail
+	f.place, t = f.s.hub.end(f.feed)
+	f.floor = f.s.floor(now, t)
+}
+
+// floor is the time from which all changes are that come into a log that is polled up
+// to t, at a time of now or later. Of a shared store that is exact: they come in the order of
+// their times, however late.
+func (s *Service) floor(now int64, t tail) int64 {
+	switch {
+	case !s.shared:
+		return now - int64(lookBack)
+	case t.rev == 0:
+		return 0
+	}
+	return t.ts + 1
 }
 
 // resumes is where the store is read from when somebody goes on after an ID. An ID that is
@@ -83,7 +102,7 @@ func (s *Service) resumes(ctx context.Context, threadID, after string, now int64
 	switch {
 	case !ok:
 		return "", fault.New(fault.Invalid, "Last-Event-ID, or after, must be the id of an event of this thread; leave it out to begin with what comes next")
-	case ts > max(now, last)+int64(lookBack):
+	case ts > max(now, last+1)+int64(lookBack): // a Position may be so far after the tail
 		return "", fault.New(fault.Gone, "this id is ahead of the server's clock; list the messages, then follow the thread without Last-Event-ID and without after")
 	case ts < now-int64(changesKept):
 		return "", fault.New(fault.Gone, "events are kept for 24 hours, and this one is older; list the messages, then follow the thread without Last-Event-ID and without after")
@@ -95,8 +114,12 @@ func (s *Service) resumes(ctx context.Context, threadID, after string, now int64
 func (f *Following) Close() { f.s.hub.leave(f.threadID) }
 
 // Position is an ID after which Follow goes on with what Next has not returned,
-// unless it is Behind. It is that of the time, and no event's.
-func (f *Following) Position() string { return changeAt(f.s.now().UnixNano()) }
+// unless it is Behind. It is that of a time, and no event's: of the last change or, where
+// that is long ago, of half the time for which changes are kept, so that it is good for the
+// other half. A commit that takes longer than that may be missed.
+func (f *Following) Position() string {
+	return changeAt(max(f.floor+int64(lookBack), f.s.now().UnixNano()-int64(changesKept/2)))
+}
 
 // Behind reports whether Next has more to return, of what is known already.
 func (f *Following) Behind() bool { return f.from != "" || len(f.pending) > 0 }
@@ -132,16 +155,16 @@ func (f *Following) Next(ctx context.Context, p access.Principal) ([]Event, erro
 func (f *Following) take(ctx context.Context) ([]change, error) {
 	now := f.s.now().UnixNano()
 	if f.from == "" {
-		if changes, ok := f.s.hub.after(f.feed, f.place, maxEvents); ok {
+		if changes, t, ok := f.s.hub.after(f.feed, f.place, maxEvents); ok {
 			if f.place += len(changes); len(changes) < maxEvents {
-				f.since = now
+				f.floor = f.s.floor(now, t)
 			}
 			return f.fresh(changes), nil
 		}
-		f.from = before(f.since)
+		f.from = changeAt(f.floor)
 	}
-	if f.from <= before(f.since) { // the log holds nothing from before it: what it holds now will be found
-		f.place, f.since = f.s.hub.end(f.feed), now
+	if f.from <= changeAt(f.floor) { // the log holds nothing from before it: what it holds now will be found
+		f.skip(now)
 	}
 	changes, err := f.s.changes(ctx, f.threadID, f.from, maxEvents)
 	if err != nil {
@@ -155,7 +178,7 @@ func (f *Following) take(ctx context.Context) ([]change, error) {
 
 // fresh returns those of changes that were not sent, as sent from now on.
 func (f *Following) fresh(changes []change) []change {
-	recent := before(f.since) // the log can hold no older ones from place on
+	recent := changeAt(f.floor) // the log can hold no older ones from place on
 	out := changes[:0]
 	for _, c := range changes {
 		if _, was := f.sent[c.ID]; was {
@@ -211,9 +234,7 @@ func (s *Service) discover(ctx context.Context, threadID string) (err error) {
 		if !ok {
 			was = t // the first look: all up to t is there, and the rest will come after it
 		}
-		if was.rev != 0 {
-			from = min(from, after(layout.MessageID(was.ts, maxSeq)))
-		}
+		from = min(from, changeAt(s.floor(0, was)))
 		if ok && was.rev == t.rev {
 			s.hub.found(threadID, from, nil, t)
 			return nil

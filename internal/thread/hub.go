@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/keyfold/keyfold/internal/layout"
 )
 
 // hub knows which threads are followed on this server, and what changed in them
@@ -25,7 +27,7 @@ type feed struct {
 	known     map[string]struct{} // IDs of all that a poll can find
 	polled    bool                // known holds what was there when it began
 	since     string              // ID: what was found from before it is forgotten, and no news
-	tail      tail                // of a shared store, before the last poll: all up to it was found
+	tail      tail                // of a shared store, before the last poll: all up to it was found, and the log had it
 	news      chan struct{}       // closed by the next change; nil: nobody waits
 }
 
@@ -66,7 +68,7 @@ func (h *hub) leave(threadID string) {
 func (h *hub) tell(threadID string, c change) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if f := h.feeds[threadID]; f != nil {
+	if f := h.feeds[threadID]; f != nil && (f.tail.rev == 0 || c.ID > layout.MessageID(f.tail.ts, maxSeq)) { // else it was found
 		f.add(c)
 	}
 }
@@ -90,7 +92,10 @@ func (h *hub) found(threadID, from string, changes []change, t tail) {
 			f.know(c.ID)
 		}
 	}
-	f.polled, f.since, f.tail = true, max(f.since, from), t
+	f.polled, f.since = true, max(f.since, from)
+	if t.ts >= f.tail.ts {
+		f.tail = t
+	}
 	f.forget(f.since)
 }
 
@@ -159,23 +164,23 @@ func (f *feed) forget(from string) {
 	}
 }
 
-// end is the place after the last change.
-func (h *hub) end(f *feed) int {
+// end is the place after the last change. What the log has up to t is before it.
+func (h *hub) end(f *feed) (place int, t tail) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return f.gone + len(f.log)
+	return f.gone + len(f.log), f.tail
 }
 
-// after returns at most limit changes from a place on; ok is false when some of
-// them are forgotten.
-func (h *hub) after(f *feed, place, limit int) (changes []change, ok bool) {
+// after returns at most limit changes from a place on, and with fewer the tail as end does;
+// ok is false when some of them are forgotten.
+func (h *hub) after(f *feed, place, limit int) (changes []change, t tail, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if place < f.gone {
-		return nil, false
+		return nil, tail{}, false
 	}
 	rest := f.log[place-f.gone:]
-	return slices.Clone(rest[:min(limit, len(rest))]), true
+	return slices.Clone(rest[:min(limit, len(rest))]), f.tail, true
 }
 
 // news is closed once there is a change at place or after it.
@@ -194,8 +199,12 @@ func (h *hub) news(f *feed, place int) <-chan struct{} {
 // now is closed.
 var now = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
-// pollEvery is how long a change that another server made may stay unknown here.
+// pollEvery is how long a change that another server made may stay unknown here, beside
+// the time that a poll takes.
 const pollEvery = 500 * time.Millisecond
+
+// pollTogether is how many threads a poll looks into at a time.
+const pollTogether = 8
 
 // poll looks, until ctx ends, into every thread that is followed here.
 func (s *Service) poll(ctx context.Context) {
@@ -207,8 +216,23 @@ func (s *Service) poll(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		for _, id := range s.hub.threads() {
-			_ = s.discover(ctx, id) // in vain: again at the next tick, and who follows meets the store's error itself
-		}
+		s.discoverAll(ctx, s.hub.threads())
 	}
+}
+
+func (s *Service) discoverAll(ctx context.Context, threadIDs []string) {
+	next := make(chan string)
+	var looking sync.WaitGroup
+	for range min(pollTogether, len(threadIDs)) {
+		looking.Go(func() {
+			for id := range next {
+				_ = s.discover(ctx, id) // in vain: again at the next tick, and who follows meets the store's error itself
+			}
+		})
+	}
+	for _, id := range threadIDs {
+		next <- id
+	}
+	close(next)
+	looking.Wait()
 }

@@ -5,14 +5,17 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
+	"github.com/keyfold/keyfold/internal/store/memstore"
 )
 
 // sharing is a store as one of several servers has it.
@@ -181,6 +184,152 @@ func TestACommitThatIsAMinuteLateIsSeenByWhoFollowsElsewhere(t *testing.T) {
 	}
 }
 
+// late is a server that stops in a commit: begin has it post, and returns once it is there;
+// end lets it go on, and returns the ID of what it posted.
+func (w *world) late(t *testing.T, threadID string) (begin func(), end func() string) {
+	arrived, goOn, posted := make(chan struct{}), make(chan struct{}), make(chan string, 1)
+	var armed atomic.Bool
+	armed.Store(true)
+	slow := w.oneOf(0, func(*store.Batch) {
+		if armed.CompareAndSwap(true, false) {
+			close(arrived)
+			<-goOn
+		}
+	})
+	begin = func() {
+		go func() {
+			m, err := slow.Post(context.Background(), owner, threadID, api.PostMessage{Body: quoted("late")})
+			if err != nil {
+				t.Error(err)
+			}
+			posted <- decodeAs[api.Message](t, m).ID
+		}()
+		<-arrived
+	}
+	return begin, func() string { close(goOn); return <-posted }
+}
+
+// minute has a minute pass, in which a server looks for what others did.
+func (w *world) minute(t *testing.T, s *Service, threadID string) {
+	t.Helper()
+	for range 60 {
+		w.clock.Add(int64(time.Second))
+		if err := s.discover(t.Context(), threadID); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func toldOf(t *testing.T, events []Event) (ids []string) {
+	for _, e := range events {
+		ids = append(ids, message(t, e).ID)
+	}
+	return ids
+}
+
+// Late are a thread's first change of all and a later one; who follows takes them before
+// or after the log has forgotten them.
+func TestALateCommitIsSeenByWhoIsSlowHimself(t *testing.T) {
+	for _, first := range []bool{false, true} {
+		for _, forgotten := range []bool{false, true} {
+			w := newWorld(t)
+			other := w.oneOf(0, nil)
+			th := w.thread(t, owner, "t")
+			if first {
+				if _, err := other.Post(t.Context(), owner, th.ID, api.PostMessage{Body: quoted("first")}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			begin, end := w.late(t, th.ID)
+			begin()
+			f := follow(t, other, owner, th.ID, "")
+			w.minute(t, other, th.ID)
+			if got := next(t, f); len(got) != 0 {
+				t.Fatalf("there are events: %v", got)
+			}
+			id := end()
+			if err := other.discover(t.Context(), th.ID); err != nil {
+				t.Fatal(err)
+			}
+			if forgotten {
+				w.minute(t, other, th.ID)
+			}
+			if got := toldOf(t, next(t, f)); !slices.Equal(got, []string{id}) {
+				t.Errorf("after a first one: %t, forgotten by the log: %t: who follows heard of %v, want %v", first, forgotten, got, id)
+			}
+			if got := next(t, f); len(got) != 0 {
+				t.Errorf("and then of %v", toldOf(t, got))
+			}
+		}
+	}
+}
+
+// Who comes again, to whichever server, with the place that a heartbeat told him while a
+// commit was under way hears of it, and of nothing that he has heard of.
+func TestWhoComesAgainHearsOfACommitThatWasLate(t *testing.T) {
+	for _, first := range []string{"none", "in time", "ahead of the clock"} {
+		for _, after := range []bool{false, true} {
+			w := newWorld(t)
+			servers := []*Service{w.oneOf(0, nil), w.oneOf(-time.Second, nil)}
+			th := w.thread(t, owner, "t")
+			f := follow(t, servers[0], owner, th.ID, "")
+			if by := map[string]*Service{"in time": servers[0], "ahead of the clock": w.oneOf(time.Hour, nil)}[first]; by != nil {
+				if _, err := by.Post(t.Context(), owner, th.ID, api.PostMessage{Body: quoted("first")}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.minute(t, servers[0], th.ID)
+			begin, end := w.late(t, th.ID)
+			begin()
+			w.minute(t, servers[0], th.ID)
+			next(t, f)
+			if _, err := f.Next(t.Context(), owner); err != nil { // as before each heartbeat
+				t.Fatal(err)
+			}
+			place := f.Position()
+			for _, s := range servers {
+				if got := next(t, follow(t, s, owner, th.ID, place)); len(got) != 0 {
+					t.Errorf("%v comes again", toldOf(t, got))
+				}
+			}
+			want := []string{end()}
+			if after {
+				w.clock.Add(int64(time.Minute))
+				m, err := servers[1].Post(t.Context(), owner, th.ID, api.PostMessage{Body: quoted("after")})
+				if err != nil {
+					t.Fatal(err)
+				}
+				want = append(want, decodeAs[api.Message](t, m).ID)
+			}
+			for _, s := range servers {
+				if got := toldOf(t, next(t, follow(t, s, owner, th.ID, place))); !slices.Equal(got, want) {
+					t.Errorf("after a first one, %s: who comes again heard of %v, want %v", first, got, want)
+				}
+			}
+		}
+	}
+}
+
+// In a thread in which nothing happens for days, places do not grow too old to come again with.
+func TestAPlaceInAQuietThreadIsYoung(t *testing.T) {
+	w := newWorld(t)
+	s := w.oneOf(0, nil)
+	th := w.thread(t, owner, "t")
+	f := follow(t, s, owner, th.ID, "")
+	if _, err := s.Post(t.Context(), owner, th.ID, api.PostMessage{Body: quoted("x")}); err != nil {
+		t.Fatal(err)
+	}
+	w.clock.Add(int64(3 * changesKept))
+	if err := s.discover(t.Context(), th.ID); err != nil {
+		t.Fatal(err)
+	}
+	next(t, f)
+	w.clock.Add(int64(changesKept / 3))
+	if got := next(t, follow(t, s, owner, th.ID, f.Position())); len(got) != 0 {
+		t.Errorf("%v comes again", toldOf(t, got))
+	}
+}
+
 // Who begins to follow while a commit has been on its way for long hears of it, too.
 func TestACommitThatWasLateBeforeAnybodyFollowedIsSeen(t *testing.T) {
 	w := newWorld(t)
@@ -270,6 +419,62 @@ func TestAPollOfAQuietThreadReadsItsTailAlone(t *testing.T) {
 	if n := w.store.scans.Load() - scans; n != 0 || len(next(t, f)) != 0 {
 		t.Errorf("%d scans", n)
 	}
+}
+
+// far is a store that takes 10 ms to read a tail, once it is armed.
+type far struct {
+	store.Store
+	armed atomic.Bool
+
+	mu                 sync.Mutex // guards the counts
+	reads, atOnce, top int
+}
+
+func (s *far) Get(ctx context.Context, key string) (store.Record, error) {
+	if s.armed.Load() && strings.HasSuffix(key, ":"+tailName) {
+		s.count(1)
+		time.Sleep(10 * time.Millisecond)
+		s.count(-1)
+	}
+	return s.Store.Get(ctx, key)
+}
+
+func (s *far) count(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reads, s.atOnce = s.reads+max(n, 0), s.atOnce+n
+	s.top = max(s.top, s.atOnce)
+}
+
+// A poll of many threads does not wait for one read after another, nor does it take all
+// of the store's connections.
+func TestAPollReadsSomeTailsAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := &far{Store: memstore.New()}
+		w := newWorldOn(slow)
+		s, elsewhere := w.oneOf(0, nil), w.oneOf(0, nil)
+		const threads = 100
+		var last *Following
+		for range threads {
+			last = follow(t, s, owner, w.thread(t, owner, "t").ID, "")
+		}
+		for range 3 { // wherever in the order of the poll the thread comes
+			if _, err := elsewhere.Post(t.Context(), owner, last.threadID, api.PostMessage{Body: quoted("x")}); err != nil {
+				t.Fatal(err)
+			}
+			slow.reads = 0
+			slow.armed.Store(true)
+			time.Sleep(pollEvery + (threads+pollTogether-1)/pollTogether*10*time.Millisecond)
+			synctest.Wait()
+			slow.armed.Store(false)
+			if slow.reads != threads || slow.top != pollTogether {
+				t.Errorf("a poll of %d threads read %d tails, %d at a time", threads, slow.reads, slow.top)
+			}
+			if got := next(t, last); len(got) != 1 {
+				t.Errorf("who follows heard of %d posts", len(got))
+			}
+		}
+	})
 }
 
 // What the order costs a post: one row more in the commit, under one condition more, and

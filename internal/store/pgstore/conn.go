@@ -2,6 +2,7 @@ package pgstore
 
 import (
 	"context"
+	"errors"
 	"net"
 	"runtime"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -48,14 +50,36 @@ func configure(url string, opt Options) (*pgxpool.Config, error) {
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3},
 		Control:         limitSilence,
 	}
-	cc.DialFunc = dialer.DialContext
+	cc.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, network, address)
+		if err == nil && opt.wrap != nil {
+			conn = opt.wrap(conn)
+		}
+		return conn, err
+	}
 	cc.ValidateConnect = checkSession
 	cc.OnNotice = noteDoubt
-	if opt.wrap != nil {
-		cc.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, c net.Conn) (net.Conn, error) { return opt.wrap(c), nil }
-	}
+	c.BeforeConnect = func(_ context.Context, cc *pgx.ConnConfig) error { neverCancel(&cc.Config); return nil }
 	return c, nil
 }
+
+// neverCancel makes the one connection that c is for send no cancel request. pgx sends
+// one over a second connection when it gives up the first, as at the end of a call's
+// time. Met by a commit that waits for the synchronous standby, it ends that wait: others
+// would read what is lost if the standby is promoted (ADR 0030).
+func neverCancel(c *pgconn.Config) {
+	var open atomic.Bool
+	dial := c.DialFunc
+	c.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if open.Load() {
+			return nil, errNoCancel
+		}
+		return dial(ctx, network, address)
+	}
+	c.AfterConnect = func(context.Context, *pgconn.PgConn) error { open.Store(true); return nil }
+}
+
+var errNoCancel = errors.New("statements are never cancelled")
 
 // session is what we know of a connection.
 type session struct {

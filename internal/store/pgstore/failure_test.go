@@ -395,6 +395,68 @@ func TestAWaitForTheStandbyThatIsCutShort(t *testing.T) {
 	}
 }
 
+// farewell counts the connections that were made, and tells when one says that it ends.
+type farewell struct {
+	dials atomic.Int64
+	said  chan struct{}
+}
+
+type farewellConn struct {
+	net.Conn
+	*farewell
+}
+
+func (f *farewell) wrap(c net.Conn) net.Conn {
+	f.dials.Add(1)
+	return &farewellConn{c, f}
+}
+
+func (c *farewellConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if len(b) > 0 && b[0] == 'X' { // Terminate, which pgx sends after a cancel request
+		c.said <- struct{}{}
+	}
+	return n, err
+}
+
+// TestACommitThatTakesTooLongIsNotCancelled: while no standby has a commit, nobody reads it,
+// although the caller has given it up.
+func TestACommitThatTakesTooLongIsNotCancelled(t *testing.T) {
+	t.Parallel()
+	server, over := pgtest.New(t), farewell{said: make(chan struct{}, 10)}
+	s := openWith(t, server.Address("postgres"), Options{callTimeout: 3 * time.Second, wrap: over.wrap})
+	defer s.Close()
+	put(t, s, "k", "old")
+	standbys := func(names string) {
+		server.Configure(t, "synchronous_standby_names = '"+names+"'")
+		server.Exec(t, "postgres", "SELECT pg_reload_conf()")
+		server.Wait(t, "SELECT current_setting('synchronous_standby_names')", names)
+	}
+	const value, waiting = "SELECT convert_from(value, 'UTF8') FROM keyfold_records WHERE key = 'k'", "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+	standbys("nobody")
+	if _, err := s.Get(t.Context(), "k"); err != nil { // the connection is fresh
+		t.Fatal(err)
+	}
+	dials := over.dials.Load()
+	for len(over.said) > 0 {
+		<-over.said
+	}
+	var b store.Batch
+	b.Put("k", []byte("new"))
+	if _, err := s.Commit(t.Context(), &b); !errors.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "look whether the request took effect") {
+		t.Errorf("Commit = %v; want an error that says that the outcome is not known", err)
+	}
+	<-over.said
+	if n := over.dials.Load() - dials; n != 0 {
+		t.Errorf("%d connections were made to cancel the commit", n)
+	}
+	if v, n := server.Exec(t, "postgres", value), server.Exec(t, "postgres", waiting); v != "old" || n != "1" {
+		t.Errorf("others read %q, and %s commits wait for the standby; want the old value, and one", v, n)
+	}
+	standbys("")
+	server.Wait(t, value, "new") // it takes effect when it is safe
+}
+
 // TestFailover kills a primary under load and promotes its synchronous standby.
 func TestFailover(t *testing.T) {
 	t.Parallel()

@@ -84,7 +84,8 @@ func (s Spec) whole(ctx context.Context, st store.Store) error {
 	return fmt.Errorf("the store %s: %w", s, err)
 }
 
-// Exists reports whether there is anything in the store that s names. It makes none.
+// Exists reports whether there is a store in the directory that s names, or a record in
+// the database. It makes no directory; a database gets its tables, as by Open.
 func (s Spec) Exists(ctx context.Context) (bool, error) {
 	if s.dir != "" {
 		return pebblestore.Exists(s.dir)
