@@ -13,7 +13,6 @@
 # env: KEYFOLD_DEMO_CERTS  directory of files to import (/etc/ssl/certs)
 #      KEYFOLD_DEMO_TEXTS  directory of texts for the conversation (/usr/share/common-licenses)
 #      KEYFOLD_DEMO_KMS    where the keys are: embedded (the default) or external
-#      KEYFOLD_DEMO_MESSAGES  how many messages the conversation has (10000)
 #      KEYFOLD_PROGRAMS    the directory of the programs; they are built when this is not set
 #      KEYFOLD_DEMO_KEEP   if set, the working directory is kept
 set -euo pipefail
@@ -26,7 +25,7 @@ if [ "${BASH_VERSINFO[0]}" -lt 5 ]; then
 fi
 certs=${KEYFOLD_DEMO_CERTS:-/etc/ssl/certs}
 texts=${KEYFOLD_DEMO_TEXTS:-/usr/share/common-licenses}
-messages=${KEYFOLD_DEMO_MESSAGES:-10000}
+messages=10000
 binary_size=$((5 * 1024 * 1024))
 kms=${KEYFOLD_DEMO_KMS:-embedded}
 keep=${KEYFOLD_DEMO_KEEP:-}
