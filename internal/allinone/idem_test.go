@@ -442,6 +442,45 @@ func TestAKeyIsForgottenAfterADay(t *testing.T) {
 	}
 }
 
+// Of an answer that holds a secret no row of the store holds the secret in clear, nor
+// the key that it came with, and it is answered again all the same.
+func TestASecretThatIsAnsweredAgainIsInNoRowInClear(t *testing.T) {
+	t.Parallel()
+	r := newOnceRig(t)
+	n := r.server(r.base)
+	for _, c := range []struct{ call, body, secret string }{
+		{"POST /v1/auth/api-keys", `{"name":"k"}`, "api_key"},
+		{"POST /v1/agents", `{"name":"b"}`, "api_key"},
+		{"POST /v1/agents/{agent}/rotate-key", "", "api_key"},
+		{"POST /v1/org/signing-keys", "", "secret"},
+		{"POST /v1/org/invitations", `{"email":"x@example.com"}`, "text"},
+		{"POST /v1/secrets/{secret}/share", `{"recipient_type":"anyone_with_link","expires_at":"2099-01-01T00:00:00Z"}`, "share_url"},
+	} {
+		key := "canary of " + c.call
+		first := r.call(n, c.call, c.body, key)
+		var out map[string]any
+		if err := json.Unmarshal(first.Body.Bytes(), &out); err != nil {
+			t.Fatal(err)
+		}
+		secret, _ := out[c.secret].(string)
+		secret = secret[strings.LastIndex(secret, "/")+1:]
+		if len(secret) < 20 {
+			t.Fatalf("%s: no %s in %s", c.call, c.secret, first.Body)
+		}
+		if again := r.call(n, c.call, c.body, key); again.Body.String() != first.Body.String() {
+			t.Errorf("%s is answered %s, and again %s", c.call, first.Body, again.Body)
+		}
+		for rec, err := range store.All(t.Context(), r.base, store.Range{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if row := rec.Key + string(rec.Value); strings.Contains(row, secret) || strings.Contains(row, key) {
+				t.Errorf("%s: it lies in clear in %s", c.call, rec.Key)
+			}
+		}
+	}
+}
+
 // Without the key an answer is nobody's, and the right to it may be lost.
 func TestAnAnswerIsForWhoMayHaveIt(t *testing.T) {
 	t.Parallel()

@@ -311,6 +311,30 @@ func TestAChallengeIsGoodOnceAndForItsOwnUse(t *testing.T) {
 	}
 }
 
+// What a server has just let in is refused by it at once when another removed it.
+func TestAPasskeyThatIsRemovedOnOneServerIsRefusedOnTheOther(t *testing.T) {
+	a := newRig(t)
+	d, k := a.register(ann, p256(t))
+	b := newRig(t)
+	s, err := New(Config{
+		Store: a.store, Gate: b, Recorder: b, Challenges: token.New(token.Config{Store: a.store, Now: b.clock}), People: b,
+		RPID: "keys.example.com", Origins: []string{"https://keys.example.com"}, Now: b.clock,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Service = s
+	for range 3 { // warm
+		b.signsIn("before", ann, d.get(b.beginLogin()))
+	}
+	late := d.get(b.beginLogin())
+	if err := a.Delete(t.Context(), ann, k.ID); err != nil {
+		t.Fatal(err)
+	}
+	b.refused("a challenge from before", late, "unknown")
+	b.refused("after", d.get(b.beginLogin()), "unknown")
+}
+
 func TestACounterThatGoesBackMarksThePasskeyForGood(t *testing.T) {
 	r := newRig(t)
 	d, _ := r.register(ann, p256(t))
