@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/keyfold/keyfold/cmek"
 )
@@ -42,9 +43,33 @@ func (e *Error) Is(target error) bool {
 const maxAnswer = 48 << 20
 
 // call makes one call. Sealing and opening twice does no harm, so that a
-// connection which the process has closed costs nothing but another try.
-func (k *KMS) call(ctx context.Context, path string, in, out any) error {
+// connection which the process has closed costs nothing but another try, and a
+// process that does not answer a call to the next one.
+func (k *KMS) call(ctx context.Context, path string, in, out any) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, k.timeout)
+	defer cancel()
+	n, from := len(k.places), int(k.last.Load())
+	for i := range n {
+		at := (from + i) % n
+		if err = k.places[at].call(ctx, k.timeout/time.Duration(n), path, in, out); !elsewhere(err) {
+			k.last.Store(int32(at))
+			return err
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// elsewhere reports whether another process may do what failed here.
+func elsewhere(err error) bool {
+	e, refused := errors.AsType[*Error](err)
+	return errors.Is(err, ErrAway) || refused && e.Status == http.StatusServiceUnavailable
+}
+
+func (p *place) call(ctx context.Context, timeout time.Duration, path string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	body := func() (io.ReadCloser, error) {
 		text, err := json.Marshal(in)
@@ -54,7 +79,7 @@ func (k *KMS) call(ctx context.Context, path string, in, out any) error {
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, k.base+path, first)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.base+path, first)
 	if err != nil {
 		return err
 	}
@@ -62,7 +87,7 @@ func (k *KMS) call(ctx context.Context, path string, in, out any) error {
 	req.ContentLength = int64(len(first.(*wipedBody).text))
 	req.Header.Set("Content-Type", "application/json")
 	req.Header["Idempotency-Key"] = nil // net/http may send it again; it is not sent itself
-	res, err := k.http.Do(req)
+	res, err := p.http.Do(req)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrAway, err)
 	}

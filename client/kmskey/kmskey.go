@@ -30,6 +30,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/keyfold/keyfold/cmek"
@@ -37,19 +38,30 @@ import (
 
 // Config says where the key process is, and who calls.
 type Config struct {
-	Endpoint string        // https://host:port, or unix:///path/of/socket, where the user is who calls
+	Endpoint string        // https://host:port, or unix:///path/of/socket, where the user is who calls; several on one store are separated by commas
 	Cert     string        // for https: PEM file of the caller's certificate; read again for each connection
 	Key      string        // for https: PEM file of its key; as Cert
 	CA       string        // for https: PEM file of the CA of the process's certificate
 	Timeout  time.Duration // of one call; 30s
 }
 
-// KMS is a key process. It is safe for concurrent use.
+// KMS is a key process, or several that share a store: the one that answered last is
+// asked first, and the next where it breaks, takes no connection for connectIn, says
+// that it cannot work, or says nothing for its share of Config.Timeout. It is safe for
+// concurrent use.
 type KMS struct {
-	base    string
-	http    *http.Client
+	places  []place
+	last    atomic.Int32 // of places, that answered
 	timeout time.Duration
 }
+
+// place is one address.
+type place struct {
+	base string
+	http *http.Client
+}
+
+const connectIn = 3 * time.Second
 
 // New makes a KMS. It does not connect: calls do.
 func New(cfg Config) (*KMS, error) {
@@ -57,46 +69,61 @@ func New(cfg Config) (*KMS, error) {
 	if k.timeout <= 0 {
 		k.timeout = 30 * time.Second
 	}
-	t := &http.Transport{
-		MaxConnsPerHost: 32, MaxIdleConnsPerHost: 32,
-		IdleConnTimeout:     90 * time.Second, // the process ends them after two minutes
-		TLSHandshakeTimeout: 10 * time.Second,
-		DisableCompression:  true,
-	}
-	if path, ok := strings.CutPrefix(cfg.Endpoint, "unix://"); ok {
-		if !strings.HasPrefix(path, "/") {
-			return nil, fmt.Errorf("kmskey: the endpoint %q is not unix:///path/of/socket", cfg.Endpoint)
+	for endpoint := range strings.SplitSeq(cfg.Endpoint, ",") {
+		cfg.Endpoint = strings.TrimSpace(endpoint)
+		p, err := newPlace(cfg)
+		if err != nil {
+			return nil, err
 		}
-		k.base = "http://kms"
-		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", path)
-		}
-	} else if err := k.overTLS(cfg, t); err != nil {
-		return nil, err
+		k.places = append(k.places, p)
 	}
-	k.http = &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	return k, nil
 }
 
-func (k *KMS) overTLS(cfg Config, t *http.Transport) error {
+// newPlace makes the place of one endpoint.
+func newPlace(cfg Config) (p place, err error) {
+	dialer := &net.Dialer{Timeout: connectIn}
+	t := &http.Transport{
+		MaxConnsPerHost: 32, MaxIdleConnsPerHost: 32,
+		IdleConnTimeout:     90 * time.Second, // the process ends them after two minutes
+		TLSHandshakeTimeout: connectIn,
+		DisableCompression:  true,
+		DialContext:         dialer.DialContext,
+	}
+	if path, ok := strings.CutPrefix(cfg.Endpoint, "unix://"); ok {
+		if !strings.HasPrefix(path, "/") {
+			return p, fmt.Errorf("kmskey: the endpoint %q is not unix:///path/of/socket", cfg.Endpoint)
+		}
+		p.base = "http://kms"
+		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", path)
+		}
+	} else if p.base, err = overTLS(cfg, t); err != nil {
+		return p, err
+	}
+	p.http = &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return p, nil
+}
+
+// overTLS lets t show the certificate, and returns the address.
+func overTLS(cfg Config, t *http.Transport) (base string, err error) {
 	u, err := url.Parse(cfg.Endpoint)
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/")+u.RawQuery+u.Fragment != "" {
-		return errors.New("kmskey: the endpoint is neither https://host:port nor unix:///path/of/socket")
+		return "", errors.New("kmskey: the endpoint is neither https://host:port nor unix:///path/of/socket")
 	}
-	k.base = "https://" + u.Host
 	if cfg.Cert == "" || cfg.Key == "" || cfg.CA == "" {
-		return errors.New("kmskey: a key process at https:// wants a certificate, its key and a CA")
+		return "", errors.New("kmskey: a key process at https:// wants a certificate, its key and a CA")
 	}
 	if _, err := tls.LoadX509KeyPair(cfg.Cert, cfg.Key); err != nil {
-		return fmt.Errorf("kmskey: the certificate and its key cannot be read: %w", err)
+		return "", fmt.Errorf("kmskey: the certificate and its key cannot be read: %w", err)
 	}
 	text, err := os.ReadFile(cfg.CA)
 	if err != nil {
-		return fmt.Errorf("kmskey: the CA cannot be read: %w", err)
+		return "", fmt.Errorf("kmskey: the CA cannot be read: %w", err)
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(text) {
-		return fmt.Errorf("kmskey: %s holds no certificate", cfg.CA)
+		return "", fmt.Errorf("kmskey: %s holds no certificate", cfg.CA)
 	}
 	t.TLSClientConfig = &tls.Config{
 		MinVersion: tls.VersionTLS13, RootCAs: pool,
@@ -105,11 +132,15 @@ func (k *KMS) overTLS(cfg Config, t *http.Transport) error {
 			return &pair, err
 		},
 	}
-	return nil
+	return "https://" + u.Host, nil
 }
 
 // Close closes connections that no call is on.
-func (k *KMS) Close() { k.http.CloseIdleConnections() }
+func (k *KMS) Close() {
+	for _, p := range k.places {
+		p.http.CloseIdleConnections()
+	}
+}
 
 // Key returns the key with this fingerprint, 64 lower-case hex digits. Whether
 // there is one, and the caller may use it, its calls tell.

@@ -39,6 +39,7 @@ type rig struct {
 	keys     *kms.Service
 	endpoint string
 	tls      string // directory of certificates
+	callers  []kmsserver.Caller
 }
 
 func newRig(t testing.TB) *rig {
@@ -56,22 +57,30 @@ func newRig(t testing.TB) *rig {
 		callers = append(callers, kmsserver.Caller{Name: name, Roles: kmsserver.CMEK})
 	}
 	r.must(kmsserver.AddTLS(r.tls, "stranger"))
-	s, err := kmsserver.New(kmsserver.Config{KMS: r.keys, Callers: callers})
+	r.callers = callers
+	r.endpoint, _ = r.serve()
+	return r
+}
+
+// serve has one more process answer, until stop.
+func (r *rig) serve() (endpoint string, stop func()) {
+	r.Helper()
+	s, err := kmsserver.New(kmsserver.Config{KMS: r.keys, Callers: r.callers})
 	r.must(err)
 	ln, err := s.Listen("127.0.0.1:0", &kmsserver.TLSFiles{Cert: r.file("server.crt"), Key: r.file("server.key"), CA: r.file("ca.crt")})
 	r.must(err)
-	r.endpoint = "https://" + ln.Addr().String()
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ln) }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		_ = s.Close(ctx)
 		if err := <-done; err != nil {
-			t.Error(err)
+			r.Error(err)
 		}
 	})
-	return r
+	r.Cleanup(stop)
+	return "https://" + ln.Addr().String(), stop
 }
 
 func (r *rig) must(err error) {
@@ -220,11 +229,66 @@ func TestManyCallAtOnce(t *testing.T) {
 	wg.Wait()
 }
 
+func TestAnotherProcessDoesWhatOneDoesNotAnswer(t *testing.T) {
+	r := newRig(t)
+	var stop func()
+	r.endpoint, stop = r.serve()
+	second, _ := r.serve()
+	r.endpoint += ", " + second
+	f := r.granted("agent-7")
+	k, eight := r.as("agent-7").Key(f), r.as("agent-8").Key(f)
+	value, err := k.Seal(t.Context(), at, 2, []byte(canary))
+	r.must(err)
+	stop()
+	for range 3 {
+		if got, err := k.Open(t.Context(), at, value); err != nil || string(got) != canary {
+			t.Errorf("opened %q, %v", got, err)
+		}
+	}
+	if _, err := eight.Open(t.Context(), at, value); !errors.Is(err, ErrDenied) {
+		t.Errorf("who has no grant: %v", err)
+	}
+}
+
+// The first takes calls and says nothing, or that it cannot work; it is not asked again
+// while the second answers. A refusal is an answer.
+func TestWhoAnsweredLastIsAskedFirst(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{
+		"silent": func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body); <-r.Context().Done() },
+		"locked": func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(503)
+			io.WriteString(w, `{"code":"unavailable","error":"it is locked"}`)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked [2]atomic.Int32
+			count := func(i int, answer http.HandlerFunc) http.HandlerFunc {
+				return func(w http.ResponseWriter, r *http.Request) { asked[i].Add(1); answer(w, r) }
+			}
+			k := hostile(t, count(0, answer))
+			k.kms.timeout = 2e9
+			second := hostile(t, count(1, func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(403)
+				io.WriteString(w, `{"code":"forbidden","error":"no grant"}`)
+			}))
+			k.kms.places = append(k.kms.places, second.kms.places...)
+			for range 3 {
+				if _, err := k.Seal(t.Context(), at, 1, []byte("x")); !errors.Is(err, ErrDenied) {
+					t.Error(err)
+				}
+			}
+			if asked[0].Load() != 1 || asked[1].Load() != 3 {
+				t.Errorf("asked %d and %d times", asked[0].Load(), asked[1].Load())
+			}
+		})
+	}
+}
+
 // hostile is a key process that answers as it likes.
 func hostile(t *testing.T, answer http.HandlerFunc) *Key {
 	s := httptest.NewServer(answer)
 	t.Cleanup(s.Close)
-	k := &KMS{base: s.URL, http: s.Client(), timeout: 1e10}
+	k := &KMS{places: []place{{s.URL, s.Client()}}, timeout: 1e10}
 	t.Cleanup(k.Close)
 	return k.Key(strings.Repeat("a", 64))
 }
@@ -280,6 +344,7 @@ func TestAConfigurationThatLacksSomethingIsRefused(t *testing.T) {
 	good := Config{Endpoint: r.endpoint, Cert: r.file("agent-7.crt"), Key: r.file("agent-7.key"), CA: r.file("ca.crt")}
 	for name, change := range map[string]func(*Config){
 		"no endpoint":   func(c *Config) { c.Endpoint = "" },
+		"an empty one":  func(c *Config) { c.Endpoint += "," },
 		"plain HTTP":    func(c *Config) { c.Endpoint = "http://127.0.0.1:1" },
 		"a path":        func(c *Config) { c.Endpoint += "/x" },
 		"credentials":   func(c *Config) { c.Endpoint = "https://u:p@127.0.0.1:1" },

@@ -32,7 +32,7 @@ var errNotHere = errors.New("the CMEK key is in a key process, and this needs th
 // kmsFlags gives cmd the flags of a key process.
 func (a *app) kmsFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&a.kms.endpoint, "cmek-kms", "", "key process that has the CMEK keys: https://HOST:PORT or unix:///PATH (env KEYFOLD_CMEK_KMS)")
+	f.StringVar(&a.kms.endpoint, "cmek-kms", "", "key process that has the CMEK keys: https://HOST:PORT or unix:///PATH, or several on one store, with commas (env KEYFOLD_CMEK_KMS)")
 	f.StringVar(&a.kms.cert, "cmek-kms-cert", "", "certificate to show it, PEM (env KEYFOLD_CMEK_KMS_CERT)")
 	f.StringVar(&a.kms.key, "cmek-kms-key", "", "its key, PEM (env KEYFOLD_CMEK_KMS_KEY)")
 	f.StringVar(&a.kms.ca, "cmek-kms-ca", "", "CA of the key process's certificate, PEM (env KEYFOLD_CMEK_KMS_CA)")

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/keyring/roottest"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/kmsclient"
 	"github.com/keyfold/keyfold/internal/store/pgstore/pgtest"
@@ -36,13 +37,18 @@ type pair struct {
 
 // newPair starts both, and returns a client of each alone and one of both.
 func newPair(t *testing.T) (p *pair, alone [2]*kmsclient.Client, both *kmsclient.Client) {
+	return newPairWith(t, "file:root.key") // in the directory that each process runs in
+}
+
+// newPairWith is newPair with that root key.
+func newPairWith(t *testing.T, root string) (p *pair, alone [2]*kmsclient.Client, both *kmsclient.Client) {
 	dir, err := os.MkdirTemp("", "kf") // short, as the path of a socket must be
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	p = &pair{T: t, dir: dir}
-	p.env = append(os.Environ(), "KEYFOLD_KMS_STORE="+pgtest.URL(t), "KEYFOLD_KMS_CALLERS=", "KEYFOLD_KMS_ROOT=file:"+filepath.Join(p.dir, "root.key"))
+	p.env = append(os.Environ(), "KEYFOLD_KMS_STORE="+pgtest.URL(t), "KEYFOLD_KMS_CALLERS=", "KEYFOLD_KMS_ROOT="+root)
 	init := p.command("init", "--audit-dir", filepath.Join(p.dir, "audit-0"), "--endpoint", p.socket(0), "--config", filepath.Join(p.dir, "kms.yaml"))
 	if out, err := init.CombinedOutput(); err != nil {
 		t.Fatalf("init: %v: %s", err, out)
@@ -333,6 +339,43 @@ func TestAnUpgradeOfOneKeyProcessAfterTheOtherFailsNoCall(t *testing.T) {
 	}
 	l.end()
 	t.Logf("%d calls, none failed", l.calls.Load())
+}
+
+// A KEK that one process made, or rotated, in the token is used by the other, too.
+func TestTwoKeyProcessesShareAToken(t *testing.T) {
+	token := roottest.NewSoftHSM(t)
+	p, alone, _ := newPairWith(t, token.URI())
+	ctx := t.Context()
+	key := p.thread(alone[0])
+	_, err := alone[0].CreateKEK(ctx, []string{"v"})
+	p.must(err)
+	for n := range uint32(2) {
+		var values [2]kmsapi.Envelope
+		for i, c := range alone {
+			p.must(roundTrip(c, key, "x"))
+			sealed, err := c.Seal(ctx, []kmsapi.SealItem{{KEKID: "v", Plaintext: []byte("y")}})
+			p.must(err)
+			p.must(sealed[0].Err)
+			values[i] = sealed[0].Envelope
+		}
+		for i, c := range alone {
+			opened, err := c.Open(ctx, []kmsapi.OpenItem{{Envelope: values[1-i]}})
+			p.must(err)
+			if v := values[1-i].KEKVersion; opened[0].Err != nil || string(opened[0].Plaintext) != "y" || v != n+1 {
+				t.Errorf("process %d opens %q of version %d: %v", i, opened[0].Plaintext, v, opened[0].Err)
+			}
+		}
+		if n == 0 {
+			_, err := alone[1].RotateKEK(ctx, kmsapi.Rotate{KEKID: "v"})
+			p.must(err)
+			p.await("the other knows the new version", func() bool {
+				sealed, err := alone[0].Seal(ctx, []kmsapi.SealItem{{KEKID: "v", Plaintext: []byte("y")}})
+				p.must(err)
+				p.must(sealed[0].Err)
+				return sealed[0].Envelope.KEKVersion == 2
+			})
+		}
+	}
 }
 
 func make200() []kmsapi.CreateDEKItem {
