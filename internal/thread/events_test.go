@@ -574,3 +574,22 @@ func TestASlowPollTellsNothingTwice(t *testing.T) {
 		t.Error("a change of this server is no news")
 	}
 }
+
+// A commit of this server that a poll found first, and that was forgotten since, is not told again.
+func TestWhatAPollFoundIsNotToldAgain(t *testing.T) {
+	var h hub
+	f := h.join("t", func(context.Context) {})
+	defer h.leave("t")
+	h.found("t", changeAt(1), nil, tail{3, 1})
+	h.found("t", changeAt(4), []change{{changeAt(5), changeCreated, changeAt(5)}}, tail{5, 2})
+	h.found("t", changeAt(6), nil, tail{5, 2})
+	h.found("t", changeAt(1), nil, tail{3, 1}) // slow
+	h.tell("t", change{changeAt(5), changeCreated, changeAt(5)})
+	if at, last := h.end(f); at != 1 || last.ts != 5 {
+		t.Errorf("%d changes are news, up to %d", at, last.ts)
+	}
+	h.tell("t", change{changeAt(7), changeCreated, changeAt(7)})
+	if at, _ := h.end(f); at != 2 {
+		t.Error("the next one is no news")
+	}
+}
