@@ -33,32 +33,90 @@ func changes(b *store.Batch) (map[string]change, error) {
 }
 
 // queue puts the statements that apply changes into p, in the order of keys, so
-// that two commits seldom wait for each other.
+// that two commits seldom wait for each other. Keys that follow each other and want
+// the same go together.
 func queue(p *pipeline, byKey map[string]change, rev store.Revision) {
-	for _, key := range slices.Sorted(maps.Keys(byKey)) {
-		byKey[key].queue(p, []byte(key), number(uint64(rev)))
+	keys := slices.Sorted(maps.Keys(byKey))
+	for len(keys) > 0 {
+		kind, n := byKey[keys[0]].kind(), 1
+		for kind < oneByOne && n < len(keys) && byKey[keys[n]].kind() == kind {
+			n++
+		}
+		queueRun(p, kind, keys[:n], byKey, number(uint64(rev)))
+		keys = keys[n:]
 	}
 }
 
-func (c change) queue(p *pipeline, key, rev []byte) {
+// wants is what a commit does with a key.
+type wants int
+
+const (
+	puts     wants = iota // whatever there is
+	creates               // where there is none
+	claims                // deletes whatever there is
+	reserves              // needs that there is none
+	oneByOne              // each of what follows is a statement of one key
+	replaces
+	removes
+	holds
+)
+
+func (c change) kind() wants {
 	put := c.write != nil && !c.write.Delete
 	switch required := c.required; {
 	case required == nil && put:
-		p.add(&stPut, key, bytesOf(c.write.Value), rev)
+		return puts
 	case required == nil:
-		p.add(&stClaim, key)
-		p.add(&stDelete, key)
+		return claims
 	case *required == 0 && put:
-		p.add(&stCreate, key, bytesOf(c.write.Value), rev)
+		return creates
 	case *required == 0:
-		p.add(&stReserve, key)
-		p.add(&stDelete, key)
+		return reserves
 	case put:
-		p.add(&stReplace, key, bytesOf(c.write.Value), rev, number(uint64(*required)))
+		return replaces
 	case c.write != nil:
-		p.add(&stRemove, key, number(uint64(*required)))
-	default:
-		p.add(&stHold, key, number(uint64(*required)))
+		return removes
+	}
+	return holds
+}
+
+// queueRun queues what is wanted of keys, of which there is one where kind is not for more.
+func queueRun(p *pipeline, kind wants, keys []string, byKey map[string]change, rev []byte) {
+	first, key := byKey[keys[0]], []byte(keys[0])
+	value := func() []byte { return bytesOf(first.write.Value) }
+	values := func() []byte {
+		out := make([][]byte, len(keys))
+		for i, k := range keys {
+			out[i] = byKey[k].write.Value
+		}
+		return byteaArray(out)
+	}
+	many := len(keys) > 1
+	switch kind {
+	case puts:
+		if many {
+			p.add(&stPutAll, byteaArray(keys), values(), rev)
+		} else {
+			p.add(&stPut, key, value(), rev)
+		}
+	case creates:
+		if many {
+			p.add(&stCreateAll, byteaArray(keys), values(), rev)
+		} else {
+			p.add(&stCreate, key, value(), rev)
+		}
+	case claims:
+		p.add(&stClaim, byteaArray(keys))
+		p.add(&stDelete, byteaArray(keys))
+	case reserves:
+		p.add(&stReserve, byteaArray(keys))
+		p.add(&stDelete, byteaArray(keys))
+	case replaces:
+		p.add(&stReplace, key, value(), rev, number(uint64(*first.required)))
+	case removes:
+		p.add(&stRemove, key, number(uint64(*first.required)))
+	case holds:
+		p.add(&stHold, key, number(uint64(*first.required)))
 	}
 }
 
@@ -72,15 +130,15 @@ func bytesOf(v []byte) []byte {
 
 func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
-// byteaArray is a list of keys in PostgreSQL's binary form: dimensions (1),
+// byteaArray is a list of byte strings in PostgreSQL's binary form: dimensions (1),
 // whether there are NULLs (0), type of the elements, their count, the first
 // index (1), each of 4 bytes; then for each element its length (4) and bytes.
-func byteaArray(keys []string) []byte {
+func byteaArray[T ~string | ~[]byte](list []T) []byte {
 	var out []byte
-	for _, n := range []int{1, 0, oidBytea, len(keys), 1} {
+	for _, n := range []int{1, 0, oidBytea, len(list), 1} {
 		out = binary.BigEndian.AppendUint32(out, uint32(n))
 	}
-	for _, k := range keys {
+	for _, k := range list {
 		out = binary.BigEndian.AppendUint32(out, uint32(len(k)))
 		out = append(out, k...)
 	}

@@ -18,8 +18,9 @@ const (
 	oidByteaArray = 1001
 )
 
-// Commit sends these, one or two for each key, in the order of keys. Each key is
-// locked until the commit ends (ADR 0030). A statement that fails fails the
+// Commit sends these, in the order of keys: one or two for each key, or for some that
+// follow each other, whose rows are then in that order. Each key is locked until the
+// commit ends (ADR 0030). A statement that fails fails the
 // commit: by a unique violation or, where a row should have been hit and was not,
 // by a division by zero.
 var (
@@ -27,9 +28,14 @@ var (
 	stPut = statement{"keyfold_put", `INSERT INTO keyfold_records (key, value, revision) VALUES ($1, $2, $3)
 		ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision`,
 		[]uint32{oidBytea, oidBytea, oidInt8}}
+	stPutAll = statement{"keyfold_put_all", `INSERT INTO keyfold_records (key, value, revision) SELECT k, v, $3 FROM unnest($1, $2) AS r (k, v)
+		ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision`,
+		[]uint32{oidByteaArray, oidByteaArray, oidInt8}}
 	// stCreate puts a record where there must be none.
 	stCreate = statement{"keyfold_create", `INSERT INTO keyfold_records (key, value, revision) VALUES ($1, $2, $3)`,
 		[]uint32{oidBytea, oidBytea, oidInt8}}
+	stCreateAll = statement{"keyfold_create_all", `INSERT INTO keyfold_records (key, value, revision) SELECT k, v, $3 FROM unnest($1, $2) AS r (k, v)`,
+		[]uint32{oidByteaArray, oidByteaArray, oidInt8}}
 	// stReplace puts a record where there must be one at a revision.
 	stReplace = statement{"keyfold_replace", `WITH hit AS (UPDATE keyfold_records SET value = $2, revision = $3 WHERE key = $1 AND revision = $4 RETURNING 1)
 		SELECT 1 / count(*) FROM hit`,
@@ -41,15 +47,15 @@ var (
 	// stHold keeps a record at the revision that it must be at.
 	stHold = statement{"keyfold_hold", `SELECT 1 / (CASE WHEN (SELECT revision FROM keyfold_records WHERE key = $1 FOR SHARE) = $2 THEN 1 ELSE 0 END)`,
 		[]uint32{oidBytea, oidInt8}}
-	// stClaim locks a key whether there is a record or not, and stReserve one where
-	// there must be none. Each leaves a row that stDelete removes.
-	stClaim = statement{"keyfold_claim", `INSERT INTO keyfold_records (key, value, revision) VALUES ($1, '', 0)
+	// stClaim locks keys whether there are records or not, and stReserve some where
+	// there must be none. Each leaves rows that stDelete removes.
+	stClaim = statement{"keyfold_claim", `INSERT INTO keyfold_records (key, value, revision) SELECT k, '', 0 FROM unnest($1) AS r (k)
 		ON CONFLICT (key) DO UPDATE SET revision = excluded.revision`,
-		[]uint32{oidBytea}}
-	stReserve = statement{"keyfold_reserve", `INSERT INTO keyfold_records (key, value, revision) VALUES ($1, '', 0)`,
-		[]uint32{oidBytea}}
-	stDelete = statement{"keyfold_delete", `DELETE FROM keyfold_records WHERE key = $1`,
-		[]uint32{oidBytea}}
+		[]uint32{oidByteaArray}}
+	stReserve = statement{"keyfold_reserve", `INSERT INTO keyfold_records (key, value, revision) SELECT k, '', 0 FROM unnest($1) AS r (k)`,
+		[]uint32{oidByteaArray}}
+	stDelete = statement{"keyfold_delete", `DELETE FROM keyfold_records WHERE key = ANY($1)`,
+		[]uint32{oidByteaArray}}
 )
 
 // Reads.
@@ -80,7 +86,7 @@ var (
 )
 
 // prepared are the statements that a connection is given by name.
-var prepared = []*statement{&stPut, &stCreate, &stReplace, &stRemove, &stHold, &stClaim, &stReserve, &stDelete,
+var prepared = []*statement{&stPut, &stPutAll, &stCreate, &stCreateAll, &stReplace, &stRemove, &stHold, &stClaim, &stReserve, &stDelete,
 	&stRevisions, &stGet, &stUp, &stDown, &stUpBytes, &stDownBytes}
 
 // What a connection and the schema are asked. The schema's version is one row,
