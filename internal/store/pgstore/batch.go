@@ -107,16 +107,17 @@ func queueRun(p *pipeline, kind wants, keys []string, byKey map[string]change, r
 		}
 	case claims:
 		p.add(&stClaim, byteaArray(keys))
-		p.add(&stDelete, byteaArray(keys))
 	case reserves:
 		p.add(&stReserve, byteaArray(keys))
-		p.add(&stDelete, byteaArray(keys))
 	case replaces:
 		p.add(&stReplace, key, value(), rev, number(uint64(*first.required)))
 	case removes:
 		p.add(&stRemove, key, number(uint64(*first.required)))
 	case holds:
 		p.add(&stHold, key, number(uint64(*first.required)))
+	}
+	for i := 0; i < len(keys) && (kind == claims || kind == reserves); i++ {
+		p.add(&stDelete, []byte(keys[i]))
 	}
 }
 

@@ -138,13 +138,18 @@ func prepare(ctx context.Context, conn *pgconn.PgConn) {
 	}
 	s.asked = true
 	p := conn.StartPipeline(ctx)
+	p.SendQueryParams(stByIndex.sql, nil, nil, nil, nil)
 	for _, st := range prepared {
 		p.SendPrepare(st.name, st.sql, st.types)
 	}
 	err := p.Sync()
-	for range prepared {
+	for range len(prepared) + 1 {
+		var answer any
 		if err == nil {
-			_, err = p.GetResults()
+			answer, err = p.GetResults()
+		}
+		if r, ok := answer.(*pgconn.ResultReader); ok {
+			_, err = r.Close()
 		}
 	}
 	s.named = p.Close() == nil && err == nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -113,7 +114,8 @@ func (s *Store) getGroup(group []*get) {
 	for i, g := range group {
 		keys[i] = g.key
 	}
-	found, err := s.read(context.Background(), keys)
+	slices.Sort(keys) // calls of one caller read many of the same
+	found, err := s.read(context.Background(), slices.Compact(keys))
 	if err != nil && len(group) > 1 && !errors.Is(err, fault.Unavailable) {
 		err = errAlone
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -266,4 +267,59 @@ func TestStatementsAreNamedWhereTheyCanBe(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// Plans that were made while the table was empty are kept, and must do for a large one.
+func TestNoStatementReadsTheWholeTable(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	s, ctx := openWith(t, url+"&pool_max_conns=1", Options{}), t.Context()
+	const rows = 3000
+	key := func(i int) string { return fmt.Sprintf("k%05d", i) }
+	name, _, _ := strings.Cut(url[strings.LastIndexByte(url, '/')+1:], "?")
+	put(t, s, "x", "v")
+	pgtest.Shared(t).Exec(t, name, "VACUUM ANALYZE keyfold_records")
+	for range 20 { // these make the plans
+		readAndChange(t, s, "x", key(0))
+	}
+	for i := range rows {
+		put(t, s, key(i), "v")
+	}
+	for i := range 20 {
+		readAndChange(t, s, key(i), key(rows+i))
+	}
+	if _, err := s.Scan(ctx, store.Range{Start: key(rows / 2)}, store.ScanOptions{Limit: 3}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil { // a backend tells what it read when it ends
+		t.Fatal(err)
+	}
+	pgtest.Shared(t).Wait(t, "SELECT count(*) FROM pg_stat_activity WHERE datname = '"+name+"'", "0")
+	read, err := strconv.Atoi(pgtest.Shared(t).Exec(t, name, "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'keyfold_records'"))
+	if err != nil || read > rows {
+		t.Errorf("%d rows were read one after another, of %d: %v", read, rows, err)
+	}
+}
+
+// readAndChange sends each statement of Gets and of commits, of a key that may be there
+// and one that is not, and leaves both as they are.
+func readAndChange(t *testing.T, s *Store, there, not string) {
+	t.Helper()
+	commit := func(fill func(b *store.Batch)) {
+		t.Helper()
+		var b store.Batch
+		fill(&b)
+		if _, err := s.Commit(t.Context(), &b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commit(func(b *store.Batch) { b.RequireAbsent(not); b.RequireAbsent(not + "2") })
+	commit(func(b *store.Batch) { b.RequireAbsent(not); b.Put(there, []byte("v")) })
+	r, err := s.Get(t.Context(), there)
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit(func(b *store.Batch) { b.RequireRevision(there, r.Revision); b.Put(not, nil); b.Put(not+"2", nil) })
+	commit(func(b *store.Batch) { b.Delete(not); b.Delete(not + "2") })
+	commit(func(b *store.Batch) { b.RequireRevision(there, r.Revision); b.Put(there, []byte("w")) })
 }

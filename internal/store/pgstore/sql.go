@@ -54,8 +54,8 @@ var (
 		[]uint32{oidByteaArray}}
 	stReserve = statement{"keyfold_reserve", `INSERT INTO keyfold_records (key, value, revision) SELECT k, '', 0 FROM unnest($1) AS r (k)`,
 		[]uint32{oidByteaArray}}
-	stDelete = statement{"keyfold_delete", `DELETE FROM keyfold_records WHERE key = ANY($1)`,
-		[]uint32{oidByteaArray}}
+	stDelete = statement{"keyfold_delete", `DELETE FROM keyfold_records WHERE key = $1`,
+		[]uint32{oidBytea}}
 )
 
 // Reads.
@@ -92,6 +92,9 @@ var prepared = []*statement{&stPut, &stPutAll, &stCreate, &stCreateAll, &stRepla
 // What a connection and the schema are asked. The schema's version is one row,
 // whose lock is that of migrations.
 var (
+	// stByIndex is for connections with prepared statements. A plan that is made while
+	// the table is a page long reads all of it, and is kept while the table grows.
+	stByIndex = statement{sql: `SELECT set_config('enable_seqscan', 'off', false)`}
 	stSession = statement{sql: `SELECT current_setting('transaction_read_only'), current_setting('synchronous_commit'), pg_backend_pid()::text`}
 
 	stSchema     = statement{sql: `SELECT version::text FROM keyfold_schema WHERE id = 1`}
