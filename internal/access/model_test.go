@@ -250,7 +250,7 @@ func TestTheEngineDecidesAsTheModel(t *testing.T) {
 		}
 	})
 	for _, what := range []string{"granted", "forbidden", "not_found"} {
-		if seen[what] < 5 {
+		if seen[what] < 5 && !testing.Short() {
 			t.Errorf("%d cases were %s; the property says little", seen[what], what)
 		}
 	}

@@ -64,7 +64,7 @@ func TestAPreviewSaysWhatARunPurges(t *testing.T) {
 		}
 		w.whole(t)
 	})
-	if all.Threads == 0 || all.Messages == 0 || all.Held == 0 {
+	if !testing.Short() && (all.Threads == 0 || all.Messages == 0 || all.Held == 0) {
 		t.Errorf("all previews together say %+v", all)
 	}
 }

@@ -137,7 +137,7 @@ func TestEveryVersionOpensWithTheKeyOfItsTagWhateverHappensWhileABatchIsAhead(t 
 		m.check()
 		met, lost = met+p.met, lost+p.lost
 	})
-	if met == 0 || lost == 0 {
+	if !testing.Short() && (met == 0 || lost == 0) {
 		t.Errorf("%d batches made ahead were committed, %d were not", met, lost)
 	}
 }
