@@ -33,6 +33,7 @@ func (p *process) start() {
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, p.env...)
 	cmd.Stdout, cmd.Stderr = &p.output, &p.output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a signal is for "ip netns exec" and what it became
+	cmd.WaitDelay = time.Second                           // a PostgreSQL outlives its Patroni, and keeps our pipe
 	if err := cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
