@@ -11,7 +11,7 @@ SHELL := bash
 GO ?= go
 # Packages that must work when only FIPS 140 approved cryptography is allowed.
 FIPS := ./internal/aead ./internal/keyring ./internal/kms ./cmek ./cmek/keyshare
-FUZZTIME ?= 2000x
+FUZZTIME ?= 1000x
 # Packages whose tests speak to a whole server: they run with the key process
 # inside it, behind a socket and behind mutual TLS, and with their stores in
 # PostgreSQL, as the models of threads and vaults do.
