@@ -107,7 +107,7 @@ tests=()
 for name; do tests+=(build/test/$name.test.js); done
 parallel=$(node -p 'Math.max(2, require("os").availableParallelism())') # node's own is one less, which leaves one of two cores idle
 run node --test --test-reporter=tap --test-concurrency="$parallel" --test-timeout=1200000 "${tests[@]}" >build/test.log 2>&1 || {
-	grep -E '^ *not ok|^ *error:|^ {4,}at |^# (tests|pass|fail)' build/test.log >&2 || cat build/test.log >&2
+	awk '/^ *not ok/ { shown = 1 } shown || /^# (tests|pass|fail)/; /^ *\.\.\.$/ { shown = 0 }' build/test.log >&2 || cat build/test.log >&2
 	echo "web: failed; all of it is in web/ui/build/test.log" >&2
 	exit 1
 }

@@ -21,6 +21,12 @@ async function signedIn(t: TestContext, who?: Login): Promise<Opened> {
   return opened;
 }
 
+/** Presses the button for older messages, which scrolling to the very top, as a click does that must look for it, would read by itself. */
+async function showOlder(page: Page): Promise<void> {
+  await page.locator(".messages").evaluate((box) => (box.scrollTop = 1));
+  await page.getByRole("button", { name: "Show older messages" }).click();
+}
+
 /** The message whose text is this. */
 function message(page: Page, text: string) {
   return page.locator("li.message").filter({ has: page.locator(".body").getByText(text, { exact: true }) });
@@ -134,8 +140,8 @@ test("a long thread shows its older messages on demand", async (t) => {
   await page.getByText("Line 120", { exact: true }).waitFor();
   const lines = page.locator("li.message");
   assert.equal(await lines.count(), 50);
-  await page.getByRole("button", { name: "Show older messages" }).click();
-  await page.waitForFunction(() => document.querySelectorAll("li.message").length >= 100); // more when the way to the button was a scrolling to the top
+  await showOlder(page);
+  await page.waitForFunction(() => document.querySelectorAll("li.message").length === 100);
   await page.waitForFunction(() => {
     const box = document.querySelector(".messages")!;
     box.scrollTop = box.scrollTop === 0 ? 1 : 0; // again and again, as people do: while it still reads, a scroll to the top reads no more
@@ -232,9 +238,9 @@ test("a conversation of 10,000 messages is paged through, without a jump, and a 
   const box = page.getByRole("region", { name: "Conversation" });
   assert.ok(await box.evaluate((e) => e.scrollHeight - e.scrollTop - e.clientHeight < 2), "it begins at the end");
   for (let oldest = 9_951; oldest > 9_951 - 8 * 50; oldest -= 50) {
-    await box.evaluate((e) => (e.scrollTop = 1)); // not the very top, at which more is read by itself
+    await box.evaluate((e) => (e.scrollTop = 1));
     const before = await placeOf(page);
-    await page.getByRole("button", { name: "Show older messages" }).click();
+    await showOlder(page);
     await page.getByText(`Line ${oldest - 50}`, { exact: true }).waitFor({ state: "attached" });
     const shown = await numbers(page);
     assert.ok(shown.length <= 300, `${shown.length} are held`);
@@ -248,13 +254,22 @@ test("a conversation of 10,000 messages is paged through, without a jump, and a 
   await page.getByText("Line 9900", { exact: true }).waitFor({ state: "attached" });
   assert.deepEqual(await numbers(page).then((shown) => shown.map((n) => n - shown[0]!)), Array.from({ length: 300 }, (_, i) => i));
   await accessible(page);
-  await page.getByRole("button", { name: /^Go to the newest/ }).click();
+  let goOn!: () => void;
+  const late = new Promise<void>((go) => (goOn = go));
+  await page.route(/after=/, async (route) => (await late, route.continue()));
+  await box.evaluate((e) => (e.scrollTop = e.scrollHeight));
+  await page.locator("button:disabled", { hasText: "Show newer messages" }).waitFor();
+  await page.getByRole("button", { name: /^Go to the newest/ }).click(); // while newer ones are being read
   await page.getByText("Line 10001", { exact: true }).waitFor();
+  const answered = page.waitForResponse(/after=/);
+  goOn();
+  await answered;
   assert.equal(await page.getByRole("button", { name: /^Go to the newest/ }).count(), 0);
   assert.ok(await box.evaluate((e) => e.scrollHeight - e.scrollTop - e.clientHeight < 2), "it ends at the end");
   await page.getByLabel("Message", { exact: true }).fill("Line 10002");
   await page.getByRole("button", { name: "Post" }).click();
   await page.getByText("Line 10002", { exact: true }).waitFor();
+  assert.deepEqual(await numbers(page), Array.from({ length: 51 }, (_, i) => 9_952 + i), "without what was being read");
 });
 
 test("a connection that is lost is told, comes again, and nothing is missing", async (t) => {

@@ -131,7 +131,7 @@ function Messages({ live, held, sent, deleted, thread, own, writes, names, reply
           <button type="button" class="small" disabled={busy} onClick={() => void read(live.newer)}>
             Show newer messages
           </button>
-          <button type="button" class="small" disabled={busy} onClick={() => void read(toEnd)}>
+          <button type="button" class="small" onClick={() => void toEnd()}>
             Go to the newest{held.missed > 0 ? ` (${held.missed} new)` : ""}
           </button>
         </div>

@@ -22,7 +22,7 @@ export interface Live {
   older: () => Promise<void>;
   /** Reads newer messages, where the newest is not held. */
   newer: () => Promise<void>;
-  /** Holds the newest messages in place of those that it holds. */
+  /** Holds the newest messages in place of those that it holds, and drops what is being read. */
   newest: () => Promise<void>;
   /** Says whether who reads is at the end, where what is new is shown and the oldest leave. */
   follow: (following: boolean) => void;
@@ -67,6 +67,10 @@ export function useLive(threadId: string, deleted: boolean, changed: () => void)
   };
 
   const newestInto = (anew: boolean) => readInto({}, (messages, over) => setHeld((had) => withNewest(anew ? undefined : had, messages, over, following.current)));
+  const newest = () => {
+    reading.current++;
+    return newestInto(true);
+  };
   const older = () => readInto({ before: held?.messages[0]?.id ?? "" }, (messages, over) => change((h) => withOlder(h, messages, over)));
   const newer = async () => {
     await readInto({ after: held?.messages.at(-1)?.id ?? "" }, (messages, over) => {
@@ -118,7 +122,7 @@ export function useLive(threadId: string, deleted: boolean, changed: () => void)
     connection,
     older,
     newer,
-    newest: () => newestInto(true),
+    newest,
     follow: (is) => void (following.current = is),
     take: (m) => change((h) => withAnswer(h, m)),
     again: () => setTurn((t) => t + 1),
