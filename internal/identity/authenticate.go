@@ -2,6 +2,8 @@ package identity
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"strings"
 	"time"
@@ -34,11 +36,16 @@ func (s *Service) Authenticate(ctx context.Context, bearer string) (access.Princ
 }
 
 func (s *Service) authenticate(ctx context.Context, bearer string) (p access.Principal, err error) {
+	credential := sha256.Sum256([]byte(bearer))
+	ctx = s.rows.ahead(ctx, s.store, credential)
+	var own string // key of the credential's own row
 	switch {
 	case isKey(bearer, keyPrefix):
+		own = layout.APIKey(hex.EncodeToString(credential[:]))
 		p, err = s.byKey(ctx, bearer)
 	case strings.Count(bearer, ".") == 2:
 		p, err = s.byToken(ctx, bearer)
+		own = layout.Revoked(p.Credential)
 	default:
 		return p, errCredential
 	}
@@ -48,6 +55,9 @@ func (s *Service) authenticate(ctx context.Context, bearer string) (p access.Pri
 	var o Org
 	_, err = s.get(ctx, layout.Org(p.OrgID), &o)
 	p.Plan, _ = o.planAt(s.now())
+	if err == nil {
+		s.rows.remember(credential, own, p)
+	}
 	return p, err
 }
 

@@ -121,6 +121,7 @@ type Service struct {
 	plan      access.Plan
 	now       func() time.Time
 	indexed   atomic.Bool // see index
+	rows      credentialRows
 }
 
 // New returns a Service. It reads nothing yet.

@@ -164,6 +164,21 @@ func Shared(s Store) bool {
 	return says && engine.Shared()
 }
 
+// Ahead returns a context in which the first Get of each of keys is answered by one read
+// of all of them, at one moment: when the first of these Gets is called. It is for who is
+// about to Get them one after the other, and saves him round trips. What must be read after
+// something that he does in between does not belong in it. Of an engine whose Gets cost
+// next to nothing it returns ctx.
+func Ahead(ctx context.Context, s Store, keys ...string) context.Context {
+	engine, does := As[interface {
+		Ahead(ctx context.Context, keys ...string) context.Context
+	}](s)
+	if !does {
+		return ctx
+	}
+	return engine.Ahead(ctx, keys...)
+}
+
 // Batch is a set of writes with preconditions. The zero value is an empty
 // batch, whose Commit does nothing. Of several writes to one key the last one
 // counts. A batch may hold preconditions on keys that it does not write.

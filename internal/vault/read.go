@@ -71,6 +71,7 @@ func (s *Service) read(ctx context.Context, p access.Principal, vaultID, path st
 	if err != nil {
 		return Read{}, err
 	}
+	ctx = store.Ahead(ctx, s.store, layout.SecretVersion(v.id, path, n), layout.SecretState(v.id, path, n))
 	r, err := s.loadVersion(ctx, v.id, path, n)
 	if err != nil {
 		return Read{}, err

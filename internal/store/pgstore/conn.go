@@ -138,7 +138,7 @@ func prepare(ctx context.Context, conn *pgconn.PgConn) {
 	}
 	s.asked = true
 	p := conn.StartPipeline(ctx)
-	p.SendQueryParams(stByIndex.sql, nil, nil, nil, nil)
+	p.SendQueryParams(stPlans.sql, nil, nil, nil, nil)
 	for _, st := range prepared {
 		p.SendPrepare(st.name, st.sql, st.types)
 	}

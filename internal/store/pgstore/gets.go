@@ -33,12 +33,12 @@ type gets struct {
 	underWay int
 }
 
-// get is one, until done is closed.
+// get is one, or several of one caller's, until done is closed.
 type get struct {
-	key  string
+	keys []string
 	done chan struct{}
-	rec  store.Record
-	err  error // errAlone: its caller reads by himself
+	recs []store.Record // of keys; one without a revision is not there
+	err  error          // errAlone: its caller reads by himself
 }
 
 var errAlone = errors.New("the statement failed")
@@ -53,23 +53,81 @@ func (s *Store) Get(ctx context.Context, key string) (store.Record, error) {
 	if err := ctx.Err(); err != nil {
 		return store.Record{}, err
 	}
-	g := &get{key: key, done: make(chan struct{})}
+	if a, ok := ctx.Value(aheadOf{s}).(*ahead); ok {
+		if rec, err, found := a.get(ctx, key); found {
+			return rec, err
+		}
+	}
+	recs, err := s.getTogether(ctx, key)
+	if err != nil {
+		return store.Record{}, err
+	}
+	return there(recs[0])
+}
+
+// there is the answer of a Get.
+func there(r store.Record) (store.Record, error) {
+	if r.Revision == 0 {
+		return store.Record{}, store.ErrNotFound
+	}
+	return r, nil
+}
+
+const reading = "reading a record"
+
+// getTogether returns the records of keys; of one that is not there, one without a revision.
+func (s *Store) getTogether(ctx context.Context, keys ...string) ([]store.Record, error) {
+	g := &get{keys: keys, done: make(chan struct{})}
 	if group := s.gets.add(g); group != nil {
 		go s.getGroups(group)
 	}
 	select {
 	case <-g.done:
 	case <-ctx.Done():
-		return store.Record{}, fmt.Errorf("%s: %w", reading, ctx.Err())
+		return nil, fmt.Errorf("%s: %w", reading, ctx.Err())
 	}
 	if g.err == errAlone {
-		found, err := s.read(ctx, []string{key})
-		return pick(found, key, err)
+		found, err := s.read(ctx, keys)
+		g.recs, g.err = recordsOf(keys, found), err
 	}
-	return g.rec, g.err
+	return g.recs, g.err
 }
 
-const reading = "reading a record"
+// ahead is what [Store.Ahead] was told, until each key was asked for.
+type ahead struct {
+	s    *Store
+	mu   sync.Mutex
+	keys []string
+	recs []store.Record // of keys; nil: nothing was read yet
+}
+
+// aheadOf is the key of a context under which the ahead of a Store is.
+type aheadOf struct{ s *Store }
+
+// Ahead is what [store.Ahead] does here.
+func (s *Store) Ahead(ctx context.Context, keys ...string) context.Context {
+	return context.WithValue(ctx, aheadOf{s}, &ahead{s: s, keys: slices.Clone(keys)})
+}
+
+// get answers the first Get of each key. Where a record that was only read ahead may be
+// what failed, nothing was found, for all keys.
+func (a *ahead) get(ctx context.Context, key string) (rec store.Record, err error, found bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	i := slices.Index(a.keys, key)
+	if i < 0 {
+		return rec, nil, false
+	}
+	if a.recs == nil {
+		if a.recs, err = a.s.getTogether(ctx, a.keys...); err != nil {
+			a.keys = nil
+			return rec, err, ctx.Err() != nil || errors.Is(err, fault.Unavailable)
+		}
+	}
+	rec, err = there(a.recs[i])
+	a.keys, a.recs = slices.Delete(a.keys, i, i+1), slices.Delete(a.recs, i, i+1)
+	return rec, err, true
+}
 
 func (g *gets) add(one *get) (group []*get) {
 	g.mu.Lock()
@@ -110,9 +168,9 @@ func (s *Store) getGroups(group []*get) {
 // of none; a call's own bounds end it. What one Get failed by, a damaged row, must not
 // fail others: they read by themselves, unless the database is out of reach for all.
 func (s *Store) getGroup(group []*get) {
-	keys := make([]string, len(group))
-	for i, g := range group {
-		keys[i] = g.key
+	var keys []string
+	for _, g := range group {
+		keys = append(keys, g.keys...)
 	}
 	slices.Sort(keys) // calls of one caller read many of the same
 	found, err := s.read(context.Background(), slices.Compact(keys))
@@ -121,23 +179,26 @@ func (s *Store) getGroup(group []*get) {
 	}
 	given := make(map[string]bool, len(found))
 	for _, g := range group {
-		if g.rec, g.err = pick(found, g.key, err); given[g.key] {
-			g.rec.Value = bytes.Clone(g.rec.Value)
+		g.recs, g.err = recordsOf(g.keys, found), err
+		for i, k := range g.keys {
+			if given[k] {
+				g.recs[i].Value = bytes.Clone(g.recs[i].Value)
+			}
+			given[k] = true
 		}
-		given[g.key] = true
 	}
 	for _, g := range group {
 		close(g.done)
 	}
 }
 
-// pick is the answer of a Get.
-func pick(found map[string]store.Record, key string, err error) (store.Record, error) {
-	rec, ok := found[key]
-	if err == nil && !ok {
-		err = store.ErrNotFound
+// recordsOf returns what was found of keys, in their order.
+func recordsOf(keys []string, found map[string]store.Record) []store.Record {
+	recs := make([]store.Record, len(keys))
+	for i, k := range keys {
+		recs[i] = found[k]
 	}
-	return rec, err
+	return recs
 }
 
 // read returns the records that there are under keys, at one moment; none with an error.

@@ -116,6 +116,89 @@ func TestGetsThatMeetAreOneStatementAndEachHasItsOwnCopy(t *testing.T) {
 	}
 }
 
+func TestGetsThatAreReadAheadAreOneRoundTrip(t *testing.T) {
+	t.Parallel()
+	var g gates
+	url := pgtest.URL(t)
+	s, other := openWith(t, url, Options{wrap: g.wrap}), open(t, url)
+	defer s.Close()
+	for _, key := range []string{"a", "b", "bad"} {
+		put(t, s, key, "old")
+	}
+	warmGets(t, s)
+	ctx := store.Ahead(t.Context(), s, "a", "b", "none")
+	sent := g.sent.Load()
+	for _, key := range []string{"a", "none", "b"} {
+		if r, err := s.Get(ctx, key); key == "none" && !errors.Is(err, store.ErrNotFound) || key != "none" && (err != nil || r.Key != key) {
+			t.Errorf("Get %q = %q, %v", key, r.Key, err)
+		}
+		put(t, other, "b", "new") // after the read of all
+	}
+	if trips := g.sent.Load() - sent; trips != 1 {
+		t.Errorf("three Gets took %d round trips", trips)
+	}
+	if r, err := s.Get(ctx, "b"); err != nil || string(r.Value) != "new" {
+		t.Errorf("a Get that is not the first = %q, %v", r.Value, err)
+	}
+	elsewhere := open(t, pgtest.URL(t))
+	defer elsewhere.Close()
+	if r, err := elsewhere.Get(store.Ahead(ctx, s, "b"), "b"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a Get of another database = %q, %v", r.Value, err)
+	}
+}
+
+// A row that cannot be read fails its own Get, and none that was read ahead with it.
+func TestAGetThatFailsHarmsNoneThatWasReadAhead(t *testing.T) {
+	t.Parallel()
+	s := withBadRow(t, Options{})
+	defer s.Close()
+	ctx := store.Ahead(t.Context(), s, "a", "bad", "c")
+	for _, key := range strings.Fields("a bad c") {
+		r, err := s.Get(ctx, key)
+		if bad := err != nil && !errors.Is(err, store.ErrNotFound); bad != (key == "bad") || !bad && string(r.Value) != key {
+			t.Errorf("Get %q = %q, %v", key, r.Value, err)
+		}
+	}
+}
+
+// withBadRow is a store with rows a, bad and c, of which the second cannot be read.
+func withBadRow(t *testing.T, opt Options) *Store {
+	t.Helper()
+	server := pgtest.New(t)
+	s := openWith(t, server.Address("postgres"), opt)
+	for _, k := range []string{"a", "bad", "c"} {
+		put(t, s, k, k)
+	}
+	server.Exec(t, "postgres", `ALTER TABLE keyfold_records RENAME TO kept`)
+	server.Exec(t, "postgres", `CREATE VIEW keyfold_records AS SELECT key,
+		CASE WHEN key = 'bad' THEN (('x' || encode(value, 'hex'))::int)::text::bytea ELSE value END AS value, revision FROM kept`)
+	return s
+}
+
+// A plan that is made anew for each Get costs the database more than the Get does.
+func TestAStatementOfAConnectionIsPlannedOnce(t *testing.T) {
+	t.Parallel()
+	s, ctx := openWith(t, pgtest.URL(t), Options{}), t.Context()
+	defer s.Close()
+	c, err := s.pool.Acquire(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Release()
+	conn := c.Conn().PgConn()
+	prepare(ctx, conn)
+	for range 20 {
+		if _, err := records(send(ctx, conn, &stGet, byteaArray([]string{"k"}))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plans := statement{sql: `SELECT generic_plans::text, custom_plans::text FROM pg_prepared_statements WHERE name = 'keyfold_get'`}
+	row, err := one(send(ctx, conn, &plans))
+	if err != nil || row == nil || string(row[0]) != "20" || string(row[1]) != "0" {
+		t.Errorf("of 20 Gets so many used a plan that was there, and one of their own: %q, %v", row, err)
+	}
+}
+
 // What was committed before a Get began it sees, whatever is under way.
 func TestAGetIsNotAnsweredByWhatWasReadBeforeIt(t *testing.T) {
 	t.Parallel()
@@ -156,15 +239,8 @@ func TestAGetIsNotAnsweredByWhatWasReadBeforeIt(t *testing.T) {
 func TestAGetThatFailsHarmsNoOtherOfItsStatement(t *testing.T) {
 	t.Parallel()
 	var g gates
-	server := pgtest.New(t)
-	s := openWith(t, server.Address("postgres"), Options{wrap: g.wrap})
+	s := withBadRow(t, Options{wrap: g.wrap})
 	defer s.Close()
-	for _, k := range []string{"a", "bad", "c"} {
-		put(t, s, k, k)
-	}
-	server.Exec(t, "postgres", `ALTER TABLE keyfold_records RENAME TO kept`)
-	server.Exec(t, "postgres", `CREATE VIEW keyfold_records AS SELECT key,
-		CASE WHEN key = 'bad' THEN (('x' || encode(value, 'hex'))::int)::text::bytea ELSE value END AS value, revision FROM kept`)
 	warmGets(t, s)
 	g.out.Lock()
 	keys := append(strings.Fields("a c"), strings.Fields("a bad c")...) // two alone, three together

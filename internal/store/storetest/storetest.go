@@ -42,6 +42,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"a scan stops at MaxScan", scanCap},
 		{"sizes at the limit pass and sizes over it change nothing", sizeLimits},
 		{"values belong to the caller", ownership},
+		{"gets that are read ahead are answered as others are, and once", readAhead},
 		{"a call with a done context does nothing", doneContext},
 		{"a closed store answers ErrClosed", closedStore},
 		{"a close waits for the calls that run", closeUnderLoad},
@@ -61,6 +62,41 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 				t.Errorf("Close: %v", err)
 			}
 		})
+	}
+}
+
+func readAhead(t *testing.T, s store.Store) {
+	put(t, s, "a", "1")
+	put(t, s, "b", "1")
+	get := func(ctx context.Context, key string) string {
+		t.Helper()
+		r, err := s.Get(ctx, key)
+		if errors.Is(err, store.ErrNotFound) {
+			return "none"
+		}
+		if err != nil || r.Key != key {
+			t.Fatalf("Get %q = %q, %v", key, r.Key, err)
+		}
+		defer copy(r.Value, "#") // which no other may see
+		return string(r.Value)
+	}
+	ctx := store.Ahead(context.Background(), s, "a", "b", "b", "c")
+	put(t, s, "a", "2") // before the first Get
+	for i, want := range []string{"a 2", "b 1", "c none", "z none"} {
+		key, value, _ := strings.Cut(want, " ")
+		if got := get(ctx, key); got != value {
+			t.Errorf("Get %d, of %q, = %q, want %q", i, key, got, value)
+		}
+	}
+	put(t, s, "a", "3")
+	put(t, s, "c", "3")
+	if a, c, b := get(ctx, "a"), get(ctx, "c"), get(context.Background(), "b"); a != "3" || c != "3" || b != "1" {
+		t.Errorf("once each was had, the next Gets = %q, %q and %q", a, c, b)
+	}
+	ended, end := context.WithCancel(store.Ahead(context.Background(), s, "a", "b"))
+	end()
+	if _, err := s.Get(ended, "a"); !errors.Is(err, context.Canceled) {
+		t.Errorf("Get with a context that ended = %v", err)
 	}
 }
 
