@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -78,8 +79,8 @@ const reading = "reading a record"
 // getTogether returns the records of keys; of one that is not there, one without a revision.
 func (s *Store) getTogether(ctx context.Context, keys ...string) ([]store.Record, error) {
 	g := &get{keys: keys, done: make(chan struct{})}
-	if group := s.gets.add(g); group != nil {
-		go s.getGroups(group)
+	if s.gets.add(g) {
+		go s.getGroups()
 	}
 	select {
 	case <-g.done:
@@ -129,39 +130,56 @@ func (a *ahead) get(ctx context.Context, key string) (rec store.Record, err erro
 	return rec, err, true
 }
 
-func (g *gets) add(one *get) (group []*get) {
+// add lets one wait. It reports whether a statement more may be under way, which the
+// caller has begin with getGroups.
+func (g *gets) add(one *get) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.waiting = append(g.waiting, one)
-	return g.leave()
+	begins := g.underWay < fewGets || g.underWay < maxGets && len(g.waiting) >= enough
+	if begins {
+		g.underWay++
+	}
+	return begins
 }
 
-// next ends a statement and returns what the next one reads, if one may begin.
-func (g *gets) next() []*get {
+// take returns what a statement reads; nil: it is none any more.
+func (g *gets) take() []*get {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.underWay--
-	return g.leave()
-}
-
-// leave returns what a statement reads that is under way now; nil: none may begin. The
-// caller holds the lock.
-func (g *gets) leave() []*get {
 	n := min(len(g.waiting), together)
-	if n == 0 || g.underWay >= fewGets && n < enough || g.underWay == maxGets {
+	if n == 0 || n < enough && g.underWay > fewGets {
+		g.underWay--
 		return nil
 	}
-	g.underWay++
 	group := g.waiting[:n:n]
 	g.waiting = g.waiting[n:]
 	return group
 }
 
-// getGroups reads group and those that may leave when it was read.
-func (s *Store) getGroups(group []*get) {
-	for ; group != nil; group = s.gets.next() {
+// getGroups reads what waits, until nothing does.
+func (s *Store) getGroups() {
+	for {
+		s.gets.settle()
+		group := s.gets.take()
+		if group == nil {
+			return
+		}
 		s.getGroup(group)
 	}
+}
+
+// settle lets others come: those who are about to, and those who were just answered.
+func (g *gets) settle() {
+	for before, now := -1, 0; before < now; before, now = now, g.gathered() {
+		runtime.Gosched()
+	}
+}
+
+func (g *gets) gathered() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.waiting)
 }
 
 // getGroup answers every Get of group. It belongs to no caller, so it has the context
