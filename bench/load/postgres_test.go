@@ -10,7 +10,7 @@ import (
 )
 
 // BenchmarkPostgres measures the release build with its store in PostgreSQL, which
-// syncs each commit, everything on one machine: rounds of 10 s, each with a database
+// syncs each commit, over its Unix socket, everything on one machine: rounds of 10 s, each with a database
 // and a server of its own. The metrics are those of the median round.
 //
 //	go test ./bench/load -run '^$' -bench Postgres -benchtime 1x
@@ -27,7 +27,7 @@ func BenchmarkPostgres(b *testing.B) {
 			o := options{shape: shape{connections: 32, size: 1024, secrets: 10_000, threads: 16, messages: 2000, page: 50},
 				op: op, rounds: 3, duration: 10 * time.Second, warmup: 2 * time.Second, dbCPU: db.CPU}
 			r, err := median(o, func(o options) (*result, error) {
-				s, err := serve(binary, filepath.Join(b.TempDir(), "data"), "--store", db.Database(b))
+				s, err := serve(binary, filepath.Join(b.TempDir(), "data"), "--store", db.SocketAddress(db.NewDatabase(b)))
 				if err != nil {
 					return nil, err
 				}

@@ -18,7 +18,11 @@ import (
 
 const benchCallers = 32
 
-func benchURL(b *testing.B) string { return pgtest.URL(b) + "&pool_max_conns=32" }
+// benchURL is of a database over its Unix socket.
+func benchURL(b *testing.B) string {
+	s := pgtest.Shared(b)
+	return s.SocketAddress(s.NewDatabase(b)) + "&pool_max_conns=32"
+}
 
 // callers runs call b.N times from benchCallers goroutines.
 func callers(b *testing.B, call func(n int64) error) {

@@ -96,7 +96,7 @@ var (
 	// the table is a page long reads all of it, and is kept while the table grows. And a
 	// plan for a few keys is taken to be cheaper than one for any number, so that one is
 	// made at each call, which costs more than the call.
-	stPlans = statement{sql: `SELECT set_config('enable_seqscan', 'off', false), set_config('plan_cache_mode', 'force_generic_plan', false)`}
+	stPlans   = statement{sql: `SELECT set_config('enable_seqscan', 'off', false), set_config('plan_cache_mode', 'force_generic_plan', false)`}
 	stSession = statement{sql: `SELECT current_setting('transaction_read_only'), current_setting('synchronous_commit'), pg_backend_pid()::text`}
 
 	stSchema     = statement{sql: `SELECT version::text FROM keyfold_schema WHERE id = 1`}

@@ -306,6 +306,12 @@ var databases atomic.Int64
 // Database makes an empty database, dropped after the test, and returns its URL.
 func (s *Server) Database(t testing.TB) string {
 	t.Helper()
+	return s.Address(s.NewDatabase(t))
+}
+
+// NewDatabase makes an empty database, dropped after the test, and returns its name.
+func (s *Server) NewDatabase(t testing.TB) string {
+	t.Helper()
 	name := fmt.Sprint("test", databases.Add(1))
 	s.Exec(t, "postgres", "CREATE DATABASE "+name)
 	t.Cleanup(func() {
@@ -313,7 +319,7 @@ func (s *Server) Database(t testing.TB) string {
 			_, _ = s.query("postgres", "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
 		}
 	})
-	return s.Address(name)
+	return name
 }
 
 // Exec runs statements in a database and returns the first value of the last.
