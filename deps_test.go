@@ -31,6 +31,7 @@ var rooms = map[string]room{
 	"internal/aead":            {floor: 0},
 	"internal/cachestat":       {floor: 0, others: "github.com/prometheus/client_golang/prometheus"},
 	"internal/cli":             {floor: 0, others: "github.com/schollz/progressbar/v3 github.com/spf13/cobra golang.org/x/term"},
+	"internal/cli/clitest":     {floor: 0, others: "github.com/spf13/cobra"},
 	"internal/config":          {floor: 0, others: "go.yaml.in/yaml/v4"},
 	"internal/fault":           {floor: 0},
 	"internal/freeport":        {floor: 0},

@@ -72,12 +72,16 @@ func TestStoreThroughPgBouncer(t *testing.T) {
 }
 
 // TestStoreOnStricterIsolation is the suite in databases where transactions are
-// SERIALIZABLE, as in CockroachDB and YugabyteDB, or REPEATABLE READ.
+// SERIALIZABLE, as in CockroachDB and YugabyteDB, or with KEYFOLD_LONG=1 REPEATABLE READ.
 func TestStoreOnStricterIsolation(t *testing.T) {
-	if os.Getenv("KEYFOLD_LONG") == "" {
-		t.Skip("long: KEYFOLD_LONG=1")
+	if testing.Short() {
+		t.Skip("the suite once more: in the run without -short")
 	}
-	for _, level := range []string{"serializable", "repeatable read"} {
+	levels := []string{"serializable"}
+	if os.Getenv("KEYFOLD_LONG") != "" {
+		levels = append(levels, "repeatable read")
+	}
+	for _, level := range levels {
 		t.Run(level, func(t *testing.T) {
 			t.Parallel()
 			var retries int64
