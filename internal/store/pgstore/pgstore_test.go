@@ -71,21 +71,20 @@ func TestStoreThroughPgBouncer(t *testing.T) {
 	})
 }
 
-// TestStoreOnStricterIsolation is the suite in databases where transactions are
-// SERIALIZABLE, as in CockroachDB and YugabyteDB, or with KEYFOLD_LONG=1 REPEATABLE READ.
+// TestStoreOnStricterIsolation is in databases where transactions are SERIALIZABLE, as in
+// CockroachDB and YugabyteDB, or with KEYFOLD_LONG=1 also REPEATABLE READ, and then all
+// of the suite.
 func TestStoreOnStricterIsolation(t *testing.T) {
-	if testing.Short() {
-		t.Skip("the suite once more: in the run without -short")
-	}
-	levels := []string{"serializable"}
+	t.Parallel()
+	levels, run := []string{"serializable"}, storetest.RunAtOnce
 	if os.Getenv("KEYFOLD_LONG") != "" {
-		levels = append(levels, "repeatable read")
+		levels, run = append(levels, "repeatable read"), storetest.Run
 	}
 	for _, level := range levels {
 		t.Run(level, func(t *testing.T) {
 			t.Parallel()
 			var retries int64
-			storetest.Run(t, func(t *testing.T) store.Store {
+			run(t, func(t *testing.T) store.Store {
 				url := pgtest.URL(t)
 				name, _, _ := strings.Cut(url[strings.LastIndex(url, "/")+1:], "?")
 				pgtest.Shared(t).Exec(t, "postgres", fmt.Sprintf("ALTER DATABASE %s SET default_transaction_isolation = '%s'", name, level))

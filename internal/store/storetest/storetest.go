@@ -16,13 +16,15 @@ import (
 	"github.com/keyfold/keyfold/internal/store"
 )
 
+type testCase struct {
+	name string
+	test func(*testing.T, store.Store)
+}
+
 // Run checks the contract of store.Store. Each call of open must return a new,
 // empty store; the suite closes it.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
-	for _, c := range []struct {
-		name string
-		test func(*testing.T, store.Store)
-	}{
+	run(t, open, []testCase{
 		{"a put record comes back with its revision", putAndGet},
 		{"a missing key is ErrNotFound", missingKey},
 		{"a batch gives one revision to all it puts", oneRevision},
@@ -47,14 +49,25 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"a closed store answers ErrClosed", closedStore},
 		{"a close waits for the calls that run", closeUnderLoad},
 		{"scans see a batch whole or not at all", wholeBatches},
+		{"a store behaves like a map", func(t *testing.T, s store.Store) { model(t, s, nil) }},
+	})
+	RunAtOnce(t, open)
+}
+
+// RunAtOnce is the part of Run in which many calls meet.
+func RunAtOnce(t *testing.T, open func(t *testing.T) store.Store) {
+	run(t, open, []testCase{
 		{"32 writers count without a gap", counters},
 		{"a blind write does not slip into a conditional one", blindRace},
 		{"two batches that write the same keys do not mix", mixedWrites},
 		{"two batches that forbid each other do not both pass", writeSkew},
 		{"two batches that need each other's record unchanged do not both pass", guardSkew},
 		{"a check never approves what was never there together", crossCheck},
-		{"a store behaves like a map", func(t *testing.T, s store.Store) { model(t, s, nil) }},
-	} {
+	})
+}
+
+func run(t *testing.T, open func(t *testing.T) store.Store, cases []testCase) {
+	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			s := open(t)
 			c.test(t, s)
