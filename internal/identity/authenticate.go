@@ -37,7 +37,7 @@ func (s *Service) Authenticate(ctx context.Context, bearer string) (access.Princ
 
 func (s *Service) authenticate(ctx context.Context, bearer string) (p access.Principal, err error) {
 	credential := sha256.Sum256([]byte(bearer))
-	ctx = s.rows.ahead(ctx, s.store, credential)
+	ctx, known := s.known.Ahead(ctx, string(credential[:]))
 	var own string // key of the credential's own row
 	switch {
 	case isKey(bearer, keyPrefix):
@@ -55,10 +55,22 @@ func (s *Service) authenticate(ctx context.Context, bearer string) (p access.Pri
 	var o Org
 	_, err = s.get(ctx, layout.Org(p.OrgID), &o)
 	p.Plan, _ = o.planAt(s.now())
-	if err == nil {
-		s.rows.remember(credential, own, p)
+	if err == nil && known == nil {
+		s.known.Remember(string(credential[:]), rowsOf(p, own)...)
 	}
 	return p, err
+}
+
+// rowsOf returns the keys of the rows that say whether p's credential is live: its own, that of who p is, and his org's.
+func rowsOf(p access.Principal, own string) []string {
+	keys := []string{own, layout.Org(p.OrgID)}
+	switch p.Kind {
+	case access.Agent:
+		keys = append(keys, layout.Agent(p.OrgID, p.ID))
+	case access.User:
+		keys = append(keys, layout.User(p.ID))
+	}
+	return keys
 }
 
 // byKey is authenticate of an API key, without the org's plan.

@@ -120,8 +120,8 @@ type Service struct {
 	signUp    SignUp
 	plan      access.Plan
 	now       func() time.Time
-	indexed   atomic.Bool // see index
-	rows      credentialRows
+	indexed   atomic.Bool  // see index
+	known     *store.Known // which rows a credential took to be authenticated
 }
 
 // New returns a Service. It reads nothing yet.
@@ -133,7 +133,7 @@ func New(c Config) *Service {
 		c.Passwords = password.New(password.Params{})
 	}
 	return &Service{
-		store: c.Store, gate: c.Gate, recorder: c.Recorder, box: c.Box, tokens: c.Tokens, sessions: c.Sessions,
+		store: c.Store, known: store.NewKnown(c.Store), gate: c.Gate, recorder: c.Recorder, box: c.Box, tokens: c.Tokens, sessions: c.Sessions,
 		patterns: c.Patterns, backoff: c.Backoff, passwords: c.Passwords,
 		signUp: cmp.Or(c.SignUp, SignUpClosed), plan: cmp.Or(c.DefaultPlan, access.Enterprise), now: c.Now,
 	}

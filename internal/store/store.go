@@ -170,13 +170,16 @@ func Shared(s Store) bool {
 // something that he does in between does not belong in it. Of an engine whose Gets cost
 // next to nothing it returns ctx.
 func Ahead(ctx context.Context, s Store, keys ...string) context.Context {
-	engine, does := As[interface {
-		Ahead(ctx context.Context, keys ...string) context.Context
-	}](s)
+	engine, does := As[aheader](s)
 	if !does {
 		return ctx
 	}
 	return engine.Ahead(ctx, keys...)
+}
+
+// aheader is an engine that reads ahead.
+type aheader interface {
+	Ahead(ctx context.Context, keys ...string) context.Context
 }
 
 // Batch is a set of writes with preconditions. The zero value is an empty

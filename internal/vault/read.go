@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/keyfold/keyfold/api"
@@ -63,7 +64,9 @@ func (s *Service) read(ctx context.Context, p access.Principal, vaultID, path st
 	if err != nil {
 		return Read{}, err
 	}
-	h, _, err := load[secretHead](ctx, s, layout.SecretHead(v.id, path))
+	head := layout.SecretHead(v.id, path)
+	ctx, known := s.known.Ahead(ctx, head)
+	h, _, err := load[secretHead](ctx, s, head)
 	if err != nil {
 		return Read{}, err
 	}
@@ -71,7 +74,10 @@ func (s *Service) read(ctx context.Context, p access.Principal, vaultID, path st
 	if err != nil {
 		return Read{}, err
 	}
-	ctx = store.Ahead(ctx, s.store, layout.SecretVersion(v.id, path, n), layout.SecretState(v.id, path, n))
+	if rows := []string{head, layout.SecretVersion(v.id, path, n), layout.SecretState(v.id, path, n)}; !slices.Equal(rows, known) {
+		s.known.Remember(head, rows...)
+		ctx = store.Ahead(ctx, s.store, rows[1:]...)
+	}
 	r, err := s.loadVersion(ctx, v.id, path, n)
 	if err != nil {
 		return Read{}, err

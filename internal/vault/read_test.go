@@ -2,6 +2,7 @@ package vault
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
+	"github.com/keyfold/keyfold/internal/store/storetest"
 )
 
 // limited writes a version that may be read n times.
@@ -225,4 +227,42 @@ func TestAReadWritesNothingUnlessItIsCounted(t *testing.T) {
 	r.put(v, "a", "x")
 	r.hooks.beforeCommit = func(*store.Batch) error { t.Error("a commit"); return nil }
 	r.wantValue(v, "a", "x")
+}
+
+func TestTheRowsOfASecretAreReadTogetherFromItsSecondReadOn(t *testing.T) {
+	r := newRig(t)
+	v := r.vault()
+	s := &storetest.Reads{Store: r.mem}
+	r.Service = New(Config{Store: s, KMS: r.kms, Gate: r.asked, Now: r.present})
+	head := layout.SecretHead(v, "a")
+	rows := func(versions ...int) (keys []string) {
+		for _, n := range versions {
+			keys = append(keys, layout.SecretVersion(v, "a", n), layout.SecretState(v, "a", n))
+		}
+		return keys
+	}
+	reads := func(what, value string, told []string, versions ...int) {
+		t.Helper()
+		s.Told, s.Got = nil, nil
+		r.wantValue(v, "a", value)
+		if !slices.Equal(s.Told, told) {
+			t.Errorf("%s was told to read ahead %q, want %q", what, s.Told, told)
+		}
+		if got, want := s.Got, append([]string{layout.VaultMeta(v), head}, rows(versions...)...); !slices.Equal(got, want) {
+			t.Errorf("%s read %q, want %q", what, got, want)
+		}
+	}
+	r.put(v, "a", "one")
+	reads("the first read", "one", rows(1), 1)
+	reads("the second", "one", append([]string{head}, rows(1)...), 1)
+	r.put(v, "a", "two")
+	reads("the first of a new version", "two", append([]string{head}, rows(1, 2)...), 2)
+	reads("the second of it", "two", append([]string{head}, rows(2)...), 2)
+
+	s.Told, s.Got = nil, nil
+	_, err := r.Read(t.Context(), stranger, v, "a")
+	want(t, "a stranger", err, fault.NotFound)
+	if s.Told != nil || !slices.Equal(s.Got, []string{layout.VaultMeta(v)}) {
+		t.Errorf("for a stranger %q was read, and %q ahead", s.Got, s.Told)
+	}
 }

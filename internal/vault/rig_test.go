@@ -161,6 +161,8 @@ type hookStore struct {
 	sawRead      func(key string)         // of a Get or the start of a Scan
 }
 
+func (h *hookStore) Under() store.Store { return h.Store }
+
 func (h *hookStore) Get(ctx context.Context, key string) (store.Record, error) {
 	if h.sawRead != nil {
 		h.sawRead(key)

@@ -87,11 +87,12 @@ type Service struct {
 	now       func() time.Time
 	log       *slog.Logger
 	quotas    quotas
+	known     *store.Known // which rows a read of a secret took
 }
 
 // New returns a Service. Call Recover once before it takes requests.
 func New(c Config) *Service {
-	s := &Service{store: c.Store, kms: c.KMS, authority: c.Gate, now: c.Now, log: c.Log}
+	s := &Service{store: c.Store, kms: c.KMS, authority: c.Gate, now: c.Now, log: c.Log, known: store.NewKnown(c.Store)}
 	if s.now == nil {
 		s.now = time.Now
 	}
