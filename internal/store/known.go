@@ -17,8 +17,8 @@ type Known struct {
 	names map[string][]string
 }
 
-// maxKnown is of how many names the keys are remembered, at some 400 bytes each. One more
-// and all are forgotten.
+// maxKnown is of how many names the keys are remembered, at some 400 bytes each, and 2 kB of
+// secrets with the longest paths. One more and all are forgotten.
 const maxKnown = 10_000
 
 // NewKnown is for records of s.
