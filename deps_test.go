@@ -41,7 +41,7 @@ var rooms = map[string]room{
 	"internal/openapi":         {floor: 0},
 	"internal/password":        {floor: 0, others: "golang.org/x/crypto/argon2"},
 	"internal/private":         {floor: 0},
-	"internal/throttle":        {floor: 0, others: "golang.org/x/time/rate"},
+	"internal/recent":          {floor: 0},
 	"web":                      {floor: 0},
 
 	"api":                           {floor: 1},
@@ -50,8 +50,9 @@ var rooms = map[string]room{
 	"internal/audit":                {floor: 1, ours: "internal/fault internal/private"},
 	"internal/keyring":              {floor: 1, ours: "internal/aead internal/fault internal/private"},
 	"internal/kmsapi":               {floor: 1, ours: "internal/fault", others: jsonv2 + " " + "google.golang.org/protobuf/encoding/protowire"},
-	"internal/store":                {floor: 1, ours: "internal/fault"},
+	"internal/store":                {floor: 1, ours: "internal/fault internal/recent"},
 	"internal/store/pgstore/pgtest": {floor: 1, ours: "internal/freeport", others: "github.com/jackc/pgx/v5/pgconn"},
+	"internal/throttle":             {floor: 1, ours: "internal/recent", others: "golang.org/x/time/rate"},
 	"internal/tracing":              {floor: 1, ours: "internal/fault", others: "github.com/go-json-experiment/json go.opentelemetry.io/otel go.opentelemetry.io/otel/attribute go.opentelemetry.io/otel/codes go.opentelemetry.io/otel/propagation go.opentelemetry.io/otel/sdk/resource go.opentelemetry.io/otel/sdk/trace go.opentelemetry.io/otel/trace"},
 
 	"auditcheck":                  {floor: 2, ours: "api"},

@@ -34,6 +34,24 @@ func TestTheRowsOfACredentialAreReadTogetherFromItsSecondUseOn(t *testing.T) {
 			}
 		}
 	}
-	r.put(layout.User(r.owner.ID), nil)
+
+	given := must(r.CreateUser(ctx, r.org.ID, "given@example.com"))(t)
+	if err := r.DeleteAPIKey(ctx, r.owner, r.in(users).Credential); err != nil {
+		t.Fatal(err)
+	}
+	r.out("a key that was deleted", users)
+	if err := r.EnsureAPIKey(ctx, given.ID, users); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		s.Told, s.Got = nil, nil
+		if p := r.in(users); p.ID != given.ID {
+			t.Fatalf("the key that was given to %s is %s's", given.ID, p.ID)
+		}
+	}
+	if slices.Contains(s.Told, layout.User(r.owner.ID)) || !slices.Contains(s.Told, layout.User(given.ID)) {
+		t.Errorf("of a key that is another's now %q is read ahead", s.Told)
+	}
+	r.put(layout.User(given.ID), nil)
 	r.out("the key of a user who is no more", users)
 }

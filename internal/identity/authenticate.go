@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +22,7 @@ var errCredential = fault.New(fault.Unauthenticated, "the credential is not a li
 // Authenticate says who bearer is: an API key or an access token, with all that
 // its user or agent and its org are at this moment. Whatever is malformed,
 // unknown, expired, revoked or of somebody who is no more is one and the same
-// Unauthenticated; a key that is unknown costs one hash and one read. A
+// Unauthenticated; a key that is unknown costs no more than one read. A
 // frontend or backend key is an access.OrgKey: see EndUser. Other errors:
 // Unavailable, Damaged.
 func (s *Service) Authenticate(ctx context.Context, bearer string) (access.Principal, error) {
@@ -55,8 +56,8 @@ func (s *Service) authenticate(ctx context.Context, bearer string) (p access.Pri
 	var o Org
 	_, err = s.get(ctx, layout.Org(p.OrgID), &o)
 	p.Plan, _ = o.planAt(s.now())
-	if err == nil && known == nil {
-		s.known.Remember(string(credential[:]), rowsOf(p, own)...)
+	if rows := rowsOf(p, own); err == nil && !slices.Equal(rows, known) {
+		s.known.Remember(string(credential[:]), rows...)
 	}
 	return p, err
 }

@@ -104,8 +104,8 @@ type From struct {
 }
 
 // Service is the register of who is who. It may be used by many goroutines,
-// and many servers may share one store: nothing is remembered between calls
-// but that the store's older rows have been entered in the indexes.
+// and many servers may share one store: nothing of what the store says is remembered
+// between calls but the keys that sign, and that older rows have been entered in the indexes.
 type Service struct {
 	store     store.Store
 	gate      access.Gate

@@ -37,25 +37,26 @@ func TestWhatIsKnownIsReadTogether(t *testing.T) {
 	}
 }
 
-func TestWhatIsKnownIsForgottenInTheEnd(t *testing.T) {
+func TestWhatIsNotUsedIsForgottenInTheEnd(t *testing.T) {
 	k := store.NewKnown(&storetest.Reads{Store: memstore.New()})
-	known := func(i int) bool {
-		_, keys := k.Ahead(t.Context(), strconv.Itoa(i))
+	known := func(name string) bool {
+		_, keys := k.Ahead(t.Context(), name)
 		return keys != nil
 	}
-	for i := range 20_001 {
+	k.Remember("used", "key")
+	for i := range 80_001 {
 		k.Remember(strconv.Itoa(i), "key")
-		if !known(i) {
-			t.Fatalf("%d is forgotten at once", i)
+		if !known(strconv.Itoa(i)) || !known("used") {
+			t.Fatalf("after %d names: it is known: %t, and what is used all the while: %t", i+1, known(strconv.Itoa(i)), known("used"))
 		}
 	}
 	n := 0
-	for i := range 20_001 {
-		if known(i) {
+	for i := range 80_001 {
+		if known(strconv.Itoa(i)) {
 			n++
 		}
 	}
-	if n > 10_000 {
+	if n > 40_000 {
 		t.Errorf("%d names are remembered", n)
 	}
 }

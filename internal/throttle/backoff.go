@@ -1,9 +1,12 @@
 package throttle
 
 import (
+	"cmp"
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/keyfold/keyfold/internal/recent"
 )
 
 // BackoffConfig says how fast a Backoff slows down. Each zero field has its
@@ -42,7 +45,7 @@ type Backoff struct {
 	most int // failures that count
 
 	mu   sync.Mutex // guards keys
-	keys recent[string, failures]
+	keys recent.Map[string, failures]
 }
 
 // failures is what is remembered of a key.
@@ -69,7 +72,7 @@ func NewBackoff(cfg BackoffConfig) *Backoff {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	b := &Backoff{cfg: cfg, most: cfg.Free + 1, keys: newRecent[string, failures](cfg.Keys)}
+	b := &Backoff{cfg: cfg, most: cfg.Free + 1, keys: recent.NewMap[string, failures](cmp.Or(cfg.Keys, DefaultKeys))}
 	for b.wait(b.most) < cfg.Max {
 		b.most++
 	}
@@ -99,9 +102,9 @@ func (b *Backoff) Wait(key string) (left time.Duration) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	f, _ := b.keys.get(key)
+	f, _ := b.keys.Get(key)
 	f, left = b.attempt(f, now)
-	b.keys.put(key, f)
+	b.keys.Put(key, f)
 	return left
 }
 
@@ -127,12 +130,12 @@ func (b *Backoff) change(key string, change func(failures) failures) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	f, known := b.keys.get(key)
+	f, known := b.keys.Get(key)
 	switch f = change(f); {
 	case f == failures{}:
-		b.keys.delete(key)
+		b.keys.Delete(key)
 	case known:
-		b.keys.put(key, f)
+		b.keys.Put(key, f)
 	}
 	return nil
 }

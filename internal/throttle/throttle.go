@@ -10,11 +10,14 @@
 package throttle
 
 import (
+	"cmp"
 	"math"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/keyfold/keyfold/internal/recent"
 )
 
 // DefaultKeys is how many keys are remembered where nothing else is said.
@@ -40,7 +43,7 @@ type Limiter[K comparable] struct {
 	now  func() time.Time
 
 	mu   sync.Mutex // guards keys
-	keys recent[K, *rate.Limiter]
+	keys recent.Map[K, *rate.Limiter]
 }
 
 // NewLimiter returns a Limiter. It remembers no more than so many keys (0:
@@ -54,7 +57,7 @@ func NewLimiter[K comparable](r Rate, keys int, now func() time.Time) *Limiter[K
 	if now == nil {
 		now = time.Now
 	}
-	return &Limiter[K]{rate: r, now: now, keys: newRecent[K, *rate.Limiter](keys)}
+	return &Limiter[K]{rate: r, now: now, keys: recent.NewMap[K, *rate.Limiter](cmp.Or(keys, DefaultKeys))}
 }
 
 // Allow counts a call of key. A call that is not ok is not counted; the same
@@ -91,10 +94,10 @@ func (l *Limiter[K]) Take(key K, n int) {
 
 // of returns what is left of key. l.mu is held.
 func (l *Limiter[K]) of(key K) *rate.Limiter {
-	of, found := l.keys.get(key)
+	of, found := l.keys.Get(key)
 	if !found {
 		of = rate.NewLimiter(rate.Limit(l.rate.PerSecond), l.rate.AtOnce())
-		l.keys.put(key, of)
+		l.keys.Put(key, of)
 	}
 	return of
 }

@@ -123,7 +123,7 @@ func TestMemoryIsBoundedAndTheLatestKeysAreRemembered(t *testing.T) {
 	l := NewLimiter[string](Rate{PerSecond: 1, Burst: 1}, 100, c.now)
 	for i := range 10_000 {
 		l.Allow(fmt.Sprint(i))
-		if n := l.keys.len(); n > 100 {
+		if n := l.keys.Len(); n > 100 {
 			t.Fatalf("%d keys are held", n)
 		}
 		if _, ok := l.Allow("busy"); ok != (i == 0) { // which spends its one
@@ -137,8 +137,8 @@ func TestMemoryIsBoundedAndTheLatestKeysAreRemembered(t *testing.T) {
 	}
 	b := NewBackoff(BackoffConfig{Keys: 100, Now: c.now})
 	for i := range 10_000 {
-		if b.Wait(fmt.Sprint(i)); b.keys.len() > 100 {
-			t.Fatalf("%d keys are held", b.keys.len())
+		if b.Wait(fmt.Sprint(i)); b.keys.Len() > 100 {
+			t.Fatalf("%d keys are held", b.keys.Len())
 		}
 	}
 }

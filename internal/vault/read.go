@@ -26,7 +26,7 @@ type Read struct {
 // expired or read out; older ones are not tried. fault.Damaged: the row does
 // not open.
 func (s *Service) Read(ctx context.Context, p access.Principal, vaultID, path string) (Read, error) {
-	return s.read(ctx, p, vaultID, path, func(h secretHead) (int, error) {
+	return s.read(ctx, p, vaultID, path, 0, func(h secretHead) (int, error) {
 		switch {
 		case h.Version == 0:
 			return 0, errNoSecret
@@ -39,7 +39,7 @@ func (s *Service) Read(ctx context.Context, p access.Principal, vaultID, path st
 
 // ReadVersion returns version n of a secret. Errors as for Read.
 func (s *Service) ReadVersion(ctx context.Context, p access.Principal, vaultID, path string, n int) (Read, error) {
-	return s.read(ctx, p, vaultID, path, func(h secretHead) (int, error) { return n, h.has(n) })
+	return s.read(ctx, p, vaultID, path, n, func(h secretHead) (int, error) { return n, h.has(n) })
 }
 
 // has returns nil when there is a version n, which was not deleted.
@@ -55,17 +55,18 @@ func (h secretHead) has(n int) error {
 	return nil
 }
 
-// read answers the version that choose takes from the head. The value is
-// opened first and the read counted after, so that a value that does not open
-// uses up no read; an answer with the value is given only after its count is
-// on stable storage.
-func (s *Service) read(ctx context.Context, p access.Principal, vaultID, path string, choose func(secretHead) (int, error)) (Read, error) {
+// read answers the version that choose takes from the head: asked, or the newest
+// with 0. The value is opened first and the read counted after, so that a value
+// that does not open uses up no read; an answer with the value is given only
+// after its count is on stable storage.
+func (s *Service) read(ctx context.Context, p access.Principal, vaultID, path string, asked int, choose func(secretHead) (int, error)) (Read, error) {
 	v, err := s.gate(ctx, target{p: p, action: access.SecretRead, vault: vaultID, path: path})
 	if err != nil {
 		return Read{}, err
 	}
 	head := layout.SecretHead(v.id, path)
-	ctx, known := s.known.Ahead(ctx, head)
+	name := layout.SecretVersion(v.id, path, asked) // each question has its own rows
+	ctx, known := s.known.Ahead(ctx, name)
 	h, _, err := load[secretHead](ctx, s, head)
 	if err != nil {
 		return Read{}, err
@@ -74,8 +75,9 @@ func (s *Service) read(ctx context.Context, p access.Principal, vaultID, path st
 	if err != nil {
 		return Read{}, err
 	}
-	if rows := []string{head, layout.SecretVersion(v.id, path, n), layout.SecretState(v.id, path, n)}; !slices.Equal(rows, known) {
-		s.known.Remember(head, rows...)
+	rows := []string{head, layout.SecretVersion(v.id, path, n), layout.SecretState(v.id, path, n)}
+	others := !slices.Equal(rows, known)
+	if others {
 		ctx = store.Ahead(ctx, s.store, rows[1:]...)
 	}
 	r, err := s.loadVersion(ctx, v.id, path, n)
@@ -87,6 +89,9 @@ func (s *Service) read(ctx context.Context, p access.Principal, vaultID, path st
 	}
 	if err := s.checkReadable(ctx, v.id, path, n, r.attributes); err != nil {
 		return Read{}, err
+	}
+	if others {
+		s.known.Remember(name, rows...)
 	}
 	value, err := s.open(ctx, v.id, path, n, r)
 	if errors.Is(err, fault.Damaged) {

@@ -2,7 +2,10 @@ package vault
 
 import (
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -229,6 +232,59 @@ func TestAReadWritesNothingUnlessItIsCounted(t *testing.T) {
 	r.wantValue(v, "a", "x")
 }
 
+// What a server remembers changes no answer, whatever another server does in between.
+func TestAnswersAreThoseOfAServerThatRemembersNothing(t *testing.T) {
+	r := newRig(t)
+	on := func(s store.Store) *Service {
+		return New(Config{Store: s, KMS: r.kms, Gate: r.asked, Now: r.present})
+	}
+	remembers := on(&storetest.Reads{Store: r.mem})
+	vaults := []string{r.vault()}
+	say := func(x Read, err error) string {
+		if err != nil {
+			return fmt.Sprint(fault.Of(err).Code, err)
+		}
+		return fmt.Sprintf("%+v", x)
+	}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	answered := map[bool]int{} // by whether with a value
+	for step := range 2000 {
+		v, path := vaults[rnd.IntN(len(vaults))], []string{"a", "a/b", "b"}[rnd.IntN(3)]
+		switch op := rnd.IntN(40); {
+		case op < 6:
+			value := fmt.Sprint("value ", step)
+			r.Put(t.Context(), owner, v, path, api.PutSecret{Value: &value}, PutOptions{})
+		case op == 6:
+			r.DeleteSecret(t.Context(), owner, v, path)
+		case op == 7:
+			r.DisableVersion(t.Context(), owner, v, path, 1+rnd.IntN(4))
+		case op == 8 && step%7 == 0:
+			r.Delete(t.Context(), owner, v)
+			vaults = append(vaults, r.vault())
+		default:
+			p := owner
+			if rnd.IntN(6) == 0 {
+				p = stranger
+			}
+			n := rnd.IntN(6)
+			read := func(s *Service) string {
+				if n == 5 {
+					return say(s.Read(t.Context(), p, v, path))
+				}
+				return say(s.ReadVersion(t.Context(), p, v, path, n))
+			}
+			first, want, second := read(remembers), read(on(r.mem)), read(remembers)
+			if first != want || second != want {
+				t.Fatalf("step %d, version %d (5: the newest) of %s: %s, then %s; a server that remembers nothing says %s", step, n, path, first, second, want)
+			}
+			answered[strings.Contains(want, "value ")]++
+		}
+	}
+	if answered[true] < 200 || answered[false] < 200 {
+		t.Errorf("reads with and without a value: %v", answered)
+	}
+}
+
 func TestTheRowsOfASecretAreReadTogetherFromItsSecondReadOn(t *testing.T) {
 	r := newRig(t)
 	v := r.vault()
@@ -258,6 +314,31 @@ func TestTheRowsOfASecretAreReadTogetherFromItsSecondReadOn(t *testing.T) {
 	r.put(v, "a", "two")
 	reads("the first of a new version", "two", append([]string{head}, rows(1, 2)...), 2)
 	reads("the second of it", "two", append([]string{head}, rows(2)...), 2)
+
+	old := func(told []string) {
+		t.Helper()
+		s.Told = nil
+		if got, err := r.ReadVersion(t.Context(), owner, v, "a", 1); err != nil || got.Secret.Value != "one" || !slices.Equal(s.Told, told) {
+			t.Errorf("version 1 = %q, %v, and %q was read ahead, want %q", got.Secret.Value, err, s.Told, told)
+		}
+	}
+	old(rows(1))
+	old(append([]string{head}, rows(1)...))
+	reads("the third, after reads of another version", "two", append([]string{head}, rows(2)...), 2)
+	old(append([]string{head}, rows(1)...))
+
+	r.put(v, "a", "three")
+	lost := layout.SecretVersion(v, "a", 3)
+	row := r.rows()[lost]
+	r.unset(lost)
+	for range 2 { // what could not be read is not read ahead
+		s.Told = nil
+		if _, err := r.read(v, "a"); err == nil || !slices.Equal(s.Told, append([]string{head}, rows(2, 3)...)) {
+			t.Errorf("without its row: %v, and %q was read ahead", err, s.Told)
+		}
+	}
+	r.set(lost, row)
+	reads("the first that can be read", "three", append([]string{head}, rows(2, 3)...), 3)
 
 	s.Told, s.Got = nil, nil
 	_, err := r.Read(t.Context(), stranger, v, "a")

@@ -107,7 +107,7 @@ func checkSession(ctx context.Context, conn *pgconn.PgConn) error {
 		return err
 	}
 	if row == nil || string(row[0]) != "off" {
-		return &failure{"the server takes no writes: it is a standby, or default_transaction_read_only is on"}
+		return &failure{text: "the server takes no writes: it is a standby, or default_transaction_read_only is on"}
 	}
 	if sync := string(row[1]); sync != "on" && sync != "remote_apply" {
 		return errNotSynchronous
@@ -205,7 +205,7 @@ func (p *pipeline) commit(ctx context.Context, conn *pgconn.PgConn) error {
 	return nil
 }
 
-var errDoubt = &failure{"the database warned while it committed: perhaps its standby does not have it"}
+var errDoubt = &failure{text: "the database warned while it committed: perhaps its standby does not have it"}
 
 // one returns the row of a result, nil when there is none.
 func one(r *pgconn.ResultReader) ([][]byte, error) {

@@ -82,7 +82,10 @@ var refusals = []string{"28000", "28P01", "3D000", "42501"}
 
 // failure is what went wrong, for the log: in words that hold nothing of what is
 // stored, and no password. It does not unwrap to what pgx said.
-type failure struct{ text string }
+type failure struct {
+	text string
+	one  bool // statement failed: the database answers, and others may not fail
+}
 
 func (f *failure) Error() string { return f.text }
 
@@ -93,7 +96,7 @@ func describe(doing string, err error) *failure {
 	if errors.As(err, &connect) {
 		doing += ", connecting"
 	}
-	return &failure{doing + ": " + cause(err)}
+	return &failure{text: doing + ": " + cause(err)}
 }
 
 func cause(err error) string {
@@ -156,6 +159,7 @@ func named(ctx context.Context, doing string, k kind, err error) error {
 		return fault.Wrap(fault.Unavailable, what, "the database did not answer; look whether the request took effect, then try again")
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && strings.HasPrefix(pg.Code, "53") || pg != nil && pg.Code == "57014" {
+		what.one = true
 		return fault.Wrap(fault.Unavailable, what, "the database has no room or time for this now; nothing was changed; try again")
 	}
 	return what

@@ -122,7 +122,7 @@ func (a *ahead) get(ctx context.Context, key string) (rec store.Record, err erro
 	if a.recs == nil {
 		if a.recs, err = a.s.getTogether(ctx, a.keys...); err != nil {
 			a.keys = nil
-			return rec, err, ctx.Err() != nil || errors.Is(err, fault.Unavailable)
+			return rec, err, ctx.Err() != nil || outOfReach(err)
 		}
 	}
 	rec, err = there(a.recs[i])
@@ -183,8 +183,9 @@ func (g *gets) gathered() int {
 }
 
 // getGroup answers every Get of group. It belongs to no caller, so it has the context
-// of none; a call's own bounds end it. What one Get failed by, a damaged row, must not
-// fail others: they read by themselves, unless the database is out of reach for all.
+// of none; a call's own bounds end it. What one Get failed by, a row that is damaged or
+// that the database gives up, must not fail others: they read by themselves, unless the
+// database is out of reach for all.
 func (s *Store) getGroup(group []*get) {
 	var keys []string
 	for _, g := range group {
@@ -192,7 +193,7 @@ func (s *Store) getGroup(group []*get) {
 	}
 	slices.Sort(keys) // calls of one caller read many of the same
 	found, err := s.read(context.Background(), slices.Compact(keys))
-	if err != nil && len(group) > 1 && !errors.Is(err, fault.Unavailable) {
+	if err != nil && len(group) > 1 && !outOfReach(err) {
 		err = errAlone
 	}
 	given := make(map[string]bool, len(found))
@@ -208,6 +209,13 @@ func (s *Store) getGroup(group []*get) {
 	for _, g := range group {
 		close(g.done)
 	}
+	clear(group) // what waits next lies in the same array
+}
+
+// outOfReach reports whether err, of one statement, is what any would have failed by.
+func outOfReach(err error) bool {
+	f, ok := errors.AsType[*failure](err)
+	return errors.Is(err, fault.Unavailable) && !(ok && f.one)
 }
 
 // recordsOf returns what was found of keys, in their order.

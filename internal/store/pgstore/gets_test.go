@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -150,19 +151,27 @@ func TestGetsThatAreReadAheadAreOneRoundTrip(t *testing.T) {
 // A row that cannot be read fails its own Get, and none that was read ahead with it.
 func TestAGetThatFailsHarmsNoneThatWasReadAhead(t *testing.T) {
 	t.Parallel()
-	s := withBadRow(t, Options{})
-	defer s.Close()
-	ctx := store.Ahead(t.Context(), s, "a", "bad", "c")
-	for _, key := range strings.Fields("a bad c") {
-		r, err := s.Get(ctx, key)
-		if bad := err != nil && !errors.Is(err, store.ErrNotFound); bad != (key == "bad") || !bad && string(r.Value) != key {
-			t.Errorf("Get %q = %q, %v", key, r.Value, err)
-		}
+	for _, code := range rowFailures {
+		t.Run(code, func(t *testing.T) {
+			s := withBadRow(t, code, Options{})
+			defer s.Close()
+			ctx := store.Ahead(t.Context(), s, "a", "bad", "c")
+			for _, key := range strings.Fields("a bad c") {
+				r, err := s.Get(ctx, key)
+				if bad := err != nil && !errors.Is(err, store.ErrNotFound); bad != (key == "bad") || !bad && string(r.Value) != key {
+					t.Errorf("Get %q = %q, %v", key, r.Value, err)
+				}
+			}
+		})
 	}
 }
 
-// withBadRow is a store with rows a, bad and c, of which the second cannot be read.
-func withBadRow(t *testing.T, opt Options) *Store {
+// rowFailures are the SQLSTATEs of a row that is damaged, over the server's
+// statement_timeout, and too large for its memory.
+var rowFailures = []string{"XX001", "57014", "53200"}
+
+// withBadRow is a store with rows a, bad and c, of which the second fails what reads it.
+func withBadRow(t *testing.T, code string, opt Options) *Store {
 	t.Helper()
 	server := pgtest.New(t)
 	s := openWith(t, server.Address("postgres"), opt)
@@ -170,8 +179,8 @@ func withBadRow(t *testing.T, opt Options) *Store {
 		put(t, s, k, k)
 	}
 	server.Exec(t, "postgres", `ALTER TABLE keyfold_records RENAME TO kept`)
-	server.Exec(t, "postgres", `CREATE VIEW keyfold_records AS SELECT key,
-		CASE WHEN key = 'bad' THEN (('x' || encode(value, 'hex'))::int)::text::bytea ELSE value END AS value, revision FROM kept`)
+	server.Exec(t, "postgres", `CREATE FUNCTION bad() RETURNS bytea LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION USING ERRCODE = '`+code+`'; END $$`)
+	server.Exec(t, "postgres", `CREATE VIEW keyfold_records AS SELECT key, CASE WHEN key = 'bad' THEN bad() ELSE value END AS value, revision FROM kept`)
 	return s
 }
 
@@ -238,8 +247,14 @@ func TestAGetIsNotAnsweredByWhatWasReadBeforeIt(t *testing.T) {
 // A row that cannot be read fails its own Get alone.
 func TestAGetThatFailsHarmsNoOtherOfItsStatement(t *testing.T) {
 	t.Parallel()
+	for _, code := range rowFailures {
+		t.Run(code, func(t *testing.T) { harmsNoOther(t, code) })
+	}
+}
+
+func harmsNoOther(t *testing.T, code string) {
 	var g gates
-	s := withBadRow(t, Options{wrap: g.wrap})
+	s := withBadRow(t, code, Options{wrap: g.wrap})
 	defer s.Close()
 	warmGets(t, s)
 	g.out.Lock()
@@ -259,6 +274,33 @@ func TestAGetThatFailsHarmsNoOtherOfItsStatement(t *testing.T) {
 		case k != "bad" && (errs[i] != nil || !bytes.Equal(got[i].Value, []byte(k))):
 			t.Errorf("Get %q = %q, %v", k, got[i].Value, errs[i])
 		}
+	}
+}
+
+// What was answered is no longer held, though nothing comes after it.
+func TestAnsweredGetsAreLetGo(t *testing.T) {
+	t.Parallel()
+	s := openWith(t, pgtest.URL(t), Options{})
+	defer s.Close()
+	put(t, s, "k", "v")
+	const n = 40
+	var letGo atomic.Int32
+	statements := 0
+	for range n {
+		one := &get{keys: []string{"k"}, done: make(chan struct{})}
+		runtime.AddCleanup(one, func(struct{}) { letGo.Add(1) }, struct{}{})
+		if s.gets.add(one) {
+			statements++
+		}
+	}
+	for range statements {
+		s.getGroups()
+	}
+	for until := time.Now().Add(10 * time.Second); letGo.Load() < n && time.Now().Before(until); time.Sleep(time.Millisecond) {
+		runtime.GC()
+	}
+	if letGo.Load() < n {
+		t.Errorf("%d of %d answered Gets were let go", letGo.Load(), n)
 	}
 }
 

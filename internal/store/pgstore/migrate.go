@@ -66,7 +66,7 @@ func migrateLocked(ctx context.Context, conn *pgconn.PgConn) error {
 	return exec(ctx, conn, &stSchemaSet, number(uint64(version)))
 }
 
-var errNoVersion = &failure{"keyfold_schema has no row: another process is making it, or it was deleted"}
+var errNoVersion = &failure{text: "keyfold_schema has no row: another process is making it, or it was deleted"}
 
 // schemaVersion reads the version, and refuses one of a newer binary.
 func schemaVersion(ctx context.Context, conn *pgconn.PgConn, st *statement) (int, error) {

@@ -2,22 +2,59 @@ package storetest
 
 import (
 	"context"
+	"slices"
+	"sync"
 
 	"github.com/keyfold/keyfold/internal/store"
 )
 
-// Reads is a store that notes what it is told to read together, and what is read.
+// Reads is a store that reads ahead, as soon as it may, and notes what it is told to read
+// ahead and what is asked for. Told and Got are for tests of one goroutine.
 type Reads struct {
 	store.Store
 	Told, Got []string
 }
 
-func (r *Reads) Ahead(ctx context.Context, keys ...string) context.Context {
-	r.Told = append(r.Told, keys...)
-	return ctx
+// aheadOf is the key of a context under which what a Reads was told is.
+type aheadOf struct{ *Reads }
+
+// ahead is what was told at once.
+type ahead struct {
+	mu    sync.Mutex
+	keys  []string
+	found map[string]store.Record // of keys, once one was asked for
 }
 
+// Ahead is what [store.Ahead] does here.
+func (r *Reads) Ahead(ctx context.Context, keys ...string) context.Context {
+	r.Told = append(r.Told, keys...)
+	return context.WithValue(ctx, aheadOf{r}, &ahead{keys: slices.Clone(keys)})
+}
+
+// Get is [store.Store].Get.
 func (r *Reads) Get(ctx context.Context, key string) (store.Record, error) {
 	r.Got = append(r.Got, key)
-	return r.Store.Get(ctx, key)
+	a, _ := ctx.Value(aheadOf{r}).(*ahead)
+	if a == nil {
+		return r.Store.Get(ctx, key)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	i := slices.Index(a.keys, key)
+	if i < 0 {
+		return r.Store.Get(ctx, key)
+	}
+	if a.found == nil {
+		a.found = map[string]store.Record{}
+		for _, k := range a.keys {
+			if rec, err := r.Store.Get(ctx, k); err == nil {
+				a.found[k] = rec
+			}
+		}
+	}
+	a.keys = slices.Delete(a.keys, i, i+1)
+	if rec, ok := a.found[key]; ok {
+		return rec, nil
+	}
+	return store.Record{}, store.ErrNotFound
 }
