@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyfold/keyfold/internal/cli"
+	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/kmsclient"
 )
 
@@ -14,17 +15,67 @@ func (a *app) statusCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "Show what a running key process says of itself",
 		Long: `Show what a running key process says of itself. The last audit record, seq:hash, is
-worth noting somewhere else: audit verify --expect proves later that it is still there.`,
+worth noting somewhere else: audit verify --expect proves later that it is still there.
+Of several endpoints, separated by commas, each is asked, since each has an audit of its
+own; the exit code is 0 when all answer.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.asks(cmd, a.status) },
+		RunE: a.status,
 	}
 }
 
-func (a *app) status(ctx context.Context, c *kmsclient.Client) error {
-	s, err := c.Status(ctx)
-	if err != nil {
+// said is what one of several key processes says of itself, or why it says nothing.
+type said struct {
+	Endpoint string `json:"endpoint"`
+	Error    string `json:"error,omitzero"`
+	*kmsapi.Status
+}
+
+func (a *app) status(cmd *cobra.Command, _ []string) error {
+	if err := a.needEndpoint(); err != nil {
 		return err
 	}
+	endpoints := kmsclient.Endpoints(a.set.Endpoint)
+	if len(endpoints) == 1 {
+		s, err := a.askStatus(cmd)
+		if err != nil {
+			return err
+		}
+		return a.Table(s, statusRows(s))
+	}
+	var all []said
+	var rows [][]string
+	var failed error
+	for i, endpoint := range endpoints {
+		if i > 0 {
+			rows = append(rows, nil)
+		}
+		rows = append(rows, []string{"endpoint", endpoint})
+		a.set.Endpoint = endpoint
+		if s, err := a.askStatus(cmd); err != nil {
+			failed = err
+			all = append(all, said{Endpoint: endpoint, Error: err.Error()})
+			rows = append(rows, []string{"error", err.Error()})
+		} else {
+			all = append(all, said{Endpoint: endpoint, Status: s})
+			rows = append(rows, statusRows(s)...)
+		}
+	}
+	if err := a.Table(all, rows); err != nil {
+		return err
+	}
+	return failed
+}
+
+func (a *app) askStatus(cmd *cobra.Command) (s *kmsapi.Status, err error) {
+	err = a.asks(cmd, func(ctx context.Context, c *kmsclient.Client) error {
+		answer, err := c.Status(ctx)
+		s = &answer
+		return err
+	})
+	return s, err
+}
+
+func statusRows(s *kmsapi.Status) [][]string {
 	state := "unlocked"
 	if s.Locked != "" {
 		state = "locked: " + s.Locked
@@ -42,5 +93,5 @@ func (a *app) status(ctx context.Context, c *kmsclient.Client) error {
 	if len(s.Memory) == 0 {
 		rows = append(rows, []string{"memory", "no core dumps, no tracing, no swapping"})
 	}
-	return a.Table(s, rows)
+	return rows
 }

@@ -90,7 +90,7 @@ var (
 			{4, "value", true, func(x *CMEKOpenItem) any { return &x.Value }},
 		},
 		out: message[CMEKOpenResult]{
-			{1, "plaintext", true, func(x *CMEKOpenResult) any { return &x.Plaintext }},
+			{1, "plaintext", false, func(x *CMEKOpenResult) any { return &x.Plaintext }},
 			{15, "error", false, func(x *CMEKOpenResult) any { return &x.Err }},
 		},
 	}

@@ -220,6 +220,7 @@ func TestWhatIsNoAnswerIsInternal(t *testing.T) {
 		"too many":          Encrypt.AppendAnswer(nil, []EncryptResult{whole, whole, whole}),
 		"no ciphertext":     Encrypt.AppendAnswer(nil, []EncryptResult{whole, {KeyVersion: 1}}),
 		"no version":        Encrypt.AppendAnswer(nil, []EncryptResult{whole, {Ciphertext: []byte("c")}}),
+		"empty ciphertext":  append(Encrypt.AppendAnswer(nil, []EncryptResult{whole}), "\n\x04\n\x00\x10\x01"...),
 		"failure with data": Encrypt.AppendAnswer(nil, []EncryptResult{whole, {KeyVersion: 1, Err: fault.New(fault.Invalid, "x")}}),
 		"cut off":           Encrypt.AppendAnswer(nil, []EncryptResult{whole, whole})[:9],
 		"text":              []byte("ok ok"),
@@ -228,6 +229,18 @@ func TestWhatIsNoAnswerIsInternal(t *testing.T) {
 		if results, err := Encrypt.ParseAnswer(answer, 2); !errors.Is(err, fault.Internal) || results != nil {
 			t.Errorf("%s: %v, %v", name, results, err)
 		}
+	}
+}
+
+func TestAnEmptyPlaintextIsAnAnswer(t *testing.T) {
+	if got, err := Decrypt.ParseAnswer(Decrypt.AppendAnswer(nil, make([]DecryptResult, 2)), 2); err != nil || len(got) != 2 {
+		t.Errorf("%s: %v, %v", Decrypt.Path, got, err)
+	}
+	if got, err := Open.ParseAnswer(Open.AppendAnswer(nil, make([]OpenResult, 2)), 2); err != nil || len(got) != 2 {
+		t.Errorf("%s: %v, %v", Open.Path, got, err)
+	}
+	if got, err := CMEKOpen.ParseAnswer(CMEKOpen.AppendAnswer(nil, make([]CMEKOpenResult, 2)), 2); err != nil || len(got) != 2 {
+		t.Errorf("%s: %v, %v", CMEKOpen.Path, got, err)
 	}
 }
 

@@ -79,6 +79,7 @@ func FuzzProtobuf(f *testing.F) {
 	f.Add(Encrypt.AppendRequest(nil, encryptItems(2, 5)))
 	f.Add(Open.AppendRequest(nil, []OpenItem{{Envelope: Envelope{KEKID: "k", KEKVersion: 1 << 31, WrappedDEK: []byte("w"), Ciphertext: []byte("c")}, AAD: []byte("a")}}))
 	f.Add(Rewrap.AppendAnswer(nil, []RewrapResult{{Err: fault.New(fault.Conflict, "m").WithType("t")}, {KEKID: "k", KEKVersion: 1, WrappedDEK: []byte("w")}}))
+	f.Add([]byte("\n\x02\n\x00")) // a plaintext that is empty, and there
 	f.Add([]byte{0x0a, 0xff, 0xff, 0xff, 0xff, 0x7f})
 	f.Add([]byte(strings.Repeat("\n\x00", MaxBatch+1)))
 	f.Fuzz(func(t *testing.T, body []byte) {

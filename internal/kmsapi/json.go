@@ -75,7 +75,8 @@ func atEnd(d *jsontext.Decoder) error {
 // missing returns the name of a member that x must have and has not.
 func (m message[T]) missing(x *T) string {
 	for i := range m {
-		if m[i].must && isZero(m[i].at(x)) {
+		p := m[i].at(x)
+		if b, ok := p.(*[]byte); m[i].must && isZero(p) && !(ok && *b != nil) { // bytes may be empty, but not left out
 			return m[i].name
 		}
 	}

@@ -200,12 +200,13 @@ func (m message[T]) err(x *T) error {
 	return nil
 }
 
+// isZero reports whether p is of what protobuf leaves out.
 func isZero(p any) bool {
 	switch p := p.(type) {
 	case *string:
 		return *p == ""
 	case *[]byte:
-		return *p == nil
+		return len(*p) == 0
 	case *uint32:
 		return *p == 0
 	}
