@@ -133,7 +133,7 @@ func (a *app) printEnded(jobs []api.Job) error {
 	for _, j := range jobs {
 		switch {
 		case j.Status != "completed":
-			return cli.Advise(fmt.Errorf("the job %s was not completed but %s: %s", j.ID, j.Status, first(j.Error, "nothing more is done")), "run the same command again; what is done is not done twice")
+			return cli.Advise(fmt.Errorf("the job %s was not completed but %s: %s", j.ID, j.Status, first(j.Error, "nothing more is done")), "mend its cause and run the same command again; what is done is not done twice")
 		case j.Failed > 0:
 			return cli.Advise(fmt.Errorf("%d of %d were left as they are, the first: %s", j.Failed, j.Processed, strings.Join(j.FailedItems[:min(3, len(j.FailedItems))], ", ")),
 				"keyfold admin jobs "+j.ID)

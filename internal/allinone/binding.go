@@ -224,7 +224,11 @@ func (b *bound) RotateKEK(ctx context.Context, r kmsapi.Rotate) (kmsapi.Rotated,
 	if err := b.prove(ctx); err != nil {
 		return kmsapi.Rotated{}, err
 	}
-	return b.KMS.RotateKEK(ctx, r)
+	done, err := b.KMS.RotateKEK(ctx, r)
+	if errors.Is(err, fault.Forbidden) {
+		err = fault.Wrap(fault.Forbidden, err, "this server's entry in the list of callers of its key process has not the role admin: rotate there, with keyfold-kms rotate-kek --all, and then here, with keyfold admin rewrap --all")
+	}
+	return done, err
 }
 
 func (b *bound) ImportKEK(ctx context.Context, raw []byte) (kmsapi.Rotated, error) {

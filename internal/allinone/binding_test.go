@@ -289,3 +289,23 @@ func TestTheStoreMayBeSomewhereElse(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// noAdmin is a KMS in which the server has not the role admin.
+type noAdmin struct{ KMS }
+
+func (noAdmin) RotateKEK(context.Context, kmsapi.Rotate) (kmsapi.Rotated, error) {
+	return kmsapi.Rotated{}, fault.New(fault.Forbidden, "not the role")
+}
+
+func TestAServerThatMayNotRotateSaysWhereItIsDone(t *testing.T) {
+	keys, _ := newKMS(t)
+	_, err := (&bound{KMS: noAdmin{keys}, store: memstore.New()}).RotateKEK(t.Context(), kmsapi.Rotate{KEKID: kmsapi.ThreadsKEK})
+	if !errors.Is(err, fault.Forbidden) {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"keyfold-kms rotate-kek --all", "keyfold admin rewrap --all"} {
+		if !strings.Contains(err.Error(), command) {
+			t.Errorf("%q does not name %s", err, command)
+		}
+	}
+}

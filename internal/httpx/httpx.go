@@ -214,7 +214,7 @@ func (m *Mux) serve(c *Call) error {
 		return err
 	}
 	if err := m.admit(c); err != nil {
-		return err
+		return c.named(c.r.Context(), err)
 	}
 	if err := c.readBody(); err != nil {
 		return err

@@ -211,3 +211,20 @@ func TestTheObserverHearsOfEveryAnswer(t *testing.T) {
 		t.Errorf("heard %v, want %v", heard, want)
 	}
 }
+
+func TestWhoHangsUpWhileHeIsLookedUpIsNoFailureOfOurs(t *testing.T) {
+	for _, who := range []Who{Principal, Public} {
+		gone, hangUp := context.WithCancel(t.Context())
+		m := New(Config{
+			Rows: []Row{{Method: "GET", Pattern: "/x", Who: who, Optional: who == Public, Handler: Empty(func(context.Context, *Call) error { return nil })}},
+			Authenticate: func(ctx context.Context, _ string) (access.Principal, error) {
+				hangUp()
+				<-ctx.Done()
+				return access.Principal{}, fault.Wrap(fault.Unavailable, ctx.Err(), "the request was not finished") // as stores say it
+			},
+		})
+		r := httptest.NewRequestWithContext(gone, "GET", "/x", nil)
+		r.Header.Set("Authorization", "Bearer good")
+		checkProblem(t, serve(m, r), http.StatusRequestTimeout, "the request was cancelled")
+	}
+}
