@@ -98,6 +98,36 @@ func TestWhatIsRevokedOnOneServerIsRefusedOnTheOther(t *testing.T) {
 	}
 }
 
+// A server that does not reach the key process cannot open the key that replaces the
+// one that signed. It believes the latter no longer than the others do: a second.
+func TestATokenOfAReplacedKeyIsRefusedWhereTheKMSDoesNotAnswer(t *testing.T) {
+	a := keyfoldtest.Start(t, keyfoldtest.Shared())
+	b := keyfoldtest.Beside(t, a)
+	in := `{"email":"new@example.com","password":"Correct-Horse-Battery-9"}`
+	token := func(path string) string {
+		text, _ := answer(t, a, "", "POST", path, in)["access_token"].(string)
+		return text
+	}
+	old := token("/v1/auth/signup")
+	answer(t, b, old, "GET", "/v1/auth/me", "")
+	b.SetKMSDown(true) // for b alone
+	answer(t, b, old, "GET", "/v1/auth/me", "")
+	answer(t, a, a.NewAdminKey(), "POST", "/admin/token-keys/rotate", `{"replace":true}`)
+	young := token("/v1/auth/token")
+	b.Advance(time.Second)
+	for what, c := range map[string]struct {
+		text string
+		want int
+	}{"the old key": {old, 401}, "the new key": {young, 503}} {
+		if status, body := call(t, b, c.text, "GET", "/v1/auth/me", ""); status != c.want {
+			t.Errorf("a token of %s: %d %s, want %d", what, status, body, c.want)
+		}
+	}
+	b.SetKMSDown(false)
+	b.Advance(time.Second)
+	answer(t, b, young, "GET", "/v1/auth/me", "")
+}
+
 // What is changed on one server holds on the one beside it, which has just answered by
 // what held before, at the very next call.
 func TestWhatChangesOnOneServerHoldsOnTheOther(t *testing.T) {

@@ -75,8 +75,13 @@ func (s *Service) Verify(ctx context.Context, text string) (Claims, error) {
 		v = &verified{Claims: c, kid: kid, revoked: layout.Revoked(c.JTI), size: entryBytes + len(text)}
 		s.cache.put(sum, v)
 	}
-	s.reread(ctx) // a failure leaves the keys that are known
-	if _, ok := s.known(v.kid); !ok || !v.alive(s.now()) {
+	if err := s.reread(ctx); err != nil {
+		return Claims{}, err
+	}
+	if _, err := s.known(v.kid); err != nil {
+		return Claims{}, err
+	}
+	if !v.alive(s.now()) {
 		return Claims{}, errToken
 	}
 	switch _, err := s.store.Get(ctx, v.revoked); {
@@ -115,16 +120,13 @@ func (s *Service) parse(ctx context.Context, text string) (c Claims, kid string,
 // verifier returns the key of this ID, after reading the keys again if they do
 // not hold it.
 func (s *Service) verifier(ctx context.Context, id string) (ed25519.PublicKey, error) {
-	if k, ok := s.known(id); ok {
+	if k, err := s.known(id); err == nil {
 		return k, nil
 	}
 	if err := s.reread(ctx); err != nil {
 		return nil, err
 	}
-	if k, ok := s.known(id); ok {
-		return k, nil
-	}
-	return nil, errToken
+	return s.known(id)
 }
 
 // Revoke makes a token dead on all servers by the time it returns, and ends its

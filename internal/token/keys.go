@@ -35,8 +35,9 @@ func (r keyRow) secret() sealed.Name { return sealed.Name{Kind: "tokenkey", Owne
 
 // keys are the signing keys as they stood at one moment.
 type keys struct {
-	rev  store.Revision // of their row; 0: there is none
-	list []key
+	rev     store.Revision // of their row; 0: there is none
+	list    []key
+	failure error // why some that are not sound may yet be; nil: all were tried
 }
 
 // key is a signing key. One that does not open has its row alone, and is as good

@@ -332,3 +332,159 @@ func TestAReplacedKeyVerifiesNothingAnyMore(t *testing.T) {
 		}
 	}
 }
+
+// TestAReplacedKeyVerifiesNothingWhereTheKMSDoesNotAnswer: a server that cannot
+// open the new key gives up the old one all the same.
+func TestAReplacedKeyVerifiesNothingWhereTheKMSDoesNotAnswer(t *testing.T) {
+	w := newWorld(t)
+	other := w.another()
+	old, unseen := w.issue(w.Service, time.Hour), w.issue(w.Service, time.Hour)
+	w.lives(other, old)
+	w.rotate(w.Service)
+	w.kms.set(fault.New(fault.Unavailable, "locked"))
+	w.pass(readEvery)
+	w.lives(other, old) // its key is there, beside one that does not open
+	w.kms.set(nil)
+	if err := w.Replace(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	fresh := w.issue(w.Service, time.Hour)
+	w.kms.set(fault.New(fault.Unavailable, "locked"))
+	w.pass(readEvery)
+	for range 2 { // the second within the second
+		w.dead(other, old, "of a replaced key, known")
+		w.dead(other, unseen, "of a replaced key")
+		if _, err := other.Verify(t.Context(), fresh); !errors.Is(err, fault.Unavailable) {
+			t.Errorf("of a key that does not open yet: %v", err)
+		}
+	}
+	w.kms.set(nil)
+	w.pass(readEvery) // and nothing was written since
+	w.lives(other, fresh)
+	w.dead(other, old, "of a replaced key, when the KMS is back")
+}
+
+// TestNoTokenIsBelievedWhereTheKeysCannotBeRead: nobody knows then whether its
+// key was replaced.
+func TestNoTokenIsBelievedWhereTheKeysCannotBeRead(t *testing.T) {
+	w := newWorld(t)
+	other := w.another()
+	old := w.issue(w.Service, time.Hour)
+	w.lives(other, old)
+	if err := w.Replace(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	fresh := w.issue(w.Service, time.Hour)
+	for _, c := range []struct {
+		what string
+		is   func(key string) bool
+	}{
+		{"the store", func(string) bool { return true }},
+		{"the keys", func(key string) bool { return key == layout.TokenKeys() }},
+		{"revocations", func(key string) bool { return key != layout.TokenKeys() && !strings.HasPrefix(key, layout.AllSealed()) }},
+	} {
+		w.lives(w.Service, fresh)
+		w.pass(readEvery)
+		w.store.fail = func(key string) error {
+			if c.is(key) {
+				return store.ErrClosed
+			}
+			return nil
+		}
+		for range 2 {
+			if _, err := other.Verify(t.Context(), old); err == nil {
+				t.Errorf("%s cannot be read, and a token of a replaced key is taken", c.what)
+			}
+			if _, err := w.Verify(t.Context(), fresh); !errors.Is(err, fault.Unavailable) {
+				t.Errorf("%s cannot be read: %v", c.what, err)
+			}
+		}
+		w.store.fail = nil
+		w.lives(w.Service, fresh) // at once
+	}
+}
+
+func TestKeysWhoseRowIsGoneOrDamagedVerifyNothing(t *testing.T) {
+	for _, row := range []string{"", "{}"} {
+		w := newWorld(t)
+		text := w.issue(w.Service, time.Hour)
+		w.lives(w.Service, text)
+		var b store.Batch
+		if b.Put(layout.TokenKeys(), []byte(row)); row == "" {
+			b = store.Batch{}
+			b.Delete(layout.TokenKeys())
+		}
+		w.write(b)
+		w.pass(readEvery)
+		if _, err := w.Verify(t.Context(), text); err == nil {
+			t.Errorf("the row is %q, and its key verifies", row)
+		}
+	}
+}
+
+// TestWhoWaitsForAKeyThatDoesNotOpenWaitsForNoOther: a KMS that takes 5 s to fail
+// is asked once or twice for all who came meanwhile, not once for each.
+func TestWhoWaitsForAKeyThatDoesNotOpenWaitsForNoOther(t *testing.T) {
+	w := newWorld(t)
+	other := w.another()
+	text := w.issue(w.Service, time.Hour)
+	w.lives(other, text)
+	w.rotate(w.Service)
+	w.pass(readEvery)
+	w.kms.set(fault.New(fault.Unavailable, "locked"))
+	const callers = 40
+	var came, done sync.WaitGroup
+	came.Add(callers)
+	var slow func()
+	slow = func() {
+		came.Wait()
+		time.Sleep(50 * time.Millisecond) // until they wait
+		w.pass(5 * time.Second)
+		w.kms.mu.Lock()
+		defer w.kms.mu.Unlock()
+		w.kms.once = slow
+	}
+	w.kms.once = slow
+	opens := w.kms.opens
+	for range callers {
+		done.Go(func() {
+			came.Done()
+			if _, err := other.Verify(context.Background(), text); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	done.Wait()
+	if n := w.kms.opens - opens; n < 1 || n > 4 {
+		t.Errorf("%d callers had the KMS asked %d times", callers, n)
+	}
+}
+
+// TestReadersWhoMeetAtAKeyThatDoesNotOpenDoNotDriveEachOther: who fails with the
+// row that another failed with does not begin anew.
+func TestReadersWhoMeetAtAKeyThatDoesNotOpenDoNotDriveEachOther(t *testing.T) {
+	w := newWorld(t)
+	w.issue(w.Service, time.Hour)
+	other := w.another()
+	w.kms.set(fault.New(fault.Unavailable, "locked"))
+	w.store.fail = func(key string) error {
+		if strings.HasPrefix(key, layout.AllSealed()) {
+			time.Sleep(5 * time.Millisecond) // they meet
+		}
+		return nil
+	}
+	const readers = 40
+	opens := w.kms.opens
+	var done sync.WaitGroup
+	for range readers {
+		done.Go(func() {
+			if _, err := other.JWKS(context.Background()); !errors.Is(err, fault.Unavailable) {
+				t.Error(err)
+			}
+		})
+	}
+	done.Wait()
+	if n := w.kms.opens - opens; n > 2*readers {
+		t.Errorf("%d readers asked the KMS %d times", readers, n)
+	}
+}

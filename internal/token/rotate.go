@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -18,37 +19,41 @@ import (
 
 // read returns the keys as they stand in the store. Only keys that are new to
 // this server are opened by the KMS. One that does not open is logged and left
-// out: its tokens are dead, and the next key is made when it is missed.
+// out: its tokens are dead, and the next key is made when it is missed. Where
+// the KMS does not answer it returns its error beside the keys that are open:
+// what the row no longer holds is known no more.
 func (s *Service) read(ctx context.Context) (*keys, error) {
 	have := s.keys.Load() // before the row, so that what is stored below is never older
 	rec, err := s.store.Get(ctx, layout.TokenKeys())
-	if isAbsent(err) {
-		return &keys{}, nil
-	} else if err != nil {
+	absent := isAbsent(err)
+	if err != nil && !absent {
 		return nil, store.Fault(err)
 	}
-	if have != nil && have.rev == rec.Revision {
+	if have != nil && have.rev == rec.Revision && have.failure == nil {
 		return have, nil
 	}
 	var rows []keyRow
-	if err := json.Unmarshal(rec.Value, &rows, json.RejectUnknownMembers(true)); err != nil {
+	if !absent && json.Unmarshal(rec.Value, &rows, json.RejectUnknownMembers(true)) != nil {
 		return nil, damaged(layout.TokenKeys())
 	}
 	k := &keys{rev: rec.Revision}
 	for _, row := range rows {
 		one, err := s.open(ctx, have, row)
 		if err != nil {
-			return nil, err
+			k.failure = err
 		}
 		k.list = append(k.list, one)
 	}
-	if !s.keys.CompareAndSwap(have, k) {
+	// Of failures with one and the same row, one is enough.
+	again := k.failure != nil && have != nil && have.rev == k.rev
+	if !s.keys.CompareAndSwap(have, k) && !again {
 		return s.read(ctx)
 	}
-	return k, nil
+	return k, k.failure
 }
 
-// open returns the key of row, sound if it opens.
+// open returns the key of row, sound if it opens. An error is that of a KMS, or
+// a store, that does not answer.
 func (s *Service) open(ctx context.Context, have *keys, row keyRow) (key, error) {
 	if have != nil {
 		for _, k := range have.list {
@@ -65,20 +70,26 @@ func (s *Service) open(ctx context.Context, have *keys, row keyRow) (key, error)
 		}
 	}
 	if err != nil && !errors.Is(err, fault.Damaged) && !errors.Is(err, fault.NotFound) {
-		return key{}, err
+		return key{keyRow: row}, err
 	}
 	s.log.ErrorContext(ctx, "a signing key of tokens does not open; its tokens are refused, and another key takes its place", "kid", row.ID)
 	return key{keyRow: row}, nil
 }
 
-// known looks for a key that verifies among those that were read.
-func (s *Service) known(id string) (ed25519.PublicKey, bool) {
-	if k := s.keys.Load(); k != nil {
-		if one := k.find(id, s.now()); one != nil {
-			return one.public, true
-		}
+// known looks for a key that verifies among those that were read. Errors:
+// errToken, or why it is not known whether the key opens.
+func (s *Service) known(id string) (ed25519.PublicKey, error) {
+	k := s.keys.Load()
+	if k == nil {
+		return nil, errToken
 	}
-	return nil, false
+	if one := k.find(id, s.now()); one != nil {
+		return one.public, nil
+	}
+	if k.failure != nil && slices.ContainsFunc(k.list, func(one key) bool { return one.ID == id && !one.sound() }) {
+		return nil, k.failure
+	}
+	return nil, errToken
 }
 
 // readEvery is how often tokens have the keys read again: those whose key is
@@ -86,34 +97,39 @@ func (s *Service) known(id string) (ed25519.PublicKey, bool) {
 // anybody can send. A key is published long before it signs.
 const readEvery = time.Second
 
-// reading is when the keys were read again, and what came of it.
+// reading is when the row of the keys was read again, and why it could not be.
 type reading struct {
 	at      time.Time
 	failure error
 }
 
+// recent reports whether the row as it was then does at now.
 func (r *reading) recent(now time.Time) bool {
-	return r != nil && now.Sub(r.at) >= 0 && now.Sub(r.at) < readEvery
+	return r != nil && r.failure == nil && now.Sub(r.at) >= 0 && now.Sub(r.at) < readEvery
 }
 
-// reread reads the keys again, unless that was done just now; it answers then as
-// it did.
+// reread reads the keys again, unless that was done just now. It fails if their
+// row cannot be read: then no key is to be believed. Keys that the KMS does not
+// open are told by known.
 func (s *Service) reread(ctx context.Context) error {
-	if r := s.last.Load(); r.recent(s.now()) {
-		return r.failure
+	asked, before := s.now(), s.last.Load()
+	if before.recent(asked) {
+		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now()
-	if r := s.last.Load(); r.recent(now) {
-		return r.failure
+	if r := s.last.Load(); r != before && (r.failure != nil || asked.Sub(r.at) < readEvery) {
+		return r.failure // somebody read while this one waited
 	}
+	r := &reading{at: s.now()}
 	// What comes of it is everybody's: a caller who leaves must not end it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	_, err := s.read(ctx)
-	s.last.Store(&reading{now, err})
-	return err
+	if k, err := s.read(ctx); k == nil {
+		r.failure = err
+	}
+	s.last.Store(r)
+	return r.failure
 }
 
 // current returns the keys, of which one signs. It makes the first one, and the
@@ -148,8 +164,8 @@ func (s *Service) Rotate(ctx context.Context) error {
 
 // Replace makes a signing key that signs at once, in the place of all others:
 // for when one of them may be in wrong hands. Tokens that were signed before are
-// dead, here when it returns and elsewhere within readEvery; sessions are renewed
-// by their refresh tokens.
+// dead, here when it returns and elsewhere within readEvery, whether the KMS
+// answers there or not; sessions are renewed by their refresh tokens.
 func (s *Service) Replace(ctx context.Context) error {
 	_, err := s.change(ctx, func(b *store.Batch, k *keys) ([]keyRow, error) {
 		for _, one := range k.list {
