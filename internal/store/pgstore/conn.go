@@ -107,7 +107,7 @@ func checkSession(ctx context.Context, conn *pgconn.PgConn) error {
 		return err
 	}
 	if row == nil || string(row[0]) != "off" {
-		return &failure{text: "the server takes no writes: it is a standby, or default_transaction_read_only is on"}
+		return errTakesNoWrites
 	}
 	if sync := string(row[1]); sync != "on" && sync != "remote_apply" {
 		return errNotSynchronous
@@ -116,6 +116,8 @@ func checkSession(ctx context.Context, conn *pgconn.PgConn) error {
 	sessionOf(conn).direct = string(row[2]) == strconv.FormatUint(uint64(conn.PID()), 10)
 	return nil
 }
+
+var errTakesNoWrites = &failure{text: "the server takes no writes: it is a standby, or default_transaction_read_only is on"}
 
 var errNotSynchronous = fault.New(fault.Invalid, "synchronous_commit is not on for this role and database, so that a crash could undo what was answered; "+
 	"run: ALTER ROLE name SET synchronous_commit = on")

@@ -50,7 +50,7 @@ func kindOf(err error) kind {
 		return again
 	case "40003": // statement completion unknown
 		return unknown
-	case "25006", // read only: a standby, or a primary no more
+	case "25006", "22P02", // read only, of a write and of takesWrites: a standby, or a primary no more
 		"26000", "42P05": // no such prepared statement, or one too many
 		return elsewhere
 	case "XX001", "XX002": // data, index corrupted
@@ -101,6 +101,9 @@ func describe(doing string, err error) *failure {
 
 func cause(err error) string {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		if pg.Code == "25006" || pg.Code == "22P02" {
+			return errTakesNoWrites.text
+		}
 		return "the database answered SQLSTATE " + pg.Code
 	}
 	if own, ok := errors.AsType[*failure](err); ok {
@@ -154,6 +157,9 @@ func named(ctx context.Context, doing string, k kind, err error) error {
 	case damaged:
 		return fmt.Errorf("%w: %w", store.ErrDamaged, what)
 	case elsewhere, again:
+		if text := cause(err); text == errTakesNoWrites.text {
+			return fault.Wrap(fault.Unavailable, what, "%s; nothing was changed; try again", text)
+		}
 		return fault.Wrap(fault.Unavailable, what, "the database cannot be reached; nothing was changed; try again")
 	case unknown:
 		return fault.Wrap(fault.Unavailable, what, "the database did not answer; look whether the request took effect, then try again")

@@ -13,6 +13,9 @@
 // and every read. A commit whose answer was lost is not: its error says that the
 // outcome is not known.
 //
+// No read is answered by a standby, not even if a pooler leads there unnoticed: each asks
+// whether its transaction could write.
+//
 // It trusts the database with everything that the store's user may see, and to
 // keep what it acknowledged: synchronous_commit must be on, and is asked of each
 // connection. The URL's password and the database's own messages, which may quote

@@ -41,7 +41,7 @@ func (s *Store) Snapshot(ctx context.Context) (store.Snapshot, error) {
 // keep gets a connection, which stays with the caller unless begin fails, again and
 // again for as long as there is patience.
 func (s *Store) keep(ctx context.Context, begin func(context.Context, *pgxpool.Conn) error) error {
-	for end := time.Now().Add(patience); ; {
+	for end := time.Now().Add(s.opt.patience); ; {
 		c, err := s.acquire(ctx)
 		k := kindOfConnect(err)
 		if err == nil {
@@ -62,7 +62,7 @@ func (s *Store) keep(ctx context.Context, begin func(context.Context, *pgxpool.C
 	}
 }
 
-// snapshot is a read-only transaction.
+// snapshot is a transaction that only reads.
 type snapshot struct {
 	mu   sync.Mutex
 	conn *pgxpool.Conn // nil: closed

@@ -58,17 +58,24 @@ var (
 		[]uint32{oidBytea}}
 )
 
+// takesWrites is a condition of every read: where transactions cannot write, as on a
+// standby, it fails the statement, by a text that is no boolean. checkSession is not
+// enough: a pooler that was led to another server tells nobody. It is without columns, so
+// that it is asked once, and whether there are rows or not; and stable, so that it is in
+// plans and not answered by them.
+const takesWrites = ` AND CAST(CASE current_setting('transaction_read_only') WHEN 'off' THEN 'true' ELSE 'a standby' END AS boolean)`
+
 // Reads.
 var (
 	// stRevisions is what a batch of preconditions alone asks.
-	stRevisions = statement{"keyfold_revisions", `SELECT key, revision FROM keyfold_records WHERE key = ANY($1)`,
+	stRevisions = statement{"keyfold_revisions", `SELECT key, revision FROM keyfold_records WHERE key = ANY($1)` + takesWrites,
 		[]uint32{oidByteaArray}}
 	// stGet is what Gets ask that go together.
-	stGet = statement{"keyfold_get", `SELECT key, value, revision FROM keyfold_records WHERE key = ANY($1)`,
+	stGet = statement{"keyfold_get", `SELECT key, value, revision FROM keyfold_records WHERE key = ANY($1)` + takesWrites,
 		[]uint32{oidByteaArray}}
-	stUp = statement{"keyfold_up", `SELECT key, value, revision FROM keyfold_records WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3`,
+	stUp = statement{"keyfold_up", `SELECT key, value, revision FROM keyfold_records WHERE key >= $1 AND key < $2` + takesWrites + ` ORDER BY key LIMIT $3`,
 		[]uint32{oidBytea, oidBytea, oidInt8}}
-	stDown = statement{"keyfold_down", `SELECT key, value, revision FROM keyfold_records WHERE key >= $1 AND key < $2 ORDER BY key DESC LIMIT $3`,
+	stDown = statement{"keyfold_down", `SELECT key, value, revision FROM keyfold_records WHERE key >= $1 AND key < $2` + takesWrites + ` ORDER BY key DESC LIMIT $3`,
 		[]uint32{oidBytea, oidBytea, oidInt8}}
 	// The two with a bound of bytes return a record while the values before it make
 	// less. The database looks at the lengths of all Limit records, but it sends, and
@@ -76,12 +83,12 @@ var (
 	stUpBytes = statement{"keyfold_up_bytes", `SELECT key, value, revision FROM (
 			SELECT key, value, revision, sum(length(value)) OVER (ORDER BY key ROWS UNBOUNDED PRECEDING) - length(value) AS sofar
 			FROM keyfold_records WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3) AS page
-		WHERE sofar < $4 ORDER BY key`,
+		WHERE sofar < $4` + takesWrites + ` ORDER BY key`,
 		[]uint32{oidBytea, oidBytea, oidInt8, oidInt8}}
 	stDownBytes = statement{"keyfold_down_bytes", `SELECT key, value, revision FROM (
 			SELECT key, value, revision, sum(length(value)) OVER (ORDER BY key DESC ROWS UNBOUNDED PRECEDING) - length(value) AS sofar
 			FROM keyfold_records WHERE key >= $1 AND key < $2 ORDER BY key DESC LIMIT $3) AS page
-		WHERE sofar < $4 ORDER BY key DESC`,
+		WHERE sofar < $4` + takesWrites + ` ORDER BY key DESC`,
 		[]uint32{oidBytea, oidBytea, oidInt8, oidInt8}}
 )
 
@@ -99,7 +106,7 @@ var (
 	stPlans   = statement{sql: `SELECT set_config('enable_seqscan', 'off', false), set_config('plan_cache_mode', 'force_generic_plan', false)`}
 	stSession = statement{sql: `SELECT current_setting('transaction_read_only'), current_setting('synchronous_commit'), pg_backend_pid()::text`}
 
-	stSchema     = statement{sql: `SELECT version::text FROM keyfold_schema WHERE id = 1`}
+	stSchema     = statement{sql: `SELECT version::text FROM keyfold_schema WHERE id = 1` + takesWrites}
 	stSchemaLock = statement{sql: `SELECT version::text FROM keyfold_schema WHERE id = 1 FOR UPDATE`}
 	stSchemaSet  = statement{sql: `UPDATE keyfold_schema SET version = $1 WHERE id = 1`, types: []uint32{oidInt8}}
 	stSchemaMake = statement{sql: `CREATE TABLE IF NOT EXISTS keyfold_schema (id bigint PRIMARY KEY, version bigint NOT NULL)`}
@@ -107,7 +114,8 @@ var (
 
 	stBegin = statement{sql: `BEGIN`}
 	// stSnapshot begins a transaction whose statements all see the moment of the first.
-	stSnapshot = statement{sql: `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`}
+	// It is not READ ONLY: takesWrites would fail everywhere.
+	stSnapshot = statement{sql: `BEGIN ISOLATION LEVEL REPEATABLE READ`}
 	stCommit   = statement{sql: `COMMIT`}
 	stRollback = statement{sql: `ROLLBACK`}
 )

@@ -42,6 +42,9 @@ func TestStatementsArePortable(t *testing.T) {
 	if len(statements) < 20 {
 		t.Fatalf("only %d statements were found", len(statements))
 	}
+	for _, st := range prepared { // with what follows a constant
+		statements = append(statements, st.sql)
+	}
 	for _, sql := range statements {
 		if word := forbidden.FindString(sql); word != "" {
 			t.Errorf("%q is not portable, in %s", word, sql)
@@ -96,7 +99,7 @@ func TestAllStatementsOfTheTableArePrepared(t *testing.T) {
 	for _, sql := range sqlLiterals(t, "sql.go", nil) {
 		found := !strings.Contains(sql, "keyfold_records") || strings.HasPrefix(sql, "CREATE")
 		for _, st := range prepared {
-			found = found || st.sql == sql
+			found = found || strings.HasPrefix(st.sql, sql)
 		}
 		if !found {
 			t.Errorf("not prepared: %s", sql)

@@ -19,6 +19,14 @@ import (
 // goes through it.
 func (s *Server) Bouncer(t testing.TB) func(url string) string {
 	t.Helper()
+	through, _ := s.MovableBouncer(t)
+	return through
+}
+
+// MovableBouncer is Bouncer, and what leads it to another server, as when a name or an
+// address moves. Connections to it live on.
+func (s *Server) MovableBouncer(t testing.TB) (through func(url string) string, lead func(to *Server)) {
+	t.Helper()
 	path := "/usr/sbin/pgbouncer"
 	if _, err := os.Stat(path); err != nil {
 		Missing(t, "PgBouncer", "pgbouncer")
@@ -32,27 +40,15 @@ func (s *Server) Bouncer(t testing.TB) func(url string) string {
 		t.Fatal(err)
 	}
 	_, port, _ := net.SplitHostPort(addr)
-	for name, text := range map[string]string{
-		"users": `"postgres" ""` + "\n",
-		"ini": fmt.Sprintf(`[databases]
-* = host=127.0.0.1 port=%d
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = %s
-unix_socket_dir =
-auth_type = trust
-auth_file = %s/users
-pool_mode = transaction
-default_pool_size = 10
-max_client_conn = 500
-server_idle_timeout = 5
-pidfile = %s/bouncer.pid
-`, s.Port, port, dir, dir),
-	} {
+	write := func(name, text string) {
+		t.Helper()
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
+	configure := func(to *Server) { write("ini", fmt.Sprintf(bouncerConfig, to.Port, port, dir, dir)) }
+	write("users", `"postgres" ""`+"\n")
+	configure(s)
 	if err := give(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -78,5 +74,36 @@ pidfile = %s/bouncer.pid
 		}
 	}
 	direct := fmt.Sprintf("127.0.0.1:%d", s.Port)
-	return func(url string) string { return strings.Replace(url, direct, addr, 1) }
+	through = func(url string) string { return strings.Replace(url, direct, addr, 1) }
+	return through, func(to *Server) {
+		t.Helper()
+		configure(to)
+		if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+			got, err := query(through(s.Address("postgres")), "SELECT inet_server_port()")
+			if err == nil && got == fmt.Sprint(to.Port) {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("PgBouncer leads to %q, %v; want %d", got, err, to.Port)
+			}
+		}
+	}
 }
+
+const bouncerConfig = `[databases]
+* = host=127.0.0.1 port=%d
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = %s
+unix_socket_dir =
+auth_type = trust
+auth_file = %s/users
+pool_mode = transaction
+default_pool_size = 10
+max_client_conn = 500
+server_idle_timeout = 5
+pidfile = %s/bouncer.pid
+`

@@ -333,9 +333,13 @@ func (s *Server) Exec(t testing.TB, database, sql string) string {
 }
 
 func (s *Server) query(database, sql string) (string, error) {
+	return query(s.SocketAddress(database), sql)
+}
+
+func query(url, sql string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	conn, err := pgconn.Connect(ctx, s.SocketAddress(database))
+	conn, err := pgconn.Connect(ctx, url)
 	if err != nil {
 		return "", err
 	}
