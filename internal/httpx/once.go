@@ -28,12 +28,21 @@ type Held struct {
 // digested are the headers that make a request what it is, beside its path and body.
 var digested = []string{"If-Match", api.HeaderCMEKFingerprint, api.HeaderCMEKOldKey, api.HeaderCMEKNewKey}
 
+// digestedIfSent are more of them: rows of before know nothing of these, so that they
+// count where they are sent.
+var digestedIfSent = []string{"X-Identity"}
+
 // Parts are method, path, query and headers of the request: all but its body that
 // makes it what it is. A header may be a key: they are for a digest alone.
 func (c *Call) Parts() []string {
 	parts := []string{c.r.Method, c.r.URL.EscapedPath(), c.r.URL.RawQuery}
 	for _, name := range digested {
 		parts = append(parts, c.r.Header.Get(name))
+	}
+	for _, name := range digestedIfSent {
+		if value := c.r.Header.Get(name); value != "" {
+			parts = append(parts, name+": "+value)
+		}
 	}
 	return parts
 }

@@ -26,11 +26,13 @@ type call struct {
 	echo    bool                               // it says no more than the request
 	convert func(any) any                      // makes what goes out of it; nil: it goes out itself
 	derive  func(context.Context) (any, error) // what stands for an answer that is not kept
+	rest    func(context.Context) error        // what may be left to do after the row's commit; nil: nothing
 	ref     string
-	begun   bool // the row is there
-	ended   bool // and has the answer
-	seen    *row // the row of an earlier request with this key
-	taken   bool // the handler goes on from seen by itself
+	begun   bool           // the row is there
+	at      store.Revision // which it was put at, while it has no answer
+	ended   bool           // and has the answer
+	seen    *row           // the row of an earlier request with this key
+	taken   bool           // the handler goes on from seen by itself
 }
 
 // mode is how a write is told from the one before.
@@ -61,7 +63,7 @@ func with(ctx context.Context, set func(*call)) {
 }
 
 // Answer says what the call answers once the next commit is made, which is its
-// only one. It is kept as it is, so it holds nothing but what lies in clear in the
+// only one or its last. It is kept as it is, so it holds nothing but what lies in clear in the
 // store anyway. Said again it counts anew.
 // A func() any is asked at the commit.
 func Answer(ctx context.Context, out any) { keep(ctx, out, false) }
@@ -88,6 +90,13 @@ func As(ctx context.Context, convert func(any) any) {
 // a request that is sent again is answered what again returns then.
 func Derive(ctx context.Context, again func(context.Context) (any, error)) {
 	with(ctx, func(c *call) { c.derive = again })
+}
+
+// Rest says what the call does after the commit that its answer is in, and may do again
+// at any time: a request that is sent again does it before it is answered, since the
+// one before may have been cut off there.
+func Rest(ctx context.Context, rest func(context.Context) error) {
+	with(ctx, func(c *call) { c.rest = rest })
 }
 
 // Several says that the call makes several commits, of which the first alone does
@@ -187,11 +196,12 @@ func (c *call) row(ctx context.Context, b *store.Batch) (row, error) {
 	return r, nil
 }
 
-// commit commits b with the call's row.
+// commit commits b with the call's row: with the first commit, and with a later one
+// whose answer was said after that.
 func (c *call) commit(ctx context.Context, s store.Store, b *store.Batch) (store.Revision, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.begun || c.mode == repeatable || c.mode == skipped {
+	if c.mode == repeatable || c.mode == skipped || c.begun && (c.ended || c.mode == several || c.answer == nil) {
 		return s.Commit(ctx, b)
 	}
 	if c.seen != nil {
@@ -205,14 +215,16 @@ func (c *call) commit(ctx context.Context, s store.Store, b *store.Batch) (store
 	if err != nil {
 		return 0, err
 	}
-	for _, key := range c.keys() {
-		all.RequireAbsent(key)
+	if !c.begun {
+		for _, key := range c.keys() {
+			all.RequireAbsent(key)
+		}
 	}
 	all.Put(c.key(), r.encode())
 	rev, err := s.Commit(ctx, &all)
 	switch {
 	case err == nil:
-		c.begun, c.ended = true, r.status != 0
+		c.begun, c.ended, c.at = true, r.status != 0, rev
 	case errors.Is(err, store.ErrConflict):
 		if found := c.look(ctx); found != nil {
 			return 0, found

@@ -11,7 +11,8 @@
 //
 // A service says its answer before its commit (Answer, Secret, Derive), so that a
 // crash right after it loses nothing. Where it says none, the row of the first commit
-// says that the request was begun, and its answer is put into it after the last; a
+// says that the request was begun, and its answer is put into it by the commit before
+// which it is said, or after the last; a
 // request that finds a row without one is told honestly that it is under way, or that
 // its answer is lost.
 //
@@ -173,7 +174,7 @@ func (s *Service) end(ctx context.Context, c *call, out Reply, err error) (Reply
 		return s.replay(ctx, c)
 	case err != nil:
 		if c.begun && !c.ended { // nobody goes on with it
-			s.put(ctx, c, row{request: c.digest, ref: c.ref})
+			s.giveUp(ctx, c)
 		}
 		return Reply{}, err
 	case c.begun && !c.ended || c.mode == repeatable:
@@ -208,11 +209,14 @@ func (s *Service) finish(ctx context.Context, c *call, out Reply) error {
 	return nil
 }
 
-func (s *Service) put(ctx context.Context, c *call, r row) {
+// giveUp has the row say that nobody works on it any more, unless it got the answer by
+// a commit that was reported as failed.
+func (s *Service) giveUp(ctx context.Context, c *call) {
 	ctx, cancel := afterwards(ctx)
 	defer cancel()
 	var b store.Batch
-	b.Put(c.key(), r.encode())
+	b.RequireRevision(c.key(), c.at)
+	b.Put(c.key(), row{request: c.digest, ref: c.ref}.encode())
 	_, _ = s.store.Commit(ctx, &b)
 }
 
@@ -243,6 +247,11 @@ func (s *Service) replay(ctx context.Context, c *call) (Reply, error) {
 		return Reply{}, errUnderWay
 	case r.status == 0 || r.kind == lost:
 		return Reply{}, errLost
+	}
+	if c.rest != nil {
+		if err := c.rest(Apart(ctx)); err != nil {
+			return Reply{}, err
+		}
 	}
 	if s.replayed != nil {
 		if err := s.replayed(ctx, c.request); err != nil {

@@ -404,6 +404,94 @@ func TestARequestThatIsCutOffIsUnderWayAndThenLost(t *testing.T) {
 	r.refused("one that failed", err, errLost, 2)
 }
 
+// The answer of a call of two commits goes with the second if it is said before that:
+// cut off right after it loses nothing.
+func TestAnAnswerThatIsSaidBeforeTheLastCommitGoesWithIt(t *testing.T) {
+	for name, say := range map[string]func(context.Context, any){"in clear": Answer, "sealed": Secret} {
+		r := newRig(t)
+		var broken error // of the second commit, which takes effect
+		unsure := errors.New("the connection broke")
+		handler := func(ctx context.Context) (Reply, error) {
+			if err := put(ctx, r.base); err != nil {
+				return Reply{}, err
+			}
+			say(ctx, "an answer")
+			if err := put(ctx, reported{r.base, broken}); err != nil {
+				return Reply{}, err
+			}
+			panic("the process ends")
+		}
+		func() {
+			defer func() { _ = recover() }()
+			_, _ = r.Do(t.Context(), r.ask(nil), handler)
+		}()
+		out, err := r.Do(t.Context(), r.ask(nil), handler)
+		r.heard("cut off, "+name, out, err, "an answer", true, 2)
+
+		broken = unsure
+		another := r.ask(func(q *Request) { q.Key = "another" })
+		if _, err := r.Do(t.Context(), another, handler); !errors.Is(err, unsure) {
+			t.Error(err)
+		}
+		out, err = r.Do(t.Context(), another, handler)
+		r.heard("reported as failed, "+name, out, err, "an answer", true, 4)
+	}
+}
+
+// reported is a store whose commits take effect and are reported so.
+type reported struct {
+	store.Store
+	err error
+}
+
+func (s reported) Commit(ctx context.Context, b *store.Batch) (store.Revision, error) {
+	rev, err := s.Store.Commit(ctx, b)
+	if err != nil || s.err == nil {
+		return rev, err
+	}
+	return 0, s.err
+}
+
+// What a call does after its commit is done, too, before it is answered again, and only
+// for the same request. It is no part of the call: its commits carry no row.
+func TestTheRestOfARequestIsDoneBeforeItIsAnsweredAgain(t *testing.T) {
+	r := newRig(t)
+	rests, away := 0, fault.New(fault.Unavailable, "away")
+	var fails error
+	handler := r.answers("an answer", func(ctx context.Context) {
+		Answer(ctx, "an answer")
+		Rest(ctx, func(ctx context.Context) error {
+			if of(ctx) != nil {
+				t.Error("the rest is part of the call")
+			}
+			rests++
+			return fails
+		})
+	})
+	heard := func(what string, replayed bool, n int) {
+		t.Helper()
+		out, err := r.Do(t.Context(), r.ask(nil), handler)
+		r.heard(what, out, err, "an answer", replayed, 1)
+		if rests != n {
+			t.Errorf("%s: the rest was done %d times", what, rests)
+		}
+	}
+	heard("the first", false, 0) // which does it itself
+	heard("again", true, 1)
+	fails = away
+	_, err := r.Do(t.Context(), r.ask(nil), handler)
+	r.refused("the rest fails", err, away, 1)
+	if len(r.replays) != 1 {
+		t.Errorf("recorded: %q", r.replays)
+	}
+	_, err = r.Do(t.Context(), r.ask(func(q *Request) { q.Body = []byte("another") }), handler)
+	r.refused("another request", err, errReused, 1)
+	if fails = nil; rests != 2 {
+		t.Errorf("the rest was done %d times", rests)
+	}
+	heard("once more", true, 3)
+}
+
 // Who hangs up at the last moment is the one who comes again.
 func TestAnAnswerIsKeptOfWhoHangsUpBeforeItIsSent(t *testing.T) {
 	for name, say := range map[string]func(context.Context) error{

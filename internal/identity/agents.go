@@ -58,6 +58,7 @@ type agent struct {
 	Intents  bool     `json:"intents,omitzero"`
 
 	NotBefore time.Time `json:"not_before,omitzero"` // tokens that are not younger are dead
+	Ending    bool      `json:"ending,omitzero"`     // NotBefore is to move once more: see endTokensAgain
 	Used      time.Time `json:"used,omitzero"`       // see Service.touch
 }
 

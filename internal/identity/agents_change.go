@@ -117,22 +117,24 @@ func (s *Service) DeleteAgents(ctx context.Context, p access.Principal, ids []st
 }
 
 // editAgent lets edit change an agent and the batch that stores it, which is
-// done again when somebody else was faster.
+// done again when somebody else was faster. Where it was cut off after it, the next
+// edit ends the tokens again, and so does the same request when it is sent again.
 func (s *Service) editAgent(ctx context.Context, p access.Principal, id, as string, edit func(*agent, *store.Batch) error) (a agent, err error) {
-	var before time.Time
+	idem.Rest(ctx, func(ctx context.Context) error { return s.endTokensAgain(ctx, p.OrgID, id) })
 	err = store.Retry(ctx, func() error {
 		var rev store.Revision
 		if a, rev, err = s.gateAgent(ctx, p, access.AgentWrite, id, as); err != nil {
 			return err
 		}
-		before = a.NotBefore
+		before := a.NotBefore
 		var b store.Batch
 		if err := edit(&a, &b); err != nil {
 			return err
 		}
+		a.Ending = a.Ending || !a.NotBefore.Equal(before)
 		return s.putAgent(ctx, &b, p.OrgID, a, rev)
 	})
-	if err == nil && !a.NotBefore.Equal(before) {
+	if err == nil && a.Ending {
 		err = s.endTokensAgain(ctx, p.OrgID, a.ID)
 	}
 	return a, storeFault(err)
@@ -239,7 +241,8 @@ func contains(all, some []string) bool {
 func (s *Service) endTokens(a *agent) { a.NotBefore = s.now().UTC() }
 
 // endTokensAgain moves NotBefore once more: an exchange that read the row before
-// the first time was stored began before this one, and so its token is dead, too.
+// the first time was stored began before this one, and so its token is dead, too. Once
+// that is done there is nothing to do.
 func (s *Service) endTokensAgain(ctx context.Context, org, id string) error {
 	return store.Retry(ctx, func() error {
 		a, rev, err := s.agent(ctx, org, id)
@@ -248,6 +251,10 @@ func (s *Service) endTokensAgain(ctx context.Context, org, id string) error {
 		} else if err != nil {
 			return err
 		}
+		if !a.Ending {
+			return nil
+		}
+		a.Ending = false
 		s.endTokens(&a)
 		return s.putAgent(ctx, new(store.Batch), org, a, rev)
 	})

@@ -8,6 +8,7 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/token"
 )
@@ -173,9 +174,16 @@ func (s *Service) SignOut(ctx context.Context, p access.Principal, bearer, refre
 	return s.sessions.RevokeRefresh(ctx, refresh)
 }
 
-// SignOutEverywhere ends all sessions of p, a user, this one too.
+// SignOutEverywhere ends all sessions of p, a user, this one too, and last: who was cut
+// off before the others were over can come again with it.
 func (s *Service) SignOutEverywhere(ctx context.Context, p access.Principal) error {
 	if err := s.gate.Check(ctx, p, access.ProfileWrite, self(p, "auth.logout_all")); err != nil {
+		return err
+	}
+	if err := idem.Repeatable(ctx); err != nil {
+		return err
+	}
+	if err := s.endSessions(ctx, p.ID, p.Credential); err != nil {
 		return err
 	}
 	return s.endSessions(ctx, p.ID, "")

@@ -95,18 +95,23 @@ func (s *Service) RemoveMember(ctx context.Context, p access.Principal, id strin
 	if err := s.gate.Check(ctx, p, access.MemberWrite, r); err != nil {
 		return err
 	}
-	u, err := s.changeMember(ctx, p, r, id, func(u *User, rev store.Revision, b *store.Batch) (access.Role, error) {
+	idem.Rest(ctx, func(ctx context.Context) error { return s.dropRemains(ctx, id) })
+	if _, err := s.changeMember(ctx, p, r, id, func(u *User, rev store.Revision, b *store.Batch) (access.Role, error) {
 		b.RequireRevision(layout.User(u.ID), rev)
 		return "", s.removal(ctx, *u, b)
-	})
-	if err != nil {
+	}); err != nil {
 		return err
 	}
-	// With the row of the user all his credentials died; these are their remains.
-	if err := s.sessions.RevokeAll(ctx, u.ID); err != nil {
+	return s.dropRemains(ctx, id)
+}
+
+// dropRemains deletes what is left of a user who was removed just now: with his row
+// all his credentials died. It asks nobody whose rows these are.
+func (s *Service) dropRemains(ctx context.Context, userID string) error {
+	if err := s.sessions.RevokeAll(ctx, userID); err != nil {
 		return err
 	}
-	return s.dropKeys(ctx, u.ID)
+	return s.dropKeys(ctx, userID)
 }
 
 // removal adds to b the end of all rows of u but those of API keys.

@@ -185,8 +185,12 @@ func TestARemovedMemberIsOutAtOnceAndLeavesNothing(t *testing.T) {
 
 func TestAnotherOrgsMemberIsNotThere(t *testing.T) {
 	w := newPeople(t)
+	w.newAgent(api.CreateAgent{Name: "A"})
+	for _, org := range []string{w.org.ID, w.stranger.OrgID} {
+		must(w.CreateAdminKey(t.Context(), org))(t)
+	}
 	w.unchanged(func() {
-		for _, id := range []string{w.stranger.ID, "", "x", w.org.ID, w.stranger.ID + ":x", strings.Repeat("a", 5000)} {
+		for _, id := range []string{w.stranger.ID, w.stranger.OrgID, "", "x", w.org.ID, w.stranger.ID + ":x", strings.Repeat("a", 5000)} {
 			_, err := w.SetRole(t.Context(), w.owner, id, access.Member)
 			wantError(t, "SetRole", err, fault.NotFound)
 			wantError(t, "RemoveMember", w.RemoveMember(t.Context(), w.owner, id), fault.NotFound)

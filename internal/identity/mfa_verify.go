@@ -10,6 +10,7 @@ import (
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/token"
 )
@@ -98,6 +99,9 @@ func (s *Service) halfSignedIn(ctx context.Context, text string) (User, error) {
 // makes of it; then may run more than once. It returns the method that this was.
 // Guesses are slowed down. Errors: errCode, errNoTOTP, TooMany, then's.
 func (s *Service) useCode(ctx context.Context, from From, userID, code string, then func(*secondFactor, *store.Batch) error) (method string, err error) {
+	if err := idem.Look(ctx); err != nil { // or the code, which is used up, would be a wrong guess
+		return "", err
+	}
 	try, err := s.attempt("mfa:"+userID, from.Addr)
 	if err != nil {
 		return "", err

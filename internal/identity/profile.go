@@ -75,6 +75,9 @@ func (s *Service) ChangePasswordAndGoOn(ctx context.Context, p access.Principal,
 	if err := checkPasswordRules(req.NewPassword); err != nil {
 		return "", err
 	}
+	if err := idem.Look(ctx); err != nil { // or the password, which is another by now, would be a wrong guess
+		return "", err
+	}
 	if err := s.provePassword(ctx, p, req.CurrentPassword); err != nil {
 		return "", err
 	}

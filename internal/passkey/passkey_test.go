@@ -18,9 +18,11 @@ import (
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/idem"
 	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/store/memstore"
+	"github.com/keyfold/keyfold/internal/store/storetest"
 	"github.com/keyfold/keyfold/internal/token"
 )
 
@@ -519,5 +521,43 @@ func TestAServiceNeedsADomainAndOrigins(t *testing.T) {
 		if _, err := New(c); !errors.Is(err, fault.Invalid) {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+}
+
+// plainKey is an idem.Sealer of calls whose answers are no secrets.
+type plainKey struct{ idem.Sealer }
+
+func (plainKey) Key(context.Context) ([]byte, error) { return make([]byte, 32), nil }
+
+// A server dies right after it stored a passkey, which is its second commit: sent again
+// the request is answered with that passkey.
+func TestAPasskeyWhoseServerDiedIsAnsweredWhenItIsSentAgain(t *testing.T) {
+	r := newRig(t)
+	answer := newDevice(t, p256(t)).create(r.beginRegister(ann))
+	finish := func(s store.Store) (out idem.Reply, err error) {
+		rows := idem.Wrap(s)
+		service, err := New(Config{
+			Store: rows, Gate: r, Recorder: r, Challenges: token.New(token.Config{Store: rows, Now: r.clock}), People: r,
+			RPID: "keys.example.com", Origins: []string{"https://keys.example.com"}, Now: r.clock,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := idem.Request{Key: "k", Principal: ann, Timeout: time.Minute, Status: func() int { return 201 }, Encode: func(v any) ([]byte, error) { return json.Marshal(v) }}
+		return idem.New(idem.Config{Store: s, Sealer: plainKey{}, Now: r.clock}).Do(t.Context(), q, func(ctx context.Context) (idem.Reply, error) {
+			k, err := service.FinishRegister(ctx, ann, answer)
+			return idem.Reply{Status: 201, Body: []byte(k.ID)}, err
+		})
+	}
+	if out, err := finish(&storetest.DyingStore{Store: r.store, At: 2, Takes: true}); err == nil {
+		t.Fatalf("it was not cut off: %s", out.Body)
+	}
+	list, err := r.List(t.Context(), ann)
+	if err != nil || len(list.Passkeys) != 1 {
+		t.Fatalf("List = %+v, %v", list, err)
+	}
+	out, err := finish(r.store)
+	if err != nil || !out.Replayed || !strings.Contains(string(out.Body), list.Passkeys[0].ID) {
+		t.Errorf("sent again: %+v, %v", out, err)
 	}
 }

@@ -56,6 +56,19 @@ func TestASecondFactorIsMadeOnce(t *testing.T) {
 	w.do(scenario{key: up.AccessToken, call: "GET /v1/auth/me", status: 200, want: []string{`"totp_enabled":false`}})
 }
 
+// A code that is sent again was used up by the first request, which is no guess.
+func TestACodeThatIsSentAgainIsNoWrongGuess(t *testing.T) {
+	w := newWorld(t)
+	up := decode[api.SignedUp](t, w.do(scenario{key: "-", call: "POST /v1/auth/signup", body: `{"email":"ann@example.com","password":"` + annsPassword + `"}`, status: 200}))
+	secret := decode[api.TOTP](t, w.do(scenario{key: up.AccessToken, call: "POST /v1/auth/mfa/totp", body: `{"password":"` + annsPassword + `"}`, status: 200})).Secret
+	confirm := scenario{key: up.AccessToken, call: "POST /v1/auth/mfa/totp/confirm", body: `{"code":"` + w.totpNow(secret) + `"}`, header: []string{api.HeaderIdempotencyKey, "k"}, status: 200}
+	first := w.do(confirm)
+	for range 10 {
+		w.replayed(confirm.call, first, w.do(confirm))
+	}
+	w.do(scenario{key: up.AccessToken, call: "GET /v1/audit/events", status: 200, want: []string{"request.replayed"}, forbid: []string{"auth.failure"}})
+}
+
 func TestARotationIsBegunOnce(t *testing.T) {
 	w := newTurning(t)
 	w.fill(3)
