@@ -41,19 +41,25 @@ func (s *Service) Look(ctx context.Context, p access.Principal, text string) (ap
 // for Look; Forbidden also when p's credential is limited, which the session
 // would not be.
 func (s *Service) Approve(ctx context.Context, p access.Principal, text string) error {
-	now := s.Now().UTC()
-	return s.decide(ctx, p, text, "device.approve", func(d *pending) { d.User, d.Org, d.Approved = p.ID, p.OrgID, now })
+	if err := s.Gate.Check(ctx, p, access.ProfileWrite, self(p)); err != nil {
+		return err
+	}
+	at, err := s.People.Proved(ctx, p)
+	if err != nil {
+		return err
+	}
+	return s.decide(ctx, p, text, "device.approve", func(d *pending) { d.User, d.Org, d.Approved = p.ID, p.OrgID, at.UTC() })
 }
 
 // Deny refuses the device that shows the user code. Errors as for Approve.
 func (s *Service) Deny(ctx context.Context, p access.Principal, text string) error {
+	if err := s.Gate.Check(ctx, p, access.ProfileWrite, self(p)); err != nil {
+		return err
+	}
 	return s.decide(ctx, p, text, "device.deny", func(d *pending) { d.Denied = true })
 }
 
 func (s *Service) decide(ctx context.Context, p access.Principal, text, action string, set func(*pending)) error {
-	if err := s.Gate.Check(ctx, p, access.ProfileWrite, self(p)); err != nil {
-		return err
-	}
 	return s.guess(p, text, func(code string) error {
 		var found pending
 		c, err := s.Challenges.LookChallenge(ctx, kind, code)

@@ -52,6 +52,9 @@ type Challenges interface {
 
 // People is what this package needs of package identity.
 type People interface {
+	// Proved is the time of what p, a user, approves now, for SignedIn.
+	// Unauthenticated: p's credential is dead by now.
+	Proved(ctx context.Context, p access.Principal) (time.Time, error)
 	// SignedIn begins a session of the user's and records it; the token of
 	// identity.MethodDevice lives 86,400 seconds. Unauthenticated: he is no more,
 	// or his sessions were ended after proved.

@@ -93,6 +93,8 @@ func (r *rig) SignedIn(_ context.Context, f identity.From, user, method string, 
 	return api.Token{AccessToken: "token of " + user, TokenType: "Bearer", ExpiresIn: 86400}, nil
 }
 
+func (r *rig) Proved(context.Context, access.Principal) (time.Time, error) { return r.clock(), nil }
+
 func (r *rig) Recipient(_ context.Context, org string, kind access.Kind, id string) (string, string, error) {
 	if r.gone || kind != access.User || org != "o"+id[1:] {
 		return "", "", fault.New(fault.NotFound, "no such user")

@@ -238,7 +238,7 @@ func contains(all, some []string) bool {
 }
 
 // endTokens makes all tokens of the agent dead that are there.
-func (s *Service) endTokens(a *agent) { a.NotBefore = s.now().UTC() }
+func (s *Service) endTokens(a *agent) { a.NotBefore = endNow(s.now(), a.NotBefore) }
 
 // endTokensAgain moves NotBefore once more: an exchange that read the row before
 // the first time was stored began before this one, and so its token is dead, too. Once

@@ -16,6 +16,7 @@ import (
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
 )
 
 func TestAnAgentHasTheContractsMembersAndNoOther(t *testing.T) {
@@ -256,13 +257,44 @@ func TestNoTokenSlipsThroughAChangeOfItsAgent(t *testing.T) {
 		a, key := r.newAgent(api.CreateAgent{Scopes: []string{"a", "b"}})
 		r.token(key) // so that the key that signs is there
 		var slipped string
-		r.store.beforeCommit = func() { slipped = r.token(key) } // NotBefore is taken, and not stored
+		r.store.beforeCommit = func() { // NotBefore is taken, and not stored
+			r.clock.add(maxSkew)
+			slipped = r.token(key)
+		}
 		must(0, change(r, a.ID))(t)
 		if slipped == "" {
 			t.Fatal(what, "the exchange did not get in between")
 		}
 		r.out(what, slipped)
 	}
+}
+
+// An exchange that found the agent by its old key, and reads its row once the key was
+// replaced, must not get a token of a time past that.
+func TestNoTokenIsHadByAKeyThatIsReplacedMeanwhile(t *testing.T) {
+	r := newKeyRig(t)
+	a, key := r.newAgent(api.CreateAgent{})
+	r.token(key) // so that the key that signs is there
+	slow := r.config
+	slow.Store = betweenReads{r.store, layout.Agent(r.org.ID, a.ID), sync.OnceFunc(func() {
+		must(r.RotateAgentKey(t.Context(), r.owner, a.ID))(t)
+	})}
+	_, err := New(slow).AgentToken(t.Context(), From{}, api.GetAgentToken{APIKey: key})
+	wantError(t, "an exchange under way", err, fault.Unauthenticated)
+}
+
+// betweenReads calls do before it reads the key.
+type betweenReads struct {
+	*countingStore
+	key string
+	do  func()
+}
+
+func (s betweenReads) Get(ctx context.Context, key string) (store.Record, error) {
+	if key == s.key {
+		s.do()
+	}
+	return s.countingStore.Get(ctx, key)
 }
 
 func TestARotatedKeyIsDeadAtOnceAndTheNewOneLives(t *testing.T) {

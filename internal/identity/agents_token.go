@@ -43,7 +43,7 @@ func (s *Service) AgentToken(ctx context.Context, from From, req api.GetAgentTok
 		return api.AgentToken{}, err
 	}
 	t, err := s.issueFor(ctx, now, token.Claims{
-		Kind: access.Agent, ID: a.ID, OrgID: org, Scopes: scopes, Vaults: a.Vaults, IssuedAt: now,
+		Kind: access.Agent, ID: a.ID, OrgID: org, Scopes: scopes, Vaults: a.Vaults, IssuedAt: since(now, a.NotBefore),
 		Expires: now.Add(time.Duration(a.TokenTTL) * time.Second),
 	}, a.Expires, a.KeyExpires)
 	if err != nil {
@@ -52,7 +52,8 @@ func (s *Service) AgentToken(ctx context.Context, from From, req api.GetAgentTok
 	return api.AgentToken{Token: t, AgentID: a.ID, VaultIDs: append([]string{}, a.Vaults...)}, nil
 }
 
-// agentOfKey finds the agent whose key this is. Errors: NotFound.
+// agentOfKey finds the agent whose key this is, by its row too: the key may have
+// been replaced since its own row was read. Errors: NotFound, Unauthenticated.
 func (s *Service) agentOfKey(ctx context.Context, key string) (org string, a agent, err error) {
 	if !isKey(key, agentPrefix) {
 		return "", a, errCredential
@@ -62,7 +63,9 @@ func (s *Service) agentOfKey(ctx context.Context, key string) (org string, a age
 		return "", a, storeFault(err)
 	}
 	org, id, _ := strings.Cut(string(rec.Value), ":")
-	a, _, err = s.agent(ctx, org, id)
+	if a, _, err = s.agent(ctx, org, id); err == nil && a.Key != hash(key) {
+		err = errCredential
+	}
 	return org, a, err
 }
 
@@ -86,11 +89,15 @@ func (s *Service) APIKeyToken(ctx context.Context, from From, req api.GetAPIKeyT
 	now := s.now()
 	var k keyRecord
 	var p access.Principal
+	var issued time.Time
 	err := error(errCredential)
 	if isKey(req.APIKey, keyPrefix) {
 		if p, err = s.authenticate(ctx, req.APIKey); err == nil && p.Kind != access.User {
 			err = errCredential
 		}
+	}
+	if err == nil {
+		issued, err = s.Proved(ctx, p)
 	}
 	if err == nil {
 		k, _, err = s.liveKey(ctx, req.APIKey)
@@ -100,7 +107,7 @@ func (s *Service) APIKeyToken(ctx context.Context, from From, req api.GetAPIKeyT
 		return api.Token{}, err
 	}
 	return s.issueFor(ctx, now, token.Claims{
-		Kind: access.User, ID: p.ID, OrgID: p.OrgID, Scopes: k.Scopes, IssuedAt: now, Expires: now.Add(keyTokenTTL),
+		Kind: access.User, ID: p.ID, OrgID: p.OrgID, Scopes: k.Scopes, IssuedAt: issued, Expires: now.Add(keyTokenTTL),
 	}, k.Expires)
 }
 

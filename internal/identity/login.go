@@ -57,8 +57,9 @@ func (s *Service) SignIn(ctx context.Context, from From, req api.SignIn) (api.Si
 }
 
 // SignedIn begins a session of a user who has proved in another way than by a
-// password who he is; proved is when he did, zero: now. Errors: Unauthenticated
-// (the user is no more, or his sessions were ended since), Unavailable.
+// password who he is; proved is what Proved returned then, zero: he did now.
+// Errors: Unauthenticated (the user is no more, or his sessions were ended
+// since), Unavailable.
 func (s *Service) SignedIn(ctx context.Context, from From, userID, method string, proved time.Time) (api.Token, error) {
 	began := s.now()
 	u, _, err := s.user(ctx, userID)
@@ -71,14 +72,20 @@ func (s *Service) SignedIn(ctx context.Context, from From, userID, method string
 	return s.begin(ctx, from, u, began, method)
 }
 
-// after is a time at which a session may begin. The row of u was read after the
-// time began, and what he proved himself by after that: it is newer than NotBefore.
-func (u User) after(began time.Time) time.Time {
-	if u.admits(began, "") {
-		return began
+// Proved is the time to name to SignedIn later, of what p, a user, does now.
+// Errors: Unauthenticated (his credential is dead by now), Unavailable.
+func (s *Service) Proved(ctx context.Context, p access.Principal) (time.Time, error) {
+	began := s.now()
+	u, _, err := s.user(ctx, p.ID)
+	issued, isToken := token.IssueTime(p.Credential)
+	if errors.Is(err, fault.NotFound) || err == nil && isToken && !u.admits(issued, p.Credential) {
+		return time.Time{}, errCredential
 	}
-	return u.NotBefore.Add(1)
+	return u.after(began), err
 }
+
+// after is a time at which a session may begin: see since.
+func (u User) after(began time.Time) time.Time { return since(began, u.NotBefore) }
 
 // begin begins a session and records it; see after.
 func (s *Service) begin(ctx context.Context, from From, u User, began time.Time, method string) (t api.Token, err error) {
@@ -105,7 +112,7 @@ func (s *Service) begin(ctx context.Context, from From, u User, began time.Time,
 func (s *Service) issue(ctx context.Context, u User, issued time.Time, ttl time.Duration, refresh string) (api.Token, error) {
 	text, _, err := s.tokens.Issue(ctx, token.Claims{
 		Kind: access.User, ID: u.ID, OrgID: u.Org, Session: token.SessionOf(refresh), IssuedAt: issued,
-		Expires: issued.Add(min(ttl+time.Second-1, token.MaxTTL)).Truncate(time.Second),
+		Expires: s.now().Add(min(ttl+time.Second-1, token.MaxTTL)).Truncate(time.Second),
 	})
 	if err != nil {
 		return api.Token{}, err
@@ -204,11 +211,7 @@ func (s *Service) endSessions(ctx context.Context, userID, spared string) error 
 	return s.sessions.RevokeAll(ctx, userID)
 }
 
-// endSessions moves NotBefore past every session that began under the row, also
-// by a clock that stands still or goes back: see after.
+// endSessions moves NotBefore past every session that began under the row.
 func (u *User) endSessions(now time.Time, spared string) {
-	if least := u.NotBefore.Add(1); now.Before(least) {
-		now = least
-	}
-	u.NotBefore, u.Spared = now.UTC(), spared
+	u.NotBefore, u.Spared = endNow(now, u.NotBefore), spared
 }

@@ -295,15 +295,18 @@ func TestSignOutEverywhereEndsAllSessions(t *testing.T) {
 		wantError(t, "a refresh token from before", err, fault.Unauthenticated)
 	}
 	w.in(key) // is no session
-	tok, _ := w.session(email, goodPassword)
+	tok, p := w.session(email, goodPassword)
 	next := must(w.Refresh(t.Context(), w.from, tok.RefreshToken))(t)
 	w.in(next.AccessToken)
 	w.clock.frozen = false
-	w.in(must(w.SignedIn(t.Context(), w.from, p.ID, MethodDevice, w.clock.Now()))(t).AccessToken)
-	proved := w.clock.Now()
+	proved := must(w.Proved(t.Context(), p))(t)
+	w.in(must(w.SignedIn(t.Context(), w.from, p.ID, MethodDevice, proved))(t).AccessToken)
 	w.must(w.SignOutEverywhere(t.Context(), p))
 	_, err := w.SignedIn(t.Context(), w.from, p.ID, MethodDevice, proved)
 	wantError(t, "what was approved before", err, fault.Unauthenticated)
+	_, err = w.Proved(t.Context(), p)
+	wantError(t, "an approval under way, by a session that is over", err, fault.Unauthenticated)
+	must(w.Proved(t.Context(), w.in(key)))(t)
 }
 
 // Either of NotBefore and the end of refresh tokens would do alone.
@@ -338,6 +341,7 @@ func TestNoSessionSlipsThroughItsEnd(t *testing.T) {
 	p := w.in(up.AccessToken)
 	var slipped api.Token
 	w.store.beforeCommit = func() { // the first commit of SignOutEverywhere; its time is taken
+		w.clock.add(maxSkew)
 		slipped, _ = w.Refresh(t.Context(), w.from, up.RefreshToken)
 	}
 	if err := w.SignOutEverywhere(t.Context(), p); err != nil {

@@ -89,11 +89,12 @@ func (s *Service) ChangePasswordAndGoOn(ctx context.Context, p access.Principal,
 	if err := s.setPassword(ctx, p.ID, req.NewPassword, p.Credential); err != nil || !live {
 		return next, err
 	}
+	now := s.now()
 	u, _, err := s.user(ctx, p.ID)
 	if err != nil {
 		return "", err
 	}
-	return s.sessions.IssueRefresh(ctx, u.ID, u.after(s.now()))
+	return s.sessions.IssueRefresh(ctx, u.ID, u.after(now))
 }
 
 // redeemOwn takes refresh, which may be "", for the next token of its session, and

@@ -49,6 +49,9 @@ func (seams) ReadShared(_ context.Context, _ vault.Shared, count func() error) (
 func (seams) Recipient(_ context.Context, _ string, _ access.Kind, id string) (string, string, error) {
 	return id, "ann@example.com", nil
 }
+func (seams) Proved(context.Context, access.Principal) (time.Time, error) {
+	return time.Time{}, nil
+}
 func (seams) SignedIn(context.Context, identity.From, string, string, time.Time) (api.Token, error) {
 	return api.Token{AccessToken: "t", TokenType: "Bearer", ExpiresIn: 86400}, nil
 }

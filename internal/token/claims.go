@@ -72,6 +72,16 @@ func (w *wire) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*plain)(w), json.RejectUnknownMembers(true))
 }
 
+// IssueTime returns the IssuedAt of the token with this JTI; ok is false when it
+// is no token's.
+func IssueTime(jti string) (t time.Time, ok bool) {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(jti)
+	if err != nil || len(raw) != 24 {
+		return t, false
+	}
+	return time.Unix(0, int64(binary.BigEndian.Uint64(raw))), true
+}
+
 // newWire returns c with a jti of its own.
 func newWire(c Claims) wire {
 	exp, iat := c.Expires.Unix(), c.IssuedAt.Unix()
@@ -95,13 +105,13 @@ func newJTI(issued time.Time) string {
 // claims returns what w says; ok is false when it is nothing that we issue.
 func (w wire) claims() (c Claims, ok bool) {
 	kind, id, _ := strings.Cut(w.Subject, ":")
-	jti, err := base64.RawURLEncoding.Strict().DecodeString(w.JTI)
-	if err != nil || len(jti) != 24 || w.Expires == nil || w.IssuedAt == nil {
+	issued, ok := IssueTime(w.JTI)
+	if !ok || w.Expires == nil || w.IssuedAt == nil {
 		return Claims{}, false
 	}
 	c = Claims{
 		Kind: access.Kind(kind), ID: id, OrgID: w.Org, Scopes: w.Scopes, Vaults: w.Vaults, JTI: w.JTI, Session: w.Session,
-		IssuedAt: time.Unix(0, int64(binary.BigEndian.Uint64(jti))), Expires: time.Unix(*w.Expires, 0),
+		IssuedAt: issued, Expires: time.Unix(*w.Expires, 0),
 	}
 	return c, c.sensible() && c.IssuedAt.Unix() == *w.IssuedAt && (w.NotBefore == nil || *w.NotBefore <= *w.Expires)
 }
