@@ -160,6 +160,9 @@ func named(ctx context.Context, doing string, k kind, err error) error {
 		if text := cause(err); text == errTakesNoWrites.text {
 			return fault.Wrap(fault.Unavailable, what, "%s; nothing was changed; try again", text)
 		}
+		if code(err) == "53300" {
+			return fault.Wrap(fault.Unavailable, what, "the database takes no more connections: raise its max_connections or the role's limit, or lower pool_max_conns of the servers; nothing was changed; try again")
+		}
 		return fault.Wrap(fault.Unavailable, what, "the database cannot be reached; nothing was changed; try again")
 	case unknown:
 		return fault.Wrap(fault.Unavailable, what, "the database did not answer; look whether the request took effect, then try again")

@@ -136,6 +136,16 @@ func TestTLSAndPassword(t *testing.T) {
 	}
 }
 
+func TestTooManyConnectionsAreNamed(t *testing.T) {
+	t.Parallel()
+	server := pgtest.New(t)
+	server.Exec(t, "postgres", "CREATE ROLE keyfold LOGIN CONNECTION LIMIT 0")
+	_, err := Open(t.Context(), strings.Replace(server.Address("postgres"), "postgres@", "keyfold@", 1), brief)
+	if !errors.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "max_connections") {
+		t.Errorf("Open = %v", err)
+	}
+}
+
 // TestErrorsHoldNoRow fails on a row, and the database's message has it.
 func TestErrorsHoldNoRow(t *testing.T) {
 	t.Parallel()
