@@ -12,6 +12,7 @@ import (
 	"github.com/keyfold/keyfold/internal/cli"
 	"github.com/keyfold/keyfold/internal/kmsbackup"
 	"github.com/keyfold/keyfold/internal/kmsclient"
+	"github.com/keyfold/keyfold/internal/kmsnode"
 	"github.com/keyfold/keyfold/internal/store/storespec"
 )
 
@@ -127,6 +128,9 @@ func (a *app) restore(ctx context.Context, f restoreFlags) error {
 		return err
 	}
 	defer in.Close()
+	if err := kmsnode.OursToWrite(a.on(nil)); err != nil {
+		return err
+	}
 	root, _, err := a.openRoot(ctx)
 	if err != nil {
 		return err

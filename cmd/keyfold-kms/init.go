@@ -90,7 +90,7 @@ func (f *initFlags) endpoint(a *app) error {
 // as an init that was cut off leaves it, gets one.
 func (a *app) makeStore(ctx context.Context) error {
 	if err := kmsnode.Vacant(ctx, a.on(nil)); err != nil {
-		return cli.Advise(err, "look at the keys that are there with: keyfold-kms keys "+a.storeFlag())
+		return cli.Advise(err, "look at the keys that are there with: "+a.storeInEnv()+"keyfold-kms keys "+a.storeFlags())
 	}
 	root, err := a.makeRoot(ctx)
 	if err != nil {
@@ -143,11 +143,11 @@ func (a *app) writeConfig() (bool, error) {
 }
 
 // storeText is the store for the configuration: nothing where it is in the data
-// directory, or is a secret.
+// directory.
 func (a *app) storeText() (string, error) {
 	switch {
 	case a.store.HasPassword():
-		return "", nil
+		return elsewhere, nil
 	case a.store.Dir() == "":
 		return string(a.set.Store), nil
 	}
@@ -224,6 +224,6 @@ func (a *app) made(wroteConfig bool) error {
 	if !wroteConfig {
 		a.Note("%s was there already and is as it was; look whether it names these", a.configFile)
 	}
-	_, err := fmt.Fprintf(a.Out, "settings   %s\nstart      keyfold-kms serve --config %s\n", a.configFile, a.configFile)
+	_, err := fmt.Fprintf(a.Out, "settings   %s\nstart      %skeyfold-kms serve --config %s\n", a.configFile, a.storeInEnv(), a.configFile)
 	return err
 }

@@ -31,7 +31,8 @@ func (a *app) keysCmd() *cobra.Command {
 		Long: `List KEKs with their versions and states, and count the DEKs; never material.
 
 Asks the process that listens at --endpoint, or at the socket beside --data-dir; when
-none does, reads the store in --data-dir itself, under its root key.`,
+none does, reads the store in --data-dir itself, under its root key, as the user whose
+directory it is.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			show := func(ctx context.Context, keys keyLister) error { return a.showKeys(ctx, keys, f) }

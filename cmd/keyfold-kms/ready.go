@@ -32,7 +32,7 @@ func (a *app) ready(ctx context.Context, c *kmsclient.Client) error {
 	defer cancel()
 	switch err := c.Ready(ctx); {
 	case errors.Is(err, fault.Unavailable):
-		return cli.Advise(errors.New("not ready: the key process does not answer, is locked or is closing"), "see its log, or: keyfold-kms status")
+		return cli.Advise(fmt.Errorf("not ready: %v", err), "see its log, or: keyfold-kms status")
 	case err != nil:
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/keyfold/keyfold/internal/cli"
 	"github.com/keyfold/keyfold/internal/harden"
 	"github.com/keyfold/keyfold/internal/keyring"
 	"github.com/keyfold/keyfold/internal/keyring/rootspec"
@@ -18,7 +19,9 @@ import (
 // protections of memory that the system does not give.
 func (a *app) openRoot(ctx context.Context) (root keyring.Root, missing []string, err error) {
 	missing = harden.Apply()
-	root, err = rootspec.Open(ctx, a.set.Root, a.getenv)
+	if root, err = rootspec.Open(ctx, a.set.Root, a.getenv); errors.Is(err, fs.ErrNotExist) {
+		err = cli.Advise(err, "where it is somewhere else, name it: --root file:PATH")
+	}
 	return root, missing, err
 }
 

@@ -63,6 +63,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // or each command takes a second under -race
 			return nil
 		},
+		Condition: func(cond string) (bool, error) { return cond == "root" && os.Geteuid() == 0, nil },
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"let": let, "up": up, "mode": mode, "port": port, "flip": flip,
 		},

@@ -65,7 +65,7 @@ func (a *app) serve(ctx context.Context) (err error) {
 	cfg.Log, cfg.Tracer = log, tracer
 	node, err := kmsnode.Open(ctx, cfg)
 	if err != nil {
-		return onCode(err, fault.Conflict, "end that process, or ask it: keyfold-kms status "+a.storeFlag())
+		return onCode(err, fault.Conflict, "end that process, or ask it: keyfold-kms status "+a.storeFlags())
 	}
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)

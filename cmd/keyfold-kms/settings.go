@@ -175,7 +175,8 @@ func (a *app) on(root keyring.Root) kmsnode.Config {
 	return kmsnode.Config{DataDir: a.set.DataDir, Store: a.store, AuditDir: a.set.AuditDir, Root: root}
 }
 
-// storePlace is where the key store is, for people, and storeFlag names it to a command.
+// storePlace is where the key store is, for people, and storeFlags names it and its root
+// key to a command.
 func (a *app) storePlace() string {
 	if a.store.IsZero() {
 		return a.set.DataDir
@@ -183,16 +184,45 @@ func (a *app) storePlace() string {
 	return a.store.String()
 }
 
-func (a *app) storeFlag() string {
-	if a.store.IsZero() {
-		return "--data-dir " + a.set.DataDir
+func (a *app) storeFlags() string {
+	var flags []string
+	if a.set.DataDir != "" {
+		flags = append(flags, "--data-dir", a.set.DataDir)
 	}
-	return "--store " + a.store.String()
+	if !a.store.IsZero() && !a.store.HasPassword() {
+		flags = append(flags, "--store", a.store.String())
+	}
+	if a.set.DataDir == "" || a.set.Root != "file:"+kmsnode.RootFile(a.set.DataDir) {
+		flags = append(flags, "--root", a.set.Root)
+	}
+	return strings.Join(flags, " ")
 }
+
+// storeInEnv goes before a command that is to find a store whose URL is a secret.
+func (a *app) storeInEnv() string {
+	switch file := a.getenv(storeEnv + "_FILE"); {
+	case !a.store.HasPassword():
+		return ""
+	case file != "":
+		return storeEnv + "_FILE=" + file + " "
+	case a.getenv(storeEnv) != "":
+		return fmt.Sprintf("%s=\"$%[1]s\" ", storeEnv)
+	}
+	return storeEnv + "_FILE=FILE " // it was a flag
+}
+
+const storeEnv = "KEYFOLD_KMS_STORE"
+
+// elsewhere is store in a configuration whose store's URL is a secret: the environment
+// has it, and without that no process takes the data directory for the store.
+const elsewhere = "elsewhere"
 
 // needStore is an error of usage unless it is known where the key store is. It
 // fills in what follows from that.
 func (a *app) needStore() error {
+	if a.set.Store == elsewhere {
+		return cli.Usagef("the configuration does not hold where the key store is, a URL with a password: set %s_FILE to a file that does, or %[1]s", storeEnv)
+	}
 	var err error
 	if a.store, err = storespec.Parse(string(a.set.Store)); err != nil {
 		return cli.Usagef("the store: %w", err)

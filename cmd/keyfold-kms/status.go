@@ -80,8 +80,12 @@ func statusRows(s *kmsapi.Status) [][]string {
 	if s.Locked != "" {
 		state = "locked: " + s.Locked
 	}
+	store := "answers"
+	if s.Store != "" {
+		store = "does not answer: " + s.Store
+	}
 	rows := [][]string{
-		{"version", s.Version}, {"started", cli.When(s.Started)}, {"root key", s.Root + ", " + state},
+		{"version", s.Version}, {"started", cli.When(s.Started)}, {"root key", s.Root + ", " + state}, {"store", store},
 		{"audit", fmt.Sprintf("%d:%s", s.AuditSeq, s.AuditHash)}, {"audit key", s.AuditKey},
 	}
 	if s.AuditError != "" {

@@ -1,10 +1,12 @@
 package check
 
 import (
+	"bytes"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -39,12 +41,19 @@ func stagesOf(text string) (stages []instructions.Stage, found problems) {
 func checkContainerfile(t *testing.T, text string) problems {
 	stages, found := stagesOf(text)
 	var names []string
+	told := 0
 	for _, stage := range stages {
 		if _, tag, ok := strings.Cut(stage.BaseName, ":"); !ok || tag == "latest" {
 			found.addf("%s is from %s, which names no version", stage.Name, stage.BaseName)
 		}
 		for _, c := range stage.Commands {
 			switch c := c.(type) {
+			case *instructions.ArgCommand:
+				told++
+			case *instructions.RunCommand:
+				if line := strings.Join(c.CmdLine, " "); strings.Contains(line, "go build") && (told == 0 || !strings.Contains(line, ` -X `+versionOf(t)+`=$VERSION"`)) {
+					found.addf("%s: a program is not told its version", stage.Name)
+				}
 			case *instructions.AddCommand:
 				found.addf("%s: ADD fetches and unpacks; write COPY", stage.Name)
 			case *instructions.CopyCommand:
@@ -69,6 +78,15 @@ func checkContainerfile(t *testing.T, text string) problems {
 		}
 	}
 	return found
+}
+
+// versionOf is the variable that holds the programs' version, as the linker names it.
+func versionOf(t *testing.T) string {
+	t.Helper()
+	if !regexp.MustCompile(`(?m)^var version string$`).MatchString(read(t, tree, "internal", "cli", "app.go")) {
+		t.Fatal("internal/cli has no variable version") // a linker that is told of none says nothing
+	}
+	return "github.com/keyfold/keyfold/internal/cli.version"
 }
 
 // checkImage looks at a stage that becomes an image.
@@ -121,6 +139,8 @@ func TestTheContainerFileIsSound(t *testing.T) {
 		{"FROM golang:1.26-bookworm AS build", "FROM golang:1.26-bookworm as build", "FromAsCasing"},
 		{"gcr.io/distroless/static-debian12:nonroot", "debian:bookworm", "no distroless image"},
 		{"--from=build /out/bin/keyfold ", "--from=biuld /out/bin/keyfold ", "no stage before it"},
+		{"ARG VERSION=\n", "", "not told its version"},
+		{"cli.version=$VERSION", "cli.release=$VERSION", "not told its version"},
 		{"COPY LICENSE", "COPY LICENCE", "LICENCE"},
 		{"KEYFOLD_ADDR=", "KEYFOLD_ADRESS=", "reads no variable KEYFOLD_ADRESS"},
 	})
@@ -159,7 +179,7 @@ func TestTheContextHoldsAllThatABuildNeedsAndNothingElse(t *testing.T) {
 		}
 		line := strings.ReplaceAll(strings.Join(command.CmdLine, " "), "/out/", out+"/")
 		cmd := exec.Command("sh", "-ec", line)
-		cmd.Dir = context
+		cmd.Dir, cmd.Env = context, append(os.Environ(), "VERSION=v9.8.7")
 		if said, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v\n%s", line, err, said)
 		}
@@ -170,6 +190,9 @@ func TestTheContextHoldsAllThatABuildNeedsAndNothingElse(t *testing.T) {
 	for _, name := range []string{"keyfold", "keyfold-kms"} {
 		if said, err := exec.Command(filepath.Join(out, "bin", name), "--help").CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", name, err, said)
+		}
+		if program, err := os.ReadFile(filepath.Join(out, "bin", name)); err != nil || !bytes.Contains(program, []byte("v9.8.7")) {
+			t.Errorf("%s does not have its version: %v", name, err)
 		}
 	}
 }

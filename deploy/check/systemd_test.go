@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 const systemdDir = "../systemd"
@@ -67,6 +68,17 @@ func checkUnit(t *testing.T, unit, text, dropIn string, exposure int) (found pro
 		analyze("security", "--no-pager", "--offline=true", "--threshold="+strconv.Itoa(exposure), "./"+unit)
 	}
 	return found
+}
+
+// A minute of drain, and ten seconds for the requests under way.
+func TestAServerEndsInOrderBeforeSystemdKillsIt(t *testing.T) {
+	m := regexp.MustCompile(`(?m)^TimeoutStopSec=(\S+)$`).FindStringSubmatch(read(t, systemdDir, "keyfold.service"))
+	if m == nil {
+		t.Fatal("TimeoutStopSec is not set")
+	}
+	if d, err := time.ParseDuration(m[1]); err != nil || d < 75*time.Second {
+		t.Errorf("it gets %s, %v", m[1], err)
+	}
 }
 
 func TestTheUnitsAreSoundAndKeepTheirProcessesIn(t *testing.T) {

@@ -96,8 +96,15 @@ func Group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	return g
 }
 
-// Version is that of the module, as the build has it.
+// version is set where a build has no history to find it in:
+// -ldflags "-X github.com/keyfold/keyfold/internal/cli.version=v1.2.3".
+var version string
+
+// Version is what the build was told, or else that of the module, as the build has it.
 func Version() string {
+	if version != "" {
+		return version
+	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		return info.Main.Version
 	}

@@ -43,6 +43,14 @@ func try(t *testing.T, answer error, args ...string) (code int, stdout, stderr s
 	return code, out.String(), err.String()
 }
 
+func TestTheVersionIsWhatTheBuildWasTold(t *testing.T) {
+	t.Cleanup(func() { version = "" })
+	before := Version()
+	if version = "v9.8.7"; Version() != "v9.8.7" || before == "v9.8.7" {
+		t.Errorf("%s, and %s before", Version(), before)
+	}
+}
+
 func TestARunEndsWithItsCodeAndItsAdvice(t *testing.T) {
 	failed := errors.New("it failed")
 	for name, c := range map[string]struct {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 )
 
 // FollowTLS returns the configuration that load makes of files, and follows
@@ -18,6 +19,7 @@ func FollowTLS(files []string, load func() (*tls.Config, error), log *slog.Logge
 	if f.current, err = load(); err != nil {
 		return nil, err
 	}
+	f.warn()
 	c := f.current.Clone()
 	c.GetConfigForClient = f.latest
 	return c, nil
@@ -32,6 +34,27 @@ type follower struct {
 	mu      sync.Mutex // guards all below
 	stamp   []os.FileInfo
 	current *tls.Config
+	warned  time.Time // of current's end, last
+}
+
+// A certificate that ends within soon is named in the log, at the start and every day.
+const soon = 7 * 24 * time.Hour
+
+// warn says that the certificate in use has expired, or will soon.
+func (f *follower) warn() {
+	now := time.Now()
+	if now.Sub(f.warned) < 24*time.Hour || len(f.current.Certificates) == 0 || f.current.Certificates[0].Leaf == nil {
+		return
+	}
+	switch end := f.current.Certificates[0].Leaf.NotAfter; {
+	case end.Sub(now) > soon:
+		return
+	case end.Before(now):
+		f.log.Warn("the TLS certificate has expired: nobody connects until it is replaced", "files", f.files, "end", end)
+	default:
+		f.log.Warn("the TLS certificate expires soon; replace it before", "files", f.files, "end", end)
+	}
+	f.warned = now
 }
 
 // latest is tls.Config.GetConfigForClient. Files that are bad, or half replaced,
@@ -39,6 +62,7 @@ type follower struct {
 func (f *follower) latest(*tls.ClientHelloInfo) (*tls.Config, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	defer f.warn()
 	stamp := f.look() // before they are read: what changes meanwhile shows next time
 	if slices.EqualFunc(stamp, f.stamp, sameFile) {
 		return f.current, nil
@@ -50,7 +74,7 @@ func (f *follower) latest(*tls.ClientHelloInfo) (*tls.Config, error) {
 		return f.current, nil
 	}
 	f.log.Info("the TLS files were read anew")
-	f.current = fresh
+	f.current, f.warned = fresh, time.Time{}
 	return fresh, nil
 }
 

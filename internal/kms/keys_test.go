@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/keyfold/keyfold/internal/keyring"
 	"github.com/keyfold/keyfold/internal/kmsapi"
 	"github.com/keyfold/keyfold/internal/layout"
+	"github.com/keyfold/keyfold/internal/store"
 )
 
 func TestKeysAreListedInPagesWithTheirUse(t *testing.T) {
@@ -98,4 +101,28 @@ func TestAKMSThatIsLockedOrWithoutItsStoreSaysSo(t *testing.T) {
 	if err := s.Check(ctx); !errors.Is(err, fault.Unavailable) {
 		t.Errorf("without its store: %v", err)
 	}
+}
+
+// hungStore is a store that says nothing.
+type hungStore struct{ store.Store }
+
+func (hungStore) Get(ctx context.Context, _ string) (store.Record, error) {
+	<-ctx.Done()
+	return store.Record{}, ctx.Err()
+}
+
+// Whoever asks gives up after five seconds, and would not know what it was.
+func TestAStoreThatSaysNothingIsNamedWhileTheCallerStillWaits(t *testing.T) {
+	root := newRig(t).root
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		s := &Service{store: hungStore{}, root: root}
+		if err := s.Check(ctx); !errors.Is(err, fault.Unavailable) || err.Error() != "the KMS's key store does not answer" || ctx.Err() != nil {
+			t.Errorf("%v, %v", err, ctx.Err())
+		}
+		if err := s.CheckStore(ctx); err == nil || err.Error() != "nothing came from it in 2s" {
+			t.Error(err)
+		}
+	})
 }

@@ -142,6 +142,7 @@ type Status struct {
 	Started    time.Time `json:"started_at"`
 	Root       string    `json:"root"`                 // file or pkcs11
 	Locked     string    `json:"locked,omitzero"`      // why the root key cannot be used; "": unlocked
+	Store      string    `json:"store,omitzero"`       // why the key store does not answer; "": it does
 	Memory     []string  `json:"memory,omitzero"`      // protections of memory that the system does not give
 	AuditSeq   uint64    `json:"audit_seq"`            // number of the last audit record
 	AuditHash  string    `json:"audit_hash"`           // its hash, hex

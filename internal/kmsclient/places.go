@@ -227,8 +227,12 @@ func (c *Client) judgeReady(p *place, status int, err error) {
 		p.well, p.ill = p.well+1, 0
 		p.ready = p.ready || p.well >= comeback || c.able() == nil
 	}
-	if p.ready != was && err == nil {
-		c.log.Warn("a key process can work, or cannot", "endpoint", p.name, "can", p.ready, "status", status)
+	switch {
+	case p.ready == was || err != nil:
+	case p.ready:
+		c.log.Info("a key process can work again", "endpoint", p.name)
+	default:
+		c.log.Warn("a key process cannot work", "endpoint", p.name, "status", status)
 	}
 	c.settle()
 }

@@ -290,7 +290,8 @@ func TestWhoCanWorkIsNotDecidedByOneAnswer(t *testing.T) {
 	first, second := &place{name: "first", ready: true}, &place{name: "second", ready: true}
 	first.live()
 	second.live()
-	c := &Client{places: []*place{first, second}, log: slog.New(slog.DiscardHandler)}
+	var log strings.Builder
+	c := &Client{places: []*place{first, second}, log: slog.New(slog.NewTextHandler(&log, nil))}
 	silent := errors.New("silent")
 	for n, step := range []struct {
 		of     *place
@@ -310,6 +311,17 @@ func TestWhoCanWorkIsNotDecidedByOneAnswer(t *testing.T) {
 		if taken := use.Err() != nil; taken != (!step.ready && c.able() != nil) || step.of.use.Err() != nil || step.of.life.Err() != nil {
 			t.Errorf("step %d: calls are taken away: %v", n, taken)
 		}
+	}
+	var said []string
+	for line := range strings.Lines(log.String()) {
+		_, line, _ = strings.Cut(strings.TrimSpace(line), " ") // of the time
+		said = append(said, line)
+	}
+	if want := []string{
+		`level=INFO msg="a key process can work again" endpoint=first`, `level=WARN msg="a key process cannot work" endpoint=first status=503`,
+		`level=WARN msg="a key process cannot work" endpoint=second status=503`, `level=INFO msg="a key process can work again" endpoint=first`,
+	}; !slices.Equal(said, want) {
+		t.Errorf("%s", log.String())
 	}
 }
 

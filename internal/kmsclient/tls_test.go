@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ import (
 type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
+	late bool // what it makes has expired
 }
 
 func newAuthority(t *testing.T, name string) authority {
@@ -59,8 +61,12 @@ func issue(t *testing.T, template, parent *x509.Certificate, by *ecdsa.PrivateKe
 
 // make issues a certificate for 127.0.0.1 and for clients.
 func (a authority) make(t *testing.T, name string) (*x509.Certificate, *ecdsa.PrivateKey) {
+	end := time.Now().Add(time.Hour)
+	if a.late {
+		end = time.Now().Add(-time.Minute)
+	}
 	return issue(t, &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotAfter: end,
 		DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 	}, a.cert, a.key)
@@ -185,6 +191,20 @@ func TestAKMSMustHaveTheNameThatItIsReachedBy(t *testing.T) {
 	_, port, _ := net.SplitHostPort(kms.url[len("https://"):])
 	c := (&socket{}).client(t, Config{Endpoint: "https://localhost:" + port, TLS: f.load(t), Retry: time.Millisecond})
 	if err := encryptOne(t.Context(), c, "x"); !errors.Is(err, fault.Unavailable) || kms.calls.Load() != 0 {
+		t.Error(err)
+	}
+}
+
+func TestAnExpiredCertificateOfTheKMSIsNamed(t *testing.T) {
+	ca, f := newAuthority(t, "ca"), newFiles(t)
+	f.write(t, "c", ca, ca)
+	late := ca
+	late.late = true
+	kms := newTLSKMS(t, late, ca, tls.VersionTLS13)
+	c := (&socket{}).client(t, Config{Endpoint: kms.url, TLS: f.load(t), Retry: time.Millisecond})
+	err := c.Health(t.Context())
+	if want := " to " + time.Now().UTC().Format("2006-01-02T"); !errors.Is(err, fault.Unavailable) ||
+		!strings.HasPrefix(err.Error(), "the certificate of the KMS has expired") || !strings.Contains(err.Error(), want) {
 		t.Error(err)
 	}
 }

@@ -3,6 +3,7 @@ package kmsclient
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -54,6 +55,10 @@ var (
 )
 
 func unreachable(cause error) error {
+	if bad, ok := errors.AsType[x509.CertificateInvalidError](cause); ok && bad.Reason == x509.Expired {
+		return fault.Wrap(fault.Unavailable, cause, "the certificate of the KMS has expired or is not valid yet: it is for %s to %s; replace it, then try again",
+			bad.Cert.NotBefore.UTC().Format(time.RFC3339), bad.Cert.NotAfter.UTC().Format(time.RFC3339))
+	}
 	return fault.Wrap(fault.Unavailable, cause, "the KMS does not answer; start it or wait for it, then try again")
 }
 

@@ -197,8 +197,14 @@ func (n *Node) closeParts() error {
 	return err
 }
 
-// Vacant is an error unless the key store of cfg can be made: nothing is there.
-func Vacant(ctx context.Context, cfg Config) error { return cfg.store().Vacant(ctx) }
+// Vacant is an error unless the key store of cfg can be made: nothing is there, and the
+// directory, if it is, is ours.
+func Vacant(ctx context.Context, cfg Config) error {
+	if err := cfg.store().Vacant(ctx); err != nil {
+		return err
+	}
+	return OursToWrite(cfg)
+}
 
 // Init makes the key store of cfg, which must not be there yet, with its audit.
 func Init(ctx context.Context, cfg Config) error {
@@ -290,6 +296,9 @@ func (k *keys) status(cfg Config, started time.Time) kmsapi.Status {
 	defer cancel()
 	if err := cfg.Root.Check(ctx); err != nil {
 		s.Locked = err.Error()
+	}
+	if err := k.kms.CheckStore(context.Background()); err != nil {
+		s.Store = err.Error()
 	}
 	return s
 }

@@ -17,7 +17,10 @@ import (
 // HasStore is an error unless there is the key store of cfg. It makes none.
 func HasStore(ctx context.Context, cfg Config) error {
 	there, err := cfg.store().Exists(ctx)
-	if err == nil && !there {
+	switch {
+	case err == nil && !there && cfg.Store.IsZero():
+		err = fmt.Errorf("there is no key store in %s; if its store is a database, set KEYFOLD_KMS_STORE_FILE; if there is none yet, make one with: keyfold-kms init %s", cfg.place(), cfg.flag())
+	case err == nil && !there:
 		err = fmt.Errorf("there is no key store in %s; make one with: keyfold-kms init %s", cfg.place(), cfg.flag())
 	}
 	return err
@@ -35,6 +38,9 @@ func hasKeys(ctx context.Context, st store.Store) error {
 // withStore opens the key store of a stopped process for do.
 func withStore(ctx context.Context, cfg Config, do func(store.Store) error) (err error) {
 	if err := HasStore(ctx, cfg); err != nil {
+		return err
+	}
+	if err := OursToWrite(cfg); err != nil {
 		return err
 	}
 	st, err := cfg.store().Open(ctx, storespec.Options{})
