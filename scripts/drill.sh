@@ -313,8 +313,10 @@ own=("${keystore[@]}")
 keystore=(--data-dir "$live/keys/kms")
 restore_server second
 start_keys
-found=$("$bin/keyfold" server check --config "$work/server.yaml") || true
-echo "$found" >>"$logs/cli.err"
+refused "$bin/keyfold" server check --config "$work/server.yaml" >/dev/null
+found=$(grep '^error: ' "$work/refused.out") || die "server check finds nothing with another's keys"
+[[ $found == "error: store: "*"has not the keys to this server's data"* ]] || die "server check, with another's keys: $found"
+ok "server check: $found"
 if start_server; then
 	if opens 1; then die "number 1 opens with another's keys"; fi
 	said=$(grep '^keyfold:' "$logs/cli.err" | tail -n 1)

@@ -155,13 +155,19 @@ func (a *app) serverCheckCmd(file *string) *cobra.Command {
 	return &cobra.Command{
 		Use: "check", Short: "Say what is wrong with a configuration",
 		Long: `Say all that is wrong with a configuration, one line each, and what to do about it.
-With an error no server starts, with a warning one does. The exit code is 1 when there
-is an error. Nothing is started and nothing is changed; the key process is asked
-whether it would work for this server. Run it as the user who runs the server.`,
+With an error no server starts, with a warning one does, and a note is no fault. The
+exit code is 1 when there is an error. Nothing is started and nothing is changed; the
+key process is asked whether it would work for this server and, once nothing else is
+wrong, the store is looked into: whether it opens, and whether the keys are those to
+it. A store in a directory that another process uses is not looked into. Run it as the
+user who runs the server.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, found := a.check(cmd.Context(), *file)
 			s.callKMS(cmd.Context(), &found)
+			if found.err() == nil {
+				s.lookInside(cmd.Context(), &found)
+			}
 			if err := a.printFindings(found); err != nil {
 				return err
 			}
@@ -185,7 +191,7 @@ func (a *app) printFindings(found findings) error {
 			return err
 		}
 	}
-	if len(found) == 0 {
+	if len(found) == len(found.of(levelNote)) {
 		_, err := fmt.Fprintln(a.Out, "nothing is wrong")
 		return err
 	}

@@ -12,13 +12,14 @@ import (
 
 // finding is what is to be said about a configuration.
 type finding struct {
-	Level string `json:"level"` // error: no server starts with it; warning: one does
+	Level string `json:"level"` // error: no server starts with it; warning: one does; note: nothing is wrong
 	Text  string `json:"text"`  // one line: the setting, what is wrong with it, what to do
 }
 
 const (
 	levelError   = "error"
 	levelWarning = "warning"
+	levelNote    = "note"
 )
 
 // findings is what was found, in the order of the settings.
@@ -30,6 +31,7 @@ func (f *findings) add(level, format string, args ...any) {
 
 func (f *findings) errorf(format string, args ...any) { f.add(levelError, format, args...) }
 func (f *findings) warnf(format string, args ...any)  { f.add(levelWarning, format, args...) }
+func (f *findings) notef(format string, args ...any)  { f.add(levelNote, format, args...) }
 
 // of returns the texts of a level.
 func (f findings) of(level string) (texts []string) {

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/keyfold/keyfold/internal/allinone"
 	"github.com/keyfold/keyfold/internal/audit"
 	"github.com/keyfold/keyfold/internal/breakglass"
 	"github.com/keyfold/keyfold/internal/fault"
@@ -157,6 +158,31 @@ func (s serverSettings) callKMS(ctx context.Context, f *findings) {
 		f.warnf("kms.url: the key process lets this server destroy no DEKs: purges keep the threads that they are for, and rotations of DEKs the old ones; give its name there the role shred unless that is what you want")
 	case errors.Is(c.MayListKEKs(ctx), fault.Forbidden):
 		f.warnf("kms.url: the key process does not tell this server of its keys: the dashboard shows no KEKs; give its name there the role list unless that is what you want")
+	}
+}
+
+// lookInside looks into the store, of a configuration that is good: whether a server
+// opens it, and whether the keys are those to it.
+func (s serverSettings) lookInside(ctx context.Context, f *findings) {
+	var keys allinone.KMS
+	if !s.embedded() {
+		c, err := s.kmsClient()
+		if err != nil {
+			f.errorf("kms: %v", withCause(err))
+			return
+		}
+		defer c.Close()
+		keys = c
+	}
+	err := allinone.Check(ctx, s.config(), keys)
+	switch {
+	case errors.Is(err, fault.Conflict):
+		f.notef("store: it is in use and was not looked into: %v", err)
+	case errors.Is(err, fs.ErrNotExist) && s.store().Shared():
+		f.notef("store: %s has no tables of Keyfold yet; the first start makes them", s.storePlace())
+	case errors.Is(err, fs.ErrNotExist): // as with any new directory
+	case err != nil:
+		f.errorf("store: %v", err)
 	}
 }
 

@@ -72,6 +72,24 @@ func (b *bound) prove(ctx context.Context) error {
 	return store.Fault(err)
 }
 
+// look is what prove would find. It binds nothing.
+func (b *bound) look(ctx context.Context) error {
+	rec, err := b.store.Get(ctx, layout.KMSCheck())
+	switch {
+	case err == nil:
+		err = b.check(ctx, rec.Value)
+	case errors.Is(err, store.ErrNotFound):
+		err = b.mayBind(ctx)
+	}
+	return store.Fault(err)
+}
+
+// away reports whether err, of prove or look, says that the KMS is not there now,
+// which a start with an external one does not mind.
+func away(err error) bool {
+	return errors.Is(err, fault.Unavailable) && !errors.Is(err, errOtherKMS) && !errors.Is(err, errUnbound) && !errors.Is(err, errKeyStore)
+}
+
 // answers is nil while the KMS can do its work and is the one of this store.
 func (b *bound) answers(ctx context.Context) error {
 	if err := b.health(ctx); err != nil {

@@ -47,7 +47,19 @@ func (d dataDir) root(ctx context.Context, data, keys store.Store, cfg Config) (
 	if d == "" {
 		return keyring.MemoryRoot()
 	}
-	path := d.path("root.key")
+	root, err := d.oldRoot(ctx, data, keys, cfg)
+	if root != nil || err != nil {
+		return root, err
+	}
+	return keyring.CreateFileRoot(d.rootKey())
+}
+
+func (d dataDir) rootKey() string { return d.path("root.key") }
+
+// oldRoot opens the root key. It is nil when there is none, and nothing that one
+// could protect.
+func (d dataDir) oldRoot(ctx context.Context, data, keys store.Store, cfg Config) (*keyring.FileRoot, error) {
+	path := d.rootKey()
 	hasData, err := hasRows(ctx, data)
 	if err != nil {
 		return nil, err
@@ -66,7 +78,7 @@ func (d dataDir) root(ctx context.Context, data, keys store.Store, cfg Config) (
 	if hasKeys {
 		return nil, fmt.Errorf("%s is missing, and the keys in %s open with nothing else; restore it from its backup", path, place(d.keys(cfg)))
 	}
-	return keyring.CreateFileRoot(path)
+	return nil, nil
 }
 
 // place is a store's directory, or its URL without the password.

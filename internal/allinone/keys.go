@@ -2,7 +2,6 @@ package allinone
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -127,8 +126,7 @@ func (cfg Config) greet(ctx context.Context, b *bound) error {
 	if err == nil {
 		return nil
 	}
-	away := errors.Is(err, fault.Unavailable) && !errors.Is(err, errOtherKMS) && !errors.Is(err, errUnbound) && !errors.Is(err, errKeyStore)
-	if !away {
+	if !away(err) {
 		return fmt.Errorf("%s: %w", cfg.KMSURL, err)
 	}
 	cfg.Log.WarnContext(ctx, "the key process does not answer; until it does, nothing that needs a key can be done", "kms", cfg.KMSURL, "error", err)

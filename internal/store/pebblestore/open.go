@@ -46,18 +46,23 @@ const largeValue = 16 << 10
 // not what was written; a fault.Unavailable if the system refused something.
 // Its message names dir: it is for the operator, not for callers of the server.
 func Open(dir string, opts Options) (*Store, error) {
-	if opts.Logger == nil {
-		opts.Logger = slog.New(slog.DiscardHandler)
-	}
 	dir, err := prepareDir(dir, &opts)
 	if err != nil {
 		return nil, fault.Wrap(fault.Unavailable, err, "the store's directory %s cannot be used: %v", dir, err)
+	}
+	return openLocked(dir, opts)
+}
+
+// openLocked locks dir, which is there, and opens the store in it.
+func openLocked(dir string, opts Options) (*Store, error) {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	lock, err := pebble.LockDirectory(dir, opts.fs)
 	if err != nil {
 		return nil, lockError(dir, err)
 	}
-	s := &Store{lock: lock, stripes: newStripes(), recent: new(recent), logger: opts.Logger, onFail: opts.OnFailure, dir: dir, fs: opts.fs}
+	s := &Store{lock: lock, stripes: newStripes(), recent: new(recent), logger: opts.Logger, onFail: opts.OnFailure, dir: dir, fs: opts.fs, readOnly: opts.readOnly}
 	if err := s.open(dir, opts); err != nil {
 		return nil, errors.Join(openError(dir, err), lock.Close())
 	}
@@ -87,6 +92,7 @@ func (s *Store) pebbleOptions(opts Options) *pebble.Options {
 	o := &pebble.Options{
 		FS:                          logFS{opts.fs, &s.fresh},
 		Lock:                        s.lock,
+		ReadOnly:                    s.readOnly,
 		Logger:                      logger,
 		EventListener:               &events,
 		FormatMajorVersion:          format,
@@ -137,6 +143,9 @@ func (s *Store) Close() (err error) {
 			err = s.fail(fmt.Errorf("panic: %v", r))
 		}
 	}()
+	if s.readOnly {
+		return errors.Join(s.db.Close(), s.lock.Close())
+	}
 	return errors.Join(s.db.LogData(s.note(), pebble.NoSync), s.db.Close(), s.lock.Close())
 }
 

@@ -46,7 +46,8 @@ type Options struct {
 	// must not call the store.
 	OnFailure func(error)
 
-	fs vfs.FS // tests put a file system of their own here
+	fs       vfs.FS // tests put a file system of their own here
+	readOnly bool   // see OpenRead
 }
 
 // Store is an open store. Any number of goroutines may use it.
@@ -59,6 +60,8 @@ type Store struct {
 	onFail  func(error)
 	dir     string // of its files
 	fs      vfs.FS
+
+	readOnly bool // nothing is written to it; see OpenRead
 
 	oneScrub  sync.Mutex   // held by a call of Scrub
 	fresh     atomic.Bool  // no file of an old log is used again; see logFS

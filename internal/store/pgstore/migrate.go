@@ -16,7 +16,7 @@ import (
 // be done it only reads, so that a role without the right to make tables will do.
 func migrate(ctx context.Context, conn *pgconn.PgConn) error {
 	version, err := schemaVersion(ctx, conn, &stSchema)
-	if code(err) == "42P01" || err == errNoVersion { // no such table, or one without its row yet
+	if noSchema(err) {
 		if err = makeSchema(ctx, conn); err == nil {
 			version, err = schemaVersion(ctx, conn, &stSchema)
 		}
@@ -32,6 +32,18 @@ func migrate(ctx context.Context, conn *pgconn.PgConn) error {
 	}
 	return exec(ctx, conn, &stCommit)
 }
+
+// hasSchema reports whether migrate was here. It changes nothing.
+func hasSchema(ctx context.Context, conn *pgconn.PgConn) (bool, error) {
+	version, err := schemaVersion(ctx, conn, &stSchema)
+	if noSchema(err) {
+		return false, nil
+	}
+	return version > 0, err
+}
+
+// noSchema reports whether err says that there is no such table, or one without its row yet.
+func noSchema(err error) bool { return code(err) == "42P01" || err == errNoVersion }
 
 // makeSchema makes the row that holds the version. Two that make one table at
 // once may fail although both say IF NOT EXISTS, hence the tries.

@@ -26,6 +26,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"net"
@@ -68,6 +71,25 @@ var _ store.Store = (*Store)(nil)
 // Errors: fault.Invalid for a URL, a setting or a schema that will not do, with
 // what to do about it; fault.Unavailable when no server can be reached.
 func Open(ctx context.Context, url string, opt Options) (*Store, error) {
+	return connect(ctx, url, opt, migrate)
+}
+
+// OpenAsIs is Open, but it makes no table and leaves the schema as it is. Where Open
+// would make the tables it fails with fs.ErrNotExist.
+func OpenAsIs(ctx context.Context, url string, opt Options) (*Store, error) {
+	there := false
+	s, err := connect(ctx, url, opt, func(ctx context.Context, conn *pgconn.PgConn) (err error) {
+		there, err = hasSchema(ctx, conn)
+		return err
+	})
+	if err == nil && !there {
+		return nil, errors.Join(fmt.Errorf("there are no tables of Keyfold in the database: %w", fs.ErrNotExist), s.Close())
+	}
+	return s, err
+}
+
+// connect opens the pool, once first has looked at the schema.
+func connect(ctx context.Context, url string, opt Options, first func(context.Context, *pgconn.PgConn) error) (*Store, error) {
 	opt.patience, opt.callTimeout = cmp.Or(opt.patience, patience), cmp.Or(opt.callTimeout, callTimeout)
 	config, err := configure(url, opt)
 	if err != nil {
@@ -78,8 +100,7 @@ func Open(ctx context.Context, url string, opt Options) (*Store, error) {
 		return nil, describe("opening the database", err)
 	}
 	s := &Store{pool: pool, opt: opt}
-	err = s.call(ctx, "opening the database", false, func(ctx context.Context, conn *pgconn.PgConn) error { return migrate(ctx, conn) })
-	if err != nil {
+	if err := s.call(ctx, "opening the database", false, first); err != nil {
 		pool.Close()
 		return nil, err
 	}

@@ -45,6 +45,8 @@ func (s Spec) Open(ctx context.Context, opt Options) (Store, error) {
 	return st, nil
 }
 
+var errNoName = errors.New("no store is named")
+
 // OpenCopy is Open for who copies: the store may be an unfinished copy.
 func (s Spec) OpenCopy(ctx context.Context, opt Options) (Store, error) {
 	if s.dir != "" {
@@ -55,7 +57,7 @@ func (s Spec) OpenCopy(ctx context.Context, opt Options) (Store, error) {
 		return st, nil
 	}
 	if s.IsZero() {
-		return nil, errors.New("no store is named")
+		return nil, errNoName
 	}
 	st, err := pgstore.Open(ctx, s.url, pgstore.Options{})
 	if err != nil {
@@ -71,6 +73,69 @@ func withCause(err error) error {
 	}
 	return err
 }
+
+// View opens the store that s names to be read, as it stands now, and changes nothing
+// there; commits are refused. Its errors are those of Open, and one that is
+// fs.ErrNotExist where Open would make the store.
+func (s Spec) View(ctx context.Context) (store.Store, error) {
+	st, err := s.openAsIs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	at, err := st.Snapshot(ctx)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("the store %s: %w", s, withCause(err)), st.Close())
+	}
+	v := view{at, st}
+	if err := s.whole(ctx, v); err != nil {
+		return nil, errors.Join(err, v.Close())
+	}
+	return v, nil
+}
+
+func (s Spec) openAsIs(ctx context.Context) (Store, error) {
+	if s.dir != "" {
+		st, err := pebblestore.OpenRead(s.dir)
+		if err != nil {
+			return nil, err
+		}
+		return st, nil
+	}
+	if s.IsZero() {
+		return nil, errNoName
+	}
+	st, err := pgstore.OpenAsIs(ctx, s.url, pgstore.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("the store %s: %w", s, withCause(err))
+	}
+	return st, nil
+}
+
+// view is a snapshot as a store.
+type view struct {
+	store.Snapshot
+	of Store
+}
+
+// Get is [store.Store].Get.
+func (v view) Get(ctx context.Context, key string) (store.Record, error) {
+	recs, err := v.Scan(ctx, store.Range{Start: key, End: key + "\x00"}, store.ScanOptions{Limit: 1})
+	if err == nil && len(recs) == 0 {
+		err = store.ErrNotFound
+	}
+	if err != nil {
+		return store.Record{}, err
+	}
+	return recs[0], nil
+}
+
+// Commit refuses.
+func (v view) Commit(context.Context, *store.Batch) (store.Revision, error) {
+	return 0, errors.New("the store is open to be read alone")
+}
+
+// Close is [store.Store].Close.
+func (v view) Close() error { return errors.Join(v.Snapshot.Close(), v.of.Close()) }
 
 // whole is an error when a copy into st was not finished.
 func (s Spec) whole(ctx context.Context, st store.Store) error {
