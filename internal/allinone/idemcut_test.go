@@ -152,7 +152,10 @@ func TestARotationThatWasCutOffEndsTheTokensWhenItIsSentAgain(t *testing.T) {
 			var slipped string
 			h := &hooked{Store: r.base, prefix: "agent:"}
 			a := r.server(h)
-			slip := func() { slipped = exchange() }
+			slip := func() { // NotBefore is taken, 5 s ahead, and not stored
+				r.clock.Add(int64(5 * time.Second))
+				slipped = exchange()
+			}
 			h.left.Store(1)
 			h.hook.Store(&slip)
 			if w := r.call(a, call, body, "k"); !h.dead.Load() || w.Code < 500 {
@@ -192,6 +195,7 @@ func TestTheNextChangeOfAnAgentEndsWhatOneLeftThatWasCutOff(t *testing.T) {
 	var slipped string
 	h := &hooked{Store: r.base, prefix: "agent:"}
 	slip := func() {
+		r.clock.Add(int64(5 * time.Second))
 		slipped = r.answered(r.call(b, "POST /v1/auth/agent-token", `{"agent_id":"{agent}","api_key":"`+key+`"}`, ""), "access_token")
 	}
 	a := r.server(h)
@@ -271,7 +275,10 @@ func TestTheEndOfAllSessionsThatWasCutOffIsMadeWhenItIsSentAgain(t *testing.T) {
 		h := &hooked{Store: base, prefix: layout.User("")}
 		a := r.server(h)
 		var slipped string
-		slip := func() { slipped = signIn(b) }
+		slip := func() { // as above
+			r.clock.Add(int64(5 * time.Second))
+			slipped = signIn(b)
+		}
 		h.left.Store(c.moves)
 		h.hook.Store(&slip)
 		if w := r.by(c.by, a, call, "", "k"); !h.dead.Load() || w.Code < 500 {
