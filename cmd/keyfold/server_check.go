@@ -65,7 +65,7 @@ func (a *app) check(ctx context.Context, file string) (s serverSettings, f findi
 	}
 	for _, check := range []func(serverSettings, *findings){
 		serverSettings.checkAddr, serverSettings.checkPublicURL, serverSettings.checkTLS, serverSettings.checkData, serverSettings.checkStore,
-		serverSettings.checkKMS, func(s serverSettings, f *findings) { s.checkBreakGlass(ctx, f) }, serverSettings.checkPeople, serverSettings.checkCallers,
+		serverSettings.checkKMS, func(s serverSettings, f *findings) { s.checkBreakGlass(ctx, f) }, serverSettings.checkPeople, serverSettings.checkCallers, serverSettings.checkMetrics,
 	} {
 		check(s, &f)
 	}

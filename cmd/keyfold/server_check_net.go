@@ -129,3 +129,19 @@ func (s serverSettings) checkCallers(f *findings) {
 		}
 	}
 }
+
+// minToken is how long a token of metrics is at least.
+const minToken = 32
+
+// checkMetrics looks at the token that opens the metrics. Nothing of it is said.
+func (s serverSettings) checkMetrics(f *findings) {
+	token := string(s.Metrics.Token)
+	const advice = "make one: openssl rand -hex 32 (env KEYFOLD_METRICS_TOKEN_FILE)"
+	switch {
+	case token == "":
+	case len(token) < minToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
+		f.errorf("metrics.token: it must be %d characters or more of ASCII, none of them a space; %s", minToken, advice)
+	case strings.HasPrefix(token, "1ck_") || strings.HasPrefix(token, "ocv_"):
+		f.errorf("metrics.token: it is a key that opens more than the metrics; %s", advice)
+	}
+}

@@ -45,7 +45,7 @@ func worldOfFiles(t *testing.T) {
 		os.CopyFS("lost", os.DirFS("data")), os.Chmod("lost", 0o700), os.Remove("lost/root.key"),
 		os.CopyFS("open", os.DirFS("data")), os.Chmod("open", 0o700), os.Chmod("open/root.key", 0o644),
 		os.WriteFile("readable.key", must(os.ReadFile("tls/server.key"))(t), 0o600), os.Chmod("readable.key", 0o644),
-		os.WriteFile("file", nil, 0o600),
+		os.WriteFile("file", nil, 0o600), os.WriteFile("lines", []byte("secret89abcdef0123456789abcdef\nsecret89abcdef0123456789abcdef\n"), 0o600),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -137,6 +137,14 @@ func TestACheckFindsWhatIsWrong(t *testing.T) {
 		{"KEYFOLD_CORS_ORIGINS=https://app.example.com,http://localhost:3000,*", ""},
 		{"KEYFOLD_CORS_ORIGINS=https://app.example.com/", "error: cors_origins: write each as a browser sends it"},
 		{"KEYFOLD_CORS_ORIGINS=app.example.com", "error: cors_origins: write each"},
+		{"KEYFOLD_METRICS_TOKEN=0123456789abcdef0123456789abcdef", ""},
+		{"KEYFOLD_METRICS_TOKEN=secret6789abcdef0123456789abcde", "error: metrics.token: it must be 32 characters or more of ASCII, none of them a space; make one: openssl rand -hex 32"},
+		{"KEYFOLD_METRICS_TOKEN=secret6789abcdef\u00a00123456789abcdef0", "error: metrics.token: it must be 32"},
+		{"KEYFOLD_METRICS_TOKEN=1ck_secretsecretsecretsecretsecretsecret", "error: metrics.token: it is a key that opens more than the metrics; make one"},
+		{"KEYFOLD_METRICS_TOKEN_FILE=file", "error: KEYFOLD_METRICS_TOKEN_FILE: file is empty"},
+		{"KEYFOLD_METRICS_TOKEN_FILE=nowhere", "error: KEYFOLD_METRICS_TOKEN_FILE: open nowhere"},
+		{"KEYFOLD_METRICS_TOKEN_FILE=lines", "error: metrics.token: it must be 32"},
+		{"KEYFOLD_METRICS_TOKEN_FILE=file KEYFOLD_METRICS_TOKEN=secret", "error: both KEYFOLD_METRICS_TOKEN and KEYFOLD_METRICS_TOKEN_FILE are set"},
 		{"KEYFOLD_LOG=loud", "error: KEYFOLD_LOG: write debug, info, warn or error"},
 		{"KEYFOLD_STORE=postgres://me:secret@db", ""},
 		{"KEYFOLD_STORE=postgres://me:secret@db KEYFOLD_DATA=", ""},

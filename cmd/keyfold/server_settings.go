@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"errors"
 	"net/netip"
 	"path/filepath"
@@ -66,7 +67,10 @@ type serverSettings struct {
 	Drain       drain    `yaml:"drain" env:"KEYFOLD_DRAIN"`
 	CORSOrigins []string `yaml:"cors_origins" env:"KEYFOLD_CORS_ORIGINS"`
 	Dashboard   onOff    `yaml:"dashboard" env:"KEYFOLD_DASHBOARD"`
-	Log         cli.Log  `yaml:"log" env:"KEYFOLD_LOG"`
+	Metrics     struct {
+		Token config.Secret `yaml:"token" env:"KEYFOLD_METRICS_TOKEN"`
+	} `yaml:"metrics"`
+	Log cli.Log `yaml:"log" env:"KEYFOLD_LOG"`
 }
 
 const xForwardedFor = "X-Forwarded-For"
@@ -121,6 +125,10 @@ func (s serverSettings) config() allinone.Config {
 	}
 	if s.Dashboard {
 		c.Dashboard = web.FS()
+	}
+	if s.Metrics.Token != "" {
+		sum := sha256.Sum256([]byte(s.Metrics.Token))
+		c.Scrape = &sum
 	}
 	if s.kmsHasTLS() {
 		c.KMSTLS = allinone.TLSFiles{Cert: s.KMS.Cert, Key: s.KMS.Key, CA: s.KMS.CA}

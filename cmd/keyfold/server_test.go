@@ -3,12 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -137,6 +139,65 @@ func TestACertificateFollowsItsFiles(t *testing.T) {
 	again.Close(t.Context())
 }
 
+// The token that opens the metrics is in its file, and in nothing that the server says:
+// used rightly and wrongly, in its log, its metrics, its answers and its traces.
+func TestAServerTakesTheTokenOfItsMetricsFromAFileAndTellsItNobody(t *testing.T) {
+	const token = "metrics-canary-77c0d1e2f3a4b5c6d7e8"
+	var mu sync.Mutex
+	var traces bytes.Buffer
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		io.Copy(&traces, r.Body)
+	}))
+	defer collector.Close()
+	url, stop := started(t, map[string]string{
+		"KEYFOLD_ADDR": "127.0.0.1:0", "KEYFOLD_DATA": filepath.Join(t.TempDir(), "data"), "KEYFOLD_KMS": "embedded", "KEYFOLD_LOG": "debug,json",
+		"KEYFOLD_METRICS_TOKEN_FILE": writeTemp(t, "token", token+"\n"), "OTEL_EXPORTER_OTLP_ENDPOINT": collector.URL,
+	})
+	var said strings.Builder
+	ask := func(path, bearer string, want int) {
+		t.Helper()
+		r := must(http.NewRequestWithContext(t.Context(), "GET", url+path, nil))(t)
+		r.Header.Set("Authorization", "Bearer "+bearer)
+		res := must(http.DefaultClient.Do(r))(t)
+		defer res.Body.Close()
+		text := must(io.ReadAll(res.Body))(t)
+		if said.Write(text); res.StatusCode != want {
+			t.Errorf("%s = %s: %s", path, res.Status, text)
+		}
+	}
+	ask("/admin/debug/prometheus", token+"x", 401)
+	ask("/admin/jobs", token, 401)
+	ask("/v1/vaults", token, 401)
+	ask("/admin/debug/prometheus", token, 200)
+	log := stop()
+	mu.Lock()
+	defer mu.Unlock()
+	for where, text := range map[string]string{"answers": said.String(), "log": log, "traces": traces.String()} {
+		if !strings.Contains(text, "/admin/debug/prometheus") {
+			t.Errorf("the %s do not tell of the scrape: %s", where, text)
+		}
+		if strings.Contains(text, "metrics-canary") {
+			t.Errorf("the %s hold the token", where)
+		}
+	}
+}
+
+func TestAServerDoesNotStartWithAWeakTokenOfItsMetrics(t *testing.T) {
+	env := map[string]string{"KEYFOLD_ADDR": "127.0.0.1:0", "KEYFOLD_DATA": filepath.Join(t.TempDir(), "data"), "KEYFOLD_KMS": "embedded", "KEYFOLD_METRICS_TOKEN": "weak-token-of-31-characters-456"}
+	a := &app{App: cli.App{Name: "keyfold", Out: io.Discard, Err: io.Discard}, getenv: func(name string) string { return env[name] }}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // of a server that starts
+	defer cancel()
+	err := a.server(ctx, "", nil)
+	if err == nil || !strings.Contains(err.Error(), "openssl rand -hex 32") || strings.Contains(err.Error(), "weak-token") {
+		t.Errorf("it ends with %v", err)
+	}
+	if _, err := os.Stat(env["KEYFOLD_DATA"]); !os.IsNotExist(err) {
+		t.Errorf("it has begun: %v", err)
+	}
+}
+
 func TestEverySettingReachesTheServer(t *testing.T) {
 	env := map[string]string{
 		"KEYFOLD_PUBLIC_URL": "https://keys.example.com", "KEYFOLD_DATA": "data", "KEYFOLD_STORE": "pebble:elsewhere", "KEYFOLD_KMS": "https://kms:1",
@@ -146,7 +207,9 @@ func TestEverySettingReachesTheServer(t *testing.T) {
 		"KEYFOLD_LIMIT_PRINCIPAL": "7/s", "KEYFOLD_LIMIT_ADDRESS": "none", "KEYFOLD_CORS_ORIGINS": "https://a.example,*",
 		"KEYFOLD_ENCRYPTION": "off", "KEYFOLD_RETENTION_EVERY": "2h", "KEYFOLD_DASHBOARD": "off",
 		"KEYFOLD_KEK_MAX_AGE": "30d", "KEYFOLD_DEK_MAX_AGE": "12h", "KEYFOLD_CMEK_MAX_AGE": "0",
+		"KEYFOLD_METRICS_TOKEN": "metrics",
 	}
+	scrape := sha256.Sum256([]byte("metrics"))
 	s, err := (&app{getenv: func(name string) string { return env[name] }}).loadSettings("")
 	want := allinone.Config{
 		DataDir: "data", Store: storespec.InDir("elsewhere"), KMSURL: "https://kms:1", KMSTLS: allinone.TLSFiles{Cert: "c", Key: "k", CA: "a"},
@@ -154,7 +217,7 @@ func TestEverySettingReachesTheServer(t *testing.T) {
 		PublicURL: "https://keys.example.com", CORSOrigins: []string{"https://a.example", "*"}, Version: cli.Version(),
 		Proxies: httpx.Proxies{Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32"), netip.MustParsePrefix("10.1.0.0/16")}, Header: "Forwarded"},
 		Limits:  httpx.Limits{Principal: throttle.Rate{PerSecond: 7}},
-		Plain:   true, Retention: 2 * time.Hour, MaxAge: api.KeyAges{KEK: 30 * 86400, DEK: 12 * 3600},
+		Plain:   true, Retention: 2 * time.Hour, MaxAge: api.KeyAges{KEK: 30 * 86400, DEK: 12 * 3600}, Scrape: &scrape,
 	}
 	if got := s.config(); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%v\n%+v\nwant\n%+v", err, got, want)

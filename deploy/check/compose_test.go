@@ -141,6 +141,8 @@ func TestTheComposeFileIsSound(t *testing.T) {
 		{"https://kms-2:7421", "https://kms-3:7421", "where no key process listens"},
 		{"https://kms-2:7421", "https://kms-2:7422", "where no key process listens"},
 		{"secrets: [kms_store, root_key,", "secrets: [kms_store,", "no such secret is given"},
+		{"KEYFOLD_METRICS_TOKEN_FILE: /run/secrets/metrics_token", "KEYFOLD_METRICS_TOKEN: 0123456789abcdef0123456789abcdef", "what others can read"},
+		{"server_key, kms_ca, metrics_token]", "server_key, kms_ca]", "no such secret is given"},
 		{"root_key: {file: secrets/root.key}", "rootkey: {file: secrets/root.key}", "root_key"},
 		{"KEYFOLD_KMS_CERT: /run/secrets/server_cert", "KEYFOLD_KMSCERT: /run/secrets/server_cert", "reads no variable KEYFOLD_KMSCERT"},
 		{"command: [serve]", "command: [server]", "no command keyfold-kms server"},

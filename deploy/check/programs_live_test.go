@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -86,8 +85,12 @@ func startAsDeployed(t *testing.T, kms, server run) {
 		"KEYFOLD_KMS_CERT": tls("keyfold-probe.crt"), "KEYFOLD_KMS_KEY": tls("keyfold-probe.key"), "KEYFOLD_KMS_CA": tls("ca.crt"),
 		"KEYFOLD_KMS_ENDPOINT": "127.0.0.1:" + kmsPort,
 	})
+	const token = "0123456789abcdef0123456789abcdef"
+	metrics := filepath.Join(dir, "metrics.token")
+	write(t, metrics, token+"\n", 0o400)
 	local(server, map[string]string{
-		"KEYFOLD_DATA": filepath.Join(dir, "data"), "KEYFOLD_STORE_FILE": "", "KEYFOLD_ADDR": "127.0.0.1:0",
+		"KEYFOLD_METRICS_TOKEN_FILE": metrics,
+		"KEYFOLD_DATA":               filepath.Join(dir, "data"), "KEYFOLD_STORE_FILE": "", "KEYFOLD_ADDR": "127.0.0.1:0",
 		"KEYFOLD_KMS":      "https://localhost:" + kmsPort + ",https://localhost:" + holdPort(t), // the other is away
 		"KEYFOLD_KMS_CERT": tls("keyfold-server.crt"), "KEYFOLD_KMS_KEY": tls("keyfold-server.key"), "KEYFOLD_KMS_CA": tls("ca.crt"),
 	})
@@ -100,13 +103,10 @@ func startAsDeployed(t *testing.T, kms, server run) {
 		t.Errorf("keyfold server check: %v\n%s", err, out)
 	}
 	url := start(t, command(t, server, server.args...))
-	res, err := http.Get(url + "/readyz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	if body, _ := io.ReadAll(res.Body); res.StatusCode != http.StatusOK {
-		t.Errorf("/readyz: %d %s", res.StatusCode, body)
+	for path, says := range map[string]string{"/readyz": "ok", "/admin/debug/prometheus": "keyfold_store_operations_total"} {
+		if status, body := get(t, http.DefaultClient, url+path, "Authorization", "Bearer "+token); status != http.StatusOK || !strings.Contains(body, says) {
+			t.Errorf("%s: %d %s", path, status, body)
+		}
 	}
 }
 

@@ -133,5 +133,5 @@ func checkRun(t *testing.T, r run) (found problems) {
 
 // isSecret reports whether a variable is one that may only name a file.
 func isSecret(name string) bool {
-	return slices.ContainsFunc([]string{"PASSWORD", "_KEY", "STORE", "ROOT", "_FILE"}, func(part string) bool { return strings.Contains(name, part) })
+	return slices.ContainsFunc([]string{"PASSWORD", "_KEY", "_TOKEN", "STORE", "ROOT", "_FILE"}, func(part string) bool { return strings.Contains(name, part) })
 }

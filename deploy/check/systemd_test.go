@@ -93,6 +93,7 @@ func TestTheUnitsAreSoundAndKeepTheirProcessesIn(t *testing.T) {
 			{"CapabilityBoundingSet=\n", "", "CAP_SYS_ADMIN"},
 			{"server --config", "server --conf", "no flag --conf"},
 			{"MemoryDenyWriteExecute=yes\nSystemCallArchitectures=native", "", "MemoryDenyWriteExecute"},
+			{"KEYFOLD_METRICS_TOKEN_FILE", "KEYFOLD_METRIC_TOKEN_FILE", "KEYFOLD_METRIC_TOKEN_FILE"},
 			{"After=network-online.target", "After=network-online.target\nKEYFOLD_DATUM", "KEYFOLD_DATUM"},
 		})
 	})

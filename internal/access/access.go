@@ -20,6 +20,7 @@ const (
 	Agent    Kind = "agent"
 	EndUser  Kind = "end_user" // of an org's own product, named by the org's backend or by a signature: threads and messages alone
 	Operator Kind = "operator" // who runs this server: its keys' life and its jobs, and nobody's data
+	Scraper  Kind = "scraper"  // a program that reads the server's metrics; Allow lets it do nothing
 )
 
 // Role is what a user is in the org.

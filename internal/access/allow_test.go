@@ -292,3 +292,16 @@ func TestWhatARuleDoesNotReachItDoesNotGrant(t *testing.T) {
 		}
 	}
 }
+
+func TestAScraperMayDoNothing(t *testing.T) {
+	for _, p := range []Principal{{Kind: Scraper, ID: "s"}, {Kind: Scraper, ID: "s", OrgID: "o", Role: Owner}} {
+		for a := range actions {
+			if Allow(p, a, Resource{OrgID: "o"}, nil, time.Time{}) == nil {
+				t.Errorf("%+v may do %s", p, a)
+			}
+		}
+		if Allow(p, Operate, Resource{}, nil, time.Time{}) == nil {
+			t.Errorf("%+v may operate the server", p)
+		}
+	}
+}

@@ -88,6 +88,7 @@ type Config struct {
 	Limits      httpx.Limits     // see server.Config
 	CORSOrigins []string         // see server.Config
 	Dashboard   fs.FS            // see server.Config
+	Scrape      *[32]byte        // see server.Config
 	Version     string           // of the program, for health answers
 	Log         *slog.Logger     // nil: nothing is logged
 	Tracer      *tracing.Tracer  // nil: there are no traces
@@ -245,6 +246,7 @@ func (n *Node) assemble(ctx context.Context, keys *bound, cfg Config) error {
 		Log:          cfg.Log,
 		Tracer:       cfg.Tracer,
 		Closing:      n.closing.Load,
+		Scrape:       cfg.Scrape,
 		Metrics:      n.metrics,
 	}
 	if err := n.people(&s, rows, box, t, cfg); err != nil {

@@ -38,7 +38,7 @@ const (
 // Secret is a setting that is not for the configuration file, or need not be a secret
 // and then has the tag `yaml` too. The variable of
 // its tag `env` holds it, or, with _FILE after its name, names a file whose
-// contents it is, but for a newline at the end. It prints as [redacted].
+// contents it is, but for a newline at the end; an empty one is an error. It prints as [redacted].
 type Secret string
 
 // String returns "[redacted]".
@@ -112,7 +112,11 @@ func secret(text, name string, getenv func(string) string) (string, error) {
 	}
 	content, err := readFile(path, maxSecret)
 	defer clear(content)
-	return strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r"), named(err, name+"_FILE")
+	text = strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r")
+	if err == nil && text == "" {
+		err = fmt.Errorf("%s is empty; write into it what it is for, or unset the variable", path)
+	}
+	return text, named(err, name+"_FILE")
 }
 
 // readFile is os.ReadFile of at most limit bytes.

@@ -165,3 +165,16 @@ func TestAFileThatIsNotThereOrTooLargeIsRefused(t *testing.T) {
 		t.Errorf("a secret of a megabyte: %v", err)
 	}
 }
+
+// Whoever names a file means what is to be in it: an empty one is no setting that is left out.
+func TestAnEmptyFileOfASecretIsRefused(t *testing.T) {
+	for _, content := range []string{"", "\n", "\r\n"} {
+		path := filepath.Join(t.TempDir(), "pin")
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := load(t, "", map[string]string{"T_PIN_FILE": path}); err == nil || !strings.Contains(err.Error(), "T_PIN_FILE: "+path+" is empty") {
+			t.Errorf("%q: %v", content, err)
+		}
+	}
+}

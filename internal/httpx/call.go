@@ -136,6 +136,16 @@ func bearerCaller(authenticate Authenticator) func(*Call) (access.Principal, err
 	}
 }
 
+// ownCaller is the principal of a credential that is for the row of c alone.
+func (c *Call) ownCaller() (p access.Principal, ok bool) {
+	if c.row.Own == nil {
+		return p, false
+	}
+	p, ok = c.row.Own(c.Bearer())
+	p.Addr, p.RequestID = c.Addr, c.requestID[0]
+	return p, ok
+}
+
 // bearer returns the credential of r, "" when it has none.
 func bearer(r *http.Request) string {
 	auth := r.Header.Get("Authorization")

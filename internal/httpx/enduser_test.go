@@ -6,9 +6,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
+	"github.com/keyfold/keyfold/internal/throttle"
 )
 
 // keyRows answer who called.
@@ -166,6 +168,43 @@ func TestAnAdminKeyIsForTheRowsOfAdminsAlone(t *testing.T) {
 	}
 	if want := []string{"operator:a1 GET /vaults", "operator:a1 GET /threads"}; !slices.Equal(told, want) {
 		t.Errorf("told of %v, want %v", told, want)
+	}
+}
+
+// Nobody is asked about it, on its own row; on others everybody is. Whoever shows it is
+// one caller, wherever he calls from.
+func TestACredentialOfARowsOwnOpensThatRowAlone(t *testing.T) {
+	var asked []string
+	handler := Empty(func(_ context.Context, c *Call) error {
+		if p := c.Principal; p.ID != "own" || !p.Addr.IsValid() || p.RequestID != c.RequestID() {
+			t.Errorf("%+v", p)
+		}
+		return nil
+	})
+	m := New(Config{
+		Rows: []Row{
+			{Method: "GET", Pattern: "/own", Handler: handler, Own: func(bearer string) (access.Principal, bool) {
+				return access.Principal{Kind: access.Scraper, ID: "own"}, bearer == "own"
+			}},
+			{Method: "GET", Pattern: "/other", Handler: handler},
+		},
+		Authenticate: func(_ context.Context, bearer string) (access.Principal, error) {
+			asked = append(asked, bearer)
+			return access.Principal{}, fault.New(fault.Unauthenticated, "this key is not known")
+		},
+		Limits: Limits{Principal: throttle.Rate{PerSecond: 1, Burst: 2}},
+		Now:    func() time.Time { return time.Unix(1, 0) },
+	})
+	for _, c := range []struct {
+		path, bearer string
+		want         int
+	}{{"/own", "own", 204}, {"/other", "own", 401}, {"/own", "another", 401}, {"/own", "", 401}, {"/own", "own", 204}, {"/own", "own", 429}} {
+		if w := do(m, "GET", c.path, "", "Authorization", "Bearer "+c.bearer); w.Code != c.want {
+			t.Errorf("%s with %q = %d %s, want %d", c.path, c.bearer, w.Code, w.Body, c.want)
+		}
+	}
+	if want := []string{"own", "another"}; !slices.Equal(asked, want) {
+		t.Errorf("asked about %q, want %q", asked, want)
 	}
 }
 

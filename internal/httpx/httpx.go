@@ -76,6 +76,9 @@ type Row struct {
 	Keys, AsKey bool
 	// Admin lets admin keys call. Elsewhere they are Forbidden.
 	Admin bool
+	// Own knows a credential that is for this row alone, and asks nobody: it answers
+	// whatever is away. Those that it does not know are the Authenticator's. nil: there is none.
+	Own func(bearer string) (access.Principal, bool)
 	// OwnOnce says that the handler sees to the Idempotency-Key of a write itself.
 	OwnOnce bool
 	// ErrorIsType puts the type of a problem into its member error, too, where
@@ -246,7 +249,9 @@ func (m *Mux) admit(c *Call) (err error) {
 		}
 		return err
 	}
-	if c.Principal, err = m.caller(c); err != nil {
+	if own, ok := c.ownCaller(); ok {
+		c.Principal = own
+	} else if c.Principal, err = m.caller(c); err != nil {
 		return err
 	}
 	if visitor(c.Principal) {

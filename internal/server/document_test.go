@@ -29,6 +29,7 @@ var schemes = []openapi.Scheme{
 	{Name: "bearer", Description: "An access token of a user or agent, or an API key as it is (`1ck_...`). Frontend and backend keys are for threads and messages alone."},
 	{Name: "apiKey", Header: "X-API-Key", Description: "The same credentials, for clients that send them here. Authorization goes first."},
 	{Name: "admin", Description: "An admin key (`1ck_...`), which is for these calls alone."},
+	{Name: "scrape", Description: "The server's scrape token (`KEYFOLD_METRICS_TOKEN`), which is for this call alone."},
 }
 
 // answerHeaders are the headers of answers beyond the standard ones.

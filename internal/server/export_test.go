@@ -9,4 +9,6 @@ import (
 func Rows() []httpx.Row { return allRows(Config{Passkeys: new(passkey.Service)}) }
 
 // NativeRows are those of it that are in the document: all but generation C's.
-func NativeRows() []httpx.Row { return rows(Config{Passkeys: new(passkey.Service)}) }
+func NativeRows() []httpx.Row {
+	return rows(Config{Passkeys: new(passkey.Service), Scrape: new([32]byte)})
+}

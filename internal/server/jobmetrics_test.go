@@ -3,7 +3,9 @@ package server
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,14 +26,14 @@ func TestJobsAreShownByKindAndNeverByName(t *testing.T) {
 	now := time.Unix(10_000, 0)
 	at := func(s int64) time.Time { return time.Unix(s, 0) }
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(jobMetrics{listedJobs{all: []job.Job{
+	reg.MustRegister(newJobMetrics(listedJobs{all: []job.Job{
 		{ID: "canary-1", Kind: "a", Status: job.Running, Processed: 3, Failed: 1, Total: 10, Created: at(9000), Updated: at(9900)},
 		{ID: "canary-2", Kind: "a", Status: job.Running, Processed: 4, Total: 10, Created: at(9500), Updated: at(9990)},
 		{ID: "canary-3", Kind: "a", Status: job.Completed, Created: at(1), Updated: at(2000)},
 		{ID: "canary-4", Kind: "a", Status: job.Completed, Created: at(1), Updated: at(1000)},
 		{ID: "canary-5", Kind: "b", Status: job.Failed, Created: at(1), Updated: at(3000), Error: "canary"},
 		{ID: "canary-6", Kind: "b", Status: job.Interrupted, Created: at(8000), Updated: at(8001)},
-	}}, func() time.Time { return now }})
+	}}, func() time.Time { return now }))
 	err := testutil.GatherAndCompare(reg, strings.NewReader(`
 # HELP keyfold_job_failed Units that running jobs left as they were.
 # TYPE keyfold_job_failed gauge
@@ -65,4 +67,42 @@ keyfold_jobs{kind="b",status="interrupted"} 1
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+// stuckJobs are Jobs that list nothing before free is closed, whatever the context says.
+type stuckJobs struct {
+	Jobs
+	free  chan struct{}
+	asked atomic.Int32
+}
+
+func (s *stuckJobs) List(context.Context) ([]job.Job, error) {
+	s.asked.Add(1)
+	<-s.free
+	return []job.Job{{ID: "1", Kind: "a", Status: job.Completed, Updated: time.Unix(1, 0)}}, nil
+}
+
+func TestAStoreThatIsStuckHoldsUpOneListOfJobsAndEachScrapeForTwoSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		jobs := &stuckJobs{free: make(chan struct{})}
+		reg := prometheus.NewRegistry()
+		reg.MustRegister(newJobMetrics(jobs, time.Now))
+		scrape := func(want int, wait time.Duration) {
+			t.Helper()
+			start := time.Now()
+			families, err := reg.Gather()
+			if took := time.Since(start); err != nil || len(families) != want || took != wait {
+				t.Errorf("%d metrics after %v, %v; want %d after %v", len(families), took, err, want, wait)
+			}
+		}
+		for range 3 {
+			scrape(0, 2*time.Second)
+		}
+		if n := jobs.asked.Load(); n != 1 {
+			t.Errorf("the store is asked %d times", n)
+		}
+		close(jobs.free)
+		synctest.Wait()
+		scrape(2, 0) // how many there are, and when the last was completed
+	})
 }

@@ -2,12 +2,15 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/subtle"
 	"io"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
 
+	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/job"
@@ -16,10 +19,23 @@ import (
 // metricsType is the media type of the Prometheus text format.
 var metricsType = httpx.ContentType{string(expfmt.NewFormat(expfmt.TypeTextPlain))}
 
+// scraper is httpx.Row.Own of the metrics: it knows the token with this SHA-256. nil: none.
+func scraper(want *[sha256.Size]byte) func(bearer string) (access.Principal, bool) {
+	if want == nil {
+		return nil
+	}
+	return func(bearer string) (access.Principal, bool) {
+		got := sha256.Sum256([]byte(bearer))
+		return access.Principal{Kind: access.Scraper, ID: "metrics"}, subtle.ConstantTimeCompare(got[:], want[:]) == 1
+	}
+}
+
 // showMetrics answers GET /admin/debug/prometheus.
 func (a admin) showMetrics(_ context.Context, c *httpx.Call, w io.Writer) error {
-	if err := operates(c); err != nil {
-		return err
+	if c.Principal.Kind != access.Scraper {
+		if err := operates(c); err != nil {
+			return err
+		}
 	}
 	families, err := a.metrics.Gather()
 	if err != nil {
@@ -40,6 +56,38 @@ func (a admin) showMetrics(_ context.Context, c *httpx.Call, w io.Writer) error 
 type jobMetrics struct {
 	jobs Jobs
 	now  func() time.Time
+	turn chan struct{} // of one: who is in it lists the jobs
+}
+
+func newJobMetrics(jobs Jobs, now func() time.Time) jobMetrics {
+	return jobMetrics{jobs, now, make(chan struct{}, 1)}
+}
+
+// collectTime is how long a scrape waits for the store.
+const collectTime = 2 * time.Second
+
+// list lists the jobs; none: the store is away. A store that does not even heed the end
+// of a context holds up one list, however many scrapes come meanwhile.
+func (m jobMetrics) list() []job.Job {
+	ctx, cancel := context.WithTimeout(context.Background(), collectTime)
+	defer cancel()
+	select {
+	case m.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil
+	}
+	listed := make(chan []job.Job, 1)
+	go func() {
+		defer func() { <-m.turn }()
+		jobs, _ := m.jobs.List(ctx) // what the other collectors have is all that can be said
+		listed <- jobs
+	}()
+	select {
+	case jobs := <-listed:
+		return jobs
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 var (
@@ -68,14 +116,8 @@ type jobKind struct {
 }
 
 func (m jobMetrics) Collect(ch chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), collectTime)
-	defer cancel()
-	jobs, err := m.jobs.List(ctx)
-	if err != nil {
-		return // what the other collectors have is all that can be said
-	}
 	count, kinds := map[[2]string]int{}, map[string]*jobKind{}
-	for _, j := range jobs {
+	for _, j := range m.list() {
 		count[[2]string{j.Kind, string(j.Status)}]++
 		if kinds[j.Kind] == nil {
 			kinds[j.Kind] = new(jobKind)
@@ -105,9 +147,6 @@ func (m jobMetrics) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 }
-
-// collectTime bounds what a collector may ask of the store.
-const collectTime = 5 * time.Second
 
 func (k *jobKind) add(j job.Job, now time.Time) {
 	switch j.Status {

@@ -26,6 +26,8 @@ var update = flag.Bool("update", false, "write openapi.json anew")
 var (
 	anyKey   = []string{"bearer", "apiKey"}
 	adminKey = []string{"admin"}
+
+	metricsKey = []string{"admin", "scrape"} // either
 )
 
 // document is made of the rows and of operations. A closed one admits no member
@@ -111,6 +113,8 @@ func (op operation) path(row httpx.Row) string {
 
 func security(row httpx.Row) []string {
 	switch {
+	case row.Admin && row.Own != nil:
+		return metricsKey
 	case row.Admin:
 		return adminKey
 	case row.Who == httpx.Public && row.Optional:

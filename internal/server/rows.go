@@ -65,7 +65,7 @@ func rows(cfg Config) []httpx.Row {
 		{Method: "GET", Pattern: "/admin/jobs", Admin: true, Handler: httpx.NoBody(http.StatusOK, a.list)},
 		{Method: "GET", Pattern: "/admin/jobs/{job}", Admin: true, Handler: httpx.NoBody(http.StatusOK, a.job)},
 		{Method: "DELETE", Pattern: "/admin/jobs/{job}", Admin: true, Handler: httpx.NoBody(http.StatusOK, a.cancel)},
-		{Method: "GET", Pattern: "/admin/debug/prometheus", Admin: true, Handler: httpx.Stream(metricsType, a.showMetrics)},
+		{Method: "GET", Pattern: "/admin/debug/prometheus", Admin: true, Own: scraper(cfg.Scrape), Handler: httpx.Stream(metricsType, a.showMetrics)},
 	}
 	for _, room := range []interface{ rows() []httpx.Row }{
 		auth{cfg.Identity}, mfa{cfg.Identity}, orgs{cfg.Identity}, agents{cfg.Identity}, keys{cfg.Identity}, signing{cfg.Identity},

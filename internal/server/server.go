@@ -10,6 +10,7 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -68,6 +69,9 @@ type Config struct {
 	Log          *slog.Logger               // nil: nothing is logged
 	Tracer       *tracing.Tracer            // nil: there are no traces
 	Closing      func() bool                // whether the server is about to close, so that /readyz sends callers elsewhere; nil: never
+	// Scrape is the SHA-256 of the token that opens the metrics and nothing else, and for
+	// which no store is read. nil: there is none, and operators alone see them.
+	Scrape *[sha256.Size]byte
 	// Metrics is what operators are shown; New adds its own to it, and others may add
 	// theirs. It serves one server. nil: a fresh one.
 	Metrics *prometheus.Registry
@@ -81,7 +85,7 @@ func New(cfg Config) *httpx.Mux {
 	if cfg.Metrics == nil {
 		cfg.Metrics = prometheus.NewRegistry()
 	}
-	cfg.Metrics.MustRegister(jobMetrics{cfg.Jobs, cfg.Now})
+	cfg.Metrics.MustRegister(newJobMetrics(cfg.Jobs, cfg.Now))
 	var mux *httpx.Mux
 	answered := newRequests(cfg.Metrics, func() int64 { return mux.Calls() })
 	mux = httpx.New(httpx.Config{

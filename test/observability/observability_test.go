@@ -503,6 +503,16 @@ func documented(t *testing.T, all map[string][]string) {
 	}
 }
 
+// The page shows the part of prometheus.yml that is about the servers, which uses their token.
+func TestThePageShowsHowTheServersAreScraped(t *testing.T) {
+	page, config := read(t, "docs/observability.md"), read(t, "deploy/observability/prometheus.yml")
+	_, block, _ := strings.Cut(page, "```yaml\n")
+	block, _, _ = strings.Cut(block, "```")
+	if !strings.Contains(block, "credentials_file: /etc/prometheus/keyfold-metrics.token") || !strings.Contains(config, block) {
+		t.Errorf("prometheus.yml lacks what docs/observability.md shows:\n%s", block)
+	}
+}
+
 func TestTheRulesAreWhatPrometheusTakes(t *testing.T) {
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
