@@ -1,13 +1,9 @@
 package pebblestore
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -38,25 +34,8 @@ func OpenRead(dir string) (*Store, error) {
 	return openLocked(path, Options{fs: readFS{vfs.Default}, readOnly: true})
 }
 
-// readFS is a file system whose locks change no file.
+// readFS is a file system whose locks change no file, on Unix.
 type readFS struct{ vfs.FS }
-
-// Lock locks the file against those who want it for themselves alone. If there is
-// none, nobody has the store open: it was copied without the file.
-func (readFS) Lock(name string) (io.Closer, error) {
-	f, err := os.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return io.NopCloser(nil), nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	lock := syscall.Flock_t{Type: syscall.F_RDLCK, Whence: io.SeekStart}
-	if err := syscall.FcntlFlock(f.Fd(), syscall.F_SETLK, &lock); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}
 
 // Unwrap is [vfs.FS].Unwrap.
 func (f readFS) Unwrap() vfs.FS { return f.FS }
