@@ -178,8 +178,7 @@ func TestAScrapeIsAnsweredWhileTheStoreIsAway(t *testing.T) {
 	for name, c := range map[string]struct {
 		away  func(context.Context) error
 		tells bool // calls of the store end, so that they are counted
-		waits time.Duration
-	}{"it fails": {failing, true, 0}, "it hangs": {hanging, true, 2 * time.Second}, "it heeds no deadline": {stuck, false, 2 * time.Second}} {
+	}{"it fails": {failing, true}, "it hangs": {hanging, true}, "it heeds no deadline": {stuck, false}} {
 		t.Run(name, func(t *testing.T) {
 			st := &awayStore{Store: memstore.New()}
 			w := newWorld(t, withScrapeToken(), keyfoldtest.Configure(func(cfg *allinone.Config) { cfg.Parts.Store = st }))
@@ -190,7 +189,7 @@ func TestAScrapeIsAnsweredWhileTheStoreIsAway(t *testing.T) {
 				t.Helper()
 				start := time.Now()
 				a := w.asked(scrape, scrapeToken)
-				if took := time.Since(start); a.status != 200 || took > c.waits+2*time.Second { // of 10 s that Prometheus waits
+				if took := time.Since(start); a.status != 200 || took > 9*time.Second { // Prometheus waits for 10 s
 					t.Fatalf("%d after %v: %s", a.status, took, a.body)
 				}
 				if got := strings.Contains(a.body, "\nkeyfold_jobs{"); got != jobs {
