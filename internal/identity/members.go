@@ -105,9 +105,12 @@ func (s *Service) RemoveMember(ctx context.Context, p access.Principal, id strin
 	return s.dropRemains(ctx, id)
 }
 
-// dropRemains deletes what is left of a user who was removed just now: with his row
-// all his credentials died. It asks nobody whose rows these are.
+// dropRemains deletes what is left of a user who is no more: with his row all his
+// credentials died.
 func (s *Service) dropRemains(ctx context.Context, userID string) error {
+	if _, _, err := s.user(ctx, userID); !errors.Is(err, fault.NotFound) {
+		return err
+	}
 	if err := s.sessions.RevokeAll(ctx, userID); err != nil {
 		return err
 	}
@@ -202,15 +205,23 @@ func (s *Service) refuseMember(ctx context.Context, p access.Principal, r access
 	return fault.New(fault.Forbidden, "only an owner makes and unmakes owners and admins; ask an owner of your org")
 }
 
-// dropKeys deletes the API keys of a user who is no more.
+// dropKeys deletes the API keys of a user who is no more. Those of an org are none of
+// his, should that be its ID.
 func (s *Service) dropKeys(ctx context.Context, userID string) error {
 	for rec, err := range store.All(ctx, s.store, store.Prefix(layout.APIKeyOf(userID, ""))) {
 		if err != nil {
 			return storeFault(err)
 		}
+		var k keyRecord
+		key := layout.APIKey(string(rec.Value))
+		if _, err := s.get(ctx, key, &k); err == nil && k.User != userID {
+			continue
+		} else if err != nil && !errors.Is(err, fault.NotFound) {
+			return err
+		}
 		var b store.Batch
 		b.Delete(rec.Key)
-		b.Delete(layout.APIKey(string(rec.Value)))
+		b.Delete(key)
 		if _, err := s.store.Commit(ctx, &b); err != nil {
 			return storeFault(err)
 		}

@@ -195,6 +195,9 @@ func TestAnotherOrgsMemberIsNotThere(t *testing.T) {
 			wantError(t, "SetRole", err, fault.NotFound)
 			wantError(t, "RemoveMember", w.RemoveMember(t.Context(), w.owner, id), fault.NotFound)
 		}
+		for _, id := range []string{w.owner.ID, w.stranger.ID, w.stranger.OrgID} {
+			w.must(w.dropRemains(t.Context(), id)) // whatever brings it there
+		}
 		_, err := w.SetRole(t.Context(), w.owner, w.owner.ID, "boss")
 		wantError(t, "a role that there is not", err, fault.Invalid)
 	})

@@ -30,8 +30,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// getGroups: a read of a database that is away, which no caller waits for, ends by its own bounds.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/keyfold/keyfold/internal/store/pgstore.(*Store).getGroups"), goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
 }
 
 // rig is a place for a key process.

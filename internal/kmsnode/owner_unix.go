@@ -15,7 +15,9 @@ import (
 // OursToWrite is an error where the key store of cfg is in a directory of another user:
 // what we write there, and to open a store is to write, its process could not open. Root
 // opens all, so that a directory of root is everybody's who may write in it.
-func OursToWrite(cfg Config) error { return oursToWrite(cfg.store().Dir(), os.Geteuid()) }
+func OursToWrite(cfg Config) error { return oursToWrite(cfg.store().Dir(), euid()) }
+
+var euid = os.Geteuid // tests are somebody else
 
 func oursToWrite(dir string, euid int) error {
 	if dir == "" {

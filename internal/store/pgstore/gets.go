@@ -183,7 +183,7 @@ func (g *gets) gathered() int {
 }
 
 // getGroup answers every Get of group. It belongs to no caller, so it has the context
-// of none; a call's own bounds end it. What one Get failed by, a row that is damaged or
+// of none; a call's own bounds end it, or Close. What one Get failed by, a row that is damaged or
 // that the database gives up, must not fail others: they read by themselves, unless the
 // database is out of reach for all.
 func (s *Store) getGroup(group []*get) {
@@ -192,7 +192,7 @@ func (s *Store) getGroup(group []*get) {
 		keys = append(keys, g.keys...)
 	}
 	slices.Sort(keys) // calls of one caller read many of the same
-	found, err := s.read(context.Background(), slices.Compact(keys))
+	found, err := s.read(s.isOpen, slices.Compact(keys))
 	if err != nil && len(group) > 1 && !outOfReach(err) {
 		err = errAlone
 	}

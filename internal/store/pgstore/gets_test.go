@@ -304,6 +304,24 @@ func TestAnsweredGetsAreLetGo(t *testing.T) {
 	}
 }
 
+// A Get whose caller left is tried again while the database is away, until Close.
+func TestNothingIsReadAfterClose(t *testing.T) {
+	t.Parallel()
+	server := pgtest.New(t)
+	s := openWith(t, server.Address("postgres"), Options{patience: 10 * time.Minute, callTimeout: 10 * time.Minute})
+	server.Kill(t)
+	ctx, leave := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer leave()
+	if _, err := s.Get(ctx, "k"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Get = %v", err)
+	}
+	awaitGets(t, s, 1, 0)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	awaitGets(t, s, 0, 0)
+}
+
 // Whoever gives up a Get does not wait for its statement.
 func TestAGetEndsWithItsContext(t *testing.T) {
 	t.Parallel()

@@ -57,6 +57,8 @@ type Store struct {
 	retries atomic.Int64 // of deadlocks and serialization failures
 	unnamed atomic.Bool  // prepared statements turned out not to work
 	gets    gets
+	isOpen  context.Context // of Gets that nobody waits for any more
+	end     context.CancelFunc
 
 	mu     sync.RWMutex // held for reading by every call
 	closed bool
@@ -100,8 +102,9 @@ func connect(ctx context.Context, url string, opt Options, first func(context.Co
 		return nil, describe("opening the database", err)
 	}
 	s := &Store{pool: pool, opt: opt}
+	s.isOpen, s.end = context.WithCancel(context.Background())
 	if err := s.call(ctx, "opening the database", false, first); err != nil {
-		pool.Close()
+		s.Close()
 		return nil, err
 	}
 	pool.Reset() // the connection that made the tables has no prepared statements of them
@@ -211,6 +214,7 @@ func (s *Store) Close() error {
 		return store.ErrClosed
 	}
 	s.closed = true
+	s.end()
 	s.pool.Close()
 	return nil
 }

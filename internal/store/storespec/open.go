@@ -45,21 +45,26 @@ func (s Spec) Open(ctx context.Context, opt Options) (Store, error) {
 	return st, nil
 }
 
-var errNoName = errors.New("no store is named")
-
 // OpenCopy is Open for who copies: the store may be an unfinished copy.
 func (s Spec) OpenCopy(ctx context.Context, opt Options) (Store, error) {
+	return s.openBy(ctx, func(dir string) (*pebblestore.Store, error) {
+		return pebblestore.Open(dir, pebblestore.Options{Logger: opt.Logger, CacheBytes: opt.CacheBytes, MemTableBytes: opt.MemTableBytes, OnFailure: opt.OnFailure})
+	}, pgstore.Open)
+}
+
+// openBy opens what s names by the one that its kind needs.
+func (s Spec) openBy(ctx context.Context, directory func(string) (*pebblestore.Store, error), database func(context.Context, string, pgstore.Options) (*pgstore.Store, error)) (Store, error) {
 	if s.dir != "" {
-		st, err := pebblestore.Open(s.dir, pebblestore.Options{Logger: opt.Logger, CacheBytes: opt.CacheBytes, MemTableBytes: opt.MemTableBytes, OnFailure: opt.OnFailure})
+		st, err := directory(s.dir)
 		if err != nil {
 			return nil, err // and no store: a nil *pebblestore.Store would be one
 		}
 		return st, nil
 	}
 	if s.IsZero() {
-		return nil, errNoName
+		return nil, errors.New("no store is named")
 	}
-	st, err := pgstore.Open(ctx, s.url, pgstore.Options{})
+	st, err := database(ctx, s.url, pgstore.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("the store %s: %w", s, withCause(err))
 	}
@@ -78,7 +83,7 @@ func withCause(err error) error {
 // there; commits are refused. Its errors are those of Open, and one that is
 // fs.ErrNotExist where Open would make the store.
 func (s Spec) View(ctx context.Context) (store.Store, error) {
-	st, err := s.openAsIs(ctx)
+	st, err := s.openBy(ctx, pebblestore.OpenRead, pgstore.OpenAsIs)
 	if err != nil {
 		return nil, err
 	}
@@ -91,24 +96,6 @@ func (s Spec) View(ctx context.Context) (store.Store, error) {
 		return nil, errors.Join(err, v.Close())
 	}
 	return v, nil
-}
-
-func (s Spec) openAsIs(ctx context.Context) (Store, error) {
-	if s.dir != "" {
-		st, err := pebblestore.OpenRead(s.dir)
-		if err != nil {
-			return nil, err
-		}
-		return st, nil
-	}
-	if s.IsZero() {
-		return nil, errNoName
-	}
-	st, err := pgstore.OpenAsIs(ctx, s.url, pgstore.Options{})
-	if err != nil {
-		return nil, fmt.Errorf("the store %s: %w", s, withCause(err))
-	}
-	return st, nil
 }
 
 // view is a snapshot as a store.
