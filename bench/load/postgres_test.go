@@ -1,10 +1,17 @@
 package main
 
 import (
+	"context"
+	"crypto/rand"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/keyfold/keyfold/internal/store/pgstore/pgtest"
 )
@@ -12,6 +19,9 @@ import (
 // BenchmarkPostgres measures the release build with its store in PostgreSQL, which
 // syncs each commit, over its Unix socket, everything on one machine: rounds of 10 s, each with a database
 // and a server of its own. The metrics are those of the median round.
+//
+// Before and after each round the same number of connections insert bare rows, each synced, which is
+// what the machine can do at that moment: of-bare is the calls beside them, in the median round by that.
 //
 //	go test ./bench/load -run '^$' -bench Postgres -benchtime 1x
 func BenchmarkPostgres(b *testing.B) {
@@ -26,17 +36,32 @@ func BenchmarkPostgres(b *testing.B) {
 		b.Run(op, func(b *testing.B) {
 			o := options{shape: shape{connections: 32, size: 1024, secrets: 10_000, threads: 16, messages: 2000, page: 50},
 				op: op, rounds: 3, duration: 10 * time.Second, warmup: 2 * time.Second, dbCPU: db.CPU}
+			bare := db.SocketAddress(db.NewDatabase(b))
+			var ofBare, bares []float64
 			r, err := median(o, func(o options) (*result, error) {
 				s, err := serve(binary, filepath.Join(b.TempDir(), "data"), "--store", db.SocketAddress(db.NewDatabase(b)))
 				if err != nil {
 					return nil, err
 				}
-				return s.measured(o, func(o options) (*result, error) { return measureTarget(o, ops[op]) })
+				return s.measured(o, func(o options) (*result, error) {
+					w, err := ops[op](o.target, o.shape)
+					if err != nil {
+						return nil, err
+					}
+					before := bareInserts(b, bare, o.connections)
+					r := newResult(o.op, o.shape)
+					r.observe(o, func(win window) *tally { return drive(o.url, w, o.connections, win) })
+					bares = append(bares, (before+bareInserts(b, bare, o.connections))/2)
+					ofBare = append(ofBare, r.PerSecond/bares[len(bares)-1])
+					return r, nil
+				})
 			})
 			if err != nil || r.Errors > 0 {
 				b.Fatal(err, r.FirstError)
 			}
-			b.Logf("%.0f/s in the rounds", r.Rounds)
+			b.Logf("%.0f/s in the rounds, beside %.0f bare inserts: %.2f", r.Rounds, bares, ofBare)
+			slices.Sort(ofBare)
+			b.ReportMetric(ofBare[len(ofBare)/2], "of-bare")
 			b.ReportMetric(r.PerSecond, "calls/s")
 			b.ReportMetric(r.P50/1e3, "p50-ms")
 			b.ReportMetric(r.P99/1e3, "p99-ms")
@@ -45,4 +70,42 @@ func BenchmarkPostgres(b *testing.B) {
 			b.ReportMetric(r.GeneratorCPU, "generator-µs/op")
 		})
 	}
+}
+
+// bareInserts is how many rows, with a key of 37 bytes and a value of 1,052 as one of 1 KiB has in the store,
+// so many connections insert in a second, each in a commit of its own.
+func bareInserts(b *testing.B, url string, connections int) float64 {
+	const duration = 4 * time.Second
+	ctx := context.Background()
+	conns := make([]*pgx.Conn, connections)
+	for i := range conns {
+		c, err := pgx.Connect(ctx, url)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer c.Close(ctx)
+		conns[i] = c
+	}
+	if _, err := conns[0].Exec(ctx, "CREATE TABLE IF NOT EXISTS bare (key bytea PRIMARY KEY, value bytea NOT NULL)"); err != nil {
+		b.Fatal(err)
+	}
+	var rows atomic.Int64
+	var working sync.WaitGroup
+	begin := time.Now()
+	for _, c := range conns {
+		working.Go(func() {
+			key, value := make([]byte, 37), make([]byte, 1052)
+			rand.Read(value)
+			for time.Since(begin) < duration {
+				rand.Read(key)
+				if _, err := c.Exec(ctx, "INSERT INTO bare (key, value) VALUES ($1, $2)", key, value); err != nil {
+					b.Error(err)
+					return
+				}
+				rows.Add(1)
+			}
+		})
+	}
+	working.Wait()
+	return float64(rows.Load()) / time.Since(begin).Seconds()
 }
