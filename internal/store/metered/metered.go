@@ -31,7 +31,7 @@ func New(s store.Store, reg prometheus.Registerer) *Store {
 		Help: "Calls of the store. Outcome conflict: another change was faster, and whoever called begins again."}, []string{"operation", "outcome"})
 	reg.MustRegister(seconds, count)
 	of := func(name string) operation {
-		o := operation{name: name, seconds: seconds.WithLabelValues(name)}
+		o := operation{span: "store " + name, attrs: []tracing.Attr{tracing.Operation(name)}, seconds: seconds.WithLabelValues(name)}
 		for i, outcome := range outcomes {
 			o.count[i] = count.WithLabelValues(name, outcome)
 		}
@@ -51,14 +51,15 @@ const (
 var outcomes = [...]string{ok: "ok", notFound: "not_found", conflict: "conflict", failed: "error"}
 
 type operation struct {
-	name    string
+	span    string // its name
+	attrs   []tracing.Attr
 	seconds prometheus.Observer
 	count   [len(outcomes)]prometheus.Counter
 }
 
 // begin begins a call; what it returns ends it.
 func (o *operation) begin(ctx context.Context) (context.Context, tracing.Span, time.Time) {
-	ctx, span := tracing.Start(ctx, "store "+o.name, tracing.Operation(o.name))
+	ctx, span := tracing.Start(ctx, o.span, o.attrs...)
 	return ctx, span, time.Now()
 }
 

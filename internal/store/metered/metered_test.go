@@ -58,6 +58,19 @@ keyfold_store_operations_total{operation="scan",outcome="ok"} 1
 	}
 }
 
+func TestMeteringAGetAllocatesNothing(t *testing.T) {
+	plain, ctx := memstore.New(), context.Background()
+	var b store.Batch
+	b.Put("k", []byte("v"))
+	if _, err := plain.Commit(ctx, &b); err != nil {
+		t.Fatal(err)
+	}
+	allocs := func(s store.Store) float64 { return testing.AllocsPerRun(100, func() { s.Get(ctx, "k") }) }
+	if own := allocs(New(plain, prometheus.NewRegistry())) - allocs(plain); own != 0 {
+		t.Errorf("metering a Get allocates %.0f times", own)
+	}
+}
+
 func BenchmarkGet(b *testing.B) {
 	plain := memstore.New()
 	var batch store.Batch
