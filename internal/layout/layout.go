@@ -69,18 +69,18 @@ func SecretHead(vault, path string) string { return "vault:" + vault + ":head:" 
 
 // SecretVersion is the key of version n of a secret.
 func SecretVersion(vault, path string, n int) string {
-	return fmt.Sprintf("%s%010d", SecretVersions(vault, path), n)
+	return SecretVersions(vault, path) + pad(uint64(n), 10)
 }
 
 // SecretVersions begins the keys of all versions of a secret.
-func SecretVersions(vault, path string) string { return VaultVersions(vault) + path + ":" }
+func SecretVersions(vault, path string) string { return "vault:" + vault + ":version:" + path + ":" }
 
 // VaultVersions begins the keys of all versions of all secrets of a vault.
 func VaultVersions(vault string) string { return "vault:" + vault + ":version:" }
 
 // SecretState is the key of what changes of version n of a secret.
 func SecretState(vault, path string, n int) string {
-	return fmt.Sprintf("%s%010d", SecretStates(vault, path), n)
+	return SecretStates(vault, path) + pad(uint64(n), 10)
 }
 
 // SecretStates begins the keys of all states of a secret's versions.
