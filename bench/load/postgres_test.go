@@ -3,15 +3,16 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/keyfold/keyfold/internal/store/pgstore/pgtest"
 )
@@ -20,8 +21,9 @@ import (
 // syncs each commit, over its Unix socket, everything on one machine: rounds of 10 s, each with a database
 // and a server of its own. The metrics are those of the median round.
 //
-// Before and after each round the same number of connections insert bare rows, each synced, which is
-// what the machine can do at that moment: of-bare is the calls beside them, in the median round by that.
+// Before and after each round as many connections insert bare rows, each in a commit of its own that is
+// synced, which says how fast the machine is at that moment: of-bare is the calls a second beside them, in the
+// median round by that.
 //
 //	go test ./bench/load -run '^$' -bench Postgres -benchtime 1x
 func BenchmarkPostgres(b *testing.B) {
@@ -48,16 +50,23 @@ func BenchmarkPostgres(b *testing.B) {
 					if err != nil {
 						return nil, err
 					}
-					before := bareInserts(b, bare, o.connections)
+					before, err := bareInserts(bare, o.connections)
+					if err != nil {
+						return nil, err
+					}
 					r := newResult(o.op, o.shape)
 					r.observe(o, func(win window) *tally { return drive(o.url, w, o.connections, win) })
-					bares = append(bares, (before+bareInserts(b, bare, o.connections))/2)
+					after, err := bareInserts(bare, o.connections)
+					bares = append(bares, (before+after)/2)
 					ofBare = append(ofBare, r.PerSecond/bares[len(bares)-1])
-					return r, nil
+					return r, err
 				})
 			})
-			if err != nil || r.Errors > 0 {
-				b.Fatal(err, r.FirstError)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if r.Errors > 0 {
+				b.Fatal(r.FirstError)
 			}
 			b.Logf("%.0f/s in the rounds, beside %.0f bare inserts: %.2f", r.Rounds, bares, ofBare)
 			slices.Sort(ofBare)
@@ -72,40 +81,39 @@ func BenchmarkPostgres(b *testing.B) {
 	}
 }
 
-// bareInserts is how many rows, with a key of 37 bytes and a value of 1,052 as one of 1 KiB has in the store,
-// so many connections insert in a second, each in a commit of its own.
-func bareInserts(b *testing.B, url string, connections int) float64 {
+// bareInserts is how many rows a second so many connections insert, one after another by their keys, each in
+// a commit of its own. A value has 1,052 bytes, as one of 1 KiB that is sealed.
+func bareInserts(url string, connections int) (float64, error) {
 	const duration = 4 * time.Second
 	ctx := context.Background()
 	conns := make([]*pgx.Conn, connections)
 	for i := range conns {
 		c, err := pgx.Connect(ctx, url)
 		if err != nil {
-			b.Fatal(err)
+			return 0, err
 		}
 		defer c.Close(ctx)
 		conns[i] = c
 	}
 	if _, err := conns[0].Exec(ctx, "CREATE TABLE IF NOT EXISTS bare (key bytea PRIMARY KEY, value bytea NOT NULL)"); err != nil {
-		b.Fatal(err)
+		return 0, err
 	}
 	var rows atomic.Int64
-	var working sync.WaitGroup
+	var working errgroup.Group
 	begin := time.Now()
 	for _, c := range conns {
-		working.Go(func() {
-			key, value := make([]byte, 37), make([]byte, 1052)
+		working.Go(func() error {
+			value := make([]byte, 1052)
 			rand.Read(value)
 			for time.Since(begin) < duration {
-				rand.Read(key)
+				key := fmt.Appendf(nil, "%037d", begin.UnixNano()+rows.Add(1))
 				if _, err := c.Exec(ctx, "INSERT INTO bare (key, value) VALUES ($1, $2)", key, value); err != nil {
-					b.Error(err)
-					return
+					return err
 				}
-				rows.Add(1)
 			}
+			return nil
 		})
 	}
-	working.Wait()
-	return float64(rows.Load()) / time.Since(begin).Seconds()
+	err := working.Wait()
+	return float64(rows.Load()) / time.Since(begin).Seconds(), err
 }

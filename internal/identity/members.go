@@ -206,8 +206,9 @@ func (s *Service) refuseMember(ctx context.Context, p access.Principal, r access
 }
 
 // dropKeys deletes the API keys of a user who is no more. Those of an org are none of
-// his, should that be its ID.
-func (s *Service) dropKeys(ctx context.Context, userID string) error {
+// his, should that be its ID; one whose row is damaged, of which nobody knows whose it is,
+// stays, opens nothing, and is the error.
+func (s *Service) dropKeys(ctx context.Context, userID string) (damaged error) {
 	for rec, err := range store.All(ctx, s.store, store.Prefix(layout.APIKeyOf(userID, ""))) {
 		if err != nil {
 			return storeFault(err)
@@ -215,6 +216,9 @@ func (s *Service) dropKeys(ctx context.Context, userID string) error {
 		var k keyRecord
 		key := layout.APIKey(string(rec.Value))
 		if _, err := s.get(ctx, key, &k); err == nil && k.User != userID {
+			continue
+		} else if errors.Is(err, fault.Damaged) {
+			damaged = err
 			continue
 		} else if err != nil && !errors.Is(err, fault.NotFound) {
 			return err
@@ -226,5 +230,5 @@ func (s *Service) dropKeys(ctx context.Context, userID string) error {
 			return storeFault(err)
 		}
 	}
-	return nil
+	return damaged
 }

@@ -183,6 +183,27 @@ func TestARemovedMemberIsOutAtOnceAndLeavesNothing(t *testing.T) {
 	wantError(t, "a second time", w.RemoveMember(t.Context(), w.owner, p.ID), fault.NotFound)
 }
 
+func TestOfARemovedMemberADamagedKeyStaysAndNoOther(t *testing.T) {
+	w := newPeople(t)
+	_, p := w.join(w.owner, access.Member)
+	keys := make([]string, 3)
+	for i := range keys {
+		keys[i] = w.seen(must(w.CreateAPIKey(t.Context(), p.ID))(t))
+	}
+	for _, damaged := range keys[:2] {
+		var b store.Batch
+		b.Put(layout.APIKey(hash(damaged)), []byte("{"))
+		must(w.store.Commit(t.Context(), &b))(t)
+	}
+	wantError(t, "removing", w.RemoveMember(t.Context(), w.owner, p.ID), fault.Damaged)
+	rows := w.dump()
+	for i, key := range keys {
+		if _, there := rows[layout.APIKey(hash(key))]; there != (i < 2) {
+			t.Errorf("key %d is there: %t", i, there)
+		}
+	}
+}
+
 func TestAnotherOrgsMemberIsNotThere(t *testing.T) {
 	w := newPeople(t)
 	w.newAgent(api.CreateAgent{Name: "A"})

@@ -19,7 +19,7 @@ type Known struct {
 	names recent.Map[string, []string]
 }
 
-// maxKnown is of how many names the keys are remembered, at some 400 to 700 bytes each, and 4 kB of
+// maxKnown is of how many names the keys are remembered, at some 400 bytes each, and 2 kB of
 // secrets with the longest paths; of names that are used in turn, one after another, of none
 // if there are more.
 const maxKnown = 40_000
@@ -49,11 +49,4 @@ func (k *Known) Remember(name string, keys ...string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.names.Put(name, slices.Clone(keys))
-}
-
-// Forget is called when what was remembered under name is not to be read ahead any more.
-func (k *Known) Forget(name string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.names.Delete(name)
 }

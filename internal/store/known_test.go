@@ -30,12 +30,6 @@ func TestWhatIsKnownIsReadTogether(t *testing.T) {
 		}
 	}
 
-	s.Told = nil
-	k.Forget("b")
-	if got, keys := k.Ahead(ctx, "b"); got != ctx || keys != nil || s.Told != nil {
-		t.Errorf("of what was forgotten: %q, told %q", keys, s.Told)
-	}
-
 	plain := store.NewKnown(memstore.New())
 	plain.Remember("a", "1")
 	if got, keys := plain.Ahead(ctx, "a"); got != ctx || keys != nil {

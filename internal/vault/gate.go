@@ -31,7 +31,7 @@ type target struct {
 
 // gate has it decided and recorded whether the principal may do the action in
 // the vault and, for a secret action, on the path. It comes before any look-up
-// of what is in the vault, but what read may read ahead. The vault that it returns is the one that was
+// of what is in the vault. The vault that it returns is the one that was
 // decided on; a commit that requires its revision stands under that decision.
 //
 // A vault that is not there is decided on like one of no org, so that it is
@@ -54,15 +54,6 @@ func (s *Service) gate(ctx context.Context, t target) (vault, error) {
 		return vault{}, err
 	}
 	return v, nil
-}
-
-// gateRows are the keys of the rows of v that a decision about p takes.
-func gateRows(v vault, p access.Principal) []string {
-	keys := []string{layout.VaultMeta(v.id)}
-	if p.ID != v.OwnerID {
-		keys = append(keys, layout.VaultPolicies(v.id, string(p.Kind), p.ID))
-	}
-	return keys
 }
 
 // find loads the vault for p, who may be anybody.

@@ -59,25 +59,14 @@ func (h secretHead) has(n int) error {
 // with 0. The value is opened first and the read counted after, so that a value
 // that does not open uses up no read; an answer with the value is given only
 // after its count is on stable storage.
-//
-// Whom the gate has let to the very secret by the same credential before, its rows are read
-// for together with those that the gate decides by, until it refuses him. For nobody else
-// anything of a secret is looked up before the gate has decided.
 func (s *Service) read(ctx context.Context, p access.Principal, vaultID, path string, asked int, choose func(secretHead) (int, error)) (Read, error) {
-	question := layout.SecretVersion(vaultID, path, asked) // each has its own rows
-	byWhom := p.Credential + " " + p.Ref() + " " + question
-	ctx, allowed := s.allowed.Ahead(ctx, byWhom)
 	v, err := s.gate(ctx, target{p: p, action: access.SecretRead, vault: vaultID, path: path})
 	if err != nil {
-		s.allowed.Forget(byWhom)
 		return Read{}, err
 	}
-	gates := gateRows(v, p)
-	known := allowed[min(len(gates), len(allowed)):]
-	if allowed == nil {
-		ctx, known = s.known.Ahead(ctx, question)
-	}
 	head := layout.SecretHead(v.id, path)
+	name := layout.SecretVersion(v.id, path, asked) // each question has its own rows
+	ctx, known := s.known.Ahead(ctx, name)
 	h, _, err := load[secretHead](ctx, s, head)
 	if err != nil {
 		return Read{}, err
@@ -102,10 +91,7 @@ func (s *Service) read(ctx context.Context, p access.Principal, vaultID, path st
 		return Read{}, err
 	}
 	if others {
-		s.known.Remember(question, rows...)
-	}
-	if all := append(gates, rows...); !slices.Equal(all, allowed) {
-		s.allowed.Remember(byWhom, all...)
+		s.known.Remember(name, rows...)
 	}
 	value, err := s.open(ctx, v.id, path, n, r)
 	if errors.Is(err, fault.Damaged) {

@@ -300,14 +300,13 @@ func TestTheRowsOfASecretAreReadTogetherFromItsSecondReadOn(t *testing.T) {
 	v := r.vault()
 	s := &storetest.Reads{Store: r.mem}
 	r.Service = New(Config{Store: s, KMS: r.kms, Gate: r.asked, Now: r.present})
-	meta, head := layout.VaultMeta(v), layout.SecretHead(v, "a")
+	head := layout.SecretHead(v, "a")
 	rows := func(versions ...int) (keys []string) {
 		for _, n := range versions {
 			keys = append(keys, layout.SecretVersion(v, "a", n), layout.SecretState(v, "a", n))
 		}
 		return keys
 	}
-	known := func(versions ...int) []string { return append([]string{meta, head}, rows(versions...)...) }
 	reads := func(what, value string, told []string, versions ...int) {
 		t.Helper()
 		s.Told, s.Got = nil, nil
@@ -315,16 +314,16 @@ func TestTheRowsOfASecretAreReadTogetherFromItsSecondReadOn(t *testing.T) {
 		if !slices.Equal(s.Told, told) {
 			t.Errorf("%s was told to read ahead %q, want %q", what, s.Told, told)
 		}
-		if got, want := s.Got, known(versions...); !slices.Equal(got, want) {
+		if got, want := s.Got, append([]string{layout.VaultMeta(v), head}, rows(versions...)...); !slices.Equal(got, want) {
 			t.Errorf("%s read %q, want %q", what, got, want)
 		}
 	}
 	r.put(v, "a", "one")
 	reads("the first read", "one", rows(1), 1)
-	reads("the second", "one", known(1), 1)
+	reads("the second", "one", append([]string{head}, rows(1)...), 1)
 	r.put(v, "a", "two")
-	reads("the first of a new version", "two", known(1, 2), 2)
-	reads("the second of it", "two", known(2), 2)
+	reads("the first of a new version", "two", append([]string{head}, rows(1, 2)...), 2)
+	reads("the second of it", "two", append([]string{head}, rows(2)...), 2)
 
 	old := func(told []string) {
 		t.Helper()
@@ -334,9 +333,9 @@ func TestTheRowsOfASecretAreReadTogetherFromItsSecondReadOn(t *testing.T) {
 		}
 	}
 	old(rows(1))
-	old(known(1))
-	reads("the third, after reads of another version", "two", known(2), 2)
-	old(known(1))
+	old(append([]string{head}, rows(1)...))
+	reads("the third, after reads of another version", "two", append([]string{head}, rows(2)...), 2)
+	old(append([]string{head}, rows(1)...))
 
 	r.put(v, "a", "three")
 	lost := layout.SecretVersion(v, "a", 3)
@@ -344,103 +343,17 @@ func TestTheRowsOfASecretAreReadTogetherFromItsSecondReadOn(t *testing.T) {
 	r.unset(lost)
 	for range 2 { // what could not be read is not read ahead
 		s.Told = nil
-		if _, err := r.read(v, "a"); err == nil || !slices.Equal(s.Told, known(2, 3)) {
+		if _, err := r.read(v, "a"); err == nil || !slices.Equal(s.Told, append([]string{head}, rows(2, 3)...)) {
 			t.Errorf("without its row: %v, and %q was read ahead", err, s.Told)
 		}
 	}
 	r.set(lost, row)
-	reads("the first that can be read", "three", known(2, 3), 3)
-}
+	reads("the first that can be read", "three", append([]string{head}, rows(2, 3)...), 3)
 
-// Nothing of a secret is looked up for whom the gate has not let to it by the credential
-// that he shows, nor once it has refused him.
-func TestASecretIsLookedUpBeforeTheGateOnlyForWhomItLetInBefore(t *testing.T) {
-	r := newRig(t)
-	v := r.vault()
-	s := &storetest.Reads{Store: r.mem}
-	r.Service = New(Config{Store: s, KMS: r.kms, Gate: r.asked, Now: r.present})
-	granted := true
-	r.asked.Rules = func(p access.Principal, _ string) []access.Rule {
-		if granted && (p.ID == mate.ID || p.ID == agent.ID) {
-			read := []access.Permission{access.Read}
-			return []access.Rule{{Pattern: "a", Permissions: read}, {Pattern: "ab", Permissions: read}}
-		}
-		return nil
+	s.Told, s.Got = nil, nil
+	_, err := r.Read(t.Context(), stranger, v, "a")
+	want(t, "a stranger", err, fault.NotFound)
+	if s.Told != nil || !slices.Equal(s.Got, []string{layout.VaultMeta(v)}) {
+		t.Errorf("for a stranger %q was read, and %q ahead", s.Got, s.Told)
 	}
-	r.put(v, "a", "value of a")
-	r.put(v, "ab", "value of ab")
-	r.put(v, "b", "value of b")
-	by := func(p access.Principal, credential string) access.Principal {
-		p.Credential, p.Ceiling = credential, nil
-		if p.Kind == access.Agent {
-			p.Ceiling = &access.Ceiling{Scopes: []string{"**"}}
-		}
-		return p
-	}
-	meta := layout.VaultMeta(v)
-	// before is what the store was told, and asked for, before the gate decided.
-	before := func(what string, p access.Principal, path string, version int, code fault.Code) (told []string) {
-		t.Helper()
-		var got []string
-		s.Told, s.Got = nil, nil
-		r.asked.Now = func() time.Time {
-			told, got = slices.Clone(s.Told), slices.Clone(s.Got)
-			return r.present()
-		}
-		defer func() { r.asked.Now = r.present }()
-		read := func() (Read, error) { return r.Read(t.Context(), p, v, path) }
-		if version > 0 {
-			read = func() (Read, error) { return r.ReadVersion(t.Context(), p, v, path, version) }
-		}
-		x, err := read()
-		if code != "" {
-			want(t, what, err, code)
-		} else if err != nil || x.Secret.Value != "value of "+path {
-			t.Errorf("%s: %q, %v", what, x.Secret.Value, err)
-		}
-		if !slices.Equal(got, []string{meta}) {
-			t.Errorf("%s: before the gate decided %q was asked for", what, got)
-		}
-		return told
-	}
-	alone := func(what string, p access.Principal, path string, version int, code fault.Code) {
-		t.Helper()
-		if told := before(what, p, path, version, code); told != nil {
-			t.Errorf("%s: before the gate decided it was told to read %q ahead", what, told)
-		}
-	}
-	together := func(what string, p access.Principal, code fault.Code) {
-		t.Helper()
-		told := before(what, p, "a", 0, code)
-		all := []string{meta, layout.SecretHead(v, "a"), layout.SecretVersion(v, "a", 1), layout.SecretState(v, "a", 1)}
-		if p.ID != owner.ID {
-			all = slices.Insert(all, 1, layout.VaultPolicies(v, string(p.Kind), p.ID))
-		}
-		if !slices.Equal(told, all) {
-			t.Errorf("%s: it was told to read %q ahead, want %q", what, told, all)
-		}
-	}
-	const none fault.Code = ""
-	for _, p := range []access.Principal{owner, mate, agent} {
-		first, second := by(p, "first"), by(p, "second")
-		alone(p.Ref()+", whom others came before", first, "a", 0, none)
-		together(p.Ref()+" again", first, none)
-		alone(p.Ref()+" with another credential", second, "a", 0, none)
-		together(p.Ref()+" with it again", second, none)
-		alone(p.Ref()+" with none", by(p, ""), "a", 0, none)
-		alone(p.Ref()+" for another secret", first, "ab", 0, none)
-		alone(p.Ref()+" for a version", first, "a", 1, none)
-	}
-	for range 2 {
-		alone("a stranger", by(stranger, "first"), "a", 0, fault.NotFound)
-		alone("a mate where he may not", by(mate, "first"), "b", 0, fault.Forbidden)
-		alone("an agent where he may not, and nothing is", by(agent, "first"), "none", 0, fault.Forbidden)
-	}
-	together("before", by(mate, "first"), none)
-	granted = false
-	together("the first time that he is refused", by(mate, "first"), fault.Forbidden)
-	alone("the second", by(mate, "first"), "a", 0, fault.Forbidden)
-	granted = true
-	alone("when he may again", by(mate, "first"), "a", 0, none)
-	together("from then on", by(mate, "first"), none)
 }

@@ -88,12 +88,11 @@ type Service struct {
 	log       *slog.Logger
 	quotas    quotas
 	known     *store.Known // which rows a read of a secret took
-	allowed   *store.Known // which rows, with the gate's, a read took of whom it let in
 }
 
 // New returns a Service. Call Recover once before it takes requests.
 func New(c Config) *Service {
-	s := &Service{store: c.Store, kms: c.KMS, authority: c.Gate, now: c.Now, log: c.Log, known: store.NewKnown(c.Store), allowed: store.NewKnown(c.Store)}
+	s := &Service{store: c.Store, kms: c.KMS, authority: c.Gate, now: c.Now, log: c.Log, known: store.NewKnown(c.Store)}
 	if s.now == nil {
 		s.now = time.Now
 	}

@@ -182,8 +182,8 @@ func (g *gets) gathered() int {
 	return len(g.waiting)
 }
 
-// getGroup answers every Get of group. It belongs to no caller, so it has the context
-// of none; a call's own bounds end it, or Close. What one Get failed by, a row that is damaged or
+// getGroup answers every Get of group. It belongs to no caller, so no caller's context
+// ends it, but a call's own bounds and Close. What one Get failed by, a row that is damaged or
 // that the database gives up, must not fail others: they read by themselves, unless the
 // database is out of reach for all.
 func (s *Store) getGroup(group []*get) {

@@ -57,7 +57,7 @@ type Store struct {
 	retries atomic.Int64 // of deadlocks and serialization failures
 	unnamed atomic.Bool  // prepared statements turned out not to work
 	gets    gets
-	isOpen  context.Context // of Gets that nobody waits for any more
+	isOpen  context.Context // of the statements of Gets; Close ends it
 	end     context.CancelFunc
 
 	mu     sync.RWMutex // held for reading by every call
