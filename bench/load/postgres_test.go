@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/keyfold/keyfold/internal/store/pgstore/pgtest"
 )
@@ -99,21 +98,14 @@ func bareInserts(url string, connections int) (float64, error) {
 		return 0, err
 	}
 	var rows atomic.Int64
-	var working errgroup.Group
 	begin := time.Now()
-	for _, c := range conns {
-		working.Go(func() error {
-			value := make([]byte, 1052)
-			rand.Read(value)
-			for time.Since(begin) < duration {
-				key := fmt.Appendf(nil, "%037d", begin.UnixNano()+rows.Add(1))
-				if _, err := c.Exec(ctx, "INSERT INTO bare (key, value) VALUES ($1, $2)", key, value); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	err := working.Wait()
-	return float64(rows.Load()) / time.Since(begin).Seconds(), err
+	all := workers(connections, func(i int, t *tally) {
+		value := make([]byte, 1052)
+		rand.Read(value)
+		for time.Since(begin) < duration && t.first == nil {
+			key := fmt.Appendf(nil, "%037d", begin.UnixNano()+rows.Add(1))
+			_, t.first = conns[i].Exec(ctx, "INSERT INTO bare (key, value) VALUES ($1, $2)", key, value)
+		}
+	})
+	return float64(rows.Load()) / time.Since(begin).Seconds(), all.first
 }
