@@ -45,19 +45,19 @@ func BenchmarkPostgres(b *testing.B) {
 					return nil, err
 				}
 				return s.measured(o, func(o options) (*result, error) {
-					w, err := ops[op](o.target, o.shape)
+					var before float64
+					r, err := measureTarget(o, func(t target, s shape) (w workload, err error) {
+						if w, err = ops[op](t, s); err == nil {
+							before, err = bareInserts(bare, s.connections)
+						}
+						return w, err
+					})
 					if err != nil {
 						return nil, err
 					}
-					before, err := bareInserts(bare, o.connections)
-					if err != nil {
-						return nil, err
-					}
-					r := newResult(o.op, o.shape)
-					r.observe(o, func(win window) *tally { return drive(o.url, w, o.connections, win) })
 					after, err := bareInserts(bare, o.connections)
-					bares = append(bares, (before+after)/2)
-					ofBare = append(ofBare, r.PerSecond/bares[len(bares)-1])
+					around := (before + after) / 2
+					bares, ofBare = append(bares, around), append(ofBare, r.PerSecond/around)
 					return r, err
 				})
 			})

@@ -73,7 +73,7 @@ func SecretVersion(vault, path string, n int) string {
 }
 
 // SecretVersions begins the keys of all versions of a secret.
-func SecretVersions(vault, path string) string { return "vault:" + vault + ":version:" + path + ":" }
+func SecretVersions(vault, path string) string { return VaultVersions(vault) + path + ":" }
 
 // VaultVersions begins the keys of all versions of all secrets of a vault.
 func VaultVersions(vault string) string { return "vault:" + vault + ":version:" }

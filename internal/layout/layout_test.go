@@ -34,3 +34,20 @@ func TestOrderAsTextIsOrderInTime(t *testing.T) {
 		t.Error("version 9 must come before 10")
 	}
 }
+
+// Stores that there are have these keys; another one would not find their rows.
+func TestKeysOfStoredRowsStay(t *testing.T) {
+	for got, want := range map[string]string{
+		VaultMeta("v"):                         "vault:v:meta",
+		SecretHead("v", "a/b"):                 "vault:v:head:a/b",
+		SecretVersion("v", "a/b", 0):           "vault:v:version:a/b:0000000000",
+		SecretVersion("v", "a/b", 7):           "vault:v:version:a/b:0000000007",
+		SecretVersion("v", "a/b", 12345678901): "vault:v:version:a/b:12345678901",
+		SecretState("v", "a/b", 7):             "vault:v:state:a/b:0000000007",
+		SecretState("v", "a/b", 12345678901):   "vault:v:state:a/b:12345678901",
+	} {
+		if got != want {
+			t.Errorf("%q, and in stores %q", got, want)
+		}
+	}
+}

@@ -17,7 +17,7 @@ import (
 // them, the database and the callers share its processors. What tells is the processor
 // time of a call in each part, from which docs/growth.md goes on.
 //
-//	go test -run XXX -bench Growth -benchtime 20000x ./test/many
+//	go test -run '^$' -bench Growth -benchtime 20000x ./test/many
 func BenchmarkGrowth(b *testing.B) {
 	for _, servers := range []int{1, 2, 3} {
 		b.Run(fmt.Sprint("servers=", servers), func(b *testing.B) {
