@@ -24,7 +24,8 @@ type Call struct {
 	mux       *Mux
 	w         http.ResponseWriter
 	r         *http.Request
-	row       *Row // nil until routed
+	row       *Row            // nil until routed
+	ctx       context.Context // the request's, as the row's Ahead has it; nil until routed
 	names     []string
 	values    [maxParams]string
 	body      *bytes.Buffer // nil when the row takes no body or none came
@@ -130,7 +131,7 @@ func bearerCaller(authenticate Authenticator) func(*Call) (access.Principal, err
 		if bearer == "" {
 			return access.Principal{}, fault.New(fault.Unauthenticated, "send an API key: Authorization: Bearer 1ck_...")
 		}
-		p, err := authenticate(c.r.Context(), bearer)
+		p, err := authenticate(c.ctx, bearer)
 		p.Addr, p.RequestID = c.Addr, c.requestID[0]
 		return p, err
 	}

@@ -79,6 +79,10 @@ type Row struct {
 	// Own knows a credential that is for this row alone, and asks nobody: it answers
 	// whatever is away. Those that it does not know are the Authenticator's. nil: there is none.
 	Own func(bearer string) (access.Principal, bool)
+	// Ahead returns ctx, of the call, with word of what its handler reads first whoever calls,
+	// so that the Authenticator can read it with what he reads of the caller; see store.Ahead.
+	// It reads nothing itself, since nobody is known yet. nil: there is no word.
+	Ahead func(ctx context.Context, c *Call) context.Context
 	// OwnOnce says that the handler sees to the Idempotency-Key of a write itself.
 	OwnOnce bool
 	// ErrorIsType puts the type of a problem into its member error, too, where
@@ -216,15 +220,18 @@ func (m *Mux) serve(c *Call) error {
 	if err := m.route(c); err != nil {
 		return err
 	}
+	if c.ctx = c.r.Context(); c.row.Ahead != nil {
+		c.ctx = c.row.Ahead(c.ctx, c)
+	}
 	if err := m.admit(c); err != nil {
-		return c.named(c.r.Context(), err)
+		return c.named(c.ctx, err)
 	}
 	if err := c.readBody(); err != nil {
 		return err
 	}
 	defer c.freeBody()
 	defer c.freeRoom()
-	ctx := &deadline{Context: c.r.Context(), at: time.Now().Add(c.row.timeout()), requestID: c.requestID[0]}
+	ctx := &deadline{Context: c.ctx, at: time.Now().Add(c.row.timeout()), requestID: c.requestID[0]}
 	defer ctx.end()
 	if err := c.keyHere(ctx); err != nil {
 		return c.named(ctx, err)

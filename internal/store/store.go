@@ -167,8 +167,9 @@ func Shared(s Store) bool {
 // Ahead returns a context in which the first Get of each of keys is answered by one read
 // of all of them, at one moment: when the first of these Gets is called. It is for who is
 // about to Get them one after the other, and saves him round trips. What must be read after
-// something that he does in between does not belong in it. Of an engine whose Gets cost
-// next to nothing it returns ctx.
+// something that he does in between does not belong in it. Keys of an earlier Ahead
+// that are in ctx, and of which none was asked for yet, are read with them, for all who have
+// either context. Of an engine whose Gets cost next to nothing it returns ctx.
 func Ahead(ctx context.Context, s Store, keys ...string) context.Context {
 	engine, does := As[aheader](s)
 	if !does {

@@ -56,6 +56,16 @@ func (s *Service) gate(ctx context.Context, t target) (vault, error) {
 	return v, nil
 }
 
+// Ahead is [store.Ahead] of the row that the gate is asked with, of the vault with that ID,
+// there or not and whoever asks. It is for a call that is about to ask, when it has found who
+// its caller is.
+func (s *Service) Ahead(ctx context.Context, vaultID string) context.Context {
+	if !isID(vaultID) {
+		return ctx
+	}
+	return store.Ahead(ctx, s.store, layout.VaultMeta(vaultID))
+}
+
 // find loads the vault for p, who may be anybody.
 func (s *Service) find(ctx context.Context, p access.Principal, vaultID string) (vault, error) {
 	v, err := s.load(ctx, vaultID)

@@ -107,7 +107,21 @@ type aheadOf struct{ s *Store }
 
 // Ahead is what [store.Ahead] does here.
 func (s *Store) Ahead(ctx context.Context, keys ...string) context.Context {
+	if a, ok := ctx.Value(aheadOf{s}).(*ahead); ok && a.join(keys) {
+		return ctx
+	}
 	return context.WithValue(ctx, aheadOf{s}, &ahead{s: s, keys: slices.Clone(keys)})
+}
+
+// join has keys read with those of a, if these were not read yet, which it reports.
+func (a *ahead) join(keys []string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	waits := a.recs == nil && len(a.keys) > 0
+	if waits {
+		a.keys = append(a.keys, keys...)
+	}
+	return waits
 }
 
 // get answers the first Get of each key. Where a record that was only read ahead may be

@@ -9,10 +9,11 @@ import (
 )
 
 // Reads is a store that reads ahead, as soon as it may, and notes what it is told to read
-// ahead and what is asked for. Told and Got are for tests of one goroutine.
+// ahead, what is asked for, and what it read at once. It is for tests of one goroutine.
 type Reads struct {
 	store.Store
 	Told, Got []string
+	Read      [][]string
 }
 
 // aheadOf is the key of a context under which what a Reads was told is.
@@ -28,7 +29,21 @@ type ahead struct {
 // Ahead is what [store.Ahead] does here.
 func (r *Reads) Ahead(ctx context.Context, keys ...string) context.Context {
 	r.Told = append(r.Told, keys...)
+	if a, ok := ctx.Value(aheadOf{r}).(*ahead); ok && a.join(keys) {
+		return ctx
+	}
 	return context.WithValue(ctx, aheadOf{r}, &ahead{keys: slices.Clone(keys)})
+}
+
+// join adds keys, if none of a's was asked for, which it reports.
+func (a *ahead) join(keys []string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	waits := a.found == nil
+	if waits {
+		a.keys = append(a.keys, keys...)
+	}
+	return waits
 }
 
 // Get is [store.Store].Get.
@@ -36,15 +51,16 @@ func (r *Reads) Get(ctx context.Context, key string) (store.Record, error) {
 	r.Got = append(r.Got, key)
 	a, _ := ctx.Value(aheadOf{r}).(*ahead)
 	if a == nil {
-		return r.Store.Get(ctx, key)
+		return r.alone(ctx, key)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	i := slices.Index(a.keys, key)
 	if i < 0 {
-		return r.Store.Get(ctx, key)
+		return r.alone(ctx, key)
 	}
 	if a.found == nil {
+		r.Read = append(r.Read, slices.Clone(a.keys))
 		a.found = map[string]store.Record{}
 		for _, k := range a.keys {
 			if rec, err := r.Store.Get(ctx, k); err == nil {
@@ -57,4 +73,9 @@ func (r *Reads) Get(ctx context.Context, key string) (store.Record, error) {
 		return rec, nil
 	}
 	return store.Record{}, store.ErrNotFound
+}
+
+func (r *Reads) alone(ctx context.Context, key string) (store.Record, error) {
+	r.Read = append(r.Read, []string{key})
+	return r.Store.Get(ctx, key)
 }

@@ -106,6 +106,16 @@ func readAhead(t *testing.T, s store.Store) {
 	if a, c, b := get(ctx, "a"), get(ctx, "c"), get(context.Background(), "b"); a != "3" || c != "3" || b != "1" {
 		t.Errorf("once each was had, the next Gets = %q, %q and %q", a, c, b)
 	}
+	before := store.Ahead(context.Background(), s, "a")
+	after := store.Ahead(before, s, "b")
+	if a, b := get(before, "a"), get(after, "b"); a != "3" || b != "1" {
+		t.Errorf("of two that are read ahead in turn the Gets = %q and %q", a, b)
+	}
+	after = store.Ahead(after, s, "a", "c") // once those before were had
+	put(t, s, "c", "4")
+	if c, a := get(after, "c"), get(after, "a"); c != "4" || a != "3" {
+		t.Errorf("of two that are read after others the Gets = %q and %q", c, a)
+	}
 	ended, end := context.WithCancel(store.Ahead(context.Background(), s, "a", "b"))
 	end()
 	if _, err := s.Get(ended, "a"); !errors.Is(err, context.Canceled) {
