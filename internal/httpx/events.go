@@ -140,6 +140,7 @@ func (s *EventStream) Flush() error {
 // Again finds out anew who calls: a credential that is no live one any more is
 // Unauthenticated. It is not held to the limits.
 func (c *Call) Again(ctx context.Context) (access.Principal, error) {
+	c.ctx = c.r.Context() // in which nothing was read
 	p, err := c.mux.caller(c)
 	if err != nil || p.Kind != access.OrgKey || c.row.AsKey {
 		return p, err

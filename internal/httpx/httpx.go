@@ -39,6 +39,10 @@ const (
 // DefaultTimeout is the Timeout of a row that names none.
 const DefaultTimeout = 30 * time.Second
 
+// aheadTime is how old what was read ahead may be when the handler begins. When the
+// Authenticator took longer, it is read anew.
+const aheadTime = 100 * time.Millisecond
+
 // Row is one route.
 type Row struct {
 	Method string
@@ -79,9 +83,9 @@ type Row struct {
 	// Own knows a credential that is for this row alone, and asks nobody: it answers
 	// whatever is away. Those that it does not know are the Authenticator's. nil: there is none.
 	Own func(bearer string) (access.Principal, bool)
-	// Ahead returns ctx, of the call, with word of what its handler reads first whoever calls,
-	// so that the Authenticator can read it with what he reads of the caller; see store.Ahead.
-	// It reads nothing itself, since nobody is known yet. nil: there is no word.
+	// Ahead returns ctx, of a call without a body, with word of what its handler reads first,
+	// whoever calls, so that the Authenticator can read it with what he reads of the caller; see
+	// store.Ahead. It reads nothing itself, since nobody is known yet. nil: there is no word.
 	Ahead func(ctx context.Context, c *Call) context.Context
 	// OwnOnce says that the handler sees to the Idempotency-Key of a write itself.
 	OwnOnce bool
@@ -225,6 +229,9 @@ func (m *Mux) serve(c *Call) error {
 	}
 	if err := m.admit(c); err != nil {
 		return c.named(c.ctx, err)
+	}
+	if time.Since(c.start) > aheadTime {
+		c.ctx = c.r.Context()
 	}
 	if err := c.readBody(); err != nil {
 		return err

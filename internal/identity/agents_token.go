@@ -3,13 +3,11 @@ package identity
 import (
 	"cmp"
 	"context"
-	"errors"
 	"strings"
 	"time"
 
 	"github.com/keyfold/keyfold/api"
 	"github.com/keyfold/keyfold/internal/access"
-	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/token"
 )
@@ -114,7 +112,7 @@ func (s *Service) APIKeyToken(ctx context.Context, from From, req api.GetAPIKeyT
 // recordAuth records how an exchange went, before it is answered, and returns
 // the answer to one that failed.
 func (s *Service) recordAuth(ctx context.Context, from From, e access.Event, err error) error {
-	if errors.Is(err, fault.NotFound) || errors.Is(err, fault.Unauthenticated) {
+	if isNotLive(err) {
 		err = errCredential
 	} else if err != nil {
 		return err

@@ -27,7 +27,7 @@ var errCredential = fault.New(fault.Unauthenticated, "the credential is not a li
 // Unavailable, Damaged.
 func (s *Service) Authenticate(ctx context.Context, bearer string) (access.Principal, error) {
 	p, err := s.authenticate(ctx, bearer)
-	if errors.Is(err, fault.NotFound) || errors.Is(err, fault.Unauthenticated) {
+	if isNotLive(err) {
 		err = errCredential
 	}
 	if err != nil {
@@ -36,9 +36,15 @@ func (s *Service) Authenticate(ctx context.Context, bearer string) (access.Princ
 	return p, nil
 }
 
+// isNotLive reports whether err says that there is no such credential, or no more.
+func isNotLive(err error) bool {
+	return errors.Is(err, fault.NotFound) || errors.Is(err, fault.Unauthenticated)
+}
+
 func (s *Service) authenticate(ctx context.Context, bearer string) (p access.Principal, err error) {
 	credential := sha256.Sum256([]byte(bearer))
-	ctx, known := s.known.Ahead(ctx, string(credential[:]))
+	name := string(credential[:])
+	ctx, known := s.known.Ahead(ctx, name)
 	var own string // key of the credential's own row
 	switch {
 	case isKey(bearer, keyPrefix):
@@ -50,14 +56,16 @@ func (s *Service) authenticate(ctx context.Context, bearer string) (p access.Pri
 	default:
 		return p, errCredential
 	}
-	if err != nil {
-		return p, err
+	if err == nil {
+		var o Org
+		_, err = s.get(ctx, layout.Org(p.OrgID), &o)
+		p.Plan, _ = o.planAt(s.now())
 	}
-	var o Org
-	_, err = s.get(ctx, layout.Org(p.OrgID), &o)
-	p.Plan, _ = o.planAt(s.now())
-	if rows := rowsOf(p, own); err == nil && !slices.Equal(rows, known) {
-		s.known.Remember(string(credential[:]), rows...)
+	switch rows := rowsOf(p, own); {
+	case isNotLive(err):
+		s.known.Remember(name) // nothing: with it no row is read again that a handler wants, see httpx.Row.Ahead
+	case err == nil && !slices.Equal(rows, known):
+		s.known.Remember(name, rows...)
 	}
 	return p, err
 }

@@ -2,7 +2,6 @@ package server
 
 import (
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/keyfold/keyfold/internal/httpx"
@@ -45,7 +44,7 @@ func rows(cfg Config) []httpx.Row {
 
 		{Method: "GET", Pattern: "/v1/vaults/{vault}/secrets", Handler: httpx.NoBody(http.StatusOK, s.list)},
 		{Method: "PUT", Pattern: "/v1/vaults/{vault}/secrets/{path...}", MaxBody: maxSecret, Timeout: time.Minute, Handler: httpx.Body(http.StatusCreated, s.put)},
-		{Method: "GET", Pattern: "/v1/vaults/{vault}/secrets/{path...}", Handler: httpx.NoBody(http.StatusOK, s.get)},
+		{Method: "GET", Pattern: "/v1/vaults/{vault}/secrets/{path...}", Ahead: s.ahead, Handler: httpx.NoBody(http.StatusOK, s.get)},
 		{Method: "DELETE", Pattern: "/v1/vaults/{vault}/secrets/{path...}", Handler: httpx.Empty(s.delete)},
 		{Method: "GET", Pattern: "/v1/vaults/{vault}/secret-versions/{path...}", Handler: httpx.NoBody(http.StatusOK, s.versions)},
 		// In these two the last segment of {path...} is the version.
@@ -67,11 +66,6 @@ func rows(cfg Config) []httpx.Row {
 		{Method: "GET", Pattern: "/admin/jobs/{job}", Admin: true, Handler: httpx.NoBody(http.StatusOK, a.job)},
 		{Method: "DELETE", Pattern: "/admin/jobs/{job}", Admin: true, Handler: httpx.NoBody(http.StatusOK, a.cancel)},
 		{Method: "GET", Pattern: "/admin/debug/prometheus", Admin: true, Own: scraper(cfg.Scrape), Handler: httpx.Stream(metricsType, a.showMetrics)},
-	}
-	for i, row := range rows {
-		if row.Method == "GET" && strings.HasPrefix(row.Pattern, "/v1/vaults/{vault}") {
-			rows[i].Ahead = v.ahead // its body does not come between the reading and the gate
-		}
 	}
 	for _, room := range []interface{ rows() []httpx.Row }{
 		auth{cfg.Identity}, mfa{cfg.Identity}, orgs{cfg.Identity}, agents{cfg.Identity}, keys{cfg.Identity}, signing{cfg.Identity},

@@ -57,6 +57,11 @@ func (h secrets) get(ctx context.Context, c *httpx.Call) (api.Secret, error) {
 	return named(c)(h.service.Read(ctx, c.Principal, c.Param("vault"), c.Param("path")))
 }
 
+// ahead is get's.
+func (h secrets) ahead(ctx context.Context, c *httpx.Call) context.Context {
+	return h.service.Ahead(ctx, c.Param("vault"), c.Param("path"))
+}
+
 func (h secrets) delete(ctx context.Context, c *httpx.Call) error {
 	return h.service.DeleteSecret(ctx, c.Principal, c.Param("vault"), c.Param("path"))
 }

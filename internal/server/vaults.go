@@ -27,10 +27,6 @@ func (h vaults) delete(ctx context.Context, c *httpx.Call) error {
 	return h.service.Delete(ctx, c.Principal, c.Param("vault"))
 }
 
-func (h vaults) ahead(ctx context.Context, c *httpx.Call) context.Context {
-	return h.service.Ahead(ctx, c.Param("vault"))
-}
-
 func (h vaults) enableCMEK(ctx context.Context, c *httpx.Call, req api.EnableCMEK) (api.Vault, error) {
 	return h.service.EnableCMEK(ctx, c.Principal, c.Param("vault"), req)
 }

@@ -42,11 +42,16 @@ func (k *Known) Ahead(ctx context.Context, name string) (context.Context, []stri
 }
 
 // Remember is called once the records of keys were read, and it is clear that they were needed.
+// Without keys, nothing is known under name any more.
 func (k *Known) Remember(name string, keys ...string) {
 	if _, does := As[aheader](k.s); !does {
 		return
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if len(keys) == 0 {
+		k.names.Delete(name)
+		return
+	}
 	k.names.Put(name, slices.Clone(keys))
 }

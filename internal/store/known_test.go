@@ -30,6 +30,12 @@ func TestWhatIsKnownIsReadTogether(t *testing.T) {
 		}
 	}
 
+	k.Remember("a")
+	s.Told = nil
+	if got, keys := k.Ahead(ctx, "a"); got != ctx || keys != nil || s.Told != nil {
+		t.Errorf("of what is forgotten: %q, told %q", keys, s.Told)
+	}
+
 	plain := store.NewKnown(memstore.New())
 	plain.Remember("a", "1")
 	if got, keys := plain.Ahead(ctx, "a"); got != ctx || keys != nil {

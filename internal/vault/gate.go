@@ -56,11 +56,10 @@ func (s *Service) gate(ctx context.Context, t target) (vault, error) {
 	return v, nil
 }
 
-// Ahead is [store.Ahead] of the row that the gate is asked with, of the vault with that ID,
-// there or not and whoever asks. It is for a call that is about to ask, when it has found who
-// its caller is.
-func (s *Service) Ahead(ctx context.Context, vaultID string) context.Context {
-	if !isID(vaultID) {
+// Ahead is [store.Ahead] of what a Read asks the gate with: the row of the vault, there or
+// not and whoever asks. It is for a call that reads when it has found who its caller is.
+func (s *Service) Ahead(ctx context.Context, vaultID, path string) context.Context {
+	if !isID(vaultID) || ValidatePath(path) != nil { // the gate is not asked
 		return ctx
 	}
 	return store.Ahead(ctx, s.store, layout.VaultMeta(vaultID))

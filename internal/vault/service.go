@@ -75,7 +75,7 @@ type Config struct {
 // Service does everything with vaults and secrets. Its methods may be called
 // by many goroutines, and many Services may share a store.
 //
-// Every method takes the caller first and asks the gate, which records its
+// Every method but Ahead takes the caller first and asks the gate, which records its
 // answer, before it looks at anything that the caller named. A vault that is unknown or another org's is
 // fault.NotFound, alike; a caller who may not is fault.Forbidden, whether the
 // secret exists or not. Errors are *fault.Error or wrap one; those that nobody

@@ -117,11 +117,15 @@ func (s *Store) Ahead(ctx context.Context, keys ...string) context.Context {
 func (a *ahead) join(keys []string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	waits := a.recs == nil && len(a.keys) > 0
-	if waits {
-		a.keys = append(a.keys, keys...)
+	if a.recs != nil {
+		return false
 	}
-	return waits
+	for _, k := range keys {
+		if !slices.Contains(a.keys, k) { // or a second Get would be answered as the first was
+			a.keys = append(a.keys, k)
+		}
+	}
+	return true
 }
 
 // get answers the first Get of each key. Where a record that was only read ahead may be

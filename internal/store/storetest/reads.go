@@ -39,11 +39,15 @@ func (r *Reads) Ahead(ctx context.Context, keys ...string) context.Context {
 func (a *ahead) join(keys []string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	waits := a.found == nil
-	if waits {
-		a.keys = append(a.keys, keys...)
+	if a.found != nil {
+		return false
 	}
-	return waits
+	for _, k := range keys {
+		if !slices.Contains(a.keys, k) {
+			a.keys = append(a.keys, k)
+		}
+	}
+	return true
 }
 
 // Get is [store.Store].Get.

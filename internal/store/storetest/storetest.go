@@ -107,10 +107,15 @@ func readAhead(t *testing.T, s store.Store) {
 		t.Errorf("once each was had, the next Gets = %q, %q and %q", a, c, b)
 	}
 	before := store.Ahead(context.Background(), s, "a")
-	after := store.Ahead(before, s, "b")
+	after := store.Ahead(before, s, "b", "a")
 	if a, b := get(before, "a"), get(after, "b"); a != "3" || b != "1" {
 		t.Errorf("of two that are read ahead in turn the Gets = %q and %q", a, b)
 	}
+	put(t, s, "a", "5")
+	if a := get(after, "a"); a != "5" {
+		t.Errorf("the second Get of what was read ahead in turn = %q", a)
+	}
+	put(t, s, "a", "3")
 	after = store.Ahead(after, s, "a", "c") // once those before were had
 	put(t, s, "c", "4")
 	if c, a := get(after, "c"), get(after, "a"); c != "4" || a != "3" {
