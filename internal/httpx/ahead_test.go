@@ -54,3 +54,18 @@ func TestWhatARowReadsAheadIsForWhoCallsAndForItsHandlerAMomentLater(t *testing.
 		}
 	})
 }
+
+func TestARowThatMayWaitReadsNothingAhead(t *testing.T) {
+	ahead := func(ctx context.Context, c *Call) context.Context { return ctx }
+	for what, row := range map[string]Row{"for a body": {MaxBody: 1}, "for an end user": {Keys: true}, "for nobody": {Who: Public}, "": {}} {
+		row.Method, row.Pattern, row.Ahead, row.Handler = "GET", "/things", ahead, rows()[0].Handler
+		func() {
+			defer func() {
+				if refused := recover() != nil; refused != (what != "") {
+					t.Errorf("a row that waits %s: refused %t", what, refused)
+				}
+			}()
+			New(Config{Rows: []Row{row}})
+		}()
+	}
+}

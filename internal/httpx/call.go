@@ -25,7 +25,7 @@ type Call struct {
 	w         http.ResponseWriter
 	r         *http.Request
 	row       *Row            // nil until routed
-	ctx       context.Context // the request's, as the row's Ahead has it; nil until routed
+	ctx       context.Context // the request's, or what the row's Ahead made of it; nil until routed
 	names     []string
 	values    [maxParams]string
 	body      *bytes.Buffer // nil when the row takes no body or none came

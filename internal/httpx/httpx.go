@@ -83,9 +83,10 @@ type Row struct {
 	// Own knows a credential that is for this row alone, and asks nobody: it answers
 	// whatever is away. Those that it does not know are the Authenticator's. nil: there is none.
 	Own func(bearer string) (access.Principal, bool)
-	// Ahead returns ctx, of a call without a body, with word of what its handler reads first,
-	// whoever calls, so that the Authenticator can read it with what he reads of the caller; see
-	// store.Ahead. It reads nothing itself, since nobody is known yet. nil: there is no word.
+	// Ahead returns ctx, of the call, with word of what the handler reads first, whoever calls,
+	// so that the Authenticator can read it with what he reads of the caller; see store.Ahead.
+	// It reads nothing itself, since nobody is known yet. It is not for rows that are Public,
+	// take a body or have Keys. nil: there is no word.
 	Ahead func(ctx context.Context, c *Call) context.Context
 	// OwnOnce says that the handler sees to the Idempotency-Key of a write itself.
 	OwnOnce bool
@@ -162,7 +163,7 @@ type Mux struct {
 }
 
 // New builds a Mux. It panics when two rows claim the same method and path or
-// a pattern is malformed, which are mistakes of the program.
+// a pattern is malformed, or one reads ahead that may wait, which are mistakes of the program.
 func New(cfg Config) *Mux {
 	m := &Mux{
 		routes: newNode(), caller: cfg.Caller, endUsers: cfg.EndUsers, forbidden: cfg.Forbidden, once: cfg.Once, proxies: cfg.Proxies, limits: newLimits(cfg.Limits, cfg.Now),

@@ -39,6 +39,9 @@ func (n *node) add(row *Row) {
 	if !ok || row.Handler == nil {
 		panic("httpx: a row needs a handler and a pattern that begins with /: " + row.Pattern)
 	}
+	if row.Ahead != nil && (row.Who != Principal || row.MaxBody > 0 || row.Keys) {
+		panic("httpx: what is read ahead would grow old while a body or an end user is awaited: " + row.Pattern)
+	}
 	var names []string
 	at := &n.leaf
 	for segment := range strings.SplitSeq(pattern, "/") {

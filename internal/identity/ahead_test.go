@@ -1,10 +1,12 @@
 package identity
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
 	"github.com/keyfold/keyfold/api"
+	"github.com/keyfold/keyfold/internal/fault"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/store/memstore"
@@ -52,6 +54,18 @@ func TestTheRowsOfACredentialAreReadTogetherFromItsSecondUseOn(t *testing.T) {
 	if slices.Contains(s.Told, layout.User(r.owner.ID)) || !slices.Contains(s.Told, layout.User(given.ID)) {
 		t.Errorf("of a key that is another's now %q is read ahead", s.Told)
 	}
+	r.store.fail = errors.New("away")
+	if _, err := r.Authenticate(ctx, users); err == nil || errors.Is(err, fault.Unauthenticated) {
+		t.Errorf("while the store is away: %v", err)
+	}
+	r.store.fail, s.Told = nil, nil
+	if r.in(users); s.Told == nil {
+		t.Error("what the store did not answer for is not known any more")
+	}
 	r.put(layout.User(given.ID), nil)
 	r.out("the key of a user who is no more", users)
+	s.Told = nil
+	if r.out("the same", users); s.Told != nil {
+		t.Errorf("of a user who is no more %q is read ahead", s.Told)
+	}
 }

@@ -63,7 +63,7 @@ func (s *Service) authenticate(ctx context.Context, bearer string) (p access.Pri
 	}
 	switch rows := rowsOf(p, own); {
 	case isNotLive(err):
-		s.known.Remember(name) // nothing: with it no row is read again that a handler wants, see httpx.Row.Ahead
+		s.known.Remember(name) // no keys: what is no credential any more has nothing read ahead, see httpx.Row.Ahead
 	case err == nil && !slices.Equal(rows, known):
 		s.known.Remember(name, rows...)
 	}

@@ -39,6 +39,10 @@ func TestAVaultsRowIsReadWithWhoReadsInItFromHisSecondReadOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	call := calls(httpx.New(httpx.Config{Rows: rows(Config{Vaults: vault.New(vault.Config{Store: s, Gate: gate})}), Authenticate: ids.Authenticate}))
+	another := strings.Replace(someID, "a", "b", 1) // a vault that is there
+	if _, err := s.Commit(t.Context(), &store.Batch{Writes: []store.Write{{Key: layout.VaultMeta(another), Value: []byte(`{"org":"another","owner_kind":"user","owner":"u","name":"n","created_at":"2030-01-01T00:00:00Z","kek":"k"}`)}}}); err != nil {
+		t.Fatal(err)
+	}
 	meta := layout.VaultMeta(someID)
 	reads := func(path, bearer string, status int, read ...[]string) {
 		t.Helper()
@@ -57,6 +61,7 @@ func TestAVaultsRowIsReadWithWhoReadsInItFromHisSecondReadOn(t *testing.T) {
 	who := []string{own(key), layout.Org(org.ID), layout.User(u.ID)}
 	together := append([]string{meta}, who...)
 	reads(someID+"/secrets/a", key, 404, together)
+	reads(another+"/secrets/a", key, 404, append([]string{layout.VaultMeta(another)}, who...))
 	reads(someID+"/secrets/"+strings.Repeat("a", 2000), key, 400, who)
 	reads("none/secrets/a", key, 404, who)
 	if _, err := s.Commit(t.Context(), &store.Batch{Writes: []store.Write{{Key: own(key), Delete: true}}}); err != nil {

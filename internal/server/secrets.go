@@ -57,7 +57,7 @@ func (h secrets) get(ctx context.Context, c *httpx.Call) (api.Secret, error) {
 	return named(c)(h.service.Read(ctx, c.Principal, c.Param("vault"), c.Param("path")))
 }
 
-// ahead is get's.
+// ahead is httpx.Row.Ahead for get.
 func (h secrets) ahead(ctx context.Context, c *httpx.Call) context.Context {
 	return h.service.Ahead(ctx, c.Param("vault"), c.Param("path"))
 }

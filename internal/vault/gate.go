@@ -59,7 +59,7 @@ func (s *Service) gate(ctx context.Context, t target) (vault, error) {
 // Ahead is [store.Ahead] of what a Read asks the gate with: the row of the vault, there or
 // not and whoever asks. It is for a call that reads when it has found who its caller is.
 func (s *Service) Ahead(ctx context.Context, vaultID, path string) context.Context {
-	if !isID(vaultID) || ValidatePath(path) != nil { // the gate is not asked
+	if !isID(vaultID) || ValidatePath(path) != nil { // a Read of it reads no vault
 		return ctx
 	}
 	return store.Ahead(ctx, s.store, layout.VaultMeta(vaultID))

@@ -107,10 +107,13 @@ type aheadOf struct{ s *Store }
 
 // Ahead is what [store.Ahead] does here.
 func (s *Store) Ahead(ctx context.Context, keys ...string) context.Context {
-	if a, ok := ctx.Value(aheadOf{s}).(*ahead); ok && a.join(keys) {
-		return ctx
+	a, ok := ctx.Value(aheadOf{s}).(*ahead)
+	if !ok || !a.join(keys) {
+		a = &ahead{s: s}
+		a.join(keys)
+		ctx = context.WithValue(ctx, aheadOf{s}, a)
 	}
-	return context.WithValue(ctx, aheadOf{s}, &ahead{s: s, keys: slices.Clone(keys)})
+	return ctx
 }
 
 // join has keys read with those of a, if these were not read yet, which it reports.

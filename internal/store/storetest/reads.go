@@ -29,10 +29,13 @@ type ahead struct {
 // Ahead is what [store.Ahead] does here.
 func (r *Reads) Ahead(ctx context.Context, keys ...string) context.Context {
 	r.Told = append(r.Told, keys...)
-	if a, ok := ctx.Value(aheadOf{r}).(*ahead); ok && a.join(keys) {
-		return ctx
+	a, ok := ctx.Value(aheadOf{r}).(*ahead)
+	if !ok || !a.join(keys) {
+		a = new(ahead)
+		a.join(keys)
+		ctx = context.WithValue(ctx, aheadOf{r}, a)
 	}
-	return context.WithValue(ctx, aheadOf{r}, &ahead{keys: slices.Clone(keys)})
+	return ctx
 }
 
 // join adds keys, if none of a's was asked for, which it reports.

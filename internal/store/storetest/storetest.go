@@ -106,6 +106,11 @@ func readAhead(t *testing.T, s store.Store) {
 	if a, c, b := get(ctx, "a"), get(ctx, "c"), get(context.Background(), "b"); a != "3" || c != "3" || b != "1" {
 		t.Errorf("once each was had, the next Gets = %q, %q and %q", a, c, b)
 	}
+	put(t, s, "b", "2")
+	if b := get(ctx, "b"); b != "2" {
+		t.Errorf("the second Get of a key that was named twice = %q", b)
+	}
+	put(t, s, "b", "1")
 	before := store.Ahead(context.Background(), s, "a")
 	after := store.Ahead(before, s, "b", "a")
 	if a, b := get(before, "a"), get(after, "b"); a != "3" || b != "1" {
