@@ -14,6 +14,7 @@ import (
 	"github.com/keyfold/keyfold/internal/access/accesstest"
 	"github.com/keyfold/keyfold/internal/httpx"
 	"github.com/keyfold/keyfold/internal/identity"
+	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/store/memstore"
 	"github.com/keyfold/keyfold/internal/token"
 )
@@ -37,20 +38,26 @@ type noPatterns struct{}
 
 func (noPatterns) Patterns(context.Context, access.Kind, string) ([]string, error) { return nil, nil }
 
-// agentsWorld is the routes of agents, keys and signing secrets, and a user's key.
-func agentsWorld(t *testing.T) (call func(method, path, bearer, agent, body string) (int, string), key string) {
-	ids := identity.New(identity.Config{Store: memstore.New(), Gate: new(accesstest.Gate), Recorder: noTrail{}, Tokens: plainTokens{}, Patterns: noPatterns{}})
+// withOwner is an org's owner, and a key of his, in s.
+func withOwner(t *testing.T, s store.Store) (ids *identity.Service, owner identity.User, key string) {
+	t.Helper()
+	ids = identity.New(identity.Config{Store: s, Gate: new(accesstest.Gate), Recorder: noTrail{}, Tokens: plainTokens{}, Patterns: noPatterns{}})
 	org, err := ids.CreateOrg(t.Context(), "Org", access.Enterprise)
 	if err != nil {
 		t.Fatal(err)
 	}
-	u, err := ids.CreateUser(t.Context(), org.ID, "owner@example.com")
-	if err != nil {
+	if owner, err = ids.CreateUser(t.Context(), org.ID, "owner@example.com"); err != nil {
 		t.Fatal(err)
 	}
-	if key, err = ids.CreateAPIKey(t.Context(), u.ID); err != nil {
+	if key, err = ids.CreateAPIKey(t.Context(), owner.ID); err != nil {
 		t.Fatal(err)
 	}
+	return ids, owner, key
+}
+
+// agentsWorld is the routes of agents, keys and signing secrets, and a user's key.
+func agentsWorld(t *testing.T) (call func(method, path, bearer, agent, body string) (int, string), key string) {
+	ids, _, key := withOwner(t, memstore.New())
 	rows := append(agents{ids}.rows(), append(keys{ids}.rows(), signing{ids}.rows()...)...)
 	return calls(httpx.New(httpx.Config{Rows: rows, Authenticate: ids.Authenticate, EndUsers: ids.EndUser})), key
 }

@@ -9,10 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/keyfold/keyfold/internal/access"
 	"github.com/keyfold/keyfold/internal/access/accesstest"
 	"github.com/keyfold/keyfold/internal/httpx"
-	"github.com/keyfold/keyfold/internal/identity"
 	"github.com/keyfold/keyfold/internal/layout"
 	"github.com/keyfold/keyfold/internal/store"
 	"github.com/keyfold/keyfold/internal/store/memstore"
@@ -24,21 +22,10 @@ import (
 // nobody ever read, takes as long as another. With one that is not live any more the vault's
 // row is read once at most.
 func TestAVaultsRowIsReadWithWhoReadsInItFromHisSecondReadOn(t *testing.T) {
-	s, gate := &storetest.Reads{Store: memstore.New()}, new(accesstest.Gate)
-	ids := identity.New(identity.Config{Store: s, Gate: gate, Recorder: noTrail{}, Tokens: plainTokens{}, Patterns: noPatterns{}})
-	org, err := ids.CreateOrg(t.Context(), "Org", access.Enterprise)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u, err := ids.CreateUser(t.Context(), org.ID, "owner@example.com")
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := ids.CreateAPIKey(t.Context(), u.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	call := calls(httpx.New(httpx.Config{Rows: rows(Config{Vaults: vault.New(vault.Config{Store: s, Gate: gate})}), Authenticate: ids.Authenticate}))
+	s := &storetest.Reads{Store: memstore.New()}
+	ids, u, key := withOwner(t, s)
+	vaults := vault.New(vault.Config{Store: s, Gate: new(accesstest.Gate)})
+	call := calls(httpx.New(httpx.Config{Rows: rows(Config{Vaults: vaults}), Authenticate: ids.Authenticate}))
 	another := strings.Replace(someID, "a", "b", 1) // a vault that is there
 	if _, err := s.Commit(t.Context(), &store.Batch{Writes: []store.Write{{Key: layout.VaultMeta(another), Value: []byte(`{"org":"another","owner_kind":"user","owner":"u","name":"n","created_at":"2030-01-01T00:00:00Z","kek":"k"}`)}}}); err != nil {
 		t.Fatal(err)
@@ -57,8 +44,8 @@ func TestAVaultsRowIsReadWithWhoReadsInItFromHisSecondReadOn(t *testing.T) {
 	own := func(key string) string { return layout.APIKey(fmt.Sprintf("%x", sha256.Sum256([]byte(key)))) }
 	nobodys := "1ck_" + strings.Repeat("0", len(key)-4)
 	reads(someID+"/secrets/a", nobodys, 401, []string{own(nobodys)})
-	reads(someID+"/secrets/a", key, 404, []string{own(key)}, []string{layout.User(u.ID)}, []string{layout.Org(org.ID)}, []string{meta})
-	who := []string{own(key), layout.Org(org.ID), layout.User(u.ID)}
+	reads(someID+"/secrets/a", key, 404, []string{own(key)}, []string{layout.User(u.ID)}, []string{layout.Org(u.Org)}, []string{meta})
+	who := []string{own(key), layout.Org(u.Org), layout.User(u.ID)}
 	together := append([]string{meta}, who...)
 	reads(someID+"/secrets/a", key, 404, together)
 	reads(another+"/secrets/a", key, 404, append([]string{layout.VaultMeta(another)}, who...))
