@@ -219,11 +219,14 @@ func modelAllow(p Principal, a Action, r Resource, rules []Rule, now time.Time) 
 }
 
 func TestTheEngineDecidesAsTheModel(t *testing.T) {
+	checks := "10000" // of rapid's 100 one time in forty fewer than five are granted
 	if os.Getenv("KEYFOLD_LONG") != "" {
-		if err := flag.Set("rapid.checks", "1000000"); err != nil {
-			t.Fatal(err)
-		}
+		checks = "1000000"
 	}
+	if err := flag.Set("rapid.checks", checks); err != nil {
+		t.Fatal(err)
+	}
+	defer flag.Set("rapid.checks", "100")
 	seen := map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		p, a, r := drawPrincipal(t), drawAction(t), drawResource(t)
@@ -250,7 +253,7 @@ func TestTheEngineDecidesAsTheModel(t *testing.T) {
 		}
 	})
 	for _, what := range []string{"granted", "forbidden", "not_found"} {
-		if seen[what] < 5 && !testing.Short() {
+		if seen[what] < 100 {
 			t.Errorf("%d cases were %s; the property says little", seen[what], what)
 		}
 	}
