@@ -10,16 +10,19 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/keyfold/keyfold/api"
 )
 
 // attempt is how long a caller waits for one server before it asks another.
 const attempt = 2 * time.Second
 
 // giveUp is how long a caller tries. It is far more than any outage; a call that
-// runs into it fails the test.
+// runs into it fails the test (waits.check).
 const giveUp = time.Minute
 
 // caller is a client behind a load balancer that knows nothing: it asks any server,
@@ -34,8 +37,9 @@ type caller struct {
 
 // waits is how long calls took, each with the moment of its beginning.
 type waits struct {
-	mu  sync.Mutex
-	all []span
+	mu         sync.Mutex
+	all        []span   // in the order of their ends
+	unanswered []string // calls that a caller gave up
 }
 
 // span is one call, from its first attempt to its answer.
@@ -47,13 +51,20 @@ func (w *waits) add(s span) {
 	w.all = append(w.all, s)
 }
 
+func (w *waits) gaveUp(call, why string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.unanswered = append(w.unanswered, call+": "+why)
+}
+
 // longest is the longest call that was under way at some moment of an event, and the
-// longest time of it in which nothing was answered.
+// longest time without an answer that began in it, however long after it both ended:
+// ask when the callers have.
 func (w *waits) longest(from, to time.Time) (call, silence time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	last := from
-	for _, s := range w.all { // in the order of their ends
+	for _, s := range w.all {
 		if s.ended.Before(from) {
 			continue
 		}
@@ -65,7 +76,57 @@ func (w *waits) longest(from, to time.Time) (call, silence time.Duration) {
 			last = s.ended
 		}
 	}
-	return call, silence
+	return call, max(silence, to.Sub(last))
+}
+
+// check fails the test for calls that no server answered for as long as callers try.
+func (w *waits) check(t *testing.T) {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := len(w.unanswered); n > 0 {
+		t.Errorf("%d calls were not answered for %v, the first: %s", n, giveUp, w.unanswered[0])
+	}
+}
+
+// outages is when events were, to be told when all is over.
+type outages []outage
+
+type outage struct {
+	event    string
+	from, to time.Time
+}
+
+func (o outages) tell(t *testing.T, w *waits) {
+	for _, e := range o {
+		call, silence := w.longest(e.from, e.to)
+		t.Logf("%-55s longest call %5d ms, longest time without an answer %5d ms", e.event, call.Milliseconds(), silence.Milliseconds())
+	}
+}
+
+func TestTheLongestOutageOfAnEventEndsAfterIt(t *testing.T) {
+	zero := time.Now()
+	at := func(s int) time.Time { return zero.Add(time.Duration(s) * time.Second) }
+	for name, c := range map[string]struct {
+		all           []span
+		call, silence int // seconds; the event is from 10 to 20
+	}{
+		"no calls at all":           {nil, 0, 10},
+		"none after its beginning":  {[]span{{at(1), at(9)}}, 0, 10},
+		"one over all of it":        {[]span{{at(8), at(9)}, {at(9), at(50)}}, 41, 40},
+		"answers all the time":      {[]span{{at(9), at(11)}, {at(11), at(14)}, {at(14), at(18)}, {at(18), at(21)}, {at(30), at(60)}}, 4, 4},
+		"one that ends long after":  {[]span{{at(9), at(11)}, {at(12), at(19)}, {at(19), at(45)}}, 26, 26},
+		"what was over before":      {[]span{{at(0), at(9)}, {at(9), at(12)}, {at(12), at(20)}}, 8, 8},
+		"what only began after it":  {[]span{{at(10), at(12)}, {at(12), at(19)}, {at(20), at(22)}, {at(22), at(60)}}, 7, 7},
+		"one that others overtook":  {[]span{{at(11), at(12)}, {at(12), at(15)}, {at(10), at(18)}, {at(18), at(20)}}, 8, 3},
+		"the silence at its middle": {[]span{{at(9), at(11)}, {at(11), at(19)}, {at(19), at(20)}}, 8, 8},
+	} {
+		w := &waits{all: c.all}
+		call, silence := w.longest(at(10), at(20))
+		if call != time.Duration(c.call)*time.Second || silence != time.Duration(c.silence)*time.Second {
+			t.Errorf("%s: longest call %v, longest silence %v, want %d s and %d s", name, call, silence, c.call, c.silence)
+		}
+	}
 }
 
 func newCaller(urls []string, token string, w *waits) *caller {
@@ -79,8 +140,9 @@ func newCaller(urls []string, token string, w *waits) *caller {
 // not known whether the call took effect.
 type answer struct {
 	span
-	status int
-	text   string
+	status      int
+	text        string
+	fingerprint string // of the key that the value is sealed with; "": it is in clear
 }
 
 func (a answer) ok() bool { return a.status >= 200 && a.status < 300 }
@@ -99,22 +161,25 @@ func (c *caller) call(ctx context.Context, method, path, body string, header ...
 	}
 	at := rand.IntN(len(c.urls))
 	for try := 0; time.Since(a.began) < giveUp && ctx.Err() == nil; try++ {
-		status, text, err := c.once(ctx, method, c.urls[(at+try)%len(c.urls)]+path, body, key, header)
-		if err == nil && !passing(status, text) {
-			a.status, a.text, a.ended = status, text, time.Now()
-			if a.ok() {
-				c.waits.add(a.span)
+		got, err := c.once(ctx, method, c.urls[(at+try)%len(c.urls)]+path, body, key, header)
+		if err == nil && !passing(got.status, got.text) {
+			got.span = span{a.began, time.Now()}
+			if got.ok() {
+				c.waits.add(got.span)
 			}
-			return a
+			return got
 		}
 		if err != nil {
 			a.text = err.Error()
 		} else {
-			a.text = fmt.Sprint(status, " ", text)
+			a.text = fmt.Sprint(got.status, " ", got.text)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 	a.ended = time.Now()
+	if ctx.Err() == nil {
+		c.waits.gaveUp(method+" "+path, a.text)
+	}
 	return a
 }
 
@@ -127,12 +192,12 @@ func passing(status int, text string) bool {
 	return status == http.StatusConflict && strings.Contains(text, "idempotency_in_progress")
 }
 
-func (c *caller) once(ctx context.Context, method, url, body, key string, header []string) (int, string, error) {
+func (c *caller) once(ctx context.Context, method, url, body, key string, header []string) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, attempt)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
-		return 0, "", err
+		return answer{}, err
 	}
 	req.Header.Set("Authorization", "Bearer "+c.token)
 	if key != "" {
@@ -143,8 +208,8 @@ func (c *caller) once(ctx context.Context, method, url, body, key string, header
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return 0, "", err
+		return answer{}, err
 	}
 	text, err := io.ReadAll(res.Body)
-	return res.StatusCode, string(text), errors.Join(err, res.Body.Close())
+	return answer{status: res.StatusCode, text: string(text), fingerprint: res.Header.Get(api.HeaderCMEKFingerprint)}, errors.Join(err, res.Body.Close())
 }

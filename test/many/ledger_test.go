@@ -147,8 +147,13 @@ func (l *load) get(path string) {
 
 // count is what a ledger came to.
 type count struct {
-	posts, puts, reads         int
+	posts, puts, sealed, reads int
 	lost, doubled, mislabelled int
+}
+
+func (c count) String() string {
+	return fmt.Sprintf("acknowledged: %d messages, %d versions of secrets and %d sealed ones; %d reads; lost %d, doubled %d, mislabelled %d",
+		c.posts, c.puts, c.sealed, c.reads, c.lost, c.doubled, c.mislabelled)
 }
 
 // settle counts the ledger against what any server now tells, and fails the test for

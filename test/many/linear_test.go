@@ -126,6 +126,15 @@ type linear struct {
 	secrets recorder
 	seals   recorder
 	ledger  *ledger
+
+	mu      sync.Mutex
+	written map[string]sealedWrite // by value
+}
+
+// sealedWrite is a version that was declared to be sealed with a key.
+type sealedWrite struct {
+	vault, fingerprint string
+	version            int // 0: the call was not answered
 }
 
 // run works until ctx ends, with a rest between two calls: the search for an order
@@ -220,12 +229,22 @@ func (l *linear) seal(client, n int) {
 				}
 			}
 		}
-		blob, err := cmek.EncryptValue(key, []byte("v"))
+		value := fmt.Sprintf("%d.%d", client, n)
+		blob, err := cmek.EncryptValue(key, []byte(value))
 		if err != nil {
 			panic(err)
 		}
 		in.kind, in.value = "write", key.Fingerprint()
 		a = l.call(context.Background(), "PUT", in.object+"/secrets/s", `{"value":"`+blob+`"}`, api.HeaderCMEKFingerprint, in.value)
+		var made version
+		if a.ok() && (json.Unmarshal([]byte(a.text), &made) != nil || made.Version == 0) {
+			l.ledger.refuse("a sealed put was answered with %d %s", a.status, a.text)
+		}
+		if a.ok() || a.lost() {
+			l.mu.Lock()
+			l.written[value] = sealedWrite{in.object, in.value, made.Version}
+			l.mu.Unlock()
+		}
 	} else {
 		in.kind, in.match, in.value = "reseal", now, l.keys[rand.IntN(len(l.keys))].Fingerprint()
 		if in.value == now {
@@ -237,6 +256,63 @@ func (l *linear) seal(client, n int) {
 		l.ledger.refuse("a %s was answered with %d %s", in.kind, a.status, a.text)
 	}
 	l.seals.add(client, in, a, seen{lost: a.lost(), done: a.ok()})
+}
+
+// settle counts the sealed versions: each opens with the key that its own fingerprint
+// names, which is the one that it was declared with, and is where it was acknowledged.
+func (l *linear) settle(t *testing.T, c *count) {
+	t.Helper()
+	keys := map[string]*cmek.Key{}
+	for _, k := range l.keys {
+		keys[k.Fingerprint()] = k
+	}
+	seen := map[string]bool{}
+	for _, vault := range l.sealed {
+		newest := l.call(t.Context(), "GET", vault+"/secrets/s", "")
+		var got version
+		if err := json.Unmarshal([]byte(newest.text), &got); newest.status != http.StatusNotFound && (!newest.ok() || err != nil) {
+			t.Fatalf("GET %s/secrets/s = %d %.300s", vault, newest.status, newest.text)
+		}
+		for n := range got.Version {
+			n++
+			a := l.call(t.Context(), "GET", fmt.Sprintf("%s/secret-version/s/%d", vault, n), "")
+			var one version
+			if err := json.Unmarshal([]byte(a.text), &one); !a.ok() || err != nil {
+				t.Errorf("version %d of %s = %d %.300s", n, vault, a.status, a.text)
+				c.lost++
+				continue
+			}
+			key := keys[a.fingerprint]
+			if key == nil {
+				t.Errorf("version %d of %s has the fingerprint %q", n, vault, a.fingerprint)
+				c.mislabelled++
+				continue
+			}
+			value, err := cmek.DecryptValue(key, one.Value)
+			w, known := l.written[string(value)]
+			switch {
+			case err != nil:
+				t.Errorf("version %d of %s does not open with the key that its fingerprint names: %v", n, vault, err)
+				c.mislabelled++
+			case seen[string(value)]:
+				t.Errorf("%q is in two versions, %d of %s one of them", value, n, vault)
+				c.doubled++
+			case !known || w.vault != vault || w.fingerprint != a.fingerprint || w.version > 0 && w.version != n:
+				t.Errorf("version %d of %s, of %s, holds %q, of which is known %+v", n, vault, a.fingerprint, value, w)
+				c.mislabelled++
+			}
+			seen[string(value)] = true
+		}
+	}
+	for value, w := range l.written {
+		if w.version == 0 {
+			continue
+		}
+		if c.sealed++; !seen[value] {
+			t.Errorf("%q, acknowledged as version %d of %s, is lost", value, w.version, w.vault)
+			c.lost++
+		}
+	}
 }
 
 // check looks for an order of what was done, and fails the test when there is none.

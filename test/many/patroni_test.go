@@ -32,7 +32,7 @@ func TestNothingIsLostWhenPatroniPromotes(t *testing.T) {
 	}
 	for _, program := range []string{"patroni", "etcd"} {
 		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%s is not there: apt-get install patroni etcd-server python3-etcd", program)
+			pgtest.Missing(t, program, "patroni etcd-server python3-etcd")
 		}
 	}
 	s := emptySite(t)
@@ -47,6 +47,7 @@ func TestNothingIsLostWhenPatroniPromotes(t *testing.T) {
 	var working sync.WaitGroup
 	working.Go(func() { l.run(ctx, 4) })
 	working.Go(func() { lin.run(ctx, 3, 50*time.Millisecond) })
+	var told outages
 	for n := range 3 {
 		time.Sleep(10 * time.Second)
 		leader, from := c.leader(), time.Now()
@@ -55,13 +56,15 @@ func TestNothingIsLostWhenPatroniPromotes(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		c.nodes[leader].start()
 		c.awaitSync()
-		call, silence := w.longest(from, time.Now())
-		t.Logf("kill -9 of leader %d, node %d: longest call %d ms, longest time without an answer %d ms", n, leader, call.Milliseconds(), silence.Milliseconds())
+		told = append(told, outage{fmt.Sprintf("kill -9 of leader %d, node %d", n, leader), from, time.Now()})
 	}
 	cancel()
 	working.Wait()
+	told.tell(t, w)
+	w.check(t)
 	n := l.settle(t)
-	t.Logf("acknowledged: %d messages, %d versions of secrets; %d reads; lost %d, doubled %d, mislabelled %d", n.posts, n.puts, n.reads, n.lost, n.doubled, n.mislabelled)
+	lin.settle(t, &n)
+	t.Log(n)
 	lin.check(t)
 }
 

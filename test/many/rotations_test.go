@@ -23,6 +23,12 @@ type sealRotation struct {
 	n        int
 	job      api.CMEKRotationJob
 	asked    int // how often it was asked for
+
+	// While it runs somebody writes, with the old key and the new one in turns.
+	writing sync.WaitGroup
+	written []bool // of the path w<i>: it was acknowledged
+	under   int    // of those, how many under the old key
+	unknown int    // how many under the old key nobody answered
 }
 
 // dekRotation is the rotation of a thread's DEK over its messages.
@@ -71,6 +77,20 @@ func (s *site) rotationsOf(c *caller, versions, messages int) *rotations {
 func (r *rotations) start(url string) { r.seal.start(url); r.dek.start(url) }
 func (r *rotations) finish()          { r.seal.finish(); r.dek.finish() }
 func (r *rotations) check()           { r.seal.check(); r.dek.check() }
+
+// underWay fails the test when one of the two is at its end: what has just happened
+// to a server was then too late to say anything. It tells how much of each is done.
+func (r *rotations) underWay() (versions, messages int) {
+	r.t.Helper()
+	seal, dek := r.seal.look(), r.dek.look()
+	if seal.Status != "running" || seal.Processed >= r.seal.n {
+		r.t.Errorf("the rotation of a customer's key is no longer under way: %+v", seal)
+	}
+	if dek.Status != "running" || dek.Processed >= r.dek.n {
+		r.t.Errorf("the rotation of a DEK is no longer under way: %+v", dek)
+	}
+	return seal.Processed, dek.Processed
+}
 
 // await waits until ok.
 func (s *site) await(what string, ok func() bool) {
@@ -121,7 +141,42 @@ func (r *sealRotation) start(url string) {
 		return
 	}
 	r.job = job
-	r.asked++
+	if r.asked++; r.asked == 1 {
+		r.writing.Go(r.write)
+	}
+}
+
+// write writes versions until the vault refuses the old key.
+func (r *sealRotation) write() {
+	ctx := r.t.Context()
+	for i := 0; ; i++ {
+		key := r.new
+		if i%2 == 0 {
+			key = r.old
+		}
+		blob, err := cmek.EncryptValue(key, []byte(r.value(i)))
+		if err != nil {
+			r.t.Error(err)
+			return
+		}
+		a := r.caller.call(ctx, "PUT", fmt.Sprintf("/v1/vaults/%s/secrets/w%d", r.vault, i), `{"value":"`+blob+`"}`, api.HeaderCMEKFingerprint, key.Fingerprint())
+		r.written = append(r.written, a.ok())
+		switch {
+		case ctx.Err() != nil:
+			return
+		case a.ok() && key == r.old:
+			r.under++
+		case a.lost() && key == r.old:
+			r.unknown++
+		case a.ok() || a.lost() || strings.Contains(a.text, api.ProblemCMEKRotationClosing):
+		case key == r.old && strings.Contains(a.text, api.ProblemCMEKKeyMismatch):
+			return
+		default:
+			r.t.Errorf("a write while a customer's key is rotated = %d %s", a.status, a.text)
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // look reads the job at any server.
@@ -157,8 +212,9 @@ func (r *sealRotation) finish() {
 // what was written.
 func (r *sealRotation) check() {
 	r.t.Helper()
-	if r.look().Processed != r.n {
-		r.t.Errorf("of %d versions %d were rotated", r.n, r.job.Processed)
+	r.writing.Wait()
+	if n := r.look().Processed; n < r.n+r.under || n > r.n+r.under+r.unknown {
+		r.t.Errorf("of %d versions, and %d that were written under the old key meanwhile, %d were rotated", r.n, r.under, r.job.Processed)
 	}
 	var clients []*client.Client
 	for _, url := range r.urls() {
@@ -175,7 +231,13 @@ func (r *sealRotation) check() {
 			r.t.Errorf("r%d: %+v, %v", i, got, err)
 		}
 	})
-	r.t.Logf("a customer's key rotated over %d versions, asked for %d times", r.n, r.asked)
+	for i, acknowledged := range r.written {
+		got, err := clients[i%len(clients)].Get(context.Background(), r.vault, fmt.Sprint("w", i))
+		if acknowledged && (err != nil || string(got.Value) != r.value(i)) {
+			r.t.Errorf("w%d: %+v, %v", i, got, err)
+		}
+	}
+	r.t.Logf("a customer's key rotated over %d versions, asked for %d times; %d written meanwhile, %d of them under the old key", r.n, r.asked, len(r.written), r.under)
 }
 
 func (r *dekRotation) path() string { return "/v1/threads/" + r.thread + "/messages" }
@@ -193,16 +255,21 @@ func (r *dekRotation) start(url string) {
 	r.job = started.JobID
 }
 
+// look reads the job at any server.
+func (r *dekRotation) look() (job api.Job) {
+	r.t.Helper()
+	a := r.operator(r.urls()...).call(r.t.Context(), "GET", "/admin/jobs/"+r.job, "")
+	if err := json.Unmarshal([]byte(a.text), &job); !a.ok() || err != nil {
+		r.t.Fatalf("the DEK's rotation = %d %s", a.status, a.text)
+	}
+	return job
+}
+
 // finish waits until every message is under the new DEK.
 func (r *dekRotation) finish() {
 	r.t.Helper()
-	operator := r.operator(r.urls()...)
 	r.await("the rotation of a DEK", func() bool {
-		a := operator.call(r.t.Context(), "GET", "/admin/jobs/"+r.job, "")
-		var job api.Job
-		if err := json.Unmarshal([]byte(a.text), &job); !a.ok() || err != nil {
-			r.t.Fatalf("the DEK's rotation = %d %s", a.status, a.text)
-		}
+		job := r.look()
 		if job.Status != "running" && job.Status != "completed" {
 			r.t.Fatalf("the DEK's rotation ended: %+v", job)
 		}
