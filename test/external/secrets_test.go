@@ -22,12 +22,16 @@ import (
 	"time"
 
 	"github.com/keyfold/keyfold/cmek"
+	"github.com/keyfold/keyfold/internal/store/pgstore/pgtest"
 )
 
 // confidant uses a server as all kinds of callers do, and keeps what it learns
 // and says that nobody else may know.
 type confidant struct {
 	*server
+	rows    string            // the directory of a Pebble store with the server's rows
+	files   []string          // other directories in which no secret may be
+	out     string            // a directory for trails, metrics, refusals and the log
 	secrets map[string]string // by what they are
 	codes   map[string]string // those of a few characters
 	said    strings.Builder   // requests, and answers that are no refusals
@@ -91,6 +95,9 @@ func (c *confidant) keep(what string, v any) string {
 	text, _ := v.(string)
 	if len(text) < 12 {
 		c.t.Fatalf("%s is %q", what, text)
+	}
+	if c.secrets == nil {
+		c.secrets = map[string]string{}
 	}
 	c.secrets[fmt.Sprint(len(c.secrets), " ", what)] = text
 	return text
@@ -312,10 +319,12 @@ func (c *confidant) trail(key, path string) string {
 	return export + list
 }
 
-// search fails the test when a secret is in a file or row of the data directory
-// or in a file of out, or when the search finds nothing where all secrets are.
-func (c *confidant) search(out string) {
+// search fails the test when a secret is in a file or row of the server that has
+// ended or in a file of out, or when it finds nothing where all secrets are.
+func (c *confidant) search() {
 	c.t.Helper()
+	c.write(filepath.Join(c.out, "refusals"), c.refused.String())
+	c.write(filepath.Join(c.out, "log"), c.output.String())
 	dir := c.t.TempDir()
 	all, texts, said := filepath.Join(dir, "all"), filepath.Join(dir, "texts"), filepath.Join(dir, "said")
 	c.canaries(all, true)
@@ -323,24 +332,24 @@ func (c *confidant) search(out string) {
 	c.write(said, c.said.String())
 	for _, args := range [][]string{
 		{"search", "-canaries", texts, "-all", said},
-		{"search", "-canaries", all, "-store", filepath.Join(c.dir, "server"), "-store", filepath.Join(c.dir, "kms"), c.dir, out},
+		append([]string{"search", "-canaries", all, "-store", c.rows, "-store", filepath.Join(c.dir, "kms"), c.dir, c.out}, c.files...),
 	} {
 		answer, err := exec.Command(filepath.Join(programs.Dir(c.t), "canary"), args...).CombinedOutput()
 		if c.t.Logf("%s", answer); err != nil {
 			c.t.Errorf("canary %s: %v", args[3], err)
 		}
 	}
-	c.searchCodes(out)
+	c.searchCodes()
 }
 
 // searchCodes is search for codes that are too short to be looked for in bytes
 // of chance: digits that are part of a number are none.
-func (c *confidant) searchCodes(out string) {
+func (c *confidant) searchCodes() {
 	c.t.Helper()
 	for what, code := range c.codes {
 		shape := regexp.MustCompile(`(^|[^0-9A-Za-z.])` + regexp.QuoteMeta(code) + `($|[^0-9A-Za-z])`)
 		for _, name := range []string{"trails", "metrics", "refusals", "log"} {
-			text, err := os.ReadFile(filepath.Join(out, name))
+			text, err := os.ReadFile(filepath.Join(c.out, name))
 			if err != nil {
 				c.t.Fatal(err)
 			}
@@ -352,7 +361,7 @@ func (c *confidant) searchCodes(out string) {
 			c.t.Errorf("%s is not found where it is", what)
 		}
 	}
-	for _, rec := range readRows(c.t, filepath.Join(c.dir, "server")) {
+	for _, rec := range readRows(c.t, c.rows) {
 		for what, code := range c.codes {
 			if len(code) > 6 && (bytes.Contains(rec.Value, []byte(code)) || strings.Contains(rec.Key, code)) {
 				c.t.Errorf("the row %s holds %s", rec.Key, what)
@@ -367,7 +376,48 @@ func (c *confidant) searchCodes(out string) {
 // base64. Their hashes may be.
 func TestNothingThatOpensIsStoredLoggedOrToldToOthers(t *testing.T) {
 	s := dev(t, shortDir(t), nil, "--kms", "external")
-	c := &confidant{server: s, secrets: map[string]string{}, codes: map[string]string{}}
+	c := &confidant{server: s, rows: filepath.Join(s.dir, "server")}
+	c.confide(t)
+	s.stop()
+	c.search()
+}
+
+// The same with the rows in PostgreSQL, which logs every statement with what it is
+// given: none is in a file of the database, its logs among them, and neither is the
+// password of the database anywhere, though the database went away and came back.
+func TestADatabaseHoldsAndLogsNothingThatOpens(t *testing.T) {
+	db := pgtest.New(t, "log_statement = 'all'", "log_connections = on", "log_min_error_statement = error")
+	const password = "a-password-of-the-database-that-nobody-logs"
+	url := strings.Replace(db.Database(t), "postgres@", "postgres:"+password+"@", 1)
+	s := dev(t, shortDir(t), []string{"KEYFOLD_STORE=" + url}, "--kms", "external")
+	c := &confidant{server: s, rows: filepath.Join(t.TempDir(), "copy"), files: []string{db.Dir}}
+	c.said.WriteString(url)
+	c.keep("the password of the database", password)
+	c.confide(t)
+	db.Stop(t)
+	if status, text := s.call("GET", "/v1/vaults", ""); status != http.StatusServiceUnavailable { // after 20 s, in which another might have been promoted
+		t.Errorf("without its database a server answers %d %s", status, text)
+	} else {
+		c.refused.WriteString(text)
+	}
+	db.Start(t)
+	s.await("an answer", func() bool { status, _ := s.call("GET", "/v1/vaults", ""); return status == http.StatusOK })
+	s.stop()
+	copied := exec.Command(filepath.Join(programs.Dir(t), "keyfold"), "store", "copy", "--to", "pebble:"+c.rows)
+	copied.Env = append(os.Environ(), "KEYFOLD_COPY_FROM="+url)
+	c.said.WriteString(must(t, copied))
+	if log := db.Log(t); !strings.Contains(log, "INSERT") || !strings.Contains(log, "parameters: $1 =") {
+		t.Errorf("the database logged no statements: %s", log)
+	}
+	db.Stop(t)
+	c.search()
+}
+
+// confide uses the server as everybody does, and keeps what it tells.
+func (c *confidant) confide(t *testing.T) {
+	t.Helper()
+	s := c.server
+	c.out, c.codes = t.TempDir(), map[string]string{}
 	text, err := os.ReadFile(filepath.Join(s.dir, "dev.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -384,16 +434,11 @@ func TestNothingThatOpensIsStoredLoggedOrToldToOthers(t *testing.T) {
 	c.session(known["email"].(string), known["password"].(string))
 	carol := c.people()
 	c.machines(admin)
-	out := t.TempDir()
-	c.write(filepath.Join(out, "trails"), c.trail(carol, "/v1/audit")+c.trail(c.key, "/v1/audit")+c.trail(admin, "/admin/audit"))
+	c.write(filepath.Join(c.out, "trails"), c.trail(carol, "/v1/audit")+c.trail(c.key, "/v1/audit")+c.trail(admin, "/admin/audit"))
 	c.get(admin, "POST", "/admin/encryption/rotate-kek", `{"all":true}`)
 	status, metrics := c.ask(admin, "GET", "/admin/debug/prometheus", "")
 	if status != 200 || !strings.Contains(metrics, "keyfold_jobs") {
 		t.Fatalf("metrics: %d %s", status, metrics)
 	}
-	c.write(filepath.Join(out, "metrics"), metrics)
-	s.stop()
-	c.write(filepath.Join(out, "refusals"), c.refused.String())
-	c.write(filepath.Join(out, "log"), s.output.String())
-	c.search(out)
+	c.write(filepath.Join(c.out, "metrics"), metrics)
 }
