@@ -13,6 +13,7 @@ import (
 	"github.com/keyfold/keyfold/test/programs"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,9 +30,10 @@ import (
 // and says that nobody else may know.
 type confidant struct {
 	*server
+	traces  *output           // what a collector got of both processes
 	rows    string            // the directory of a Pebble store with the server's rows
 	files   []string          // other directories in which no secret may be
-	out     string            // a directory for trails, metrics, refusals and the log
+	out     string            // a directory for trails, metrics, refusals, traces and the log
 	secrets map[string]string // by what they are
 	codes   map[string]string // those of a few characters
 	said    strings.Builder   // requests, and answers that are no refusals
@@ -325,6 +327,13 @@ func (c *confidant) search() {
 	c.t.Helper()
 	c.write(filepath.Join(c.out, "refusals"), c.refused.String())
 	c.write(filepath.Join(c.out, "log"), c.output.String())
+	spans := c.traces.String()
+	for _, name := range []string{`"keyfold-kms"`, `"POST /v1/auth/token"`, `"POST /encrypt"`, `"store commit"`} {
+		if !strings.Contains(spans, name) {
+			c.t.Errorf("the traces lack %s", name)
+		}
+	}
+	c.write(filepath.Join(c.out, "traces"), spans)
 	dir := c.t.TempDir()
 	all, texts, said := filepath.Join(dir, "all"), filepath.Join(dir, "texts"), filepath.Join(dir, "said")
 	c.canaries(all, true)
@@ -348,7 +357,7 @@ func (c *confidant) searchCodes() {
 	c.t.Helper()
 	for what, code := range c.codes {
 		shape := regexp.MustCompile(`(^|[^0-9A-Za-z.])` + regexp.QuoteMeta(code) + `($|[^0-9A-Za-z])`)
-		for _, name := range []string{"trails", "metrics", "refusals", "log"} {
+		for _, name := range []string{"trails", "metrics", "refusals", "traces", "log"} {
 			text, err := os.ReadFile(filepath.Join(c.out, name))
 			if err != nil {
 				c.t.Fatal(err)
@@ -370,13 +379,26 @@ func (c *confidant) searchCodes() {
 	}
 }
 
+// collector gets traces, as the environment env makes processes send them.
+func collector(t *testing.T) (got *output, env []string) {
+	got = new(output)
+	sink := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(got, r.Body); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(sink.Close)
+	return got, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + sink.URL, "OTEL_BSP_SCHEDULE_DELAY=50"}
+}
+
 // Of passwords, tokens, keys, codes, links and values, none is in a file or a
 // row of the server or its key process, in what they log when they log all, in a
-// refusal, in the trail or in the metrics: neither as it is, nor in hex, nor in
+// refusal, in the trail, in the metrics or in the traces: neither as it is, nor in hex, nor in
 // base64. Their hashes may be.
 func TestNothingThatOpensIsStoredLoggedOrToldToOthers(t *testing.T) {
-	s := dev(t, shortDir(t), nil, "--kms", "external")
-	c := &confidant{server: s, rows: filepath.Join(s.dir, "server")}
+	traces, sink := collector(t)
+	s := dev(t, shortDir(t), sink, "--kms", "external")
+	c := &confidant{server: s, traces: traces, rows: filepath.Join(s.dir, "server")}
 	c.confide(t)
 	s.stop()
 	c.search()
@@ -389,8 +411,9 @@ func TestADatabaseHoldsAndLogsNothingThatOpens(t *testing.T) {
 	db := pgtest.New(t, "log_statement = 'all'", "log_connections = on", "log_min_error_statement = error")
 	const password = "a-password-of-the-database-that-nobody-logs"
 	url := strings.Replace(db.Database(t), "postgres@", "postgres:"+password+"@", 1)
-	s := dev(t, shortDir(t), []string{"KEYFOLD_STORE=" + url}, "--kms", "external")
-	c := &confidant{server: s, rows: filepath.Join(t.TempDir(), "copy"), files: []string{db.Dir}}
+	traces, sink := collector(t)
+	s := dev(t, shortDir(t), append(sink, "KEYFOLD_STORE="+url), "--kms", "external")
+	c := &confidant{server: s, traces: traces, rows: filepath.Join(t.TempDir(), "copy"), files: []string{db.Dir}}
 	c.said.WriteString(url)
 	c.keep("the password of the database", password)
 	c.confide(t)
