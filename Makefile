@@ -17,15 +17,15 @@ FUZZTIME ?= 1000x
 # mutual TLS, and with their stores in PostgreSQL, as the models of threads and vaults do.
 SERVED := ./client ./internal/generationc ./internal/server ./keyfoldtest
 
-# The first run is the whole. What comes after it, under -race, with the key process
-# elsewhere and on PostgreSQL, is -short: models take fewer turns, and tests are left
-# out that make one call after another, tens of thousands of them.
+# The first run is the whole, and so is the one on PostgreSQL. Under -race and with the
+# key process behind a socket tests are -short: models take fewer turns, and tests are
+# left out that make one call after another, tens of thousands of them.
 .PHONY: test sdk web check long bench build deps
 test: deps
 	$(GO) test -timeout 1h ./...
 	$(GO) test -vet=off -timeout 1h -race -short $$($(GO) list ./... | grep -v /test/)
 	KEYFOLD_TEST_KMS=socket $(GO) test -vet=off -timeout 1h -short $(SERVED)
-	KEYFOLD_TEST_KMS=mtls KEYFOLD_TEST_STORE=postgres $(GO) test -vet=off -timeout 1h -short $(SERVED) ./cmd/keyfold
+	KEYFOLD_TEST_KMS=mtls KEYFOLD_TEST_STORE=postgres $(GO) test -vet=off -timeout 1h $(SERVED) ./cmd/keyfold
 	KEYFOLD_TEST_KMS=mtls KEYFOLD_TEST_STORE=postgres $(GO) test -vet=off -run 'TheirModel|TheModel' ./internal/thread ./internal/vault
 	KEYFOLD_TEST_KMS=socket $(GO) test -vet=off -run TheirModel ./internal/thread
 	GODEBUG=fips140=only $(GO) test -vet=off -count=1 $(FIPS)

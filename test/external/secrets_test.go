@@ -418,7 +418,7 @@ func TestADatabaseHoldsAndLogsNothingThatOpens(t *testing.T) {
 	c.keep("the password of the database", password)
 	c.confide(t)
 	db.Stop(t)
-	if status, text := s.call("GET", "/v1/vaults", ""); status != http.StatusServiceUnavailable { // after 20 s, in which another might have been promoted
+	if status, text := s.call("GET", "/v1/vaults", ""); status != http.StatusServiceUnavailable { // after 10 to 20 s: docs/postgres.md
 		t.Errorf("without its database a server answers %d %s", status, text)
 	} else {
 		c.refused.WriteString(text)
