@@ -51,7 +51,8 @@ check:
 	cd deploy/check && $(GO) vet ./... && $(GO) mod tidy -diff
 	scripts/fresh.sh
 
-long: deps
+long:
+	@scripts/deps.sh long
 	KEYFOLD_LONG=1 $(GO) test -timeout 2h ./...
 	KEYFOLD_LONG=1 KEYFOLD_TEST_POSTGRES_BIN=$$(scripts/postgres18.sh) $(GO) test -timeout 1h -count=1 ./internal/store/pgstore
 	cd deploy/check && KEYFOLD_LONG=1 $(GO) test -count=1 ./...

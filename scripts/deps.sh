@@ -11,6 +11,10 @@
 #   prometheus            reads the alerts, by promtool
 #   iproute2 nftables     the hosts of test/many, and how they are cut off (Linux)
 #   nodejs npm chromium   the SDK and the dashboard: see scripts/sdk.sh and scripts/web.sh
+#
+# `scripts/deps.sh long` adds what `make long` needs:
+#
+#   patroni etcd-server python3-etcd   three databases of which one leads
 set -euo pipefail
 
 missing=()
@@ -27,6 +31,10 @@ command -v promtool >/dev/null || missing+=(prometheus)
 if [ "$(uname)" = Linux ]; then
 	PATH=$PATH:/usr/sbin command -v ip >/dev/null || missing+=(iproute2)
 	PATH=$PATH:/usr/sbin command -v nft >/dev/null || missing+=(nftables)
+fi
+if [ "${1-}" = long ]; then
+	command -v patroni >/dev/null || missing+=(patroni python3-etcd)
+	command -v etcd >/dev/null || missing+=(etcd-server)
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 

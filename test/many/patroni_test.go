@@ -82,7 +82,8 @@ func (s *site) newCluster(bin string) *cluster {
 	s.t.Helper()
 	u, err := user.Lookup("postgres")
 	if err != nil || os.Getuid() != 0 {
-		s.t.Skip("this needs root, and the user postgres")
+		needsRoot(s.t, "Patroni runs as the user postgres")
+		s.t.SkipNow()
 	}
 	uid, _ := strconv.Atoi(u.Uid)
 	c := &cluster{site: s}

@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,6 +17,24 @@ import (
 var forbidden = regexp.MustCompile(`(?i)\b(pg_(try_)?advisory\w*|lock\s+table|listen|unlisten|notify|pg_notify|sequence|nextval|currval|setval|\w*serial|identity|` +
 	`extension|temp|temporary|unlogged|do\s*\$|trigger|function|procedure|language|set\s+(local|session|transaction|role)|prepare|execute|deallocate|declare|cursor|fetch|copy|` +
 	`inherits|xmin|ctid|tableoid|pg_catalog|savepoint|truncate|vacuum|cluster|returning\s+old|merge|nowait|skip\s+locked|key\s+share|using\s+(gin|gist|brin|hash))\b|do\s*\$\$|^\s*set\b`)
+
+// What may stand before a parenthesis: functions that PostgreSQL, CockroachDB and
+// YugabyteDB all document, words of SQL, and our own tables.
+var (
+	beforeParenthesis = regexp.MustCompile(`([A-Za-z_][A-Za-z0-9_.]*)\s*\(`)
+	functions         = []string{"count", "current_setting", "length", "pg_backend_pid", "set_config", "sum", "unnest"}
+	otherwise         = []string{"ANY", "AS", "CAST", "CONFLICT", "FROM", "OVER", "VALUES", "WHEN", "r", "keyfold_records", "keyfold_schema"}
+)
+
+// notPortable is what of a statement others do not speak, "": nothing that is known.
+func notPortable(sql string) string {
+	for _, m := range beforeParenthesis.FindAllStringSubmatch(sql, -1) {
+		if !slices.Contains(functions, m[1]) && !slices.Contains(otherwise, m[1]) {
+			return m[1]
+		}
+	}
+	return forbidden.FindString(sql)
+}
 
 // sqlLiterals are the statements in the given Go source.
 func sqlLiterals(t *testing.T, path string, source any) (out []string) {
@@ -46,8 +65,8 @@ func TestStatementsArePortable(t *testing.T) {
 		statements = append(statements, st.sql)
 	}
 	for _, sql := range statements {
-		if word := forbidden.FindString(sql); word != "" {
-			t.Errorf("%q is not portable, in %s", word, sql)
+		if word := notPortable(sql); word != "" {
+			t.Errorf("%q is not portable, or not on the list, in %s", word, sql)
 		}
 	}
 }
@@ -61,9 +80,9 @@ func TestThePortabilityTestFindsEachForbiddenWord(t *testing.T) {
 		"SET LOCAL synchronous_commit = on", "PREPARE x AS SELECT 1", "DECLARE c CURSOR FOR SELECT 1", "COPY t FROM STDIN",
 		"CREATE FUNCTION f() RETURNS int", "CREATE TRIGGER g", "SELECT ctid FROM t", "SELECT xmin FROM t", "SAVEPOINT s", "TRUNCATE t",
 		"SELECT 1 FROM t FOR UPDATE SKIP LOCKED", "SELECT 1 FROM t FOR KEY SHARE", "SELECT 1 FROM t FOR UPDATE NOWAIT",
-		"CREATE INDEX i ON t USING gin (a)", "set session characteristics as transaction isolation level serializable",
+		"CREATE INDEX i ON t USING gin (a)", "SELECT pg_size_pretty(1)", "SELECT key FROM generate_series(1, 2) AS r (key)", "set session characteristics as transaction isolation level serializable",
 	} {
-		if !forbidden.MatchString(sql) {
+		if notPortable(sql) == "" {
 			t.Errorf("%s passes", sql)
 		}
 	}
