@@ -38,7 +38,7 @@ func TestNothingIsLostDoubledOrMislabelledWhateverFails(t *testing.T) {
 	c := s.caller(w)
 	l := s.load(c, 4, 6)
 	lin := s.linear(c, l.ledger)
-	killed, stopped := s.rotations(c, pick(2_000, 5_000)), s.rotations(c, pick(2_000, 5_000))
+	killed, stopped := s.rotations(c, pick(3_000, 5_000)), s.rotations(c, pick(3_000, 5_000))
 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -91,7 +91,7 @@ func TestLargeRotationsGoOnAfterTheirServersDeath(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, plan{servers: 2, keys: 1})
 	c := s.caller(new(waits))
-	r := s.rotationsOf(c, pick(5_000, 50_000), pick(5_000, 100_000))
+	r := s.rotationsOf(c, pick(10_000, 50_000), pick(10_000, 100_000))
 	began := time.Now()
 	r.start(s.servers[0].url)
 	r.await("a part is done", func() bool { return r.seal.look().Processed > 0 })

@@ -1,6 +1,7 @@
 package pgstore
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -31,7 +32,7 @@ func TestEachStepThatIsMissingIsTakenOnce(t *testing.T) {
 	if _, err := Open(t.Context(), server.Address(name), Options{}); err == nil {
 		t.Fatal("a step that fails was no error")
 	}
-	if got := server.Exec(t, name, `SELECT version || ' ' || (to_regclass('steps') IS NULL) FROM keyfold_schema`); got != "1 true" {
+	if got := server.Exec(t, name, `SELECT version || ' ' || (to_regclass('steps') IS NULL) FROM keyfold_schema`); got != fmt.Sprint(len(known), " true") {
 		t.Errorf("after a step that fails: %s", got)
 	}
 
@@ -51,7 +52,7 @@ func TestEachStepThatIsMissingIsTakenOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if got := server.Exec(t, name, `SELECT version || ' ' || (SELECT string_agg(n::text, ',' ORDER BY n) FROM steps) FROM keyfold_schema`); got != "4 1,2" {
+	if got := server.Exec(t, name, `SELECT version || ' ' || (SELECT string_agg(n::text, ',' ORDER BY n) FROM steps) FROM keyfold_schema`); got != fmt.Sprint(len(migrations), " 1,2") {
 		t.Errorf("after 8 at once: %s", got)
 	}
 }
