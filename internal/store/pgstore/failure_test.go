@@ -387,9 +387,7 @@ func TestAWaitForTheStandbyThatIsCutShort(t *testing.T) {
 	s := open(t, server.Address("postgres"))
 	defer s.Close()
 	put(t, s, "k", "v")
-	server.Configure(t, "synchronous_standby_names = 'nobody'")
-	server.Exec(t, "postgres", "SELECT pg_reload_conf()")
-	server.Wait(t, "SELECT current_setting('synchronous_standby_names')", "nobody")
+	server.SyncTo(t, "nobody")
 	done := make(chan error)
 	go func() {
 		var b store.Batch
@@ -437,13 +435,8 @@ func TestACommitThatTakesTooLongIsNotCancelled(t *testing.T) {
 	s := openWith(t, server.Address("postgres"), Options{callTimeout: 3 * time.Second, wrap: over.wrap})
 	defer s.Close()
 	put(t, s, "k", "old")
-	standbys := func(names string) {
-		server.Configure(t, "synchronous_standby_names = '"+names+"'")
-		server.Exec(t, "postgres", "SELECT pg_reload_conf()")
-		server.Wait(t, "SELECT current_setting('synchronous_standby_names')", names)
-	}
 	const value, waiting = "SELECT convert_from(value, 'UTF8') FROM keyfold_records WHERE key = 'k'", "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-	standbys("nobody")
+	server.SyncTo(t, "nobody")
 	if _, err := s.Get(t.Context(), "k"); err != nil { // the connection is fresh
 		t.Fatal(err)
 	}
@@ -454,16 +447,20 @@ func TestACommitThatTakesTooLongIsNotCancelled(t *testing.T) {
 	var b store.Batch
 	b.Put("k", []byte("new"))
 	if _, err := s.Commit(t.Context(), &b); !errors.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "look whether the request took effect") {
-		t.Errorf("Commit = %v; want an error that says that the outcome is not known", err)
+		t.Fatalf("Commit = %v; want an error that says that the outcome is not known", err)
 	}
-	<-over.said
+	select {
+	case <-over.said:
+	case <-time.After(time.Minute):
+		t.Fatal("the connection of the commit was not ended")
+	}
 	if n := over.dials.Load() - dials; n != 0 {
 		t.Errorf("%d connections were made to cancel the commit", n)
 	}
 	if v, n := server.Exec(t, "postgres", value), server.Exec(t, "postgres", waiting); v != "old" || n != "1" {
 		t.Errorf("others read %q, and %s commits wait for the standby; want the old value, and one", v, n)
 	}
-	standbys("")
+	server.SyncTo(t, "")
 	server.Wait(t, value, "new") // it takes effect when it is safe
 }
 

@@ -165,6 +165,15 @@ func (s *Server) Configure(t testing.TB, lines ...string) {
 	}
 }
 
+// SyncTo has commits wait from now on for a standby of one of these names; "": for none.
+func (s *Server) SyncTo(t testing.TB, names string) {
+	t.Helper()
+	s.Configure(t, "synchronous_standby_names = '"+names+"'")
+	s.Exec(t, "postgres", "SELECT pg_reload_conf()")
+	s.Wait(t, "SELECT current_setting('synchronous_standby_names')", names)
+	s.Exec(t, "postgres", "CHECKPOINT") // who commits is told by the checkpointer, once that has read it
+}
+
 // Write puts a file into the data directory, for the server's user alone.
 func (s *Server) Write(t testing.TB, name string, data []byte) {
 	t.Helper()
@@ -278,8 +287,7 @@ func (s *Server) Standby(t testing.TB) *Server {
 	next.settle(t)
 	next.Configure(t, "cluster_name = 'standby'", "synchronous_standby_names = ''")
 	next.Start(t)
-	s.Configure(t, "synchronous_standby_names = 'standby'")
-	s.Exec(t, "postgres", "SELECT pg_reload_conf()")
+	s.SyncTo(t, "standby")
 	s.Wait(t, "SELECT sync_state FROM pg_stat_replication WHERE application_name = 'standby'", "sync")
 	return next
 }
