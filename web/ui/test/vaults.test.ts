@@ -90,6 +90,36 @@ test("a vault is created, and deleted by its name", async (t) => {
   assert.ok(!vaults.some((v) => v.name === name));
 });
 
+// As who types fast on a slow machine does, and whatever fills fields for him.
+test("what is typed into a bundle before the page was drawn again is kept", async (t) => {
+  const vault = await makeVault();
+  const { page } = await site.signedIn(t);
+  await openVault(page, vault);
+  const bundle = await newSecret(page, "app/fast", "env_bundle");
+  await bundle.dialog.getByLabel("Value 1").waitFor();
+  await page.evaluate(async () => {
+    const type = async (label: string, text: string) => {
+      const field = document.querySelector<HTMLInputElement | HTMLTextAreaElement>(`dialog [aria-label="${label}"]`)!;
+      for (let n = 1; n <= text.length; n++) {
+        field.value = text.slice(0, n);
+        field.dispatchEvent(new InputEvent("input", { bubbles: true }));
+        await new Promise((resolve) => setTimeout(resolve)); // rendered, and not yet drawn
+      }
+    };
+    await type("Name 1", "URL");
+    await type("Value 1", "a b");
+    [...document.querySelectorAll<HTMLElement>("dialog button")].find((b) => b.textContent === "Add a variable")!.click();
+    await new Promise((resolve) => setTimeout(resolve));
+    await type("Name 2", "NOTE");
+    await type("Value 2", "c d");
+  });
+  for (const [label, text] of Object.entries({ "Name 1": "URL", "Value 1": "a b", "Name 2": "NOTE", "Value 2": "c d" })) {
+    assert.equal(await bundle.dialog.getByLabel(label).inputValue(), text);
+  }
+  await bundle.create();
+  assert.equal((await get(vault, "app/fast")).value, 'URL="a b"\nNOTE="c d"\n');
+});
+
 test("text, a file, PEM and an environment bundle are written and read back", async (t) => {
   const vault = await makeVault();
   const { page } = await site.signedIn(t);

@@ -1,6 +1,6 @@
 // Editors of values, one for each kind. A value is text, or the bytes of a file.
 
-import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { useId, useState } from "preact/hooks";
 import { Area } from "../../ui/form.js";
 import { formatEnv, namePattern, parseEnv, type Row } from "./secrets-env.js";
 import type { Kind } from "./secrets-kinds.js";
@@ -59,29 +59,29 @@ function PemEditor({ value, onValue }: TextProps) {
 
 /** Names and values; the text itself where a table would lose something of it. */
 function EnvEditor({ value, onValue }: TextProps) {
-  const [rows, setRows] = useState<Row[]>();
-  const written = useRef<string>(undefined);
-  useEffect(() => {
-    if (value === written.current) return; // it came from here
-    const parsed = parseEnv(value);
-    setRows(parsed && (parsed.length > 0 ? parsed : [{ name: "", value: "" }]));
-  }, [value]);
-  const changeText = (text: string) => {
-    written.current = text; // it stays text while it is typed
+  // What was last written here. What came from elsewhere is read while it is rendered:
+  // an effect would run after the next key, and take that back.
+  const [own, setOwn] = useState<{ text: string; rows: Row[] | undefined }>();
+  const write = (text: string, rows: Row[] | undefined) => {
+    setOwn({ text, rows });
     onValue(text);
   };
-  if (!rows) return <Area label="Value" rows={8} mono value={value} onValue={changeText} hint="This bundle has comments or references, which a table would lose: it is edited as text" />;
-  const change = (next: Row[]) => {
-    setRows(next);
-    written.current = formatEnv(next);
-    onValue(written.current);
-  };
+  const rows = own?.text === value ? own.rows : rowsOf(value);
+  // It stays text while it is typed.
+  if (!rows) return <Area label="Value" rows={8} mono value={value} onValue={(text) => write(text, undefined)} hint="This bundle has comments or references, which a table would lose: it is edited as text" />;
+  const change = (next: Row[]) => write(formatEnv(next), next);
   return (
     <>
       <Rows legend="Variables" rows={rows} change={change} add="Add a variable" pattern={namePattern} />
       <FileField label="Or read an .env file" onFile={async (file) => onValue(await file.text())} />
     </>
   );
+}
+
+/** The rows of a text, one at least; undefined where it has to stay text. */
+function rowsOf(text: string): Row[] | undefined {
+  const rows = parseEnv(text);
+  return rows?.length === 0 ? [{ name: "", value: "" }] : rows;
 }
 
 /** A table of names and values that can be edited. */
