@@ -223,10 +223,11 @@ func TestTheEngineDecidesAsTheModel(t *testing.T) {
 	if os.Getenv("KEYFOLD_LONG") != "" {
 		checks = "1000000"
 	}
+	before := flag.Lookup("rapid.checks").Value.String()
 	if err := flag.Set("rapid.checks", checks); err != nil {
 		t.Fatal(err)
 	}
-	defer flag.Set("rapid.checks", "100")
+	defer flag.Set("rapid.checks", before)
 	seen := map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		p, a, r := drawPrincipal(t), drawAction(t), drawResource(t)

@@ -98,9 +98,6 @@ func (c *confidant) keep(what string, v any) string {
 	if len(text) < 12 {
 		c.t.Fatalf("%s is %q", what, text)
 	}
-	if c.secrets == nil {
-		c.secrets = map[string]string{}
-	}
 	c.secrets[fmt.Sprint(len(c.secrets), " ", what)] = text
 	return text
 }
@@ -391,16 +388,22 @@ func collector(t *testing.T) (got *output, env []string) {
 	return got, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + sink.URL, "OTEL_BSP_SCHEDULE_DELAY=50"}
 }
 
+// newConfidant starts a server with a key process of its own, and env.
+func newConfidant(t *testing.T, env ...string) *confidant {
+	t.Helper()
+	traces, sink := collector(t)
+	s := dev(t, shortDir(t), append(sink, env...), "--kms", "external")
+	return &confidant{server: s, traces: traces, rows: filepath.Join(s.dir, "server"), out: t.TempDir(), secrets: map[string]string{}, codes: map[string]string{}}
+}
+
 // Of passwords, tokens, keys, codes, links and values, none is in a file or a
 // row of the server or its key process, in what they log when they log all, in a
 // refusal, in the trail, in the metrics or in the traces: neither as it is, nor in hex, nor in
 // base64. Their hashes may be.
 func TestNothingThatOpensIsStoredLoggedOrToldToOthers(t *testing.T) {
-	traces, sink := collector(t)
-	s := dev(t, shortDir(t), sink, "--kms", "external")
-	c := &confidant{server: s, traces: traces, rows: filepath.Join(s.dir, "server")}
+	c := newConfidant(t)
 	c.confide(t)
-	s.stop()
+	c.stop()
 	c.search()
 }
 
@@ -411,21 +414,20 @@ func TestADatabaseHoldsAndLogsNothingThatOpens(t *testing.T) {
 	db := pgtest.New(t, "log_statement = 'all'", "log_connections = on", "log_min_error_statement = error")
 	const password = "a-password-of-the-database-that-nobody-logs"
 	url := strings.Replace(db.Database(t), "postgres@", "postgres:"+password+"@", 1)
-	traces, sink := collector(t)
-	s := dev(t, shortDir(t), append(sink, "KEYFOLD_STORE="+url), "--kms", "external")
-	c := &confidant{server: s, traces: traces, rows: filepath.Join(t.TempDir(), "copy"), files: []string{db.Dir}}
+	c := newConfidant(t, "KEYFOLD_STORE="+url)
+	c.rows, c.files = filepath.Join(t.TempDir(), "copy"), []string{db.Dir}
 	c.said.WriteString(url)
 	c.keep("the password of the database", password)
 	c.confide(t)
 	db.Stop(t)
-	if status, text := s.call("GET", "/v1/vaults", ""); status != http.StatusServiceUnavailable { // after 10 to 20 s: docs/postgres.md
+	if status, text := c.call("GET", "/v1/vaults", ""); status != http.StatusServiceUnavailable { // after 10 to 20 s: docs/postgres.md
 		t.Errorf("without its database a server answers %d %s", status, text)
 	} else {
 		c.refused.WriteString(text)
 	}
 	db.Start(t)
-	s.await("an answer", func() bool { status, _ := s.call("GET", "/v1/vaults", ""); return status == http.StatusOK })
-	s.stop()
+	c.await("an answer", func() bool { status, _ := c.call("GET", "/v1/vaults", ""); return status == http.StatusOK })
+	c.stop()
 	copied := exec.Command(filepath.Join(programs.Dir(t), "keyfold"), "store", "copy", "--to", "pebble:"+c.rows)
 	copied.Env = append(os.Environ(), "KEYFOLD_COPY_FROM="+url)
 	c.said.WriteString(must(t, copied))
@@ -439,9 +441,7 @@ func TestADatabaseHoldsAndLogsNothingThatOpens(t *testing.T) {
 // confide uses the server as everybody does, and keeps what it tells.
 func (c *confidant) confide(t *testing.T) {
 	t.Helper()
-	s := c.server
-	c.out, c.codes = t.TempDir(), map[string]string{}
-	text, err := os.ReadFile(filepath.Join(s.dir, "dev.json"))
+	text, err := os.ReadFile(filepath.Join(c.dir, "dev.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

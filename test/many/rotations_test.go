@@ -28,6 +28,7 @@ type sealRotation struct {
 	writing sync.WaitGroup
 	written []bool // of the path w<i>: it was acknowledged
 	under   int    // of those, how many under the old key
+	fresh   int    // how many under the new one
 	unknown int    // how many under the old key nobody answered
 }
 
@@ -142,12 +143,14 @@ func (r *sealRotation) start(url string) {
 	}
 	r.job = job
 	if r.asked++; r.asked == 1 {
-		r.writing.Go(r.write)
+		path := r.path()
+		r.writing.Go(func() { r.write(path) })
 	}
 }
 
-// write writes versions until the vault refuses the old key.
-func (r *sealRotation) write() {
+// write writes versions until the vault refuses the old key, which it must not before
+// the rotation is completed.
+func (r *sealRotation) write(rotation string) {
 	ctx := r.t.Context()
 	for i := 0; ; i++ {
 		key := r.new
@@ -166,10 +169,15 @@ func (r *sealRotation) write() {
 			return
 		case a.ok() && key == r.old:
 			r.under++
+		case a.ok():
+			r.fresh++
 		case a.lost() && key == r.old:
 			r.unknown++
-		case a.ok() || a.lost() || strings.Contains(a.text, api.ProblemCMEKRotationClosing):
+		case a.lost() || strings.Contains(a.text, api.ProblemCMEKRotationClosing):
 		case key == r.old && strings.Contains(a.text, api.ProblemCMEKKeyMismatch):
+			if job := r.caller.call(ctx, "GET", rotation, ""); !strings.Contains(job.text, `"completed"`) {
+				r.t.Errorf("the old key is refused while the rotation is %s", job.text)
+			}
 			return
 		default:
 			r.t.Errorf("a write while a customer's key is rotated = %d %s", a.status, a.text)
@@ -179,10 +187,12 @@ func (r *sealRotation) write() {
 	}
 }
 
+func (r *sealRotation) path() string { return "/v1/vaults/" + r.vault + "/cmek-rotate/" + r.job.ID }
+
 // look reads the job at any server.
 func (r *sealRotation) look() api.CMEKRotationJob {
 	r.t.Helper()
-	a := r.caller.call(r.t.Context(), "GET", "/v1/vaults/"+r.vault+"/cmek-rotate/"+r.job.ID, "")
+	a := r.caller.call(r.t.Context(), "GET", r.path(), "")
 	if err := json.Unmarshal([]byte(a.text), &r.job); !a.ok() || err != nil {
 		r.t.Fatalf("the rotation = %d %s", a.status, a.text)
 	}
@@ -212,7 +222,9 @@ func (r *sealRotation) finish() {
 // what was written.
 func (r *sealRotation) check() {
 	r.t.Helper()
-	r.writing.Wait()
+	if r.writing.Wait(); r.under == 0 || r.fresh == 0 {
+		r.t.Errorf("while a customer's key was rotated %d versions were written under the old one and %d under the new one", r.under, r.fresh)
+	}
 	if n := r.look().Processed; n < r.n+r.under || n > r.n+r.under+r.unknown {
 		r.t.Errorf("of %d versions, and %d that were written under the old key meanwhile, %d were rotated", r.n, r.under, r.job.Processed)
 	}
